@@ -1,0 +1,1 @@
+"""Functions from arrays to arrays, one folder a subject."""

@@ -1,0 +1,1 @@
+"""Which detections are the same thing."""

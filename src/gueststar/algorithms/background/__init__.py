@@ -1,0 +1,1 @@
+"""The sky under the sources."""

@@ -1,0 +1,1 @@
+"""Sources above the noise."""

@@ -1,0 +1,1 @@
+"""From raw counts to electrons."""

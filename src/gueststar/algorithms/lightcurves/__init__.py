@@ -1,0 +1,1 @@
+"""Fluxes through time."""

@@ -1,0 +1,1 @@
+"""Fluxes, by apertures and by PSF fits."""

@@ -1,0 +1,1 @@
+"""The point-spread function and how it varies."""

@@ -1,0 +1,1 @@
+"""One pixel grid onto another, and stacks of such."""

@@ -1,0 +1,1 @@
+"""One folder a camera: geometry and defaults as data."""

@@ -1,0 +1,1 @@
+"""Errors by who can fix them, named bits, identifiers and times."""

@@ -1,0 +1,19 @@
+"""Errors, named by who can mend them."""
+
+from __future__ import annotations
+
+
+class GueststarError(Exception):
+    """An expected failure; its message names the thing, the value and the mend in one line."""
+
+
+class DataError(GueststarError):
+    """These pixels (or this file) cannot be used: the unit is skipped, flagged and accounted for."""
+
+
+class ConfigError(GueststarError):
+    """A person must change something: stop, and name the key."""
+
+
+class TransientError(GueststarError):
+    """The world failed (disk, network, database): the same call may succeed later."""

@@ -1,0 +1,67 @@
+"""Identifiers: deterministic, so that a rerun of the same exposure gives the same numbers.
+
+The wire identifiers follow what public ZTF packets show (see docs/design/identifiers.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+from gueststar.core.errors import DataError
+from gueststar.core.times import mjd_utc
+
+NIGHT_ZERO_MJD = 57754
+"""MJD of 2017-01-01, day 0 of the night number ``nid`` on the wire."""
+
+MAX_PER_SIGN = 5000
+"""Detections of one sign on one detector image that the wire's candid can number."""
+
+
+def content_id(*parts: object, bits: int = 63) -> int:
+    """Return a positive integer that depends only on ``parts`` (a cut BLAKE2b digest)."""
+    text = "\x1f".join(str(part) for part in parts)
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> (64 - bits)
+
+
+def exposure_id(mjd_tai_start: float) -> int:
+    """Return an exposure's id: its start in units of 10 ms since MJD 50000 (one shutter, one start)."""
+    return round((mjd_tai_start - 50000.0) * 8_640_000.0)
+
+
+def night_number(mjd_tai: float) -> int:
+    """Return ``nid``: UT days since 2017-01-01."""
+    return math.floor(mjd_utc(mjd_tai)) - NIGHT_ZERO_MJD
+
+
+def wire_pid(mjd_tai: float, rcid: int) -> int:
+    """Return ``pid``, the processing id of one detector image: night, time of day and channel."""
+    utc = mjd_utc(mjd_tai)
+    fraction = math.floor((utc - math.floor(utc)) * 1e5)
+    return night_number(mjd_tai) * 1_000_000_000 + fraction * 10_000 + rcid * 100 + 15
+
+
+def wire_candid(pid: int, *, is_positive: bool, serial: int) -> int:
+    """Return ``candid`` of the ``serial``-th detection of its sign on the detector image ``pid``.
+
+    Raises DataError if ``serial`` does not fit the format.
+    """
+    if not 0 <= serial < MAX_PER_SIGN:
+        raise DataError(f"detection serial {serial} of pid {pid} is outside 0..{MAX_PER_SIGN - 1}")
+    return pid * 1_000_000 + (15_000 if is_positive else 10_000) + serial
+
+
+def object_name(number: int, *, prefix: str, year: int) -> str:
+    """Return a public object name such as ``GST26aaaabcd``: prefix, two-digit year, seven letters.
+
+    ``number`` counts objects within the year, from 0; raises DataError when seven letters overflow.
+    """
+    letters = ""
+    rest = number
+    for _ in range(7):
+        rest, digit = divmod(rest, 26)
+        letters = chr(ord("a") + digit) + letters
+    if rest:
+        raise DataError(f"object number {number} of year {year} does not fit in seven letters")
+    return f"{prefix}{year % 100:02d}{letters}"

@@ -1,0 +1,52 @@
+"""Times: one scale inside (MJD, TAI), conversions at the edges, survey nights by longitude."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timedelta
+
+from astropy.time import Time
+
+MJD_ZERO_JD = 2400000.5
+"""Julian date of MJD 0."""
+
+
+def mjd_tai_from_utc(text: str) -> float:
+    """Return MJD (TAI) of an ISO-8601 UTC date and time; raises ValueError if it is not one."""
+    return float(Time(text.strip().rstrip("Z"), scale="utc", format="isot").tai.mjd)
+
+
+def mjd_tai_from_mjd_utc(mjd_utc: float) -> float:
+    """Return MJD (TAI) of an MJD counted in UTC."""
+    return float(Time(mjd_utc, scale="utc", format="mjd").tai.mjd)
+
+
+def jd_utc(mjd_tai: float) -> float:
+    """Return the Julian date in UTC, as alert packets carry it."""
+    return float(Time(mjd_tai, scale="tai", format="mjd").utc.jd)
+
+
+def mjd_utc(mjd_tai: float) -> float:
+    """Return MJD in UTC of an MJD in TAI."""
+    return float(Time(mjd_tai, scale="tai", format="mjd").utc.mjd)
+
+
+def isot_utc(mjd_tai: float) -> str:
+    """Return an ISO-8601 UTC string with milliseconds."""
+    return str(Time(mjd_tai, scale="tai", format="mjd").utc.isot)
+
+
+def julian_year(mjd_tai: float) -> float:
+    """Return the Julian epoch in years (J2000.0 = 2000.0), for proper motions."""
+    return 2000.0 + (mjd_tai - 51544.5) / 365.25
+
+
+def day_obs(mjd_tai: float, *, longitude_deg: float) -> int:
+    """Return the survey night (YYYYMMDD): the local calendar date at the noon before the exposure.
+
+    ``longitude_deg`` is east-positive. Local mean solar time decides, so that one night has one
+    number wherever the telescope is.
+    """
+    local = mjd_utc(mjd_tai) + longitude_deg / 360.0
+    date = datetime(1858, 11, 17) + timedelta(days=math.floor(local - 0.5))
+    return date.year * 10000 + date.month * 100 + date.day

@@ -1,0 +1,1 @@
+"""Typed values that cannot be built wrong."""

@@ -1,0 +1,75 @@
+"""How a camera's raw headers are read: a mapping, as data."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class HeaderPart(BaseModel):
+    """A model whose unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TimeMapping(HeaderPart):
+    """Where the time of an exposure is written and what it means."""
+
+    keywords: tuple[str, ...]
+    """One card, or a date card and a time card that are joined with T."""
+    format: Literal["isot", "mjd", "jd"] = "isot"
+    scale: Literal["utc", "tai"] = "utc"
+    point: Literal["start", "middle", "end"] = "start"
+    """Which moment of the exposure the cards tell."""
+
+
+class ProgramMapping(HeaderPart):
+    """Where the access category is written."""
+
+    keyword: str | None = None
+    """Card that holds it; None: every exposure gets ``default``."""
+    values: dict[str, int] = {}
+    """Header value -> programid (0 engineering, 1 public, 2 partnership, 3 private); empty: the number itself."""
+    default: int = 3
+    """Where the card is absent or its value unknown: the narrowest."""
+
+
+class HeaderMapping(HeaderPart):
+    """From header cards to the facts of an exposure (`gueststar.model.exposure.ExposureInfo`).
+
+    A tuple of keywords means: the first one present.
+    """
+
+    instrument_match: dict[str, str] = {}
+    """Cards and the values (regular expressions, whole) that say a file is from this camera; empty: not checked."""
+    observation_type: tuple[str, ...] = ("IMAGETYP", "OBSTYPE")
+    observation_types: dict[str, str] = {}
+    """Header value (upper case) -> bias, dark, flat or science; absent card: ``default_observation_type``."""
+    default_observation_type: str | None = None
+    """Type of a file without the card; None: refused."""
+    time: TimeMapping
+    exposure_s: tuple[str, ...] = ("EXPTIME", "EXPOSURE")
+    filter: tuple[str, ...] = ("FILTER",)
+    default_filter: str | None = None
+    ra: tuple[str, ...] = ("RA", "OBJCTRA", "TELRA")
+    dec: tuple[str, ...] = ("DEC", "OBJCTDEC", "TELDEC")
+    position_unit: Literal["sexagesimal_hours", "degrees", "auto"] = "auto"
+    """``auto``: text with separators is hours and degrees, a plain number is degrees."""
+    rotation_deg: tuple[str, ...] = ()
+    """Cards with the camera rotation in the sense of `Wcs.tangent`; empty: 0."""
+    airmass: tuple[str, ...] = ("AIRMASS",)
+    object_name: tuple[str, ...] = ("OBJECT",)
+    field: tuple[str, ...] = ()
+    """Cards with the survey's field number; empty: fields are found from pointings."""
+    program: ProgramMapping = ProgramMapping()
+    principal_investigator: tuple[str, ...] = ()
+    detector_keyword: str | None = None
+    """Card (primary header) that names the CCD or detector in a file that holds a part of the camera."""
+    detector_keyword_means: Literal["detector_id", "detector_name", "ccd"] = "ccd"
+    numbers_as_strings: bool = False
+    """Cards that should hold numbers hold text; they are converted. False: such a file is refused."""
+    tan_means_tpv: bool = False
+    """CTYPE says TAN but PV cards hold a TPV distortion. False: such a file is refused."""
+    is_wcs_trusted: bool = False
+    """The header's WCS is a solution (not a pointing) that may serve as a starting point or for a catalog."""

@@ -1,0 +1,72 @@
+"""An image with its variance and mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gueststar.core.bits import UNUSABLE, MaskPlane
+from gueststar.core.errors import DataError
+from gueststar.model.photocal import PhotoCal
+from gueststar.model.psf import Psf
+from gueststar.model.wcs import Wcs
+
+Float32Image = NDArray[np.float32]
+MaskImage = NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class MaskedImage:
+    """Pixels that agree in shape: image and variance (float32) and mask (int32, `MaskPlane` bits).
+
+    Arrays are ``[y, x]``; variance is in the square of the image's unit and is positive wherever the
+    mask does not say NO_DATA.
+    """
+
+    image: Float32Image
+    variance: Float32Image
+    mask: MaskImage
+
+    def __post_init__(self) -> None:
+        if self.image.ndim != 2:
+            raise DataError(f"image has {self.image.ndim} dimensions, needs 2")
+        for name in ("variance", "mask"):
+            shape = getattr(self, name).shape
+            if shape != self.image.shape:
+                raise DataError(f"{name} is {shape} but image is {self.image.shape}")
+        for name, dtype in (("image", np.float32), ("variance", np.float32), ("mask", np.int32)):
+            array = getattr(self, name)
+            if array.dtype != dtype:
+                object.__setattr__(self, name, np.ascontiguousarray(array, dtype=dtype))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(ny, nx)."""
+        return self.image.shape[0], self.image.shape[1]
+
+    def is_usable(self, planes: MaskPlane = UNUSABLE) -> NDArray[np.bool_]:
+        """Return where none of ``planes`` is set."""
+        return np.asarray((self.mask & int(planes)) == 0)
+
+
+@dataclass(frozen=True, eq=False)
+class CalibratedImage:
+    """A masked image that knows its sky: science, reference, warped reference or difference image.
+
+    ``pixels`` are background-subtracted electrons; `photocal` turns them into nJy. ``metadata``
+    holds plain values (metrics, provenance, exposure facts), JSON-able.
+    """
+
+    pixels: MaskedImage
+    wcs: Wcs
+    psf: Psf
+    photocal: PhotoCal
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(ny, nx)."""
+        return self.pixels.shape

@@ -1,0 +1,1 @@
+"""The night's account and the causal story of one thing."""

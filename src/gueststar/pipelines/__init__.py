@@ -1,0 +1,1 @@
+"""Thin tasks and the recipes that chain them."""

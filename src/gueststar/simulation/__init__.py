@@ -1,0 +1,1 @@
+"""Nights of raw exposures with truth."""
