@@ -65,6 +65,12 @@ class CalibratedImage:
     psf: Psf
     photocal: PhotoCal
     metadata: dict[str, Any] = field(default_factory=dict)
+    coverage: NDArray[np.int16] | None = None
+    """Number of epochs per pixel (reference images only)."""
+
+    def __post_init__(self) -> None:
+        if self.coverage is not None and self.coverage.shape != self.pixels.shape:
+            raise DataError(f"coverage is {self.coverage.shape} but image is {self.pixels.shape}")
 
     @property
     def shape(self) -> tuple[int, int]:
