@@ -1,0 +1,1 @@
+"""From a raw exposure to a calibrated science image and its catalogs."""
