@@ -121,7 +121,10 @@ def completeness(truth: dict[str, Any]) -> bytes:
     middle = [0.5 * (row["mag_low"] + row["mag_high"]) for row in table]
     for key, colour, label in (("detected", ACCENT, "detected"), ("alerted", WARN, "alerted")):
         share = [row[key] / row["n"] if row["n"] else math.nan for row in table]
-        error = [math.sqrt(max(s * (1 - s), 0.25 / row["n"]) / row["n"]) if row["n"] else 0.0 for s, row in zip(share, table, strict=True)]
+        error = [
+            math.sqrt(max(s * (1 - s), 0.25 / row["n"]) / row["n"]) if row["n"] else 0.0
+            for s, row in zip(share, table, strict=True)
+        ]
         ax.errorbar(middle, share, error, fmt="o-", ms=3, lw=1, color=colour, label=label)
     for row, x in zip(table, middle, strict=True):
         ax.text(x, 1.06, str(row["n"]), fontsize=6, color=MUTED, ha="center")

@@ -16,7 +16,8 @@ from gueststar.model.rights import Program
 from gueststar.operations import figures
 from gueststar.operations.account import Fate, Unit
 from gueststar.operations.night_report import NightReport, science_units, value_of, worst_grade
-from gueststar.store.repo import DataId, SurveyRepo
+from gueststar.store.products import DataId
+from gueststar.store.repo import SurveyRepo
 
 TRENDS = (
     "fwhm_arcsec", "zero_point", "limiting_mag", "astrometric_rms_mas",

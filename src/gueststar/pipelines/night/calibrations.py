@@ -18,7 +18,7 @@ from gueststar.pipelines.calibration.flat import MakeFlat
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
-from gueststar.store.repo import DataId
+from gueststar.store.products import DataId
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,14 @@ def _stage_master(work: CalibrationWork) -> Result:
     context, timer = WorkerContext.of(work.repo_root), StepTimer()
     with timer("stack"):
         master = make_master(work, context.camera.detector(work.detector_id))
-    data_id = DataId(detector=work.detector_id, physical_filter=work.physical_filter, day_obs=work.day_obs)
+    data_id = DataId(detector=work.detector_id, physical_filter=work.physical_filter)
     with timer("write"):
         staged = context.stage(work.kind, data_id, master)
-    inputs = {"frames": [str(path) for path, _ in work.frames], "bias": str(work.bias or ""), "dark": str(work.dark or "")}
+    inputs = {
+        "frames": [str(path) for path, _ in work.frames],
+        "bias": str(work.bias or ""),
+        "dark": str(work.dark or ""),
+    }
     metrics = dict(master.metadata) | {"n_frames": master.n_frames, "mjd_tai": master.mjd_tai}
     return Result(staged=(staged,), metrics=metrics, inputs=inputs, steps=timer.seconds)
 

@@ -6,13 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from gueststar.core.bits import SourceFlag
-from gueststar.core.errors import DataError
-from gueststar.model.catalog import Catalog
-from gueststar.model.image import CalibratedImage
-from gueststar.pipelines.difference.detect import DetectCandidates
 from gueststar.pipelines.difference.reference_warp import WarpReference
 from gueststar.pipelines.difference.subtract import MakeDifference
 from gueststar.pipelines.difference.vet import VetCandidates
@@ -20,7 +13,7 @@ from gueststar.pipelines.night.cutouts import cut_candidates
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
-from gueststar.store.repo import DataId
+from gueststar.store.products import DataId
 
 BRIGHT_STAR_MAG = 14.5
 """Catalog stars brighter than this are told to the candidate finder, AB."""

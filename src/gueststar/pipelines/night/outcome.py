@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gueststar.core.errors import ConfigError, DataError, MissingInput, TransientError
-from gueststar.store.repo import StagedProduct
+from gueststar.store.products import StagedProduct
 
 
 @dataclass(frozen=True)

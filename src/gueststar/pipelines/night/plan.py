@@ -19,7 +19,8 @@ from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.overrides import as_plain
 from gueststar.pipelines.reference.select_epochs import Epoch, select_epochs
 from gueststar.store.ledger import ExposureRow, Job, JobState
-from gueststar.store.repo import DataId, SurveyRepo
+from gueststar.store.products import DataId
+from gueststar.store.repo import SurveyRepo
 
 CALIBRATION_ORDER: tuple[CalibrationKind, ...] = ("bias", "dark", "flat")
 """Each kind needs the ones before it."""
@@ -79,14 +80,14 @@ class Planner:
             previous=self._master(kind, detector, mjd, glass),
         )
 
-    def _master(self, kind: str, detector: int, mjd: float, glass: str | None = None) -> Path | None:
+    def _master(self, kind: CalibrationKind, detector: int, mjd: float, glass: str | None = None) -> Path | None:
         found = self.repo.find_calibration(kind, detector, mjd, physical_filter=glass)
         return found.path if found else None
 
     def science(self, night: int) -> list[ScienceWork]:
         """Return the detector images of a night that are to be calibrated."""
         work = []
-        masters: dict[tuple[str, int, str | None], Path | None] = {}
+        masters: dict[tuple[CalibrationKind, int, str | None], Path | None] = {}
         for row in self.ledger.exposures(day_obs=night, observation_type="science"):
             for detector in row.detectors:
                 key = {"exposure": row.id, "detector": detector}
@@ -96,16 +97,14 @@ class Planner:
                 )  # fmt: skip
                 if job is None:
                     continue
-                found = []
-                for kind, glass in (("bias", None), ("dark", None), ("flat", row.info.physical_filter)):
-                    place = (kind, detector, glass)
+                found: dict[CalibrationKind, Path | None] = {}
+                for kind in CALIBRATION_ORDER:
+                    place = (kind, detector, row.info.physical_filter if kind == "flat" else None)
                     if place not in masters:
-                        masters[place] = self._master(kind, detector, row.info.mjd_tai, glass)
-                    found.append(masters[place])
+                        masters[place] = self._master(kind, detector, row.info.mjd_tai, place[2])
+                    found[kind] = masters[place]
                 raw = self.repo.path("raw", DataId(exposure=row.id, detector=detector))
-                work.append(
-                    ScienceWork(job, self.repo.root, raw, row.info, detector, self.settings, *found)
-                )
+                work.append(ScienceWork(job, self.repo.root, raw, row.info, detector, self.settings, **found))
         return work
 
     def references(self, night: int) -> list[ReferenceWork]:
@@ -159,8 +158,11 @@ class Planner:
         return work
 
     def _difference(self, night: int, row: ExposureRow, detector: int) -> DifferenceWork | None:
-        place = {"field": row.info.field, "detector": detector, "band": row.info.band}
-        references = self.repo.find("reference_image", **place) if row.info.field is not None else []
+        references = (
+            self.repo.find("reference_image", field=row.info.field, detector=detector, band=row.info.band)
+            if row.info.field is not None
+            else []
+        )
         job = self._open_job(
             "difference", {"visit": row.id, "detector": detector}, is_ready=bool(references),
             exposure_id=row.id, detector=detector, day_obs=night, config=as_plain(self.settings.difference_part()),
@@ -200,7 +202,9 @@ class Planner:
         waiting = []
         for job in self.ledger.jobs(kind="difference", day_obs=night, state=JobState.DONE):
             key = {"visit": job.exposure_id, "detector": job.detector}
-            facts = {"exposure_id": job.exposure_id, "detector": job.detector, "day_obs": night}
-            if self._open_job("association", key, **facts) is not None:
+            opened = self._open_job(
+                "association", key, exposure_id=job.exposure_id, detector=job.detector, day_obs=night
+            )
+            if opened is not None:
                 waiting.append(job)
         return sorted(waiting, key=lambda job: (job.exposure_id or 0, job.detector or 0))

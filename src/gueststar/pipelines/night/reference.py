@@ -15,7 +15,7 @@ from gueststar.pipelines.night.worker import WorkerContext
 from gueststar.pipelines.reference.reference_image import MakeReference, reference_grid
 from gueststar.pipelines.science.catalogs import MakeCatalogs, calibrate_apertures, calibrate_sources
 from gueststar.pipelines.science.psf import MeasurePsf
-from gueststar.store.repo import DataId
+from gueststar.store.products import DataId
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class NightRunner:
 
     def recover(self) -> int:
         """Take back what a killed run left behind; return how many jobs were running."""
-        self.repo.clean_staging()
+        self.repo.sweep(older_than_s=0.0)
         n_jobs = self.ledger.reset_running()
         if n_jobs:
             self.ledger.event("recovered", text=f"{n_jobs} jobs of an interrupted run go on")
@@ -125,9 +125,7 @@ class NightRunner:
             self._settle([link_night(job_id, self.repo, self.settings, night)])
         self.progress("movers", 1, 1)
 
-    def _run(
-        self, stage: str, calls: list[Call], *, after_commit: Callable[[Outcome], None] | None = None
-    ) -> None:
+    def _run(self, stage: str, calls: list[Call], *, after_commit: Callable[[Outcome], None] | None = None) -> None:
         self.progress(stage, 0, len(calls))
         batch: list[Outcome] = []
         for n_done, outcome in enumerate(self.engine.run(self._started(calls)), start=1):

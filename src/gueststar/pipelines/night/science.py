@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gueststar.cameras.header_wcs import detector_wcs
 from gueststar.core.errors import DataError, MissingInput
 from gueststar.formats.calibration_master import read_calibration_master
-from gueststar.formats.raw import read_detector
+from gueststar.formats.raw import read_detector, read_headers
 from gueststar.model.camera import Camera, Detector, Filter
 from gueststar.model.catalog import Catalog
 from gueststar.model.exposure import ExposureInfo
@@ -24,7 +25,7 @@ from gueststar.pipelines.science.catalogs import MakeCatalogs, calibrate_apertur
 from gueststar.pipelines.science.detrend import Detrend, SubtractBackground
 from gueststar.pipelines.science.photometry import SolvePhotometry
 from gueststar.pipelines.science.psf import MeasurePsf
-from gueststar.store.repo import DataId
+from gueststar.store.products import DataId
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,6 @@ class ScienceWork:
     bias: Path | None = None
     dark: Path | None = None
     flat: Path | None = None
-    start_wcs: Wcs | None = None
-    """The header's solution where the camera trusts it; else the pointing is used."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def make_science(work: ScienceWork, context: WorkerContext, timer: StepTimer) ->
     with timer("catalogs"):
         instrumental = MakeCatalogs(settings.catalogs).run(pixels, measured.psf)
         metrics |= instrumental.metrics
-    start = work.start_wcs or _start_wcs(camera, detector, work.info)
+    start = _start_wcs(camera, detector, work)
     reference = _reference_stars(context, start, pixels.shape, camera)
     with timer("astrometry"):
         astrometry = SolveAstrometry(settings.astrometry).run(
@@ -115,7 +114,7 @@ def make_science(work: ScienceWork, context: WorkerContext, timer: StepTimer) ->
             scale_tolerance=camera.pixel_scale_tolerance,
             is_parity_known=camera.is_parity_known,
         )
-        metrics |= astrometry.metrics
+        metrics |= astrometry_metrics(astrometry)
     with timer("photometry"):
         photometry = SolvePhotometry(settings.photometry).run(
             instrumental.psf,
@@ -145,7 +144,13 @@ def _detrended(work: ScienceWork, detector: Detector, timer: StepTimer, metrics:
     return detrended.pixels
 
 
-def _start_wcs(camera: Camera, detector: Detector, info: ExposureInfo) -> Wcs:
+def _start_wcs(camera: Camera, detector: Detector, work: ScienceWork) -> Wcs:
+    """Return the header's solution where the camera trusts it, else what the pointing implies."""
+    info = work.info
+    if camera.header.is_wcs_trusted:
+        solved = detector_wcs(camera, read_headers(work.raw_path), detector)
+        if solved is not None:
+            return solved
     if info.ra is None or info.dec is None:
         raise DataError(f"exposure {info.exposure_id} has no position to start the astrometry from")
     return camera.nominal_wcs(detector, ra=info.ra, dec=info.dec, rotation_deg=info.rotation_deg)

@@ -12,8 +12,9 @@ from gueststar.formats.parquet import read_catalog
 from gueststar.model.camera import Camera
 from gueststar.model.catalog import Catalog
 from gueststar.model.image import CalibratedImage
+from gueststar.store.products import DataId, StagedProduct
 from gueststar.store.refcats import RefcatStore
-from gueststar.store.repo import CAMERA_FILE, DataId, StagedProduct, stage_product
+from gueststar.store.staging import stage_product
 
 
 class WorkerContext:
@@ -21,7 +22,7 @@ class WorkerContext:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.camera: Camera = load_camera(root / CAMERA_FILE)
+        self.camera: Camera = load_camera(str(root / "camera.yaml"))
         self.refcats = RefcatStore(root / "refcats")
         self._image = lru_cache(maxsize=6)(read_calibrated_image)
 
@@ -33,7 +34,7 @@ class WorkerContext:
 
     def stage(self, product: str, data_id: DataId, value: Any) -> StagedProduct:
         """Write a product to the repository's staging folder, to be committed by the one writer."""
-        return stage_product(self.root, product, data_id, value)
+        return stage_product(self.root, self.camera, product, data_id, value)
 
     def image(self, path: Path) -> CalibratedImage:
         """Return an image, kept in memory for the next units that need it."""
