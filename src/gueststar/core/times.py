@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from datetime import datetime, timedelta
 
+import numpy as np
 from astropy.time import Time
+from numpy.typing import ArrayLike, NDArray
 
 MJD_ZERO_JD = 2400000.5
 """Julian date of MJD 0."""
@@ -24,6 +26,11 @@ def mjd_tai_from_mjd_utc(mjd_utc: float) -> float:
 def jd_utc(mjd_tai: float) -> float:
     """Return the Julian date in UTC, as alert packets carry it."""
     return float(Time(mjd_tai, scale="tai", format="mjd").utc.jd)
+
+
+def jd_utc_of(mjd_tai: ArrayLike) -> NDArray[np.float64]:
+    """Return Julian dates in UTC of many MJDs (TAI) at once."""
+    return np.asarray(Time(np.asarray(mjd_tai, dtype=np.float64), scale="tai", format="mjd").utc.jd)
 
 
 def mjd_utc(mjd_tai: float) -> float:
