@@ -41,6 +41,11 @@ def exposure_id(mjd_tai_start: float) -> int:
     return round((mjd_tai_start - 50000.0) * 8_640_000.0)
 
 
+def exposure_start(number: int) -> float:
+    """Return the start (MJD TAI, to 10 ms) of the exposure with this id."""
+    return 50000.0 + number / 8_640_000.0
+
+
 def night_number(mjd_tai: float) -> int:
     """Return ``nid``: UT days since 2017-01-01."""
     return math.floor(mjd_utc(mjd_tai)) - NIGHT_ZERO_MJD
