@@ -51,6 +51,7 @@ class VisitRecord:
     colour_term_err: float = _column("f8", "", "its error", 0.0)
     field: int = _column("i4", "", "survey field; 0 if unassigned", 0)
     fwhm: float = _column("f8", "pixel", "width of the science image's PSF", 0.0)
+    difference_fwhm: float = _column("f8", "pixel", "width of the difference image's PSF", 0.0)
     background: float = _column("f8", "electron", "level of the sky that was subtracted", 0.0)
     noise: float = _column("f8", "electron", "noise per pixel of the science image", 0.0)
     astrometric_rms_ra: float = _column("f8", "arcsec", "scatter against the reference catalog along RA", 0.0)
