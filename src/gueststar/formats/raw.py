@@ -24,9 +24,6 @@ from gueststar.model.raw import AmplifierPixels, RawDetector
 
 _GZIP_MAGIC, _BZIP2_MAGIC = b"\x1f\x8b", b"BZh"
 _EMPTY_PRIMARY = fits.PrimaryHDU().header.tostring(padding=True).encode("ascii")
-_DECODING_ERRORS = (OSError, ValueError, TypeError, LookupError, RuntimeError, zlib.error, fits.VerifyError)
-"""What astropy's tile codecs raise on damaged bytes."""
-
 
 Cut = Callable[[int | str, str], NDArray[np.float32]]
 """From an extension and a FITS section of it to pixels."""
@@ -222,7 +219,7 @@ def _decode(buffer: Buffer, block: Block, path: Path, image: RawExtension) -> ND
         else:
             kind = fits.PrimaryHDU if image.index == 0 else fits.ImageHDU
             pixels = np.asarray(kind.fromstring(data).data)
-    except _DECODING_ERRORS as error:
+    except Exception as error:  # astropy's tile codecs raise a class without a public name
         raise DataError(f"{path} is damaged: pixels of HDU {image.index} cannot be decoded ({error})") from error
     shape = image.shape
     if shape is None or pixels.size != shape[0] * shape[1]:
