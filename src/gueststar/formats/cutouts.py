@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +18,29 @@ _BLOCK = 2880
 _GZIP_LEVEL = 6
 
 
-def cut_stamp(image: NDArray[Any], *, x: float, y: float, side: int = CUTOUT_SIDE) -> NDArray[np.float32]:
-    """Return ``[side, side]`` pixels with the one nearest to (x, y) in the middle, NaN outside the image."""
+def cut_stamp(
+    image: NDArray[np.float32],
+    *,
+    x: float,
+    y: float,
+    is_missing: NDArray[np.bool_] | None = None,
+    side: int = CUTOUT_SIDE,
+) -> NDArray[np.float32]:
+    """Return ``[side, side]`` pixels with the one nearest to (x, y) in the middle.
+
+    Pixels outside the image, and those where ``is_missing``, are NaN.
+    """
     half = side // 2
     x0, y0 = round(x) - half, round(y) - half
     ny, nx = image.shape
     stamp = np.full((side, side), np.nan, dtype=np.float32)
     rows, columns = slice(max(y0, 0), min(y0 + side, ny)), slice(max(x0, 0), min(x0 + side, nx))
-    if rows.start < rows.stop and columns.start < columns.stop:
-        inside = (slice(rows.start - y0, rows.stop - y0), slice(columns.start - x0, columns.stop - x0))
-        stamp[inside] = image[rows, columns]
+    if rows.start >= rows.stop or columns.start >= columns.stop:
+        return stamp
+    inside = (slice(rows.start - y0, rows.stop - y0), slice(columns.start - x0, columns.stop - x0))
+    stamp[inside] = image[rows, columns]
+    if is_missing is not None:
+        stamp[inside][is_missing[rows, columns]] = np.nan
     return stamp
 
 

@@ -34,19 +34,6 @@ def separation_arcsec(vectors_1: Floats, vectors_2: Floats) -> Floats:
     return np.asarray(np.degrees(2.0 * np.arcsin(np.minimum(chord / 2.0, 1.0))) * 3600.0)
 
 
-def moved(
-    ra: ArrayLike, dec: ArrayLike, pm_ra: ArrayLike, pm_dec: ArrayLike, years: ArrayLike
-) -> tuple[Floats, Floats]:
-    """Return positions (degrees) after proper motion (mas per year on the sky) of some years, by straight motion."""
-    a, d = np.radians(np.asarray(ra, dtype=np.float64)), np.radians(np.asarray(dec, dtype=np.float64))
-    east = np.stack([-np.sin(a), np.cos(a), np.zeros_like(a)], axis=-1)
-    north = np.stack([-np.sin(d) * np.cos(a), -np.sin(d) * np.sin(a), np.cos(d)], axis=-1)
-    step = np.radians(np.asarray(years, dtype=np.float64) / 3.6e6)
-    shift_east = (np.nan_to_num(np.asarray(pm_ra, dtype=np.float64)) * step)[..., None]
-    shift_north = (np.nan_to_num(np.asarray(pm_dec, dtype=np.float64)) * step)[..., None]
-    return sky_positions(unit_vectors(ra, dec) + shift_east * east + shift_north * north)
-
-
 def chord_of(arcsec: ArrayLike) -> Floats:
     """Return the straight distance on the unit sphere of an angle."""
     return np.asarray(2.0 * np.sin(np.radians(np.asarray(arcsec, dtype=np.float64) / 3600.0) / 2.0))

@@ -62,7 +62,6 @@ class TellHistory:
         history: History,
         *,
         reference_places: Places,
-        pixel_scale_arcsec: float,
         at_mjd_tai: float,
     ) -> list[Past]:
         """Return the past of each trigger (`DIA_SOURCE` rows of ``record``).
@@ -77,7 +76,7 @@ class TellHistory:
         covered = _covering(seen.visits, triggers)
         detected = _detected(triggers, seen.detections, config.match)
         earlier = _detected(triggers, seen.all_detections, config.match)
-        told = _told_detections(seen, pixel_scale_arcsec)
+        told = _told_detections(seen)
         limits = _told_limits(seen)
         forced = _ForcedPast(seen, triggers, reference_places)
         past = []
@@ -168,14 +167,14 @@ def _covering(visits: Catalog, triggers: Catalog) -> NDArray[np.bool_]:
     return is_inside(*corner_arrays(visits), triggers["ra"], triggers["dec"])
 
 
-def _told_detections(seen: VisibleHistory, pixel_scale_arcsec: float) -> list[dict[str, Any]]:
+def _told_detections(seen: VisibleHistory) -> list[dict[str, Any]]:
     """Return the `prv_candidate` records of the visible detections."""
     detections = seen.detections
     if detections.n_rows == 0:
         return []
     row_of = {image: row for row, image in enumerate(images_of(seen.visits))}
     visits = seen.visits.select(np.array([row_of[image] for image in images_of(detections)]))
-    fields = exposure_fields(visits) | detection_fields(detections, visits, pixel_scale_arcsec=pixel_scale_arcsec)
+    fields = exposure_fields(visits) | detection_fields(detections, visits)
     fields |= {"ranr": numbers(detections["reference_ra"]), "decnr": numbers(detections["reference_dec"])}
     unknown: Fields = {name: [None] * detections.n_rows for name in ("ssdistnr", "ssmagnr", "ssnamenr")}
     return rows_from(fields | unknown)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gueststar.algorithms.association.match import count_within, nearest
-from gueststar.algorithms.association.sky_index import moved
+from gueststar.algorithms.astrometry.proper_motion import propagate_positions
 from gueststar.algorithms.photocal.gaia_magnitude import gaia_g
 from gueststar.model.catalog import Catalog, Column, Schema
 from gueststar.pipelines.alerts.wire_fields import MISSING, Fields, numbers
@@ -57,7 +57,9 @@ def catalog_fields(dia_sources: Catalog, refcat: Catalog | None, *, epoch_year: 
     if refcat is None or refcat.n_rows == 0:
         return _no_catalog(n)
     years = epoch_year - refcat["epoch"].astype(np.float64)
-    ra, dec = moved(refcat["ra"], refcat["dec"], refcat["pm_ra"], refcat["pm_dec"], np.nan_to_num(years))
+    ra, dec = propagate_positions(
+        ra=refcat["ra"], dec=refcat["dec"], pm_ra=refcat["pm_ra"], pm_dec=refcat["pm_dec"], years=np.nan_to_num(years)
+    )
     here = (dia_sources["ra"], dia_sources["dec"])
     index, distance = nearest(*here, ra, dec, k=3, max_arcsec=_CATALOG_RADIUS_ARCSEC)
     fields: Fields = {}

@@ -10,21 +10,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gueststar.core.bits import MaskPlane, SourceFlag
+from gueststar.core.bits import SourceFlag
 from gueststar.core.errors import DataError
 from gueststar.core.ids import candid_parts
 from gueststar.core.times import julian_year
 from gueststar.formats.avro import SCHEMA_VERSION, field_names
-from gueststar.formats.cutouts import cut_stamp, difference_name, encode_cutout, reference_name, science_name
+from gueststar.formats.cutouts import CUTOUT_SIDE, difference_name, encode_cutout, reference_name, science_name
 from gueststar.model.catalog import Catalog
+from gueststar.model.cutouts import PLANES, CandidateCutouts
 from gueststar.model.detections import History
-from gueststar.model.image import CalibratedImage
 from gueststar.model.rights import Program, RightsPolicy
 from gueststar.model.visit import VisitRecord
 from gueststar.pipelines.alerts.candidate import ReferenceFacts, candidate_fields
 from gueststar.pipelines.alerts.history import HistoryConfig, Places, TellHistory
 from gueststar.pipelines.alerts.neighbours import catalog_fields, solar_system_fields
 from gueststar.pipelines.alerts.wire_fields import rows_from
+
+_DIFFERENCE = PLANES.index("difference")
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,6 @@ class AlertConfig:
     """Three capital letters before the year in names of objects."""
     history: HistoryConfig = field(default_factory=HistoryConfig)
     """What packets tell of the past."""
-
-
-@dataclass(frozen=True, eq=False)
-class VisitImages:
-    """The images that cut-outs come from, all on the pixels of the science image."""
-
-    science: CalibratedImage
-    reference: CalibratedImage
-    """Warped onto the science pixels."""
-    difference: CalibratedImage
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,14 +82,15 @@ class BuildAlerts:
         record: VisitRecord,
         *,
         names: Mapping[int, str],
-        images: VisitImages,
+        cutouts: CandidateCutouts,
         history: History,
         neighbourhood: Neighbourhood,
         at_mjd_tai: float,
     ) -> AlertBatch:
         """Return packets, by candid; ``names`` are those of the objects in the visit's stream.
 
-        The history is reduced to what the stream may show at ``at_mjd_tai``, the moment of leaving.
+        ``cutouts`` are 63 pixels wide and hold every detection that is alerted. The history is reduced to
+        what the stream may show at ``at_mjd_tai``, the moment of leaving.
         """
         chosen, reasons = self.select(dia_sources, record)
         triggers = dia_sources.select(chosen)
@@ -105,11 +98,9 @@ class BuildAlerts:
             return AlertBatch([], reasons)
         _check_numbering(triggers, record)
         places = (neighbourhood.reference_places[0][chosen], neighbourhood.reference_places[1][chosen])
-        candidates = self._candidates(triggers, record, images, neighbourhood, places)
-        past = self._tell_history.run(
-            triggers, record, history, reference_places=places,
-            pixel_scale_arcsec=images.difference.wcs.pixel_scale_arcsec, at_mjd_tai=at_mjd_tai,
-        )  # fmt: skip
+        stamps = [cutouts.of(int(candid)) for candid in triggers["dia_source_id"]]
+        candidates = self._candidates(triggers, record, stamps, neighbourhood, places)
+        past = self._tell_history.run(triggers, record, history, reference_places=places, at_mjd_tai=at_mjd_tai)
         order = field_names("candidate")
         packets = []
         for row, (fields, told) in enumerate(zip(candidates, past, strict=True)):
@@ -123,7 +114,7 @@ class BuildAlerts:
                 "prv_candidates": told.prv_candidates or None,
                 "fp_hists": told.fp_hists or None,
             }
-            packets.append(packet | _cutouts(images, triggers, row))
+            packets.append(packet | _encoded(stamps[row], candidate))
         return AlertBatch(packets, reasons)
 
     def select(self, dia_sources: Catalog, record: VisitRecord) -> tuple[NDArray[np.intp], dict[str, int]]:
@@ -145,18 +136,23 @@ class BuildAlerts:
         return chosen[by_candid], {reason: count for reason, count in reasons.items() if count}
 
     def _candidates(
-        self, triggers: Catalog, record: VisitRecord, images: VisitImages, around: Neighbourhood, places: Places
+        self,
+        triggers: Catalog,
+        record: VisitRecord,
+        stamps: list[NDArray[np.float32]],
+        around: Neighbourhood,
+        places: Places,
     ) -> list[dict[str, Any]]:
         """Return the candidate records without the counts of history."""
+        middle = CUTOUT_SIDE // 2
         own = candidate_fields(
-            triggers, record, photocal=images.science.photocal, difference=images.difference,
-            reference=around.reference, reference_places=places,
+            triggers, record, reference=around.reference, reference_places=places,
+            central_pixels=np.array([stamp[_DIFFERENCE, middle, middle] for stamp in stamps], dtype=np.float64),
             is_target_of_opportunity=around.is_target_of_opportunity,
         )  # fmt: skip
-        year = julian_year(record.mjd_tai)
         return rows_from(
             own
-            | catalog_fields(triggers, around.refcat, epoch_year=year)
+            | catalog_fields(triggers, around.refcat, epoch_year=julian_year(record.mjd_tai))
             | solar_system_fields(triggers, around.solar_system)
         )
 
@@ -167,25 +163,17 @@ def _check_numbering(triggers: Catalog, record: VisitRecord) -> None:
             raise DataError(f"candid {candid} is not numbered on pid {record.pid}, the start of its exposure")
 
 
-def _cutouts(images: VisitImages, triggers: Catalog, row: int) -> dict[str, dict[str, Any]]:
+def _encoded(stamps: NDArray[np.float32], candidate: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the three cut-outs; of a negative detection the difference is reference minus science."""
-    candid, is_positive = int(triggers["dia_source_id"][row]), bool(triggers["is_positive"][row])
-    pid = candid_parts(candid).pid
-    sign = 1 if is_positive else -1
-    named = (
-        ("cutoutScience", images.science, science_name(candid, pid), 1),
-        ("cutoutTemplate", images.reference, reference_name(candid), 1),
-        ("cutoutDifference", images.difference, difference_name(candid, pid, is_positive=is_positive), sign),
-    )
-    x, y = float(triggers["x"][row]), float(triggers["y"][row])
-    return {
-        key: {"fileName": name, "stampData": encode_cutout(factor * _stamp(image, x=x, y=y))}
-        for key, image, name, factor in named
-    }
-
-
-def _stamp(image: CalibratedImage, *, x: float, y: float) -> NDArray[np.float32]:
-    stamp = cut_stamp(image.pixels.image, x=x, y=y)
-    mask = cut_stamp(image.pixels.mask, x=x, y=y)
-    stamp[(np.nan_to_num(mask).astype(np.int64) & int(MaskPlane.NO_DATA)) != 0] = np.nan
-    return stamp
+    if stamps.shape[1:] != (CUTOUT_SIDE, CUTOUT_SIDE):
+        raise DataError(f"cut-outs of {candidate['candid']} are {stamps.shape[1:]}, need {CUTOUT_SIDE} x {CUTOUT_SIDE}")
+    candid, pid, is_positive = candidate["candid"], candidate["pid"], candidate["isdiffpos"] == "t"
+    science, reference, difference = stamps
+    named = {
+        "cutoutScience": (science_name(candid, pid), science),
+        "cutoutTemplate": (reference_name(candid), reference),
+        "cutoutDifference": (
+            difference_name(candid, pid, is_positive=is_positive), difference if is_positive else -difference
+        ),
+    }  # fmt: skip
+    return {key: {"fileName": name, "stampData": encode_cutout(stamp)} for key, (name, stamp) in named.items()}

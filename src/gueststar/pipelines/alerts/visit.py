@@ -8,14 +8,16 @@ from dataclasses import dataclass, field
 from gueststar.core.errors import TransientError
 from gueststar.formats.avro import encode_alert
 from gueststar.model.catalog import Catalog
-from gueststar.model.detections import CommitReceipt, OutboxAlert, VisitCommit, WorkingSet
-from gueststar.model.rights import Program, RightsPolicy
+from gueststar.model.cutouts import CandidateCutouts
+from gueststar.model.detections import CommitReceipt, History, OutboxAlert, VisitCommit, WorkingSet
+from gueststar.model.rights import RightsPolicy
 from gueststar.model.visit import VisitRecord
 from gueststar.pipelines.alerts.associate import AssociateSources, Association, AssociationConfig
 from gueststar.pipelines.alerts.candidate import ReferenceFacts
+from gueststar.pipelines.alerts.history import Places
 from gueststar.pipelines.alerts.neighbours import with_reference
-from gueststar.pipelines.alerts.packet import AlertConfig, BuildAlerts, Neighbourhood, VisitImages
-from gueststar.pipelines.alerts.view import object_names, objects_in_view
+from gueststar.pipelines.alerts.packet import AlertConfig, BuildAlerts, Neighbourhood
+from gueststar.pipelines.alerts.view import object_names, objects_in_footprint
 from gueststar.store.alert_log import AlertLog, drain_outbox
 from gueststar.store.detections import DetectionStore
 
@@ -40,7 +42,8 @@ class VisitProducts:
     record: VisitRecord
     dia_sources: Catalog
     """`DIA_SOURCE` rows, scored."""
-    images: VisitImages
+    cutouts: CandidateCutouts
+    """Of every detection that may be alerted."""
     reference: ReferenceFacts
     reference_sources: Catalog | None = None
     """`SOURCE` rows of the reference image."""
@@ -116,9 +119,16 @@ class AlertVisit:
         return VisitOutcome(receipt, not_alerted)
 
     def _forced(self, products: VisitProducts, working_set: WorkingSet) -> Catalog | None:
-        if products.measure_forced is None or working_set.objects.n_rows == 0:
+        if products.measure_forced is None:
             return None
-        return products.measure_forced(objects_in_view(working_set, Program(products.record.program), self._policy))
+        objects = objects_in_footprint(working_set, products.record, self._policy)
+        return products.measure_forced(objects) if objects.n_rows else None
+
+    def _history(self, record: VisitRecord, triggers: Catalog) -> History:
+        config = self._config.alerts.history
+        return self._store.history(
+            record, triggers, radius_arcsec=config.match.max_arcsec, window_days=config.window_days
+        )
 
     def _alerts(
         self,
@@ -126,7 +136,7 @@ class AlertVisit:
         association: Association,
         working_set: WorkingSet,
         numbers: dict[int, int],
-        places: tuple,
+        places: Places,
     ) -> tuple[tuple[OutboxAlert, ...], dict[str, int]]:
         record, sources, build = products.record, association.dia_sources, self._build
         chosen, reasons = build.select(sources, record)
@@ -141,7 +151,7 @@ class AlertVisit:
             products.reference, places, products.refcat, products.solar_system, products.is_target_of_opportunity
         )
         batch = build.run(
-            sources, record, names=names, images=products.images, history=self._store.history(record, triggers),
+            sources, record, names=names, cutouts=products.cutouts, history=self._history(record, triggers),
             neighbourhood=around, at_mjd_tai=self._clock(),
         )  # fmt: skip
         return tuple(

@@ -44,7 +44,7 @@ def exposure_fields(visits: Catalog) -> Fields:
     }
 
 
-def detection_fields(sources: Catalog, visits: Catalog, *, pixel_scale_arcsec: float) -> Fields:
+def detection_fields(sources: Catalog, visits: Catalog) -> Fields:
     """Return the fields that tell of detections (`DIA_SOURCE` rows), with the `VISIT` row of each.
 
     Magnitudes are those of the absolute flux; an aperture flux of the wrong sign has none.
@@ -87,7 +87,7 @@ def detection_fields(sources: Catalog, visits: Catalog, *, pixel_scale_arcsec: f
         "magapbig": numbers(magapbig),
         "sigmagapbig": numbers(sigmagapbig),
         "scorr": numbers(np.abs(sources["snr"].astype(np.float64))),
-        "distnr": numbers(sources["reference_distance"] / pixel_scale_arcsec),
+        "distnr": numbers(sources["reference_distance"] / visits["pixel_scale"]),
         "magnr": numbers(sources["reference_mag"]),
         "sigmagnr": numbers(sources["reference_mag_err"]),
         "chinr": numbers(sources["reference_chi2"]),
