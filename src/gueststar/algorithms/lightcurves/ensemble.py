@@ -54,16 +54,17 @@ def solve_ensemble(mag: Floats, error: Floats, config: EnsembleConfig = Ensemble
     weight = np.where(np.isfinite(mag) & np.isfinite(total), 1.0 / total**2, 0.0)
     value = np.where(weight > 0, mag, 0.0)
     is_comparison = np.mean(weight > 0, axis=0) >= config.min_epochs
-    offset = np.zeros(mag.shape[0])
+    offset = _first_offsets(np.where(weight > 0, mag, np.nan))
     used = weight * is_comparison
-    for _ in range(config.iterations):
+    for iteration in range(config.iterations):
         mean = _ratio(np.sum(weight * (value - offset[:, None]), axis=0), np.sum(weight, axis=0))
         residual = np.where(weight > 0, value - mean[None, :] - offset[:, None], 0.0)
-        is_near = np.abs(residual) < config.clip_sigma * total
-        used = weight * is_comparison * np.where(np.isfinite(total), is_near, False)
-        step = _ratio(np.nansum(used * (value - mean[None, :]), axis=1), np.sum(used, axis=1))
-        offset = np.where(np.isfinite(step), step - np.nanmedian(step), 0.0)
-        is_comparison &= ~_is_variable(residual, total, weight, config)
+        is_near = np.abs(residual) < config.clip_sigma * np.where(weight > 0, total, np.inf)
+        used = weight * is_comparison * is_near
+        step = _ratio(np.sum(used * (value - mean[None, :]), axis=1), np.sum(used, axis=1))
+        offset = np.where(np.isfinite(step), step - np.nanmedian(step), offset)
+        if iteration >= 2:  # before that the means still hold the epochs' offsets
+            is_comparison &= ~_is_variable(residual, total, weight, config)
     corrected = np.where(weight > 0, value - offset[:, None], np.nan)
     mean = _ratio(np.sum(weight * (value - offset[:, None]), axis=0), np.sum(weight, axis=0))
     rms = 1.4826 * np.nanmedian(np.abs(corrected - mean[None, :]), axis=0) if mag.shape[0] else mean
@@ -72,12 +73,25 @@ def solve_ensemble(mag: Floats, error: Floats, config: EnsembleConfig = Ensemble
     return Ensemble(np.where(sum_used > 0, offset, np.nan), offset_err, mean, rms, is_comparison)
 
 
+def _first_offsets(mag: Floats) -> Floats:
+    """Return each epoch's median departure from the stars' medians; zero where nothing was measured."""
+    is_measured = np.isfinite(mag)
+    stars, epochs = is_measured.any(axis=0), is_measured.any(axis=1)
+    offset = np.zeros(mag.shape[0])
+    if stars.any():
+        departure = mag[:, stars] - np.nanmedian(mag[:, stars], axis=0)
+        offset[epochs] = np.nanmedian(departure[epochs], axis=1)
+    return offset
+
+
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:
     return np.where(denominator > 0, numerator / np.where(denominator > 0, denominator, 1.0), np.nan)
 
 
 def _is_variable(residual: Floats, error: Floats, weight: Floats, config: EnsembleConfig) -> NDArray[np.bool_]:
-    pulls = np.where(weight > 0, np.abs(residual) / error, np.nan)
-    with np.errstate(all="ignore"):
-        typical = 1.4826 * np.nanmedian(np.where(np.isfinite(pulls), pulls, np.nan), axis=0)
-    return np.asarray(typical > config.max_rms_ratio)
+    is_measured = weight > 0
+    pulls = np.where(is_measured, np.abs(residual) / np.where(is_measured, error, 1.0), np.nan)
+    seen = is_measured.any(axis=0)
+    is_variable = np.zeros(weight.shape[1], dtype=bool)
+    is_variable[seen] = 1.4826 * np.nanmedian(pulls[:, seen], axis=0) > config.max_rms_ratio
+    return is_variable
