@@ -1,0 +1,1 @@
+"""From raw exposures to calibrated images and catalogs."""
