@@ -16,7 +16,7 @@ from gueststar.model.catalog import Catalog
 from gueststar.model.columns import FORCED_SOURCE
 from gueststar.model.image import CalibratedImage
 from gueststar.model.photocal import NJY_ZERO_POINT
-from gueststar.model.rights import Program, Releases, RightsPolicy
+from gueststar.model.rights import Releases, RightsPolicy
 from gueststar.model.visit import VisitRecord
 from gueststar.pipelines.alerts.candidate import ReferenceFacts
 from gueststar.pipelines.alerts.packet import VisitImages

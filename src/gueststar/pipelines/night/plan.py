@@ -15,7 +15,7 @@ from gueststar.pipelines.night.calibrations import CalibrationWork
 from gueststar.pipelines.night.difference import DifferenceWork
 from gueststar.pipelines.night.reference import ReferenceWork
 from gueststar.pipelines.night.science import ScienceWork
-from gueststar.pipelines.night.settings import PipelineSettings
+from gueststar.pipelines.night.settings import DIFFERENCE, SCIENCE, PipelineSettings
 from gueststar.pipelines.overrides import as_plain
 from gueststar.pipelines.reference.select_epochs import Epoch, select_epochs
 from gueststar.store.ledger import ExposureRow, Job, JobState
@@ -93,7 +93,7 @@ class Planner:
                 key = {"exposure": row.id, "detector": detector}
                 job = self._open_job(
                     "science", key, exposure_id=row.id, detector=detector, day_obs=night,
-                    config=as_plain(self.settings.science_part()),
+                    config=self.settings.part(SCIENCE),
                 )  # fmt: skip
                 if job is None:
                     continue
@@ -165,7 +165,7 @@ class Planner:
         )
         job = self._open_job(
             "difference", {"visit": row.id, "detector": detector}, is_ready=bool(references),
-            exposure_id=row.id, detector=detector, day_obs=night, config=as_plain(self.settings.difference_part()),
+            exposure_id=row.id, detector=detector, day_obs=night, config=self.settings.part(DIFFERENCE),
         )  # fmt: skip
         if job is None:
             return None
