@@ -33,6 +33,11 @@ class Stack(NamedTuple):
     n_used: NDArray[np.int16]
     n_rejected: NDArray[np.int16]
 
+    def put(self, part: tuple[slice, slice], piece: Stack) -> None:
+        """Write the stack of a part of the image into this one."""
+        self.mean[part], self.variance[part] = piece.mean, piece.variance
+        self.n_used[part], self.n_rejected[part] = piece.n_used, piece.n_rejected
+
 
 def stack_frames(
     read_band: ReadBand,
@@ -50,37 +55,48 @@ def stack_frames(
     fewer than half of the values agree with their median, that median is returned with the variance
     of their scatter. Pixels without any value are 0 with variance 0 and ``n_used`` 0.
 
-    At most ``memory_mb`` of frames are held at once: each band is read from all frames, then averaged.
+    At most ``memory_mb`` of frames are held at once: each band of rows is read from all frames, then averaged.
     """
-    n_frames = len(noise)
-    if n_frames == 0:
+    if not noise:
         raise ValueError("there is no frame to stack")
-    ny, nx = shape
-    rows = max(1, min(ny, int(memory_mb * 2**20 / (4 * nx * n_frames))))
-    stack = Stack(
-        np.zeros(shape, np.float32), np.zeros(shape, np.float32), np.zeros(shape, np.int16), np.zeros(shape, np.int16)
-    )
-    terms = np.array(noise, dtype=np.float64)
-    for first in range(0, ny, rows):
-        band = slice(first, min(first + rows, ny))
-        values = np.empty((band.stop - first, nx, n_frames), np.float32)
-        for i in range(n_frames):
-            values[:, :, i] = read_band(i, band)
-        _stack_band(values, terms, n_sigma, stack.mean[band], stack.variance[band], stack.n_used[band],
-                    stack.n_rejected[band])  # fmt: skip
+    stack = empty_stack(shape)
+    for band in row_bands(shape, n_frames=len(noise), memory_mb=memory_mb):
+        values = np.stack([read_band(i, band) for i in range(len(noise))])
+        stack.put((band, slice(None)), stack_values(values, noise=noise, n_sigma=n_sigma))
     return stack
 
 
+def stack_values(values: NDArray[np.float32], *, noise: list[FrameNoise], n_sigma: float = 4.0) -> Stack:
+    """Average frames that are in memory, ``[frame, y, x]``; otherwise as `stack_frames`."""
+    stack = empty_stack((values.shape[1], values.shape[2]))
+    _stack_in_place(values, np.array(noise, dtype=np.float64), n_sigma, *stack)
+    return stack
+
+
+def empty_stack(shape: tuple[int, int]) -> Stack:
+    """Return a stack in which no frame has been used."""
+    return Stack(
+        np.zeros(shape, np.float32), np.zeros(shape, np.float32), np.zeros(shape, np.int16), np.zeros(shape, np.int16)
+    )
+
+
+def row_bands(shape: tuple[int, int], *, n_frames: int, memory_mb: float) -> list[slice]:
+    """Divide the rows so that one band of ``n_frames`` float32 frames fits in ``memory_mb``."""
+    ny, nx = shape
+    rows = max(1, min(ny, int(memory_mb * 2**20 / (4 * nx * max(n_frames, 1)))))
+    return [slice(first, min(first + rows, ny)) for first in range(0, ny, rows)]
+
+
 @numba.njit(cache=True)
-def _stack_band(values, noise, n_sigma, mean, variance, n_used, n_rejected):  # type: ignore[no-untyped-def]
-    ny, nx, n_frames = values.shape
+def _stack_in_place(values, noise, n_sigma, mean, variance, n_used, n_rejected):  # type: ignore[no-untyped-def]
+    n_frames, ny, nx = values.shape
     finite = np.empty(n_frames)
     for y in range(ny):
         for x in range(nx):
             n = 0
             for i in range(n_frames):
-                if np.isfinite(values[y, x, i]):
-                    finite[n] = values[y, x, i]
+                if np.isfinite(values[i, y, x]):
+                    finite[n] = values[i, y, x]
                     n += 1
             if n == 0:
                 continue
@@ -89,7 +105,7 @@ def _stack_band(values, noise, n_sigma, mean, variance, n_used, n_rejected):  # 
                 total, weights, weighted_variance, kept = 0.0, 0.0, 0.0, 0
                 level = max(centre, 0.0)
                 for i in range(n_frames):
-                    value = values[y, x, i]
+                    value = values[i, y, x]
                     expected = noise[i, 0] + noise[i, 1] * level
                     limit = n_sigma**2 * (expected + (noise[i, 2] * level) ** 2)
                     if np.isfinite(value) and (value - centre) ** 2 <= limit:
@@ -114,4 +130,3 @@ def _stack_band(values, noise, n_sigma, mean, variance, n_used, n_rejected):  # 
                 mean[y, x] = middle
                 spread = 1.4826 * np.median(np.abs(finite[:n] - middle))
                 variance[y, x] = 1.5708 * spread**2 / n
-    return
