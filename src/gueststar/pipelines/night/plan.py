@@ -87,6 +87,7 @@ class Planner:
     def science(self, night: int) -> list[ScienceWork]:
         """Return the detector images of a night that are to be calibrated."""
         work = []
+        kinds = [kind for kind in CALIBRATION_ORDER if self.ledger.exposures(observation_type=kind)]
         masters: dict[tuple[CalibrationKind, int, str | None], Path | None] = {}
         for row in self.ledger.exposures(day_obs=night, observation_type="science"):
             for detector in row.detectors:
@@ -103,9 +104,19 @@ class Planner:
                     if place not in masters:
                         masters[place] = self._master(kind, detector, row.info.mjd_tai, place[2])
                     found[kind] = masters[place]
+                if missing := [kind for kind in kinds if found[kind] is None and self._has_frames(kind, row)]:
+                    self.ledger.hold(job, f"no valid {' or '.join(missing)} master at the time of the exposure")
+                    continue
                 raw = self.repo.path("raw", DataId(exposure=row.id, detector=detector))
                 work.append(ScienceWork(job, self.repo.root, raw, row.info, detector, self.settings, **found))
         return work
+
+    def _has_frames(self, kind: CalibrationKind, row: ExposureRow) -> bool:
+        """Return whether frames for this master were ever received: without any, the camera does without it."""
+        if kind != "flat":
+            return True
+        glass = row.info.physical_filter
+        return any(flat.info.physical_filter == glass for flat in self.ledger.exposures(observation_type="flat"))
 
     def references(self, night: int) -> list[ReferenceWork]:
         """Return the references that can be made, or deepened, now that this night's images are there."""

@@ -10,9 +10,9 @@ from gueststar.algorithms.astrometry.config import AstrometryConfig
 from gueststar.algorithms.background.estimate import BackgroundConfig
 from gueststar.algorithms.photocal.config import PhotometryConfig
 from gueststar.pipelines.alerts.visit import AlertVisitConfig
-from gueststar.pipelines.calibration.bias import BiasConfig
-from gueststar.pipelines.calibration.dark import DarkConfig
-from gueststar.pipelines.calibration.flat import FlatConfig
+from gueststar.pipelines.calibration.bias import MakeBiasConfig
+from gueststar.pipelines.calibration.dark import MakeDarkConfig
+from gueststar.pipelines.calibration.flat import MakeFlatConfig
 from gueststar.pipelines.difference.detect import DetectionConfig
 from gueststar.pipelines.difference.reference_warp import ReferenceWarpConfig
 from gueststar.pipelines.difference.subtract import DifferenceConfig
@@ -33,9 +33,9 @@ DIFFERENCE = ("reference_warp", "subtraction", "detection", "vetting")
 class PipelineSettings:
     """One section a task; the names of the fields are the sections of ``parameters`` in survey.yaml."""
 
-    bias: BiasConfig = field(default_factory=BiasConfig)
-    dark: DarkConfig = field(default_factory=DarkConfig)
-    flat: FlatConfig = field(default_factory=FlatConfig)
+    bias: MakeBiasConfig = field(default_factory=MakeBiasConfig)
+    dark: MakeDarkConfig = field(default_factory=MakeDarkConfig)
+    flat: MakeFlatConfig = field(default_factory=MakeFlatConfig)
     detrend: DetrendConfig = field(default_factory=DetrendConfig)
     background: BackgroundConfig = field(default_factory=BackgroundConfig)
     psf: MeasurePsfConfig = field(default_factory=MeasurePsfConfig)
