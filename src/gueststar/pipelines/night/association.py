@@ -10,7 +10,6 @@ from gueststar.algorithms.photometry.forced import forced_psf_photometry
 from gueststar.core import times
 from gueststar.core.bits import SourceFlag
 from gueststar.core.errors import DataError
-from gueststar.core.ids import content_id
 from gueststar.formats.calibrated_image import read_calibrated_image
 from gueststar.model.catalog import Catalog
 from gueststar.model.columns import FORCED_SOURCE
@@ -19,14 +18,13 @@ from gueststar.model.photocal import NJY_ZERO_POINT
 from gueststar.model.rights import Releases, RightsPolicy
 from gueststar.model.visit import VisitRecord
 from gueststar.pipelines.alerts.candidate import ReferenceFacts
-from gueststar.pipelines.alerts.packet import VisitImages
 from gueststar.pipelines.alerts.visit import AlertVisit, VisitProducts
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.store.alert_log import AlertLog
 from gueststar.store.detections import DetectionStore
 from gueststar.store.ledger import Job
-from gueststar.store.products import DataId
+from gueststar.store.products import DataId, StagedProduct
 from gueststar.store.refcats import RefcatStore
 from gueststar.store.repo import SurveyRepo
 
@@ -51,7 +49,8 @@ class AssociateVisit:
         return attempt(job_id, lambda: self._associate(difference))
 
     def _associate(self, job: Job) -> Result:
-        assert job.exposure_id is not None and job.detector is not None
+        assert job.exposure_id is not None
+        assert job.detector is not None
         timer = StepTimer()
         data_id = DataId(visit=job.exposure_id, detector=job.detector)
         with timer("read"):
@@ -59,16 +58,15 @@ class AssociateVisit:
             difference = read_calibrated_image(self.repo.path("difference_image", data_id))
             candidates = self.repo.get("dia_source", data_id)
             cutouts = self.repo.get("candidate_cutouts", data_id)
-            reference = self._reference_facts(job)
-        record = self._record(job, science, difference, reference.reference_id)
+        record = self._record(job, science, difference)
         measure = ForcedMeasurement(difference, record)
         with timer("associate"):
             outcome = self.alert_visit.run(
                 VisitProducts(
                     record=record,
                     dia_sources=candidates,
-                    images=VisitImages(science, difference, cutouts),
-                    reference=reference,
+                    cutouts=cutouts,
+                    reference=self._reference_facts(job),
                     reference_sources=self.repo.get("reference_source", self._reference_id(job)),
                     refcat=self._neighbours(science),
                     measure_forced=measure,
@@ -81,10 +79,10 @@ class AssociateVisit:
             "is_late": receipt.is_late,
             "not_alerted": outcome.not_alerted,
         }
-        staged = ()
+        staged: tuple[StagedProduct, ...] = ()
         if measure.measured is not None:
             staged = (self.repo.stage("forced_source", data_id, measure.measured),)
-        return Result(staged, metrics, {"reference": reference.reference_id}, timer.seconds)
+        return Result(staged, metrics, {"reference": record.reference_id}, timer.seconds)
 
     def _reference_id(self, job: Job) -> DataId:
         row = self.repo.ledger.exposure(job.exposure_id or 0)
@@ -96,7 +94,6 @@ class AssociateVisit:
         """Return what packets tell of the reference that was subtracted (a newer one may exist by now)."""
         facts = job.metrics["reference"]
         return ReferenceFacts(
-            reference_id=int(facts["reference_id"]),
             mjd_first=float(facts["mjd_first"]),
             mjd_last=float(facts["mjd_last"]),
             n_exposures=int(facts["n_exposures"]),
@@ -108,9 +105,7 @@ class AssociateVisit:
         radius = 0.5 * float(np.hypot(nx, ny)) * science.wcs.pixel_scale_arcsec / 3600.0 + NEIGHBOUR_MARGIN_DEG
         return self.refcats.cone(ra=float(ra), dec=float(dec), radius_deg=radius)
 
-    def _record(
-        self, job: Job, science: CalibratedImage, difference: CalibratedImage, reference_id: int
-    ) -> VisitRecord:
+    def _record(self, job: Job, science: CalibratedImage, difference: CalibratedImage) -> VisitRecord:
         row = self.repo.ledger.exposure(job.exposure_id or 0)
         if row is None or job.detector is None:
             raise DataError(f"the ledger has no exposure {job.exposure_id}")
@@ -118,26 +113,34 @@ class AssociateVisit:
         glass = self.repo.camera.filter_named(info.physical_filter or "")
         if glass is None:
             raise DataError(f"exposure {row.id} has filter {info.physical_filter!r}, unknown to {info.camera}")
-        (ra_1, ra_2, ra_3, ra_4), (dec_1, dec_2, dec_3, dec_4) = science.wcs.corners(science.shape)
-        metrics = science.metadata.get("metrics", {})
-        variance = science.pixels.variance[science.pixels.is_usable()]
+        corners = np.stack(science.wcs.corners(science.shape), axis=1).tolist()
+        photocal, metrics = science.photocal, science.metadata["metrics"]
+        (ra_1, dec_1), (ra_2, dec_2), (ra_3, dec_3), (ra_4, dec_4) = corners
         return VisitRecord(
             visit=row.id, detector=detector.id, mjd_start=info.mjd_start, exposure_s=info.exposure_s,
             day_obs=info.day_obs, program=int(info.program), band_id=glass.fid, rcid=detector.rcid,
-            ra_1=float(ra_1), dec_1=float(dec_1), ra_2=float(ra_2), dec_2=float(dec_2),
-            ra_3=float(ra_3), dec_3=float(dec_3), ra_4=float(ra_4), dec_4=float(dec_4),
+            ra_1=ra_1, dec_1=dec_1, ra_2=ra_2, dec_2=dec_2, ra_3=ra_3, dec_3=dec_3, ra_4=ra_4, dec_4=dec_4,
             limiting_mag=float(job.metrics["difference_limiting_mag"]),
-            zero_point=science.photocal.zero_point, zero_point_err=science.photocal.zero_point_err,
-            zero_point_rms=science.photocal.zero_point_rms, colour_term=science.photocal.colour_term,
-            colour_term_err=science.photocal.colour_term_err, field=info.field or 0,
-            fwhm=science.psf.central_fwhm, background=float(metrics.get("sky_electrons", 0.0)),
-            noise=float(np.sqrt(np.median(variance))) if variance.size else 0.0,
-            astrometric_rms_ra=float(metrics.get("rms_ra_mas", 0.0)) / 1000.0,
-            astrometric_rms_dec=float(metrics.get("rms_dec_mas", 0.0)) / 1000.0,
-            reference_id=reference_id, principal_investigator=info.principal_investigator,
+            zero_point=photocal.zero_point, zero_point_err=photocal.zero_point_err,
+            zero_point_rms=photocal.zero_point_rms, colour_term=photocal.colour_term,
+            colour_term_err=photocal.colour_term_err, n_calibrators=photocal.n_calibrators,
+            median_colour=photocal.median_colour, rms_colour=photocal.rms_colour,
+            pixel_scale=science.wcs.pixel_scale_arcsec, field=info.field or 0,
+            fwhm=science.psf.central_fwhm, difference_fwhm=difference.psf.central_fwhm,
+            difference_noise=_noise_of(difference), noise=_noise_of(science),
+            background=float(metrics["sky_electrons"]),
+            astrometric_rms_ra=float(metrics["astrometry"]["rms_ra_mas"]) / 1000.0,
+            astrometric_rms_dec=float(metrics["astrometry"]["rms_dec_mas"]) / 1000.0,
+            reference_id=int(job.metrics["reference"]["reference_id"]),
+            principal_investigator=info.principal_investigator,
             difference_name=self.repo.path("difference_image", DataId(visit=row.id, detector=detector.id)).name,
-            reliability_version=str(job.metrics.get("reliability_version", "")),
+            reliability_version=str(job.metrics["vetting"]["version"]),
         )  # fmt: skip
+
+
+def _noise_of(image: CalibratedImage) -> float:
+    variance = image.pixels.variance[image.pixels.is_usable()]
+    return float(np.sqrt(np.median(variance))) if variance.size else 0.0
 
 
 class ForcedMeasurement:
@@ -174,14 +177,3 @@ class ForcedMeasurement:
             }
         )  # fmt: skip
         return self.measured
-
-
-def reference_facts(reference: CalibratedImage, place: tuple[object, ...]) -> dict[str, Any]:
-    """Return what alerts tell of a reference, to be recorded with the difference that used it."""
-    metadata = reference.metadata
-    return {
-        "reference_id": content_id(*place, metadata.get("version", ""), bits=31),
-        "mjd_first": metadata["mjd_first"],
-        "mjd_last": metadata["mjd_last"],
-        "n_exposures": metadata["n_epochs"],
-    }

@@ -13,7 +13,7 @@ from typing import Any
 from gueststar.model.calibration import CalibrationKind
 from gueststar.pipelines.night.calibrations import CalibrationWork
 from gueststar.pipelines.night.difference import DifferenceWork
-from gueststar.pipelines.night.reference import ReferenceWork
+from gueststar.pipelines.night.reference import ReferenceEpoch, ReferenceWork
 from gueststar.pipelines.night.science import ScienceWork
 from gueststar.pipelines.night.settings import DIFFERENCE, SCIENCE, PipelineSettings
 from gueststar.pipelines.overrides import as_plain
@@ -145,7 +145,10 @@ class Planner:
             job_id=job, repo_root=self.repo.root, field=field, field_ra=place.ra, field_dec=place.dec,
             detector_id=detector, band=band, settings=self.settings,
             epochs=tuple(
-                self.repo.path("science_image", DataId(visit=e.visit, detector=detector)) for e in chosen
+                ReferenceEpoch(
+                    e.visit, e.mjd_tai, self.repo.path("science_image", DataId(visit=e.visit, detector=detector))
+                )
+                for e in chosen
             ),
             chosen=tuple({"visit": d.epoch.visit, "is_chosen": d.is_chosen, "reason": d.reason} for d in decisions),
         )  # fmt: skip
@@ -185,8 +188,11 @@ class Planner:
             return None
         data_id, reference_id = DataId(visit=row.id, detector=detector), references[0].data_id
         return DifferenceWork(
-            job_id=job, repo_root=self.repo.root, visit=row.id, detector_id=detector,
-            science=self.repo.path("science_image", data_id), sources=self.repo.path("source", data_id),
+            job_id=job,
+            repo_root=self.repo.root,
+            info=row.info,
+            detector_id=detector,
+            science=self.repo.path("science_image", data_id),
             reference=references[0].path, reference_sources=self.repo.path("reference_source", reference_id),
             settings=self.settings,
         )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,15 @@ from gueststar.store.products import DataId
 
 
 @dataclass(frozen=True)
+class ReferenceEpoch:
+    """One science image that goes into a reference."""
+
+    visit: int
+    mjd_tai: float
+    path: Path
+
+
+@dataclass(frozen=True)
 class ReferenceWork:
     """The chosen epochs of one field, detector and band."""
 
@@ -29,7 +38,7 @@ class ReferenceWork:
     field_dec: float
     detector_id: int
     band: str
-    epochs: tuple[Path, ...]
+    epochs: tuple[ReferenceEpoch, ...]
     """Science images, best first."""
     settings: PipelineSettings
     chosen: tuple[dict[str, Any], ...] = ()
@@ -47,8 +56,9 @@ def _stage_reference(work: ReferenceWork) -> Result:
     detector = context.camera.detector(work.detector_id)
     with timer("coadd"):
         grid = reference_grid(context.camera, detector, ra=work.field_ra, dec=work.field_dec)
-        loaders = [_Epoch(path) for path in work.epochs]
+        loaders = [_Reader(epoch.path) for epoch in work.epochs]
         reference = MakeReference(settings.reference).run(loaders, grid, measure_psf=_PsfMeasurement(settings))
+        reference = replace(reference, metadata=reference.metadata | identity_of(work))
     with timer("catalogs"):
         instrumental = MakeCatalogs(settings.catalogs).run(reference.pixels, reference.psf)
         serial = content_id("reference", work.field, work.band, bits=40)
@@ -65,10 +75,24 @@ def _stage_reference(work: ReferenceWork) -> Result:
             context.stage("reference_aperture_source", data_id, apertures),
             context.stage("reference_metrics", data_id, metrics),
         )
-    return Result(staged, metrics, {"epochs": [str(path) for path in work.epochs]}, timer.seconds)
+    return Result(staged, metrics, {"epochs": [str(epoch.path) for epoch in work.epochs]}, timer.seconds)
 
 
-class _Epoch:
+def identity_of(work: ReferenceWork) -> dict[str, Any]:
+    """Return what a reference tells of itself: its place, its epochs, and an id that depends on them alone."""
+    visits = sorted(epoch.visit for epoch in work.epochs)
+    return {
+        "reference_id": content_id(work.field, work.detector_id, work.band, *visits, bits=31),
+        "field": work.field,
+        "detector": work.detector_id,
+        "band": work.band,
+        "epochs": visits,
+        "mjd_first": min(epoch.mjd_tai for epoch in work.epochs),
+        "mjd_last": max(epoch.mjd_tai for epoch in work.epochs),
+    }
+
+
+class _Reader:
     """A call that reads one epoch when asked, so that memory holds few at a time."""
 
     def __init__(self, path: Path) -> None:
