@@ -10,7 +10,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from lsst.daf.butler import Butler, CollectionType, DataCoordinate, DatasetRef, FileDataset
-from lsst.daf.butler.registry import ConflictingDefinitionError
+from lsst.daf.butler.registry import ConflictingDefinitionError, DataIdError
 
 from gueststar.core.errors import ConfigError, DataError
 from gueststar.model.camera import Camera
@@ -74,6 +74,9 @@ class Registry:
             if not is_versioned:
                 raise DataError(f"{files[0].data_id}: {files[0].product} is there with other content") from conflict
             return [self._ingest([self._in_free_version(item)])[0] for item in files]
+        except (LookupError, DataIdError) as problem:
+            named = "; ".join(sorted({f"{item.product} of {item.data_id}" for item in files}))
+            raise DataError(f"the repository does not know the exposure, detector or filter of {named}") from problem
 
     def find_one(self, product: Product, data_id: DataId, *, run: str | None = None) -> ProductRef | None:
         """Return the current version of one product, or None."""

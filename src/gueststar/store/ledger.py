@@ -90,10 +90,11 @@ class Ledger:
         status: FileStatus | None = None,
         day_obs: int | None = None,
         sha256: str | None = None,
+        exposure_id: int | None = None,
         since: float | None = None,
     ) -> list[FileRow]:
         """Return received files, oldest first; ``since`` is Unix time."""
-        conditions = _equal(FILES, status=status, day_obs=day_obs, sha256=sha256)
+        conditions = _equal(FILES, status=status, day_obs=day_obs, sha256=sha256, exposure_id=exposure_id)
         if since is not None:
             conditions.append(FILES.c.last_seen >= since)
         with self._reader.begin() as connection:

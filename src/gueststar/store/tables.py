@@ -31,6 +31,7 @@ FILES = Table(
     Column("last_seen", Float, nullable=False, doc="last received, Unix time"),
     Index("files_by_content", "sha256", "path", unique=True),
     Index("files_by_night", "day_obs"),
+    Index("files_by_exposure", "exposure_id"),
 )
 
 FIELDS = Table(
