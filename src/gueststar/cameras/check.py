@@ -141,7 +141,7 @@ def amplifier_findings(pixels: AmplifierPixels, kind: Literal["science", "bias",
             yield from _overscan_light(part, number, exposed)
         for edge, count in unexposed_edges(lit).items():
             yield Finding("bad", f"data_section: {count} lines at the {edge} edge got no light")
-    yield from _level_findings(pixels, kind, bias, noise)
+    yield from _level_findings(lit, kind, noise)
     if data.n_at_highest >= _PILED_UP_PIXELS and bias + _EXPOSED_SIGMAS * noise < data.highest < amplifier.saturation:
         yield Finding(
             "bad",
@@ -176,15 +176,15 @@ def _overscan_light(overscan: NDArray[np.float32], number: int, exposed: float) 
 
 
 def _level_findings(
-    pixels: AmplifierPixels, kind: Literal["science", "bias", "dark", "flat"], bias: float, noise: float
+    lit: NDArray[np.float32], kind: Literal["science", "bias", "dark", "flat"], noise: float
 ) -> Iterable[Finding]:
-    """Compare the lowest pixels with the bias level: nothing may be far below it."""
-    lowest = float(np.percentile(pixels.data, 1.0))
-    if lowest < bias - 10.0 * max(noise, 1.0):
-        source = "the overscan's level" if pixels.overscans else "bias_level ="
-        yield Finding("bad", f"1 % of the pixels are below {lowest:.1f} ADU but {source} is {bias:.1f}")
-    elif kind == "bias" and abs(float(np.median(pixels.data)) - bias) > 10.0 * max(noise, 1.0):
-        yield Finding("bad", f"a bias frame has {np.median(pixels.data):.1f} ADU but the bias level is {bias:.1f}")
+    """Judge bias-subtracted pixels: none may be far below zero, and those of a bias frame not above it."""
+    lowest, middle = (float(value) for value in np.percentile(lit, (1.0, 50.0)))
+    limit = 10.0 * max(noise, 1.0)
+    if lowest < -limit:
+        yield Finding("bad", f"1 % of the pixels are {-lowest:.1f} ADU or more below the bias level")
+    elif kind == "bias" and middle > limit:
+        yield Finding("bad", f"a bias frame is {middle:.1f} ADU above the bias level")
 
 
 def _pair_flats(pixels: RawDetector, flats: _Flats) -> None:
