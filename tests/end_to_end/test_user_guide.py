@@ -21,12 +21,14 @@ BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def commands_of(page: Path) -> list[str]:
-    """Return the page's shell commands; a trailing backslash continues one."""
+    """Return the page's shell commands; lines that begin with ``>`` continue the one before."""
     commands: list[str] = []
     for block in BLOCK.findall(page.read_text()):
-        for line in block.replace("\\\n", " ").splitlines():
+        for line in block.splitlines():
             if line.startswith("$ "):
                 commands.append(line[2:])
+            elif line.startswith("> "):
+                commands[-1] += "\n" + line[2:]
     return commands
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import BigInteger, Connection, Select, Table, column, func, select, values
 
-from gueststar.algorithms.association.footprint import Circle, enclosing_circle, overlaps
+from gueststar.algorithms.association.footprint import Circle, enclosing_circle, enlarged, overlaps
 from gueststar.algorithms.association.sky_index import circle_ranges, index_ranges, separation_arcsec, unit_vectors
 from gueststar.model.catalog import Catalog, Schema
 from gueststar.model.columns import DIA_OBJECT, FORCED_SOURCE
@@ -58,9 +58,11 @@ def counts_near(
     return _near(connection, query, NARROW_SOURCE, ra, dec, radius_arcsec)
 
 
-def visits_over(connection: Connection, record: VisitRecord, *, after_sequence: int = 0) -> Catalog:
-    """Return the `VISIT` rows of committed images that overlap an image, itself left out."""
-    corner_ra, corner_dec = record.corners
+def visits_over(
+    connection: Connection, record: VisitRecord, *, after_sequence: int = 0, margin_arcsec: float = 0.0
+) -> Catalog:
+    """Return the `VISIT` rows of committed images that overlap an image and a margin, itself left out."""
+    corner_ra, corner_dec = enlarged(*record.corners, margin_arcsec)
     circle = enclosing_circle(corner_ra, corner_dec)
     widest = float(connection.execute(select(func.max(VISITS.c.radius_arcsec))).scalar() or 0.0)
     query = _selected(VISITS, VISIT).where(VISITS.c.sequence > after_sequence)

@@ -97,7 +97,7 @@ class DetectionStore:
         object_ids = sorted({int(i) for i in dia_sources["dia_object_id"] if i})
         window = {"after": start - window_days, "before": start}
         with self._reader.begin() as connection:
-            visits = detection_reads.visits_over(connection, record)
+            visits = detection_reads.visits_over(connection, record, margin_arcsec=4.0 * radius_arcsec)
             return History(
                 detection_reads.sources_near(connection, ra, dec, radius_arcsec, **window),
                 detection_reads.counts_near(connection, ra, dec, radius_arcsec, before=start),

@@ -29,6 +29,14 @@ def enclosing_circle(corner_ra: Floats, corner_dec: Floats) -> Circle:
     return Circle(float(ra), float(dec), float(separation_arcsec(vectors, middle).max()))
 
 
+def enlarged(corner_ra: Floats, corner_dec: Floats, margin_arcsec: float) -> tuple[Floats, Floats]:
+    """Return the corners of a polygon moved away from their middle, by ``margin_arcsec`` for the farthest one."""
+    circle = enclosing_circle(corner_ra, corner_dec)
+    middle = unit_vectors(circle.ra, circle.dec)
+    factor = 1.0 + margin_arcsec / max(circle.radius_arcsec, 1e-9)
+    return sky_positions(middle + factor * (unit_vectors(corner_ra, corner_dec) - middle))
+
+
 def is_inside(corner_ra: Floats, corner_dec: Floats, ra: Floats, dec: Floats) -> NDArray[np.bool_]:
     """Return ``[n_polygons, n_points]``: which points lie in which convex polygons (edges included).
 

@@ -49,6 +49,19 @@ def match_radius(error_1: Floats, error_2: Floats, config: MatchConfig) -> Float
     return np.asarray(np.minimum(radius, config.max_arcsec))
 
 
+def near_pairs(
+    ra_1: Floats, dec_1: Floats, error_1: Floats, ra_2: Floats, dec_2: Floats, error_2: Floats,
+    *, config: MatchConfig = MatchConfig(),
+) -> tuple[Integers, Integers, Floats]:  # fmt: skip
+    """Return all pairs of two lists of positions that lie within their `match_radius`.
+
+    Rows of the first list, rows of the second list, separations (arcsec); a row may be in many pairs.
+    """
+    first, second, separation = _close_pairs(ra_1, dec_1, ra_2, dec_2, config.max_arcsec)
+    near = separation <= match_radius(error_1[first], error_2[second], config)
+    return first[near], second[near], separation[near]
+
+
 def match_positions(
     ra_1: Floats, dec_1: Floats, error_1: Floats, ra_2: Floats, dec_2: Floats, error_2: Floats,
     *, config: MatchConfig = MatchConfig(),
@@ -59,9 +72,7 @@ def match_positions(
     members are taken out (Sutherland & Saunders 1992 for the likelihood; the density of unrelated
     neighbours is that of the second list over the area it fills).
     """
-    first, second, separation = _close_pairs(ra_1, dec_1, ra_2, dec_2, config.max_arcsec)
-    near = separation <= match_radius(error_1[first], error_2[second], config)
-    first, second, separation = first[near], second[near], separation[near]
+    first, second, separation = near_pairs(ra_1, dec_1, error_1, ra_2, dec_2, error_2, config=config)
     sigma2 = (match_radius(error_1[first], error_2[second], config) / config.n_sigma) ** 2
     log_likelihood = -0.5 * separation**2 / sigma2 - np.log(2.0 * np.pi * sigma2)
     keep = _one_to_one(first, second, np.argsort(-log_likelihood, kind="stable"))

@@ -61,8 +61,8 @@ class PlaneSolution:
     """Where the start had the detector's centre."""
     pointing: Pointing
     refined: Refined
-    fitted: NDArray[np.intp]
-    """Rows of the points that the fit used."""
+    paired: NDArray[np.intp]
+    """Rows of the points of ``refined.pairs``."""
     matches: Pairs
     """Rows of all points and of the catalog."""
     n_on_detector: int
@@ -98,9 +98,9 @@ def solve_plane(
         raise DataError(f"a pointing was found but too few of {points.x.size} sources match when it is refined")
     plane_map = refined.fit.plane_map
     matches = _match_all(plane_map, points, stars, rows, refined.radius)
-    fitted = fit_points[refined.pairs.point[refined.fit.is_used]]
+    paired = fit_points[refined.pairs.point]
     inside = is_on_detector(plane_map, stars.plane[rows], shape)
-    return PlaneSolution(plane_map, new_centre, centre, pointing, refined, fitted, matches, int(inside.sum()))
+    return PlaneSolution(plane_map, new_centre, centre, pointing, refined, paired, matches, int(inside.sum()))
 
 
 def sky_of(shift: Floats, centre: Sky) -> Sky:

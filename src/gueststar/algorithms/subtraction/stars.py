@@ -115,9 +115,7 @@ def _is_isolated(image, usable, x, y, reach, wide, inner):  # type: ignore[no-un
             if r2 <= inner * inner:
                 if value > v or (value == v and (j < 0 or (j == 0 and i < 0))):
                     return False
-            elif value > 0.1 * v and r2 > 2.25 * inner * inner:
-                return False
-            elif value > 0.5 * v:
+            elif (value > 0.1 * v and r2 > 2.25 * inner * inner) or value > 0.5 * v:
                 return False
     return True
 
@@ -218,7 +216,7 @@ def _full(matrix, n_par):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _cholesky_solve(full, vector):  # type: ignore[no-untyped-def]
+def cholesky_solve(full, vector):  # type: ignore[no-untyped-def]
     """Solve a small positive-definite system; NaN when it is not."""
     n = vector.size
     low = np.zeros((n, n))
@@ -250,7 +248,7 @@ def _cholesky_solve(full, vector):  # type: ignore[no-untyped-def]
 @njit(cache=True)
 def _solve(matrix, vector, n_par):  # type: ignore[no-untyped-def]
     step = np.zeros(4)
-    step[:n_par] = _cholesky_solve(_full(matrix, n_par), vector[:n_par])
+    step[:n_par] = cholesky_solve(_full(matrix, n_par), vector[:n_par])
     return step
 
 
@@ -262,5 +260,5 @@ def _inverse_diagonal(matrix, n_par):  # type: ignore[no-untyped-def]
     for a in range(n_par):
         unit[:] = 0.0
         unit[a] = 1.0
-        diagonal[a] = _cholesky_solve(full, unit)[a]
+        diagonal[a] = cholesky_solve(full, unit)[a]
     return diagonal

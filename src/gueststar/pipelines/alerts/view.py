@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from gueststar.algorithms.association.footprint import is_inside
 from gueststar.algorithms.association.mean_position import PositionSums, mean_position
 from gueststar.core import ids, times
 from gueststar.model.catalog import Catalog
@@ -45,6 +46,13 @@ def objects_in_view(working_set: WorkingSet, stream: Program, policy: RightsPoli
     return objects.replace(
         **{name: np.where(is_known, getattr(place, name)[row], objects[name]) for name in place._fields}
     )
+
+
+def objects_in_footprint(working_set: WorkingSet, record: VisitRecord, policy: RightsPolicy) -> Catalog:
+    """Return the `DIA_OBJECT` rows that lie on a visit's image, at the places its stream gives them."""
+    objects = objects_in_view(working_set, Program(record.program), policy)
+    corner_ra, corner_dec = record.corners
+    return objects.select(is_inside(corner_ra[None], corner_dec[None], objects["ra"], objects["dec"])[0])
 
 
 def object_names(

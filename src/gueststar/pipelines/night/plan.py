@@ -15,7 +15,7 @@ from gueststar.pipelines.night.calibrations import CalibrationWork
 from gueststar.pipelines.night.difference import DifferenceWork
 from gueststar.pipelines.night.reference import ReferenceWork
 from gueststar.pipelines.night.science import ScienceWork
-from gueststar.pipelines.night.settings import PipelineSettings
+from gueststar.pipelines.night.settings import DIFFERENCE, SCIENCE, PipelineSettings
 from gueststar.pipelines.overrides import as_plain
 from gueststar.pipelines.reference.select_epochs import Epoch, select_epochs
 from gueststar.store.ledger import ExposureRow, Job, JobState
@@ -87,13 +87,14 @@ class Planner:
     def science(self, night: int) -> list[ScienceWork]:
         """Return the detector images of a night that are to be calibrated."""
         work = []
+        kinds = [kind for kind in CALIBRATION_ORDER if self.ledger.exposures(observation_type=kind)]
         masters: dict[tuple[CalibrationKind, int, str | None], Path | None] = {}
         for row in self.ledger.exposures(day_obs=night, observation_type="science"):
             for detector in row.detectors:
                 key = {"exposure": row.id, "detector": detector}
                 job = self._open_job(
                     "science", key, exposure_id=row.id, detector=detector, day_obs=night,
-                    config=as_plain(self.settings.science_part()),
+                    config=self.settings.part(SCIENCE),
                 )  # fmt: skip
                 if job is None:
                     continue
@@ -103,9 +104,19 @@ class Planner:
                     if place not in masters:
                         masters[place] = self._master(kind, detector, row.info.mjd_tai, place[2])
                     found[kind] = masters[place]
+                if missing := [kind for kind in kinds if found[kind] is None and self._has_frames(kind, row)]:
+                    self.ledger.hold(job, f"no valid {' or '.join(missing)} master at the time of the exposure")
+                    continue
                 raw = self.repo.path("raw", DataId(exposure=row.id, detector=detector))
                 work.append(ScienceWork(job, self.repo.root, raw, row.info, detector, self.settings, **found))
         return work
+
+    def _has_frames(self, kind: CalibrationKind, row: ExposureRow) -> bool:
+        """Return whether frames for this master were ever received: without any, the camera does without it."""
+        if kind != "flat":
+            return True
+        glass = row.info.physical_filter
+        return any(flat.info.physical_filter == glass for flat in self.ledger.exposures(observation_type="flat"))
 
     def references(self, night: int) -> list[ReferenceWork]:
         """Return the references that can be made, or deepened, now that this night's images are there."""
@@ -165,7 +176,7 @@ class Planner:
         )
         job = self._open_job(
             "difference", {"visit": row.id, "detector": detector}, is_ready=bool(references),
-            exposure_id=row.id, detector=detector, day_obs=night, config=as_plain(self.settings.difference_part()),
+            exposure_id=row.id, detector=detector, day_obs=night, config=self.settings.part(DIFFERENCE),
         )  # fmt: skip
         if job is None:
             return None
