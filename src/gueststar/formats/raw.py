@@ -124,6 +124,14 @@ def image_with_section(raw: RawFile, extension: int | str, section: str) -> RawE
     return found
 
 
+def read_section(raw: RawFile, extension: int | str, section: str) -> NDArray[np.float32]:
+    """Return a FITS section of one extension, float32 ADU; for looking into a file without a camera."""
+    buffer = _open(raw.path)
+    found = image_with_section(raw, extension, section)
+    block = read_layout(buffer, str(raw.path))[found.index]
+    return np.ascontiguousarray(_decode(buffer, block, raw.path, found)[parse_section(section)], dtype=np.float32)
+
+
 def read_comments(path: str | Path) -> dict[str, str]:
     """Return the comments of the cards of the primary header and the first image extension."""
     path = Path(path)
