@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from gueststar.core.errors import ConfigError
 from gueststar.model.camera import Site
 from gueststar.model.catalog import Catalog, Column, Schema, concatenate
+from gueststar.simulation import ephemeris
+from gueststar.simulation.footprint import Footprint
 from gueststar.simulation.orbits import Elements, apparent_places, turned_to
 from gueststar.simulation.scenario import AsteroidPlan
 from gueststar.simulation.seeds import generator_for
-from gueststar.simulation.tiles import SkyDisc
 
 Floats = NDArray[np.float64]
 
@@ -60,17 +61,22 @@ _BUILT_IN = np.array(
 
 
 def make_asteroids(
-    plan: AsteroidPlan, *, discs: tuple[SkyDisc, ...], site: Site, moments: dict[tuple[int, int], float], seed: int
+    plan: AsteroidPlan,
+    *,
+    footprints: tuple[Footprint, ...],
+    site: Site,
+    moments: dict[tuple[int, int], float],
+    seed: int,
 ) -> Catalog:
-    """Return ``plan.n`` bodies for each (night, number of the disc) of ``moments``: there at that time, MJD TAI."""
+    """Return ``plan.n`` bodies for each (night, footprint number) of ``moments``, there at that time (MJD TAI)."""
     parts = [ASTEROID.empty()]
     known = read_orbits(plan.orbits) if plan.orbits is not None else None
     for (night, number), moment in sorted(moments.items()):
         random = generator_for(seed, "asteroids", night, number)
         if known is None:
-            elements, names, is_moved = _invented(plan, discs[number], site, moment, random)
+            elements, names, is_moved = _invented(plan, footprints[number], site, moment, random)
         else:
-            elements, names, is_moved = _real(plan, discs[number], site, moment, random, known)
+            elements, names, is_moved = _real(plan, footprints[number], site, moment, random, known)
         n = elements.a.size
         identifiers = ASTEROID_IDS + (night * 10_000 + number) * 10_000 + np.arange(n)
         origin = {"night": np.full(n, night), "field": np.full(n, number)}
@@ -89,16 +95,10 @@ def asteroid_magnitudes(mag_v: Floats) -> Floats:
     return np.array([mag_v + V_TO_BAND[band] for band in "griz"])
 
 
-def _places_in(disc: SkyDisc, n: int, random: np.random.Generator) -> tuple[Floats, Floats]:
-    turn, radius = random.uniform(0, 2 * np.pi, n), 0.8 * disc.radius * np.sqrt(random.random(n))
-    dec = disc.dec + radius * np.cos(turn)
-    return (disc.ra + radius * np.sin(turn) / np.cos(np.radians(dec))) % 360.0, dec
-
-
 def _invented(
-    plan: AsteroidPlan, disc: SkyDisc, site: Site, mjd: float, random: np.random.Generator
+    plan: AsteroidPlan, footprint: Footprint, site: Site, mjd: float, random: np.random.Generator
 ) -> tuple[Elements, NDArray[np.str_], NDArray[np.bool_]]:
-    """Draw orbits from the built-in table, put them into the disc and give them their magnitude there."""
+    """Draw orbits from the built-in table, put them into the field and give them their magnitude there."""
     rows = np.concatenate([random.permutation(len(_BUILT_IN)) for _ in range(plan.n * 4 // len(_BUILT_IN) + 1)])
     n = rows.size
     a, e, inclination = _BUILT_IN[rows].T
@@ -106,7 +106,7 @@ def _invented(
     start = Elements(
         a, e, inclination, np.zeros(n), np.zeros(n), random.uniform(0, 360, n), np.full(n, mjd), np.full(n, 15.0)
     )
-    ra, dec = _places_in(disc, n, random)
+    ra, dec = footprint.random_positions(n, random)
     with np.errstate(invalid="ignore"):
         turned = turned_to(start, ra=ra, dec=dec, site=site, mjd_tai=mjd, is_rising=random.random(n) < 0.5)
         seen = apparent_places(turned, site=site, mjd_tai=mjd)
@@ -118,19 +118,19 @@ def _invented(
 
 
 def _real(
-    plan: AsteroidPlan, disc: SkyDisc, site: Site, mjd: float, random: np.random.Generator,
+    plan: AsteroidPlan, footprint: Footprint, site: Site, mjd: float, random: np.random.Generator,
     known: tuple[Elements, NDArray[np.str_]],
 ) -> tuple[Elements, NDArray[np.str_], NDArray[np.bool_]]:  # fmt: skip
-    """Take the real bodies that are in the disc; then others, their mean anomaly shifted to bring them there."""
+    """Take the real bodies that are in the field; then others, their mean anomaly shifted to bring them there."""
     elements, names = known
     seen = apparent_places(elements, site=site, mjd_tai=mjd)
-    there = np.flatnonzero(_distance(disc, seen.ra, seen.dec) < 0.8 * disc.radius)[: plan.n]
+    there = np.flatnonzero(footprint.contains(seen.ra, seen.dec))[: plan.n]
     chosen, labels, moved = [elements.select(there)], [names[there]], [np.zeros(there.size, dtype=bool)]
     missing = plan.n - there.size
     for index in random.permutation(elements.a.size):
         if missing <= 0:
             break
-        shifted = _shifted_into(elements.select(np.array([index])), disc, site, mjd)
+        shifted = _shifted_into(elements.select(np.array([index])), footprint, site, mjd)
         if shifted is None:
             continue
         magnitude = float(apparent_places(shifted, site=site, mjd_tai=mjd).mag_v[0]) + V_TO_BAND["r"]
@@ -143,23 +143,22 @@ def _real(
     return together, np.concatenate(labels), np.concatenate(moved)
 
 
-def _shifted_into(one: Elements, disc: SkyDisc, site: Site, mjd: float) -> Elements | None:
-    """Return the orbit with the mean anomaly that brings the body nearest the disc's centre; None: not into it."""
-    anomalies = np.linspace(0.0, 360.0, 720, endpoint=False)
-    for step in (0.5, 0.01, 0.0002):
+def _shifted_into(one: Elements, footprint: Footprint, site: Site, mjd: float) -> Elements | None:
+    """Return the orbit with a mean anomaly that brings the body into the field; None: its path passes by."""
+    centre_ra, centre_dec = footprint.centre
+    anomalies = np.linspace(0.0, 360.0, 144, endpoint=False)
+    for step in (2.5, 0.05, 0.001):
         many = Elements(*(np.repeat(values, anomalies.size) for values in one))._replace(mean_anomaly=anomalies)
         seen = apparent_places(many, site=site, mjd_tai=mjd)
-        away = _distance(disc, seen.ra, seen.dec)
+        inside = np.flatnonzero(footprint.contains(seen.ra, seen.dec))
+        if inside.size:
+            return many.select(inside[[inside.size // 2]])
+        away = ephemeris.separation_deg(seen.ra, seen.dec, centre_ra, centre_dec)
         best = int(np.argmin(away))
-        if step == 0.5 and away[best] > disc.radius + 2.0:
+        if step == 2.5 and away[best] > 6.0:
             return None
         anomalies = many.mean_anomaly[best] + np.linspace(-step, step, 101)
-    return many.select(np.array([best])) if away[best] < 0.8 * disc.radius else None
-
-
-def _distance(disc: SkyDisc, ra: Floats, dec: Floats) -> Floats:
-    east = ((ra - disc.ra + 180.0) % 360.0 - 180.0) * np.cos(np.radians(disc.dec))
-    return np.asarray(np.hypot(east, dec - disc.dec))
+    return None
 
 
 def read_orbits(path: str | Path) -> tuple[Elements, NDArray[np.str_]]:

@@ -109,8 +109,8 @@ def _add_batch(image: NDArray[np.float32], sources: Sources, psf: PsfField, size
     bottom = np.floor(sources.y).astype(np.int64) - size // 2
     spectra = np.empty((sources.x.size, size, size // 2 + 1), dtype=np.complex64)
     _fill_spectra(
-        psf.otf, psf.size // size, psf.fold, corner, part, sources.x - left, sources.y - bottom, sources.flux,
-        sources.shape, sources.bulge_fraction, sources.bulge_ratio**2, sources.trail, _BULGE_TABLE, spectra,
+        psf.otf, _last_column(psf.otf), psf.size // size, psf.fold, corner, part,
+        sources.x - left, sources.y - bottom, sources.flux, sources.shape, sources.bulge_fraction, sources.bulge_ratio**2, sources.trail, _BULGE_TABLE, spectra,
     )  # fmt: skip
     stamps = np.asarray(fft.irfft2(spectra, s=(size, size), overwrite_x=True))
     _paste(image, stamps, left, bottom)
@@ -126,21 +126,27 @@ def _paste(image, stamps, left, bottom):  # type: ignore[no-untyped-def]
                 image[bottom[s] + j, left[s] + i] += stamps[s, j, i]
 
 
-_TABLE_START, _TABLE_STEP = -5.0, 0.05
+_TABLE_STEP = 0.005
 
 
 def _bulge_table() -> Floats:
-    """Transform of a Sersic n = 4 profile of half-light radius 1 at ln k = -5, -4.95 ..."""
+    """Transform of a Sersic n = 4 profile of half-light radius 1 at square roots of k of 0, 0.005, 0.01 ..."""
     profile = galsim.DeVaucouleurs(half_light_radius=1.0, trunc=25.0)
-    k = np.exp(_TABLE_START + _TABLE_STEP * np.arange(200))
+    k = (_TABLE_STEP * np.arange(5000)) ** 2
     return np.array([profile.kValue(float(value), 0.0).real for value in k])
 
 
 _BULGE_TABLE = _bulge_table()
-_NEGLIGIBLE = 1e-13
-"""Square of the transform below which a frequency is left out."""
+_NEGLIGIBLE = 2e-6
+"""Transform below which a frequency is left out."""
 _DISC_SCALE2 = 1.6783469900166605**-2
 """Square of the scale length of an exponential disc over its half-light radius."""
+
+
+def _last_column(otf: NDArray[np.complex64]) -> NDArray[np.int64]:
+    """Return, for each ky, the number of kx up to the last that matters at any node."""
+    matters = np.any(np.abs(otf.reshape(-1, *otf.shape[2:])) > _NEGLIGIBLE, axis=0)
+    return np.asarray(matters.shape[1] - np.argmax(matters[:, ::-1], axis=1)) * matters.any(axis=1)
 
 
 @numba.njit(cache=True)
@@ -150,70 +156,63 @@ def _shape_transform(kx, ky, shape, bulge, ratio2, trail, table):  # type: ignor
         k2 = shape[0] * kx * kx + 2.0 * shape[1] * kx * ky + shape[2] * ky * ky
         disc = 1.0 + k2 * _DISC_SCALE2
         value = (1.0 - bulge) / (disc * np.sqrt(disc))
-        if bulge > 0.0 and k2 > 0.0:
-            place = (0.5 * np.log(k2 * ratio2) - _TABLE_START) / _TABLE_STEP
-            if place <= 0.0:
-                value += bulge
-            elif place < table.size - 1:
+        if bulge > 0.0:
+            place = np.sqrt(np.sqrt(k2 * ratio2)) / _TABLE_STEP
+            if place < table.size - 1:
                 low = int(place)
                 value += bulge * (table[low] + (place - low) * (table[low + 1] - table[low]))
-        elif bulge > 0.0:
-            value += bulge
-    half = 0.5 * (kx * trail[0] + ky * trail[1])
-    if abs(half) > 1e-6:
-        value *= np.sin(half) / half
+    if trail[0] != 0.0 or trail[1] != 0.0:
+        half = 0.5 * (kx * trail[0] + ky * trail[1])
+        if abs(half) > 1e-6:
+            value *= np.sin(half) / half
     return value
 
 
 @numba.njit(cache=True)
 def _fill_spectra(  # type: ignore[no-untyped-def]
-    otf, stride, fold, corner, part, dx, dy, flux, shape, bulge, ratio2, trail, table, spectra
+    otf, last, stride, fold, corner, part, dx, dy, flux, shape, bulge, ratio2, trail, table, spectra
 ):
     n, size, half_size = spectra.shape
     reach = fold * size // 2
     step = 2.0 * np.pi / size
     full = otf.shape[2]
-    phase_x = np.empty(reach + 1, dtype=np.complex128)
-    phase_y = np.empty(2 * reach + 1, dtype=np.complex128)
+    phase_x = np.empty(reach + 1, dtype=np.complex64)
+    phase_y = np.empty(2 * reach + 1, dtype=np.complex64)
+    spectra[:] = 0.0
     for s in range(n):
         is_point = shape[s, 0] == 0.0 and trail[s, 0] == 0.0 and trail[s, 1] == 0.0
         row, column = corner[s, 0], corner[s, 1]
         v, u = np.float32(part[s, 0]), np.float32(part[s, 1])
-        w00, w01, w10, w11 = (1 - v) * (1 - u), (1 - v) * u, v * (1 - u), v * u
+        one = np.float32(1.0)
+        w00, w01, w10, w11 = (one - v) * (one - u), (one - v) * u, v * (one - u), v * u
         n00, n01, n10, n11 = otf[row, column], otf[row, column + 1], otf[row + 1, column], otf[row + 1, column + 1]
+        brightness = np.float32(flux[s])
         for j in range(reach + 1):
-            phase_x[j] = np.exp(-1j * step * j * dx[s])
+            phase_x[j] = brightness * np.exp(-1j * step * j * dx[s])
         for j in range(-reach, reach + 1):
             phase_y[j + reach] = np.exp(-1j * step * j * dy[s])
-        for iy in range(size):
-            jy0 = iy if iy < size // 2 else iy - size
-            for ix in range(half_size):
-                total = 0.0j
-                for ay in range(-fold // 2, fold // 2 + 1):
-                    jy = jy0 + ay * size
-                    if jy < -reach or jy >= reach:
-                        continue
-                    for ax in range(-fold // 2, fold // 2 + 1):
-                        jx = ix + ax * size
-                        if jx < -reach or jx >= reach:
-                            continue
-                        kx_index = abs(jx) * stride
-                        ky_index = (jy if jx >= 0 else -jy) * stride
-                        if ky_index < 0:
-                            ky_index += full
-                        value = np.complex128(
-                            w00 * n00[ky_index, kx_index] + w01 * n01[ky_index, kx_index]
-                            + w10 * n10[ky_index, kx_index] + w11 * n11[ky_index, kx_index]
-                        )  # fmt: skip
-                        if value.real * value.real + value.imag * value.imag < _NEGLIGIBLE:
-                            continue
-                        if jx >= 0:
-                            value = value * phase_x[jx] * phase_y[jy + reach]
-                        else:
-                            value = np.conj(value) * np.conj(phase_x[-jx]) * phase_y[jy + reach]
-                        if not is_point:
-                            value *= _shape_transform(
-                                jx * step, jy * step, shape[s], bulge[s], ratio2[s], trail[s], table
-                            )
-                        total += value
-                spectra[s, iy, ix] = flux[s] * total
+        for jy in range(-reach, reach):
+            iy = jy % size
+            for jx in range(-reach, reach):
+                # Frequencies fold onto the half plane of a real image; the other half is their conjugate.
+                ix = jx % size
+                if ix >= half_size:
+                    continue
+                kx_index = abs(jx) * stride
+                ky_index = (jy if jx >= 0 else -jy) * stride
+                if ky_index < 0:
+                    ky_index += full
+                if kx_index >= last[ky_index]:
+                    continue
+                value = (
+                    w00 * n00[ky_index, kx_index] + w01 * n01[ky_index, kx_index]
+                    + w10 * n10[ky_index, kx_index] + w11 * n11[ky_index, kx_index]
+                )  # fmt: skip
+                if jx >= 0:
+                    value = value * phase_x[jx] * phase_y[jy + reach]
+                else:
+                    value = np.conj(value * phase_x[-jx]) * phase_y[jy + reach]
+                if not is_point:
+                    transform = _shape_transform(jx * step, jy * step, shape[s], bulge[s], ratio2[s], trail[s], table)
+                    value = value * np.float32(transform)
+                spectra[s, iy, ix] += value

@@ -104,7 +104,7 @@ class TransientPlan(Part):
     """New things."""
 
     n: int = Field(default=25, ge=0)
-    """Per field that explode between two nights."""
+    """Per field that explode between two nights that are five days or more apart; fewer if they are closer."""
     n_first_night: int = Field(default=4, ge=0)
     """Per field that are there, or appear, in the first night."""
     magnitudes: tuple[float, float] = (16.5, 21.5)
@@ -168,7 +168,7 @@ class OpticsPlan(Part):
     """Cubic radial distortion: relative displacement at the corner of the camera."""
     misplacement_pixels: float = Field(default=2.0, ge=0)
     """Rms by which detectors sit beside their nominal place (with 0.02 degrees of rotation)."""
-    aberration_arcsec: float = Field(default=0.5, ge=0)
+    aberration_arcsec: float = Field(default=0.8, ge=0)
     """Size of optical blur at the corner of the camera (defocus, astigmatism, coma)."""
     halo_fraction: float = Field(default=0.025, ge=0, lt=0.5)
     """Light in the aureole."""

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gueststar.model.catalog import Catalog, Column, Schema, concatenate
+from gueststar.simulation.footprint import Footprint
 from gueststar.simulation.galaxies import light_offsets
 from gueststar.simulation.scenario import TransientPlan
 from gueststar.simulation.seeds import generator_for
-from gueststar.simulation.tiles import SkyDisc, is_in_any
 
 Floats = NDArray[np.float64]
 
@@ -54,24 +54,25 @@ _KINDS = (
 
 
 def make_transients(
-    plan: TransientPlan, galaxies: Catalog, *, discs: tuple[SkyDisc, ...], nights: list[float], seed: int
+    plan: TransientPlan, galaxies: Catalog, *, footprints: tuple[Footprint, ...], nights: list[float], seed: int
 ) -> Catalog:
     """Return the transients of all fields; ``nights`` are the middles of the nights, MJD TAI.
 
-    Between each two nights ``plan.n`` explode in every field; in the days before and in the first night
-    ``plan.n_first_night``.
+    Between two nights ``plan.n`` explode in every field (fewer where less than five days lie between); in the
+    days before and in the first night ``plan.n_first_night``.
     """
     parts = [TRANSIENT.empty()]
-    for number, disc in enumerate(discs):
-        inside = is_in_any((disc,), galaxies["ra"], galaxies["dec"])
-        hosts = galaxies.select(inside & (galaxies["mag_r"] < 21.0))
+    for number, footprint in enumerate(footprints):
+        hosts = galaxies.select(galaxies["mag_r"] < 21.0)
+        hosts = hosts.select(footprint.contains(hosts["ra"], hosts["dec"]))
         for night, middle in enumerate(nights):
             random = generator_for(seed, "transients", number, night)
-            n = plan.n if night else plan.n_first_night
+            days = middle - nights[night - 1] if night else 5.0
+            n = round(plan.n * min(days / 5.0, 1.0)) if night else plan.n_first_night
             since = nights[night - 1] + 0.2 if night else middle - 4.0
             first_light = random.uniform(since, middle - 0.05 if night else middle + 0.05, n)
             start = number * 1_000_000 + night * 10_000
-            drawn = _draw(plan, hosts, disc, first_light, middle, random)
+            drawn = _draw(plan, hosts, footprint, first_light, middle, random)
             drawn["source_id"] = TRANSIENT_IDS + start + np.arange(n)
             drawn["drawn_for_night"] = np.full(n, night)
             parts.append(TRANSIENT.catalog(drawn))
@@ -79,16 +80,23 @@ def make_transients(
 
 
 def _draw(
-    plan: TransientPlan, hosts: Catalog, disc: SkyDisc, first_light: Floats, middle: float, random: np.random.Generator
+    plan: TransientPlan,
+    hosts: Catalog,
+    footprint: Footprint,
+    first_light: Floats,
+    middle: float,
+    random: np.random.Generator,
 ) -> dict[str, NDArray[np.generic]]:
     n = first_light.size
     kind = random.choice(len(_KINDS), size=n, p=[k.share for k in _KINDS])
     low, high = np.array([k.rise_d for k in _KINDS])[kind].T
     rise = random.uniform(low, high)
     age = np.maximum(middle - first_light, 0.05)
+    # Neither so early nor so late in its life that the maximum would be far brighter than what is wanted.
+    rise = np.clip(rise, age / 2.5, 4.0 * age)
     # What lights up after the middle of the first night has its magnitude at 0.05 days of age.
     wanted = random.uniform(*plan.magnitudes, n)
-    ra, dec, host, offset = _places(plan, hosts, disc, n, random)
+    ra, dec, host, offset = _places(plan, hosts, footprint, n, random)
     return {
         "kind": np.array([k.name for k in _KINDS])[kind],
         "ra": ra, "dec": dec, "host_id": host, "host_offset": offset,
@@ -101,11 +109,9 @@ def _draw(
 
 
 def _places(
-    plan: TransientPlan, hosts: Catalog, disc: SkyDisc, n: int, random: np.random.Generator
+    plan: TransientPlan, hosts: Catalog, footprint: Footprint, n: int, random: np.random.Generator
 ) -> tuple[Floats, Floats, NDArray[np.int64], Floats]:
-    turn, radius = random.uniform(0, 2 * np.pi, n), disc.radius * np.sqrt(random.random(n))
-    dec = disc.dec + radius * np.cos(turn)
-    ra = disc.ra + radius * np.sin(turn) / np.cos(np.radians(dec))
+    ra, dec = footprint.random_positions(n, random)
     host, offset = np.zeros(n, dtype=np.int64), np.full(n, np.nan)
     hosted = np.flatnonzero(random.random(n) < plan.hosted_fraction)
     if hosted.size and hosts.n_rows:

@@ -11,6 +11,7 @@ from gueststar.core import times
 from gueststar.model.camera import Camera, Filter
 from gueststar.model.catalog import Catalog
 from gueststar.simulation.asteroids import asteroid_magnitudes, elements_of, make_asteroids
+from gueststar.simulation.footprint import make_footprint
 from gueststar.simulation.galaxies import make_galaxies
 from gueststar.simulation.optics import field_radius_deg
 from gueststar.simulation.orbits import apparent_places
@@ -64,7 +65,7 @@ def make_universe(camera: Camera, scenario: Scenario, visits: tuple[Visit, ...],
     margin = scenario.refcat.margin_deg
     places = [(fields[i].ra, fields[i].dec) for i in sorted(fields)]
     wide = tuple(SkyDisc(ra, dec, radius + margin) for ra, dec in places)
-    tight = tuple(SkyDisc(ra, dec, 0.95 * radius) for ra, dec in places)
+    footprints = tuple(make_footprint(camera, ra=ra, dec=dec, margin_arcsec=60.0) for ra, dec in places)
     stars = make_stars(scenario.stars, discs=wide, seed=seed)
     galaxies = make_galaxies(scenario.galaxies, discs=wide, seed=seed)
     nights = sorted({visit.night for visit in visits})
@@ -74,9 +75,9 @@ def make_universe(camera: Camera, scenario: Scenario, visits: tuple[Visit, ...],
         for night, field in sorted({(v.night, v.field.id) for v in visits})
     }
     return Universe(
-        stars, galaxies, make_variables(scenario.variables, stars, discs=tight, seed=seed),
-        make_transients(scenario.transients, galaxies, discs=tight, nights=middles, seed=seed),
-        make_asteroids(scenario.asteroids, discs=tight, site=camera.site, moments=moments, seed=seed),
+        stars, galaxies, make_variables(scenario.variables, stars, footprints=footprints, seed=seed),
+        make_transients(scenario.transients, galaxies, footprints=footprints, nights=middles, seed=seed),
+        make_asteroids(scenario.asteroids, footprints=footprints, site=camera.site, moments=moments, seed=seed),
     )  # fmt: skip
 
 

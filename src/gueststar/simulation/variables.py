@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from gueststar.core.ids import content_id
 from gueststar.model.catalog import Catalog, Column, Schema, concatenate
+from gueststar.simulation.footprint import Footprint
 from gueststar.simulation.scenario import VariablePlan
 from gueststar.simulation.seeds import generator_for
-from gueststar.simulation.tiles import SkyDisc, is_in_any
 
 Floats = NDArray[np.float64]
 
@@ -36,15 +36,16 @@ AMPLITUDE_FACTOR = {
 """Amplitude in a band over that in r."""
 
 
-def make_variables(plan: VariablePlan, stars: Catalog, *, discs: tuple[SkyDisc, ...], seed: int) -> Catalog:
-    """Return variables chosen among ``stars``: ``plan.n`` in each of ``discs``."""
+def make_variables(plan: VariablePlan, stars: Catalog, *, footprints: tuple[Footprint, ...], seed: int) -> Catalog:
+    """Return variables chosen among ``stars``: ``plan.n`` in each of ``footprints``."""
     parts = [VARIABLE.empty()]
     taken: set[int] = set()
-    for number, disc in enumerate(discs):
+    for number, footprint in enumerate(footprints):
         random = generator_for(seed, "variables", number)
-        inside = is_in_any((disc,), stars["ra"], stars["dec"])
         low, high = plan.magnitudes
-        candidates = np.flatnonzero(inside & (stars["mag_r"] > low) & (stars["mag_r"] < high))
+        candidates = np.flatnonzero((stars["mag_r"] > low) & (stars["mag_r"] < high))
+        inside = footprint.contains(stars["ra"][candidates], stars["dec"][candidates])
+        candidates = candidates[inside]
         candidates = candidates[~np.isin(stars["source_id"][candidates], sorted(taken))]
         chosen = random.permutation(candidates)[: plan.n]
         taken.update(int(i) for i in stars["source_id"][chosen])
