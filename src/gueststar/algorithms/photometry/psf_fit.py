@@ -49,16 +49,26 @@ class PointSourceConfig:
     """Rounds end when fewer new sources than this fraction are found."""
     min_final_snr: float = 3.5
     """Sources whose fitted flux is less significant than this are dropped."""
+    max_misfit: float = 3.0
+    """Faint sources whose chi-square is further from one than so many of its sigmas are dropped as artefacts..."""
+    misfit_growth: float = 0.2
+    """...with this much more allowed per unit of signal to noise."""
     min_separation_fwhm: float = 0.55
     """New sources must be at least this far from known ones, in FWHM."""
     residual_model_error: float = 0.03
     """Error of the model, as a fraction, that counts as noise when the residual image is searched."""
     ring_factor: float = 2.5
-    """A residual peak near a source must exceed this many times the median residual around that source."""
+    """A residual peak near a source must exceed so many times the median residual around that source..."""
+    spike_factor: float = 1.5
+    """...and so many times its 90th percentile."""
     ring_reach_fwhm: float = 5.0
-    """Peaks within this distance of a brighter source, in FWHM, are held against the ring around it."""
+    """Sources at most this far from a residual peak are thought of, in FWHM."""
+    bright_reach_fwhm: float = 15.0
+    """The same for bright stars."""
     background_box: int = 128
     """Side of the boxes, in pixels, in which the background left over is measured when sources are gone; 0: never."""
+    background_tolerance: float = 0.01
+    """Sources are fitted anew when the background changes by more than this many sigma of a pixel."""
     fit: FitConfig = field(default_factory=FitConfig)
     """The fit itself."""
 
@@ -116,14 +126,18 @@ def measure_point_sources(
     fit_in_place(scene, psf, state, fwhm=fwhm, config=config.fit)
     scene = scene._replace(model_error=measured_model_error(scene, psf, state, table.core < 0, fwhm=fwhm))
     for turn in range(1, config.max_passes):
-        subtract_residual_background_in_place(scene, box=config.background_box)
+        level = subtract_residual_background_in_place(scene, box=config.background_box)
+        if level > config.background_tolerance * float(np.sqrt(np.median(noise.sky_variance[::16, ::16]))):
+            state.is_settled[:] = False
         state, table = _without_doubtful(scene, psf, state, table, fwhm, config)
-        extra = _hidden_peaks(scene, noise, kernels, state, fwhm, config)
+        extra = _hidden_peaks(scene, noise, kernels, state, psf.half, fwhm, config)
         if extra.x.size <= config.min_new_fraction * len(state.x):
             break
         state, table = _with_new(state, table, extra, turn, fwhm, config)
         fit_in_place(scene, psf, state, fwhm=fwhm, config=config.fit)
     state, table = _without_doubtful(scene, psf, state, table, fwhm, config)
+    fit_in_place(scene, psf, state, fwhm=fwhm, config=config.fit)
+    state, table = _without_artefacts(scene, psf, state, table, fwhm, config)
     fit_in_place(scene, psf, state, fwhm=fwhm, config=config.fit)
     return _measured(scene, psf, state, table, footprints, noise, kernels, fwhm, config)
 
@@ -224,6 +238,7 @@ def _hidden_peaks(
     noise: NoiseModel,
     kernels: NDArray[np.float32],
     state: SourceState,
+    half: int,
     fwhm: float,
     config: PointSourceConfig,
 ) -> Peaks:
@@ -235,7 +250,7 @@ def _hidden_peaks(
     tree = cKDTree(np.column_stack([state.x, state.y]))
     nearest, _ = tree.query(np.column_stack([peaks.x, peaks.y]))
     peaks = peaks.select(nearest > config.min_separation_fwhm * fwhm)
-    return peaks.select(~_is_in_ring(score, peaks, state, tree, fwhm, config))
+    return peaks.select(~_is_in_ring(score, peaks, state, half, fwhm, config))
 
 
 def _residual_filter(
@@ -249,28 +264,61 @@ def _residual_filter(
 
 
 def _is_in_ring(
-    score: Float32Image, peaks: Peaks, state: SourceState, tree: cKDTree, fwhm: float, config: PointSourceConfig
+    score: Float32Image, peaks: Peaks, state: SourceState, half: int, fwhm: float, config: PointSourceConfig
 ) -> Booleans:
-    """Return which peaks are no higher than the residual all around a source: a galaxy or a misfitted star."""
+    """Return which peaks do not stand out from the residual all around a source.
+
+    Galaxies and misfitted stars leave rings, bright stars spikes and lumps: a new source must be higher than
+    ``ring_factor`` times the median and ``spike_factor`` times the 90th percentile of the score on the circle about the
+    source that dominates there, its own surroundings left out.
+    """
     if peaks.x.size == 0:
         return np.zeros(0, dtype=bool)
-    k = min(6, len(state.x))
-    distance, which = tree.query(
-        np.column_stack([peaks.x, peaks.y]), k=k, distance_upper_bound=config.ring_reach_fwhm * fwhm
-    )
-    distance, which = distance.reshape(-1, k), which.reshape(-1, k)
-    is_found = np.isfinite(distance)
-    flux = np.where(is_found, np.append(state.flux, 0.0)[which], 0.0)
-    best = np.argmax(flux / np.maximum(distance, 1.0) ** 2, axis=1)
-    rows = np.arange(len(best))
-    host, r = which[rows, best], distance[rows, best]
-    angle = np.arange(16) * (2 * np.pi / 16)
-    has_host = is_found[rows, best]
-    host, r = np.where(has_host, host, 0), np.where(has_host, r, 0.0)
-    x = np.rint(state.x[host][:, None] + r[:, None] * np.cos(angle)).astype(int)
-    y = np.rint(state.y[host][:, None] + r[:, None] * np.sin(angle)).astype(int)
-    ring = score[np.clip(y, 0, score.shape[0] - 1), np.clip(x, 0, score.shape[1] - 1)]
-    return has_host & (peaks.score < config.ring_factor * np.median(ring, axis=1))
+    host, r = _dominant_sources(peaks, state, half, fwhm, config)
+    away = np.arctan2(peaks.y - state.y[host], peaks.x - state.x[host])
+    angle = away[:, None] + np.arange(48) * (2 * np.pi / 48)
+    x = state.x[host][:, None] + r[:, None] * np.cos(angle)
+    y = state.y[host][:, None] + r[:, None] * np.sin(angle)
+    is_own = np.hypot(x - peaks.x[:, None], y - peaks.y[:, None]) < 1.3 * fwhm
+    ix, iy = (np.rint(np.nan_to_num(a)).astype(int) for a in (x, y))
+    is_own |= (ix < 0) | (iy < 0) | (ix >= score.shape[1]) | (iy >= score.shape[0])
+    ring = score[np.clip(iy, 0, score.shape[0] - 1), np.clip(ix, 0, score.shape[1] - 1)]
+    ring = np.sort(np.where(is_own, np.nan, ring), axis=1)
+    n = np.count_nonzero(~is_own, axis=1)
+    rows = np.arange(len(n))
+    middle, high = ring[rows, n // 2], ring[rows, np.maximum((9 * n) // 10 - 1, 0)]
+    needed = np.maximum(config.ring_factor * middle, config.spike_factor * high)
+    return (n >= 8) & np.isfinite(r) & (peaks.score < needed)
+
+
+def _dominant_sources(
+    peaks: Peaks, state: SourceState, half: int, fwhm: float, config: PointSourceConfig
+) -> tuple[NDArray[np.int64], Floats64]:
+    """Return the source whose light matters most at each peak, and its distance (NaN where there is none).
+
+    Wings are taken to fall with the power -2.5 of the distance, and bright stars to matter beyond their stamps.
+    """
+    places = np.column_stack([peaks.x, peaks.y])
+    is_bright = state.reach >= half
+    best, r_best = np.zeros(len(places), dtype=np.int64), np.full(len(places), np.nan)
+    strength = np.zeros(len(places))
+    bounds = (config.ring_reach_fwhm * fwhm, config.bright_reach_fwhm * fwhm)
+    for rows, bound in zip((np.arange(len(state.x)), np.flatnonzero(is_bright)), bounds, strict=True):
+        if rows.size == 0:
+            continue
+        k = min(6, rows.size)
+        tree = cKDTree(np.column_stack([state.x[rows], state.y[rows]]))
+        distance, which = tree.query(places, k=k, distance_upper_bound=bound)
+        distance, which = distance.reshape(-1, k), which.reshape(-1, k)
+        flux = np.append(state.flux[rows], 0.0)[which]
+        light = np.where(np.isfinite(distance), flux / np.maximum(distance, 1.0) ** 2.5, 0.0)
+        top = np.argmax(light, axis=1)
+        here = np.arange(len(places))
+        is_stronger = light[here, top] > strength
+        best = np.where(is_stronger, np.append(rows, 0)[which[here, top]], best)
+        r_best = np.where(is_stronger, distance[here, top], r_best)
+        strength = np.maximum(strength, light[here, top])
+    return best, r_best
 
 
 def _with_new(
@@ -310,12 +358,37 @@ def _without_doubtful(
     )
     fainter = np.where(state.flux[pairs[:, 0]] < state.flux[pairs[:, 1]], pairs[:, 0], pairs[:, 1])
     is_real[fainter] = False
-    release_in_place(scene, psf, state, ~is_real)
-    if not is_real.all() and is_real.any():
-        gone = cKDTree(np.column_stack([state.x[~is_real], state.y[~is_real]]))
+    return _keeping(scene, psf, state, table, is_real, 2.0 * config.fit.fit_radius_fwhm * fwhm)
+
+
+def _without_artefacts(
+    scene: Scene, psf: SplinePsf, state: SourceState, table: _Table, fwhm: float, config: PointSourceConfig
+) -> tuple[SourceState, _Table]:
+    """Drop faint sources that the PSF fits badly: bits of spikes, trails and badly subtracted stars.
+
+    Sources of the first pass that are significantly wider than the PSF stay: they may be galaxies.
+    """
+    if len(state.x) == 0:
+        return state, table
+    errors = measure_errors(scene, psf, state, fwhm=fwhm, config=config.fit)
+    misfit = (errors.chi2 - 1.0) * np.sqrt(np.maximum(errors.n_pixels - 3, 1) / 2.0)
+    snr = state.flux / errors.flux_err
+    is_galaxy = (table.found_in_pass == 0) & (errors.sharpness > 1.5 * errors.sharpness_err)
+    is_artefact = misfit > config.max_misfit + config.misfit_growth * snr
+    is_artefact &= ~is_galaxy & (table.core < 0) & (snr < 50.0)
+    return _keeping(scene, psf, state, table, ~is_artefact, 2.0 * config.fit.fit_radius_fwhm * fwhm)
+
+
+def _keeping(
+    scene: Scene, psf: SplinePsf, state: SourceState, table: _Table, is_kept: Booleans, reach: float
+) -> tuple[SourceState, _Table]:
+    """Put the light of the others back, and unsettle what lies within ``reach`` pixels of them."""
+    release_in_place(scene, psf, state, ~is_kept)
+    if not is_kept.all() and is_kept.any():
+        gone = cKDTree(np.column_stack([state.x[~is_kept], state.y[~is_kept]]))
         near, _ = gone.query(np.column_stack([state.x, state.y]))
-        state.is_settled[near < 2.0 * config.fit.fit_radius_fwhm * fwhm] = False
-    return chosen(state, is_real), _Table._make(values[is_real] for values in table)
+        state.is_settled[near < reach] = False
+    return chosen(state, is_kept), _Table._make(values[is_kept] for values in table)
 
 
 def _measured(

@@ -12,8 +12,8 @@ from gueststar.algorithms.psf.simultaneous import Scene
 Floats64 = NDArray[np.float64]
 
 
-def subtract_residual_background_in_place(scene: Scene, *, box: int, step: int = 2) -> None:
-    """Subtract the smooth median of ``scene.residual`` from it and from ``scene.image``.
+def subtract_residual_background_in_place(scene: Scene, *, box: int, step: int = 2) -> float:
+    """Subtract the smooth median of ``scene.residual`` from it and from ``scene.image``; return its largest size.
 
     In crowded fields a background estimated among the stars is too high or too low; when their models are gone the
     median of boxes of ``box`` pixels is right. Every ``step``-th pixel along each axis is looked at; nothing is
@@ -21,17 +21,18 @@ def subtract_residual_background_in_place(scene: Scene, *, box: int, step: int =
     """
     ny, nx = scene.image.shape
     if box == 0 or min(ny, nx) < box:
-        return
+        return 0.0
     rows, columns = max(1, round(ny / box)), max(1, round(nx / box))
     grid = _box_medians(scene, rows, columns, step)
     if not np.isfinite(grid).any():
-        return
+        return 0.0
     grid = np.where(np.isfinite(grid), grid, np.nanmedian(grid))
     grid = median_filter(grid, size=3, mode="nearest")
     level = zoom(grid, (ny / rows, nx / columns), order=1, mode="nearest", grid_mode=True)[:ny, :nx]
     level = level.astype(np.float32)
     scene.residual[...] -= level
     scene.image[...] -= level
+    return float(np.max(np.abs(grid)))
 
 
 def _box_medians(scene: Scene, rows: int, columns: int, step: int) -> Floats64:
