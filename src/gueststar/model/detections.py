@@ -62,6 +62,11 @@ HISTORY_SOURCE = Schema(
 )
 """Detections with what a packet's history tells of them."""
 
+HISTORY_FORCED = Schema(
+    "history_forced", (*FORCED_SOURCE.columns, Column("sequence", "i8", "", "number of the commit it came with"))
+)
+"""Forced fluxes with the moment from which on they were there."""
+
 
 @dataclass(frozen=True, eq=False)
 class WorkingSet:
@@ -85,12 +90,12 @@ class History:
     visits: Catalog
     """`VISIT` rows that may have covered the detections, since the survey began."""
     forced: Catalog
-    """`FORCED_SOURCE` rows of the detections' objects, within the window."""
+    """`HISTORY_FORCED` rows of the detections' objects, within the window."""
 
     @classmethod
     def empty(cls) -> History:
         """Return a history of nothing."""
-        return cls(HISTORY_SOURCE.empty(), NARROW_SOURCE.empty(), VISIT.empty(), FORCED_SOURCE.empty())
+        return cls(HISTORY_SOURCE.empty(), NARROW_SOURCE.empty(), VISIT.empty(), HISTORY_FORCED.empty())
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from gueststar.algorithms.association.footprint import Circle, enclosing_circle,
 from gueststar.algorithms.association.sky_index import circle_ranges, index_ranges, separation_arcsec, unit_vectors
 from gueststar.model.catalog import Catalog, Schema
 from gueststar.model.columns import DIA_OBJECT, FORCED_SOURCE
-from gueststar.model.detections import HISTORY_SOURCE, NARROW_SOURCE, OBJECT_PART
+from gueststar.model.detections import HISTORY_FORCED, HISTORY_SOURCE, NARROW_SOURCE, OBJECT_PART
 from gueststar.model.visit import VISIT, VisitRecord, corner_arrays
 from gueststar.store.catalog_rows import catalog_of
 from gueststar.store.detection_tables import FORCED, OBJECTS, PARTS, SOURCES, VISITS
@@ -75,9 +75,12 @@ def visits_over(
 
 
 def forced_of(connection: Connection, object_ids: Sequence[int], *, after: float, before: float) -> Catalog:
-    """Return the `FORCED_SOURCE` rows of objects between two MJDs (middle of the exposure)."""
-    query = _selected(FORCED, FORCED_SOURCE).where(FORCED.c.mjd_tai > after, FORCED.c.mjd_tai < before)
-    return _by_ids(connection, query, FORCED.c.dia_object_id, object_ids, FORCED_SOURCE)
+    """Return the `HISTORY_FORCED` rows of objects between two MJDs (middle of the exposure)."""
+    is_its_visit = (FORCED.c.visit == VISITS.c.visit) & (FORCED.c.detector == VISITS.c.detector)
+    columns = [FORCED.c[item.name] for item in FORCED_SOURCE.columns]
+    query = select(*columns, VISITS.c.sequence).join_from(FORCED, VISITS, is_its_visit)
+    query = query.where(FORCED.c.mjd_tai > after, FORCED.c.mjd_tai < before)
+    return _by_ids(connection, query, FORCED.c.dia_object_id, object_ids, HISTORY_FORCED)
 
 
 def _selected(table: Table, schema: Schema) -> Select[Any]:

@@ -90,7 +90,7 @@ def make_forced(record: VisitRecord, objects: Catalog) -> Catalog:
         "dia_object_id": objects["dia_object_id"], "visit": np.full(n, record.visit),
         "detector": np.full(n, record.detector), "mjd_tai": np.full(n, record.mjd_tai),
         "band_id": np.full(n, record.band_id), "program": np.full(n, record.program),
-        "psf_flux": 1e4 * (np.round(objects["ra"], 5) % 1.0) + record.mjd_start % 1.0,
+        "psf_flux": 1e4 * (objects["dec"] % 1.0) + record.mjd_start % 1.0,
         "psf_flux_err": np.full(n, 900.0), "limiting_mag": np.full(n, 20.4),
     }  # fmt: skip
     return FORCED_SOURCE.catalog(values)

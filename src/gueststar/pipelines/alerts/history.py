@@ -6,6 +6,7 @@ object depends on the images of all programs, and must not show in a packet that
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -62,12 +63,14 @@ class TellHistory:
         history: History,
         *,
         reference_places: Places,
+        known_since: Mapping[int, int],
         at_mjd_tai: float,
     ) -> list[Past]:
         """Return the past of each trigger (`DIA_SOURCE` rows of ``record``).
 
-        ``reference_places`` are (ra, dec) of the triggers' nearest reference sources; ``at_mjd_tai`` is the
-        moment at which the packets leave: what has been released by then is public.
+        ``reference_places`` are (ra, dec) of the triggers' nearest reference sources; ``known_since`` is the
+        commit from which on the stream knows each object; ``at_mjd_tai`` is the moment at which the packets
+        leave: what has been released by then is public.
         """
         config = self.config
         seen = VisibleHistory.of(
@@ -78,7 +81,7 @@ class TellHistory:
         earlier = _detected(triggers, seen.all_detections, config.match)
         told = _told_detections(seen)
         limits = _told_limits(seen)
-        forced = _ForcedPast(seen, triggers, reference_places)
+        forced = _ForcedPast(seen, triggers, reference_places, known_since)
         past = []
         for row in range(triggers.n_rows):
             items = [told[i] for i in detected[row]]
@@ -86,31 +89,31 @@ class TellHistory:
             items += [item for i, image, item in limits if covered[i, row] and image not in images]
             items.sort(key=_by_time)
             counts = _counts(record, seen.all_detections, earlier[row], n_covered=int(covered[:, row].sum()))
-            past.append(Past(items, forced.of(row, detected[row], earlier[row]), counts))
+            past.append(Past(items, forced.of(row, detected[row]), counts))
         return past
 
 
 class _ForcedPast:
-    """Forced fluxes of each trigger's object, from the first detection on that the stream may show."""
+    """Forced fluxes of each trigger's object, from the commit on at which the stream first knew it."""
 
-    def __init__(self, seen: VisibleHistory, triggers: Catalog, reference_places: Places) -> None:
-        self._seen = seen
-        self._triggers = triggers
+    def __init__(
+        self, seen: VisibleHistory, triggers: Catalog, reference_places: Places, known_since: Mapping[int, int]
+    ) -> None:
+        self._seen, self._triggers, self._known_since = seen, triggers, known_since
         self._records = forced_records(seen)
-        self._starts = _starts(seen)
         self._own = reference_rows(triggers, *reference_places)
         detections = seen.detections
         self._known = reference_rows(detections, detections["reference_ra"], detections["reference_dec"])
 
-    def of(self, row: int, detected: list[int], earlier: list[int]) -> list[dict[str, Any]]:
+    def of(self, row: int, detected: list[int]) -> list[dict[str, Any]]:
         """Return the `fp_hist` records of one trigger, by time."""
-        if not self._records or not earlier:
+        object_id = int(self._triggers["dia_object_id"][row])
+        if not self._records or object_id not in self._known_since:
             return []
-        first = self._seen.all_detections["mjd_start"][earlier].min()
-        is_mine = self._seen.forced["dia_object_id"] == self._triggers["dia_object_id"][row]
+        forced = self._seen.forced
+        is_mine = (forced["dia_object_id"] == object_id) & (forced["sequence"] > self._known_since[object_id])
         references = self._references(row, detected)
-        chosen = np.flatnonzero(is_mine & (self._starts > first)).tolist()
-        return sorted((finished(self._records[i], references) for i in chosen), key=_by_time)
+        return sorted((finished(self._records[i], references) for i in np.flatnonzero(is_mine).tolist()), key=_by_time)
 
     def _references(self, row: int, detected: list[int]) -> References:
         """Return the nearest reference source by filter: the trigger's own, else the latest detection's."""
@@ -128,12 +131,6 @@ def _by_time(item: dict[str, Any]) -> tuple[float, int]:
 
 def _image_at(catalog: Catalog, row: int) -> Image:
     return int(catalog["visit"][row]), int(catalog["detector"][row])
-
-
-def _starts(seen: VisibleHistory) -> NDArray[np.float64]:
-    """Return the start of the exposure of each forced source."""
-    start_of = dict(zip(images_of(seen.visits), seen.visits["mjd_start"].tolist(), strict=True))
-    return np.array([start_of[image] for image in images_of(seen.forced)], dtype=np.float64)
 
 
 def _detected(triggers: Catalog, detections: Catalog, config: MatchConfig) -> list[list[int]]:

@@ -85,12 +85,14 @@ class BuildAlerts:
         cutouts: CandidateCutouts,
         history: History,
         neighbourhood: Neighbourhood,
+        known_since: Mapping[int, int],
         at_mjd_tai: float,
     ) -> AlertBatch:
         """Return packets, by candid; ``names`` are those of the objects in the visit's stream.
 
         ``cutouts`` are 63 pixels wide and hold every detection that is alerted. The history is reduced to
-        what the stream may show at ``at_mjd_tai``, the moment of leaving.
+        what the stream may show at ``at_mjd_tai``, the moment of leaving; ``known_since`` is the commit from
+        which on it knows each object.
         """
         chosen, reasons = self.select(dia_sources, record)
         triggers = dia_sources.select(chosen)
@@ -100,7 +102,9 @@ class BuildAlerts:
         places = (neighbourhood.reference_places[0][chosen], neighbourhood.reference_places[1][chosen])
         stamps = [cutouts.of(int(candid)) for candid in triggers["dia_source_id"]]
         candidates = self._candidates(triggers, record, stamps, neighbourhood, places)
-        past = self._tell_history.run(triggers, record, history, reference_places=places, at_mjd_tai=at_mjd_tai)
+        past = self._tell_history.run(
+            triggers, record, history, reference_places=places, known_since=known_since, at_mjd_tai=at_mjd_tai
+        )
         order = field_names("candidate")
         packets = []
         for row, (fields, told) in enumerate(zip(candidates, past, strict=True)):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gueststar.algorithms.association.footprint import is_inside
 from gueststar.algorithms.association.mean_position import PositionSums, mean_position
 from gueststar.core import ids, times
-from gueststar.model.catalog import Catalog
+from gueststar.model.catalog import Catalog, concatenate
 from gueststar.model.detections import WorkingSet
 from gueststar.model.rights import Program, RightsPolicy
 from gueststar.model.visit import VisitRecord
@@ -27,32 +27,49 @@ def programs_in_view(stream: Program, policy: RightsPolicy) -> tuple[Program, ..
     )  # fmt: skip
 
 
-def objects_in_view(working_set: WorkingSet, stream: Program, policy: RightsPolicy) -> Catalog:
-    """Return the `DIA_OBJECT` rows with the places that a stream's own detections give them.
+def tiers_of_view(working_set: WorkingSet, stream: Program, policy: RightsPolicy) -> list[Catalog]:
+    """Return the objects in the order in which a stream's detections may join them (`DIA_OBJECT` rows).
 
-    Fluxes forced there tell nothing of other programs' images. An object of which the stream has no
-    detection keeps the place that all detections give: what is measured there is not shown to the stream.
+    First those of which the stream may show detections, at the places that these give: they are found
+    alike whatever other programs have seen. Then those that the partnership knows, those that the private
+    program knows, and all others, each at the place that is known there.
     """
-    parts = _visible_parts(working_set.parts, stream, policy)
-    if parts.n_rows == 0:
-        return working_set.objects
+    left, tiers = working_set.objects, []
+    for viewer in (stream, Program.PARTNERSHIP, Program.PRIVATE):
+        parts = _visible_parts(working_set.parts, viewer, policy)
+        is_known = np.isin(left["dia_object_id"], parts["dia_object_id"])
+        tiers.append(_placed(left.select(is_known), parts))
+        left = left.select(~is_known)
+    return [*tiers, left]
+
+
+def _placed(objects: Catalog, parts: Catalog) -> Catalog:
+    """Return objects at the mean places of these of their parts; each has one."""
     object_ids, group = np.unique(parts["dia_object_id"], return_inverse=True)
     sums = PositionSums(*(np.bincount(group, weights=parts[name]).astype(np.float64) for name in _SUMS))
     place = mean_position(sums)
-    objects = working_set.objects
     row = np.searchsorted(object_ids, objects["dia_object_id"])
-    row = np.minimum(row, len(object_ids) - 1)
-    is_known = object_ids[row] == objects["dia_object_id"]
-    return objects.replace(
-        **{name: np.where(is_known, getattr(place, name)[row], objects[name]) for name in place._fields}
-    )
+    return objects.replace(**{name: values[row] for name, values in place._asdict().items()})
 
 
 def objects_in_footprint(working_set: WorkingSet, record: VisitRecord, policy: RightsPolicy) -> Catalog:
-    """Return the `DIA_OBJECT` rows that lie on a visit's image, at the places its stream gives them."""
-    objects = objects_in_view(working_set, Program(record.program), policy)
+    """Return the `DIA_OBJECT` rows that lie on a visit's image, at the places its stream gives them.
+
+    Fluxes forced there tell nothing of other programs' images. An object that the stream does not know is
+    at the place that others give it: what is measured there is not shown to the stream.
+    """
+    objects = concatenate(tiers_of_view(working_set, Program(record.program), policy))
     corner_ra, corner_dec = record.corners
     return objects.select(is_inside(corner_ra[None], corner_dec[None], objects["ra"], objects["dec"])[0])
+
+
+def known_since(working_set: WorkingSet, stream: Program, policy: RightsPolicy) -> dict[int, int]:
+    """Return the commit from which on a stream knows each object; one it does not know is left out."""
+    parts = _visible_parts(working_set.parts, stream, policy)
+    since: dict[int, int] = {}
+    for object_id, sequence in zip(parts["dia_object_id"].tolist(), parts["first_sequence"].tolist(), strict=True):
+        since[object_id] = min(sequence, since.get(object_id, sequence))
+    return since
 
 
 def object_names(

@@ -29,7 +29,7 @@ class VisibleHistory:
     is_recent: NDArray[np.bool_]
     """Which visits lie within the window."""
     forced: Catalog
-    """`FORCED_SOURCE` rows within the window."""
+    """`HISTORY_FORCED` rows within the window."""
 
     @classmethod
     def of(

@@ -10,14 +10,14 @@ from gueststar.formats.avro import encode_alert
 from gueststar.model.catalog import Catalog
 from gueststar.model.cutouts import CandidateCutouts
 from gueststar.model.detections import CommitReceipt, History, OutboxAlert, VisitCommit, WorkingSet
-from gueststar.model.rights import RightsPolicy
+from gueststar.model.rights import Program, RightsPolicy
 from gueststar.model.visit import VisitRecord
 from gueststar.pipelines.alerts.associate import AssociateSources, Association, AssociationConfig
 from gueststar.pipelines.alerts.candidate import ReferenceFacts
 from gueststar.pipelines.alerts.history import Places
 from gueststar.pipelines.alerts.neighbours import with_reference
 from gueststar.pipelines.alerts.packet import AlertConfig, BuildAlerts, Neighbourhood
-from gueststar.pipelines.alerts.view import object_names, objects_in_footprint
+from gueststar.pipelines.alerts.view import known_since, object_names, objects_in_footprint
 from gueststar.store.alert_log import AlertLog, drain_outbox
 from gueststar.store.detections import DetectionStore
 
@@ -82,7 +82,7 @@ class AlertVisit:
         """``clock`` returns the current moment, MJD TAI."""
         self._store, self._log, self._policy, self._clock = store, log, policy, clock
         self._config = config
-        self._associate = AssociateSources(config.association)
+        self._associate = AssociateSources(config.association, policy=policy)
         self._build = BuildAlerts(config.alerts, policy=policy)
 
     def run(self, products: VisitProducts) -> VisitOutcome:
@@ -105,7 +105,8 @@ class AlertVisit:
         record, store = products.record, self._store
         working_set = store.working_set(record)
         sources, reference_ra, reference_dec = with_reference(products.dia_sources, products.reference_sources)
-        association = self._associate.run(sources, working_set, new_object_ids=store.new_object_ids)
+        stream = Program(record.program)
+        association = self._associate.run(sources, working_set, stream=stream, new_object_ids=store.new_object_ids)
         numbers = store.name_numbers(sorted({int(i) for i in association.dia_sources["dia_object_id"] if i}))
         forced = self._forced(products, working_set)
         alerts, not_alerted = self._alerts(products, association, working_set, numbers, (reference_ra, reference_dec))
@@ -153,6 +154,7 @@ class AlertVisit:
         batch = build.run(
             sources, record, names=names, cutouts=products.cutouts, history=self._history(record, triggers),
             neighbourhood=around, at_mjd_tai=self._clock(),
+            known_since=known_since(working_set, Program(record.program), self._policy),
         )  # fmt: skip
         return tuple(
             OutboxAlert(packet["candid"], packet["objectId"], record.day_obs, record.program, encode_alert(packet))
