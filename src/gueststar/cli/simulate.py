@@ -15,18 +15,22 @@ import click
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="The same seed, the same bytes.")
 @click.option("--density", help="Stars: auto, high_latitude, plane, or a number per square degree to r = 20.")
 @click.option("--detectors", help="Detector ids to read out, comma-separated [default: all].")
+@click.option("--filter", "filters", multiple=True, metavar="NAME=MINE", help="Use MINE where the scenario says NAME.")
 @click.option("--orbits", type=click.Path(exists=True), help="Real orbits: reply of the JPL SBDB query service.")
 @click.option("--quiet", is_flag=True, help="Say nothing while working.")
 def command(
     outdir: Path, camera: str, scenario: str, nights: int | None, seed: int, density: str | None,
-    detectors: str | None, orbits: str | None, quiet: bool,
+    detectors: str | None, filters: tuple[str, ...], orbits: str | None, quiet: bool,
 ) -> None:  # fmt: skip
     """Write nights of raw exposures, calibration frames, truth tables and a reference catalog to OUTDIR."""
     from gueststar.cameras.load import load_camera
     from gueststar.simulation.scenario import adapted, load_scenario
     from gueststar.simulation.simulate import simulate
 
-    plan = adapted(load_scenario(scenario), n_nights=nights, density=density, orbits=orbits)
+    if wrong := [item for item in filters if item.count("=") != 1]:
+        raise click.BadParameter(f"{wrong[0]!r} is not NAME=MINE", param_hint="--filter")
+    replaced = dict(item.split("=") for item in filters)
+    plan = adapted(load_scenario(scenario), n_nights=nights, density=density, orbits=orbits, filters=replaced)
     chosen = tuple(int(item) for item in detectors.split(",")) if detectors else None
     report = (lambda _: None) if quiet else click.echo
     done = simulate(outdir, load_camera(camera), plan, seed=seed, detector_ids=chosen, report=report)

@@ -9,8 +9,12 @@ from numpy.typing import NDArray
 
 from gueststar.model.camera import Camera, Detector
 from gueststar.model.wcs import Wcs
+from gueststar.simulation.ephemeris import separation_deg
 
 Floats = NDArray[np.float64]
+
+_WIDEST_DEG = 20.0
+"""No camera reaches farther from its boresight."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,11 +31,11 @@ class Footprint:
     def contains(self, ra: Floats, dec: Floats) -> NDArray[np.bool_]:
         """Return which positions fall on a detector, farther than the margin from its edges."""
         inside = np.zeros(np.shape(ra), dtype=bool)
+        near = np.flatnonzero(separation_deg(ra, dec, *self.centre) < _WIDEST_DEG)
         for detector, wcs in zip(self.detectors, self.wcs, strict=True):
-            x, y = wcs.sky_to_pixel(ra=ra, dec=dec)
+            x, y = wcs.sky_to_pixel(ra=ra[near], dec=dec[near])
             x0, y0, x1, y1 = self._limits(detector)
-            with np.errstate(invalid="ignore"):
-                inside |= (x > x0) & (x < x1) & (y > y0) & (y < y1)
+            inside[near] |= (x > x0) & (x < x1) & (y > y0) & (y < y1)
         return inside
 
     def random_positions(self, n: int, random: np.random.Generator) -> tuple[Floats, Floats]:

@@ -146,20 +146,21 @@ def _position_cards(mapping: HeaderMapping, ra: float, dec: float) -> dict[str, 
 
 
 def example_of(pattern: str) -> str:
-    """Return a text that a regular expression matches as a whole; ConfigError if none is found."""
-    candidates = [pattern, re.sub(r"\\(.)", r"\1", pattern)]
-    stripped = re.sub(r"\(\?[a-zA-Z]+\)|\^|\$", "", pattern)
-    for _ in range(10):
-        candidates.append(re.sub(r"\\(.)", r"\1", stripped))
-        shorter = re.sub(r"\((?:\?:)?([^()|]*)(?:\|[^()]*)?\)", r"\1", stripped)
-        if shorter == stripped:
-            break
-        stripped = shorter
-    first = stripped.split("|")[0]
-    first = re.sub(r"\[([^\]\\^])[^\]]*\]", r"\1", first).replace(r"\d", "1").replace(r"\s", " ").replace(r"\w", "a")
-    candidates += [first, re.sub(r"\.[*?]", "", first), re.sub(r"(.)[*?+]", r"\1", first)]
-    candidates += [re.sub(r"\.[*?]|.[?*]", "", first).replace("+", ""), re.sub(r"\{.*?\}", "", candidates[-1])]
-    for candidate in candidates:
-        if re.fullmatch(pattern, candidate):
-            return candidate
+    """Return a short text that a regular expression matches as a whole; ConfigError if none is found.
+
+    Groups are reduced to their first alternative, classes to their first member, repetitions to one or none.
+    """
+    text = re.sub(r"\(\?[a-zA-Z]+\)|\^|\$", "", pattern)
+    while (shorter := re.sub(r"\((?:\?:)?([^()|]*)(?:\|[^()]*)?\)", r"\1", text)) != text:
+        text = shorter
+    text = text.split("|")[0]
+    text = re.sub(r"\[([^\]\\^])[^\]]*\]", r"\1", text)
+    for escape, member in ((r"\d", "1"), (r"\w", "a"), (r"\s", " ")):
+        text = text.replace(escape, member)
+    none = re.sub(r"\.[*?]|(?<!\\).\?|(?<!\\).\*|\{.*?\}|(?<!\\)\+", "", text)
+    once = re.sub(r"(?<!\\)[*?+]|\{.*?\}", "", text)
+    for candidate in (pattern, none, once, text):
+        plain = re.sub(r"\\(.)", r"\1", candidate)
+        if re.fullmatch(pattern, plain) and not ("*" in plain and "*" in pattern):
+            return plain
     raise ConfigError(f"no example of the regular expression {pattern!r} was found for the header")

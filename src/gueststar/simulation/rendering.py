@@ -110,7 +110,8 @@ def _add_batch(image: NDArray[np.float32], sources: Sources, psf: PsfField, size
     spectra = np.empty((sources.x.size, size, size // 2 + 1), dtype=np.complex64)
     _fill_spectra(
         psf.otf, _last_column(psf.otf), psf.size // size, psf.fold, corner, part,
-        sources.x - left, sources.y - bottom, sources.flux, sources.shape, sources.bulge_fraction, sources.bulge_ratio**2, sources.trail, _BULGE_TABLE, spectra,
+        sources.x - left, sources.y - bottom, sources.flux, sources.shape, sources.bulge_fraction,
+        sources.bulge_ratio**2, sources.trail, _BULGE_TABLE, spectra,
     )  # fmt: skip
     stamps = np.asarray(fft.irfft2(spectra, s=(size, size), overwrite_x=True))
     _paste(image, stamps, left, bottom)

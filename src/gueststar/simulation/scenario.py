@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date
 from importlib import resources
 from pathlib import Path
@@ -306,9 +307,17 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
 
 
 def adapted(
-    scenario: Scenario, *, n_nights: int | None = None, density: str | None = None, orbits: str | None = None
+    scenario: Scenario,
+    *,
+    n_nights: int | None = None,
+    density: str | None = None,
+    orbits: str | None = None,
+    filters: Mapping[str, str] | None = None,
 ) -> Scenario:
-    """Return a scenario with what a caller overrides; ConfigError for a density that is neither a name nor a number."""
+    """Return a scenario with what a caller overrides; ConfigError for a density that is neither a name nor a number.
+
+    ``filters`` replaces names of the scenario's filters, for cameras that have others.
+    """
     if n_nights is not None:
         scenario = scenario.with_nights(n_nights)
     if density is not None:
@@ -320,4 +329,15 @@ def adapted(
     if orbits is not None:
         asteroids = scenario.asteroids.model_copy(update={"orbits": orbits})
         scenario = scenario.model_copy(update={"asteroids": asteroids})
+    if filters:
+        nights = tuple(_with_filters(night, filters) for night in scenario.nights)
+        scenario = scenario.model_copy(update={"nights": nights})
     return scenario
+
+
+def _with_filters(night: NightPlan, filters: Mapping[str, str]) -> NightPlan:
+    blocks = tuple(
+        block.model_copy(update={"filters": tuple(filters.get(name, name) for name in block.filters)})
+        for block in night.blocks
+    )
+    return night.model_copy(update={"blocks": blocks})
