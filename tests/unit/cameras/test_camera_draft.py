@@ -179,6 +179,27 @@ def test_mosaic_is_laid_out_by_the_wcs_of_its_extensions(tmp_path: Path) -> None
         assert (drafted.focal_plane.rotation_deg - true.focal_plane.rotation_deg) % 360 == pytest.approx(0, abs=0.1)
 
 
+def test_mirrored_halves_are_joined_where_their_wcs_runs_on(tmp_path: Path) -> None:
+    simcam = load_camera("simcam")
+    images = []
+    for detector in simcam.detectors:
+        wcs = simcam.nominal_wcs(detector, ra=202.5, dec=20.0).to_header()
+        right = {**wcs, "CRPIX1": 81 - wcs["CRPIX1"] + 944, "CD1_1": -wcs["CD1_1"], "CD2_1": -wcs["CD2_1"]}
+        wcs["CRPIX1"] -= 944
+        bias = np.full((60, 6), 300 + detector.id)
+        cards = {"DATASEC": "[1:40,1:60]"}
+        images.append((np.hstack([TRUTH[:, :40], bias]), {**wcs, **cards, "EXTNAME": f"{detector.name}A"}))
+        images.append((np.hstack([TRUTH[:, :39:-1], bias]), {**right, **cards, "EXTNAME": f"{detector.name}B"}))
+    path = write(tmp_path / "a.fits", *images, primary=EXPOSURE)
+    camera = draft_camera([path]).camera
+    assert [detector.name for detector in camera.detectors] == ["D1", "D2", "D3", "D4"]
+    assert [amplifier.flip_x for amplifier in camera.detectors[0].amplifiers] == [False, True]
+    for number in range(4):
+        np.testing.assert_array_equal(assembled(camera, path, number), TRUTH)
+    assert {detector.focal_plane.parity for detector in camera.detectors} == {1}
+    assert all(amplifier.overscans for detector in camera.detectors for amplifier in detector.amplifiers)
+
+
 def test_universal_time_is_preferred_to_local_time(tmp_path: Path) -> None:
     local = {**EXPOSURE, "DATE-OBS": "2023-05-05T21:00:01", "MJD-OBS": 60070.16668}
     draft = draft_camera([write(tmp_path / "a.fits", (TRUTH, local))])

@@ -23,6 +23,7 @@ NOISE = ("RDNOISE", "READNOI", "READNOIS", "RDNOIS", "RON", "ARDNS_", "GTRON", "
 SATURATION = ("SATURATE", "SATURAT", "SATLEVEL", "SATURA", "MAXLIN")
 
 _NARROW_FRACTION = 0.1
+_LEAST_OVERSCAN = 4
 
 
 @dataclass
@@ -111,8 +112,23 @@ def _amplifier(image: RawExtension, cards: Mapping[str, Any], suffix: str) -> Dr
     else:
         data = Guess(_forwards(told[1]), told[0])
     overscan = span_named(cards, BIAS, suffix)
-    overscans = [] if overscan is None else [(Guess(_forwards(overscan[1]), overscan[0]), image)]
+    if overscan is not None:
+        overscans = [(Guess(_forwards(overscan[1]), overscan[0]), image)]
+    else:
+        overscans = _left_over(data.value, image) if told is not None and not suffix else []
     return DraftAmplifier(image, suffix, data, overscans, span_named(cards, PLACE, suffix))
+
+
+def _left_over(data: Span, image: RawExtension) -> list[tuple[Guess, RawExtension]]:
+    """Return the columns right of a data section, or left of it, as an overscan nobody told of."""
+    assert image.shape is not None
+    nx = image.shape[1]
+    for x1, x2 in ((data.x2 + 1, nx), (1, data.x1 - 1)):
+        if x2 - x1 + 1 >= _LEAST_OVERSCAN:
+            return [
+                (Guess(Span(x1, x2, data.y1, data.y2), "columns that the data section leaves over", "inferred"), image)
+            ]
+    return []
 
 
 def _forwards(span: Span) -> Span:

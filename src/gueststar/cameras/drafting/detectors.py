@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gueststar.cameras.check_wcs import rotation_of
+from gueststar.cameras.drafting.adjacency import SOURCE, group_by_wcs
 from gueststar.cameras.drafting.amplifiers import GAIN, NOISE, SATURATION, DraftAmplifier
 from gueststar.cameras.drafting.guess import Guess
 from gueststar.cameras.drafting.pixels import PixelFacts, measure_pixels
@@ -20,13 +21,16 @@ _GROUP = ("CCDNAME", "CCDNUM", "CCDID", "CCD_ID", "CHIPID", "CHIP", "DETNAME", "
 
 
 def group_into_detectors(raw: RawFile, amplifiers: list[DraftAmplifier]) -> list[list[DraftAmplifier]]:
-    """Return the amplifiers of each detector: of one image, of one CCD name, or those that tile one area."""
+    """Return the amplifiers of each detector: of one image, one CCD name, one tiled area, or one WCS that runs on."""
     keys = [_group_key(raw, amplifier) for amplifier in amplifiers]
     groups: dict[Any, list[DraftAmplifier]] = {}
     for key, amplifier in zip(keys, amplifiers, strict=True):
         groups.setdefault(key, []).append(amplifier)
-    if len(groups) == len(amplifiers) > 1 and not any(isinstance(key, str) for key in keys) and _tile_one(amplifiers):
-        return [amplifiers]
+    if len(groups) == len(amplifiers) > 1 and not any(isinstance(key, str) for key in keys):
+        if _tile_one(amplifiers):
+            return [amplifiers]
+        if not any(amplifier.place for amplifier in amplifiers):
+            return group_by_wcs(raw, amplifiers)
     return list(groups.values())
 
 
@@ -78,8 +82,14 @@ def _detector_name(raw: RawFile, amplifiers: list[DraftAmplifier], number: int) 
     for key in (*_GROUP, "EXTNAME"):
         value = image.header.get(key) if len(raw.images) > 1 else None
         if value not in (None, ""):
-            return Guess(str(value), key)
+            names = [str(amplifier.image.header.get(key, "")) for amplifier in amplifiers]
+            return Guess(_common_start(names).rstrip("_- ") or str(value), key)
     return f"D{number + 1}"
+
+
+def _common_start(names: list[str]) -> str:
+    n_same = next((i for i, letters in enumerate(zip(*names, strict=False)) if len(set(letters)) > 1), len(min(names)))
+    return names[0][:n_same]
 
 
 def _targets(raw: RawFile, amplifiers: list[DraftAmplifier]) -> tuple[list[Span], Guess]:
@@ -94,7 +104,7 @@ def _targets(raw: RawFile, amplifiers: list[DraftAmplifier]) -> tuple[list[Span]
         bins = binning(raw.cards_of(amplifiers[0].image))
         targets = [span.relative_to(corner.x1, corner.y1, bins) for _, span in told]
         if [span.size for span in targets] == sizes:
-            return targets, Guess(None, told[0][0])
+            return targets, Guess(None, told[0][0], "inferred" if told[0][0] == SOURCE else "read")
     if len({amplifier.image.index for amplifier in amplifiers}) == 1:
         order = sorted(range(len(amplifiers)), key=lambda i: (amplifiers[i].span.y1, amplifiers[i].span.x1))
         corner = _bounding_box([amplifier.span for amplifier in amplifiers])
