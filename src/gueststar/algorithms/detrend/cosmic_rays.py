@@ -110,11 +110,15 @@ def _edges(image, rms, is_excluded, significance):  # type: ignore[no-untyped-de
 
 
 @numba.njit(cache=True)
-def _laplacian(image, y, x):  # type: ignore[no-untyped-def]
-    """Return the positive Laplacian of the twice finer grid, rebinned; an isolated pixel gives its height."""
+def _laplacian(image, y, x, floor):  # type: ignore[no-untyped-def]
+    """Return the positive Laplacian of the twice finer grid, rebinned; an isolated pixel gives its height.
+
+    Neighbours count as at least ``floor``: a dead one does not make a hit of the pixel beside it.
+    """
+    ny, nx = image.shape
     twice = 2.0 * image[y, x]
-    left, right = image[y, max(x - 1, 0)], image[y, min(x + 1, image.shape[1] - 1)]
-    below, above = image[max(y - 1, 0), x], image[min(y + 1, image.shape[0] - 1), x]
+    left, right = max(image[y, max(x - 1, 0)], floor), max(image[y, min(x + 1, nx - 1)], floor)
+    below, above = max(image[max(y - 1, 0), x], floor), max(image[min(y + 1, ny - 1), x], floor)
     return 0.125 * (
         max(twice - left - below, 0.0) + max(twice - right - below, 0.0)
         + max(twice - left - above, 0.0) + max(twice - right - above, 0.0)
@@ -126,11 +130,12 @@ def _sharpness_deficits(image, level, rms, is_excluded, y, x, ratio):  # type: i
     """Return largest and second largest deficit (sigma) of opposite neighbours against those of a star."""
     sky, noise = level[y, x], rms[y, x]
     peak = image[y, x] - sky
+    floor = sky - 2.0 * noise
     largest, second = -1e9, -1e9
     for dy, dx, expected in ((0, 1, ratio), (1, 0, ratio), (1, 1, ratio * ratio), (1, -1, ratio * ratio)):
         if is_excluded[y + dy, x + dx] or is_excluded[y - dy, x - dx]:
             continue
-        pair = 0.5 * (image[y + dy, x + dx] + image[y - dy, x - dx]) - sky
+        pair = 0.5 * (max(image[y + dy, x + dx], floor) + max(image[y - dy, x - dx], floor)) - sky
         variance = 0.5 * (noise**2 + max(pair, 0.0)) + expected**2 * (noise**2 + max(peak, 0.0))
         deficit = (expected * peak - pair) / math.sqrt(variance)
         if deficit > largest:
@@ -153,7 +158,8 @@ def _is_hit(image, level, rms, is_excluded, y, x, significance, ratio, n_sigma):
         largest, next_largest = _sharpness_deficits(image, level, rms, is_excluded, v, u, ratio)
         if largest < n_sigma or next_largest < 0.0:
             continue
-        edge = _laplacian(image, v, u)
+        floor = level[v, u] - 2.0 * rms[v, u]
+        edge = _laplacian(image, v, u, floor)
         n = _window(image, v, u, 2, around)
         noise = math.sqrt(rms[v, u] ** 2 + max(np.median(around[:n]) - level[v, u], 0.0))
         if edge < significance * noise:
@@ -161,7 +167,7 @@ def _is_hit(image, level, rms, is_excluded, y, x, significance, ratio, n_sigma):
         n = 0
         for q in range(max(v - 2, 0), min(v + 3, ny)):
             for p in range(max(u - 2, 0), min(u + 3, nx)):
-                around[n] = _laplacian(image, q, p)
+                around[n] = _laplacian(image, q, p, floor)
                 n += 1
         if edge - np.median(around[:n]) < significance * noise:
             continue

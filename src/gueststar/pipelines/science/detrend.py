@@ -18,6 +18,7 @@ from gueststar.algorithms.detrend.cosmic_rays import CosmicRayConfig, remove_cos
 from gueststar.algorithms.detrend.groups import pixels_with
 from gueststar.algorithms.detrend.interpolate import interpolate_in_place
 from gueststar.algorithms.detrend.overscan import OverscanConfig, OverscanLevel
+from gueststar.algorithms.detrend.satellites import TrailConfig, find_trails, trail_pixels
 from gueststar.algorithms.detrend.saturation import mark_bleeding_in_place
 from gueststar.algorithms.detrend.star_sharpness import measure_star_sharpness
 from gueststar.core.bits import UNUSABLE, MaskPlane
@@ -42,6 +43,8 @@ class DetrendConfig:
     """Of the sky by which variance, cosmic rays and trails are judged (it is not subtracted)."""
     cosmic_rays: CosmicRayConfig | None = field(default_factory=CosmicRayConfig)
     """None: no search for cosmic rays."""
+    trails: TrailConfig | None = field(default_factory=TrailConfig)
+    """None: no search for satellite trails."""
     saturation_margin: int = 1
     """Pixels around saturated and bled ones that are marked with them."""
     min_response: float = 0.1
@@ -104,6 +107,7 @@ class Detrend:
             margin=self.config.saturation_margin,
         )  # fmt: skip
         ray_metrics = self._remove_cosmic_rays(image, mask, sky)
+        n_trails = self._mark_trails(image, mask, sky)
         read_noise = {
             part.amplifier.name: self._read_noise(part.amplifier, overscans.get(part.amplifier.name))
             for part in raw.amplifiers
@@ -117,6 +121,7 @@ class Detrend:
             "sky_rms": float(np.median(sky.mesh_rms)),
             "n_saturated": n_saturated,
             **ray_metrics,
+            "n_satellite_trails": n_trails,
             "fraction_masked": float(np.count_nonzero(mask & int(UNUSABLE)) / mask.size),
             **_calibration_metrics(raw, masters),
         }
@@ -155,6 +160,17 @@ class Detrend:
         )  # fmt: skip
         mask[rays.y, rays.x] |= int(MaskPlane.COSMIC_RAY | MaskPlane.INTERPOLATED)
         return {"n_cosmic_rays": rays.n_rays, "n_cosmic_ray_pixels": int(rays.y.size), "star_fwhm_hint": stars.fwhm}
+
+    def _mark_trails(self, image: Float32Image, mask: MaskImage, sky: Background) -> int:
+        """Mark satellite trails; return their number."""
+        if self.config.trails is None:
+            return 0
+        is_excluded = (mask & (_DEFECTS | _CHARGED)) != 0
+        trails = find_trails(image, sky.level, sky.rms, is_excluded, config=self.config.trails)
+        for trail in trails:
+            y, x = trail_pixels(trail, shape=(mask.shape[0], mask.shape[1]))
+            mask[y, x] |= int(MaskPlane.SATELLITE)
+        return len(trails)
 
     def _read_noise(self, amplifier: Amplifier, overscan: OverscanLevel | None) -> float:
         """Return the measured read noise in electrons, or the camera's where the measured is not believable."""
