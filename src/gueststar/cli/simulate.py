@@ -17,10 +17,12 @@ import click
 @click.option("--detectors", help="Detector ids to read out, comma-separated [default: all].")
 @click.option("--filter", "filters", multiple=True, metavar="NAME=MINE", help="Use MINE where the scenario says NAME.")
 @click.option("--orbits", type=click.Path(exists=True), help="Real orbits: reply of the JPL SBDB query service.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes; same bytes.")
 @click.option("--quiet", is_flag=True, help="Say nothing while working.")
 def command(
     outdir: Path, camera: str, scenario: str, nights: int | None, seed: int, density: str | None,
-    detectors: str | None, filters: tuple[str, ...], orbits: str | None, quiet: bool,
+    detectors: str | None, filters: tuple[str, ...], orbits: str | None, workers: int,
+    quiet: bool,
 ) -> None:  # fmt: skip
     """Write nights of raw exposures, calibration frames, truth tables and a reference catalog to OUTDIR."""
     from gueststar.cameras.load import load_camera
@@ -33,7 +35,7 @@ def command(
     plan = adapted(load_scenario(scenario), n_nights=nights, density=density, orbits=orbits, filters=replaced)
     chosen = tuple(int(item) for item in detectors.split(",")) if detectors else None
     report = (lambda _: None) if quiet else click.echo
-    done = simulate(outdir, load_camera(camera), plan, seed=seed, detector_ids=chosen, report=report)
+    done = simulate(outdir, load_camera(camera), plan, seed=seed, detector_ids=chosen, n_workers=workers, report=report)
     click.echo(
         f"{done.n_science} science exposures ({done.n_lost} more are scheduled but lost) "
         f"and {done.n_calibration} calibration frames in {done.folder}"

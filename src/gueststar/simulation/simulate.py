@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,26 +83,75 @@ def plan_simulation(
 
 def simulate(
     folder: str | Path, camera: Camera, scenario: Scenario, *, seed: int, detector_ids: tuple[int, ...] | None = None,
-    report: Callable[[str], None] = lambda _: None,
+    n_workers: int = 1, report: Callable[[str], None] = lambda _: None,
 ) -> Summary:  # fmt: skip
-    """Write a whole simulated survey to ``folder``: the same arguments give the same bytes."""
+    """Write a whole simulated survey to ``folder``: the same arguments give the same bytes, with any ``n_workers``."""
     simulation = plan_simulation(camera, scenario, seed=seed, detector_ids=detector_ids)
-    folder = Path(folder)
-    truths = [make_detector(camera, simulation.optics, d, scenario.detector, seed=seed) for d in simulation.detectors]
-    _write_sky(folder, simulation)
-    for frame in simulation.frames:
-        _write_calibration(folder, simulation, frame, truths)
-    report(f"{len(simulation.frames)} calibration frames")
+    studio = Studio(Path(folder), simulation)
+    _write_sky(studio.folder, simulation)
+    taken = [n for n, conditions in enumerate(simulation.conditions) if not conditions.visit.is_lost]
     rows = [TRUE_DETECTOR_IMAGE.empty()]
-    for conditions in simulation.conditions:
-        if not conditions.visit.is_lost:
-            rows.append(_write_science(folder, simulation, conditions, truths))
-            report(f"{times.isot_utc(conditions.visit.mjd_start)} {conditions.visit.glass.physical_filter}")
+    with _pool(n_workers, studio) as run:
+        for _ in run(_calibration_frame, range(len(simulation.frames))):
+            pass
+        report(f"{len(simulation.frames)} calibration frames")
+        for n, row in zip(taken, run(_science_exposure, taken), strict=True):
+            rows.append(row)
+            visit = simulation.conditions[n].visit
+            report(f"{times.isot_utc(visit.mjd_start)} {visit.glass.physical_filter}")
     optics = simulation.optics
     distortion = {"pv1": optics.pv1.tolist(), "pv2": optics.pv2.tolist()}
-    write_catalog(folder / "truth" / "detector_images.parquet", concatenate(rows), distortion)
-    n_lost = sum(c.visit.is_lost for c in simulation.conditions)
-    return Summary(len(simulation.conditions) - n_lost, len(simulation.frames), n_lost, folder)
+    write_catalog(studio.folder / "truth" / "detector_images.parquet", concatenate(rows), distortion)
+    n_lost = len(simulation.conditions) - len(taken)
+    return Summary(len(taken), len(simulation.frames), n_lost, studio.folder)
+
+
+class Studio:
+    """A planned simulation with what all its exposures share, made once in each process."""
+
+    def __init__(self, folder: Path, simulation: Simulation) -> None:
+        self.folder, self.simulation = folder, simulation
+
+    @cached_property
+    def truths(self) -> list[DetectorTruth]:
+        """The detectors as they really are."""
+        plan = self.simulation
+        return [make_detector(plan.camera, plan.optics, d, plan.scenario.detector, seed=plan.seed) for d in plan.detectors]
+
+    def calibration_frame(self, n: int) -> None:
+        """Write the n-th calibration frame."""
+        _write_calibration(self.folder, self.simulation, self.simulation.frames[n], self.truths)
+
+    def science_exposure(self, n: int) -> Catalog:
+        """Write the n-th science exposure and its truth; return its rows of the table of detector images."""
+        return _write_science(self.folder, self.simulation, self.simulation.conditions[n], self.truths)
+
+
+_here: list[Studio] = []
+"""The studio of this worker process (a pool's tasks can be handed only small arguments)."""
+
+
+def _enter(studio: Studio) -> None:
+    _here[:] = [studio]
+
+
+def _calibration_frame(n: int) -> None:
+    _here[0].calibration_frame(n)
+
+
+def _science_exposure(n: int) -> Catalog:
+    return _here[0].science_exposure(n)
+
+
+@contextmanager
+def _pool(n_workers: int, studio: Studio) -> Iterator[Callable[..., Iterable[Any]]]:
+    """Yield a ``map`` that keeps the order, over processes where there is more than one worker."""
+    if n_workers <= 1:
+        _enter(studio)
+        yield map
+        return
+    with ProcessPoolExecutor(n_workers, initializer=_enter, initargs=(studio,)) as pool:
+        yield pool.map
 
 
 def file_names(simulation: Simulation, day_obs: int, stem: str) -> list[tuple[str, tuple[Detector, ...]]]:
