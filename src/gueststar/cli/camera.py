@@ -19,7 +19,9 @@ def list_cameras() -> None:
 
     for name in camera_names():
         camera = load_camera(name)
-        click.echo(f"{name:10} {len(camera.detectors):3} detectors  {camera.description}")
+        click.echo(
+            f"{name:10} {len(camera.detectors):3} x {camera.detectors[0].shape[1]} x {camera.detectors[0].shape[0]} pixels  {camera.description}"
+        )
 
 
 @command.command()
