@@ -19,9 +19,8 @@ def list_cameras() -> None:
 
     for name in camera_names():
         camera = load_camera(name)
-        click.echo(
-            f"{name:10} {len(camera.detectors):3} x {camera.detectors[0].shape[1]} x {camera.detectors[0].shape[0]} pixels  {camera.description}"
-        )
+        ny, nx = camera.detectors[0].shape
+        click.echo(f"{name:10} {len(camera.detectors):3} x {nx} x {ny} pixels  {camera.description}")
 
 
 @command.command()
