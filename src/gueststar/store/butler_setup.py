@@ -38,6 +38,7 @@ _STORAGE = {
         "GueststarCalibrationMaster", "gueststar.model.calibration.CalibrationMaster", "CalibrationMasterFormatter",
     ),
     "catalog": ("GueststarCatalog", "gueststar.model.catalog.Catalog", "CatalogFormatter"),
+    "cutouts": ("GueststarCutouts", "gueststar.model.cutouts.CandidateCutouts", "CutoutsFormatter"),
     "metrics": ("GueststarMetrics", "dict", "MetricsFormatter"),
 }  # fmt: skip
 

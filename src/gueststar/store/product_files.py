@@ -12,10 +12,12 @@ from gueststar.core.errors import ConfigError
 from gueststar.formats.atomic import appearing_whole
 from gueststar.formats.calibrated_image import read_calibrated_image, write_calibrated_image
 from gueststar.formats.calibration_master import read_calibration_master, write_calibration_master
+from gueststar.formats.cutout_cube import read_cutout_cube, write_cutout_cube
 from gueststar.formats.parquet import read_catalog, write_catalog
 from gueststar.model.calibration import CalibrationMaster
 from gueststar.model.camera import Camera
 from gueststar.model.catalog import Catalog
+from gueststar.model.cutouts import CandidateCutouts
 from gueststar.model.image import CalibratedImage
 from gueststar.store.products import SUFFIXES, DataId, Product
 
@@ -29,6 +31,8 @@ def write_product(product: Product, path: Path, value: Any) -> None:
             write_calibration_master(path, value)
         case "catalog", Catalog():
             write_catalog(path, value, None)
+        case "cutouts":
+            write_cutout_cube(path, value)
         case "metrics", dict():
             with appearing_whole(path) as temporary:
                 temporary.write_text(json.dumps(value, indent=1))
@@ -45,6 +49,8 @@ def read_product(product: Product, path: Path) -> Any:
             return read_calibration_master(path)
         case "catalog":
             return read_catalog(path)
+        case "cutouts":
+            return read_cutout_cube(path)
         case "metrics":
             return json.loads(path.read_text())
         case _:

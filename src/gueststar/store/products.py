@@ -8,14 +8,15 @@ from typing import Any, Literal
 
 from gueststar.core.errors import ConfigError
 
-Holds = Literal["raw", "image", "calibration", "catalog", "metrics"]
-"""What a product is: raw file, CalibratedImage, CalibrationMaster, Catalog, or a JSON-able dict."""
+Holds = Literal["raw", "image", "calibration", "catalog", "cutouts", "metrics"]
+"""What a product is: raw file, CalibratedImage, CalibrationMaster, Catalog, CandidateCutouts, or a JSON-able dict."""
 
 SUFFIXES: dict[Holds, str] = {
     "raw": ".fits",
     "image": ".fits",
     "calibration": ".fits",
     "catalog": ".parquet",
+    "cutouts": ".fits",
     "metrics": ".json",
 }
 """File name endings of stored products."""
@@ -53,6 +54,7 @@ PRODUCTS: dict[str, Product] = {
         Product("science_metrics", "measured quality of the science image", _VISIT, "metrics"),
         Product("difference_image", "science minus reference", _VISIT, "image"),
         Product("dia_source", "detections on the difference image", _VISIT, "catalog"),
+        Product("candidate_cutouts", "science, reference and difference stamps of likely candidates", _VISIT, "cutouts"),
         Product("forced_source", "fluxes on the difference image at known places", _VISIT, "catalog"),
         Product("difference_metrics", "measured quality of the difference image", _VISIT, "metrics"),
         Product("reference_image", "static co-add of one field, detector and band", _REFERENCE, "image"),

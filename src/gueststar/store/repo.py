@@ -22,7 +22,6 @@ from uuid import uuid4
 import yaml
 from pydantic import ValidationError
 
-from gueststar.core import times
 from gueststar.core.errors import ConfigError, DataError
 from gueststar.formats.raw import read_detector
 from gueststar.model.calibration import CalibrationKind
@@ -30,10 +29,11 @@ from gueststar.model.camera import Camera
 from gueststar.model.exposure import ExposureInfo
 from gueststar.store.ledger import Ledger
 from gueststar.store.ledger_rows import Field
-from gueststar.store.product_files import digest_of, group_of, read_product, stored_path, write_product
-from gueststar.store.products import SUFFIXES, DataId, ProductRef, StagedProduct, product_named
+from gueststar.store.product_files import digest_of, group_of, read_product, stored_path
+from gueststar.store.products import DataId, ProductRef, StagedProduct, product_named
 from gueststar.store.settings import SurveySettings, read_settings, write_settings
 from gueststar.store.sql import checked_url, sqlite_url
+from gueststar.store.staging import stage_product
 
 if TYPE_CHECKING:
     from gueststar.store.butler_registry import Registry
@@ -123,16 +123,7 @@ class SurveyRepo:
 
     def stage(self, product: str, data_id: DataId, value: Any) -> StagedProduct:
         """Write a product's file into the staging folder, without touching the registry."""
-        description = product_named(product)
-        words = [str(word).replace("/", "-") for word in data_id.values(description).values()]
-        name = f"{product}_{'_'.join(words)}_{uuid4().hex[:12]}{SUFFIXES[description.holds]}"
-        path = self.root / "staging" / name
-        write_product(description, path, value)
-        run = None
-        if description.is_calibration:
-            night = times.day_obs(value.mjd_tai, longitude_deg=self.camera.site.longitude_deg)
-            run = f"calibrations/{night}"
-        return StagedProduct(product, data_id, path, digest_of(path), run)
+        return stage_product(self.root, self.camera, product, data_id, value)
 
     def commit(self, staged: Sequence[StagedProduct], *, run: str = PRODUCTS_RUN) -> list[ProductRef]:
         """Make staged products known, all of them or none; return where each is now, in order.
