@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 
-from gueststar.core.errors import ConfigError
+from gueststar.core.errors import ConfigError, TransientError
 
 SCHEMA = "gueststar"
 """PostgreSQL schema of the survey's own tables (the registry's are in ``REGISTRY_SCHEMA``)."""
@@ -61,6 +63,19 @@ def connect(url: str) -> Engine:
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     return engine.execution_options(schema_translate_map={None: SCHEMA})
+
+
+@contextmanager
+def told_as_transient() -> Iterator[None]:
+    """Turn the database's own troubles (server gone, disk full, lock not given) into TransientError.
+
+    Serves as decorator too.
+    """
+    try:
+        yield
+    except (OperationalError, InterfaceError) as problem:
+        line = " ".join(str(problem.orig or problem).split())
+        raise TransientError(f"the database does not work now: {line}") from problem
 
 
 def reading(engine: Engine) -> Engine:

@@ -100,10 +100,18 @@ def test_a_new_version_is_what_one_gets_and_the_old_one_is_kept(repo, visit, mak
     assert repo.get("science_metrics", other) == {"seeing": 9.0}
     assert repo.get("science_metrics", which, run=old.run) == {"seeing": 2.0}
     assert [ref.run for ref in repo.find("science_metrics", detector=1)] == [new.run]
-    assert repo.put("science_metrics", which, {"seeing": 2.0}) == old
-    newest = repo.put("science_metrics", which, {"seeing": 4.0})
+    assert repo.put("science_metrics", which, {"seeing": 3.0}) == new
+    newest = repo.put("science_metrics", which, {"seeing": 2.0})
     assert len({old.run, new.run, newest.run}) == 3
-    assert repo.get("science_metrics", which) == {"seeing": 4.0}
+    assert repo.get("science_metrics", which) == {"seeing": 2.0}
+    assert repo.get("science_metrics", other) == {"seeing": 9.0}
+
+
+def test_of_two_versions_in_one_commit_the_last_one_counts(repo, visit):
+    which = DataId(visit=visit, detector=1)
+    staged = [repo.stage("science_metrics", which, {"n": number}) for number in range(11)]
+    repo.commit(staged)
+    assert repo.get("science_metrics", which) == {"n": 10}
 
 
 def test_products_are_found_by_night_detector_and_band(repo, exposure):
