@@ -106,3 +106,24 @@ def render(fine, dx, dy, half, value, grad_x, grad_y):  # type: ignore[no-untype
                     gx += wy[b] * rowd
                     gy += ddy[b] * row
             value[j, i], grad_x[j, i], grad_y[j, i] = v, -gx * FACTOR, -gy * FACTOR
+
+
+@njit(cache=True)
+def render_value(fine, dx, dy, half, value):  # type: ignore[no-untyped-def]
+    """Fill a ``[2 half + 1] * 2`` array with the PSF centred (dx, dy) from the middle; zero outside of the stamp."""
+    wx, wy, d = np.empty(4), np.empty(4), np.empty(4)
+    middle, m = fine.shape[0] // 2, fine.shape[0]
+    px, py = middle - dx * FACTOR, middle - dy * FACTOR
+    ix, iy = int(np.floor(px)), int(np.floor(py))
+    _weights(px - ix, wx, d)
+    _weights(py - iy, wy, d)
+    for j in range(2 * half + 1):
+        b0 = iy + (j - half) * FACTOR - 1
+        for i in range(2 * half + 1):
+            a0 = ix + (i - half) * FACTOR - 1
+            v = 0.0
+            if b0 >= 0 and a0 >= 0 and b0 + 3 < m and a0 + 3 < m:
+                for b in range(4):
+                    row = fine[b0 + b]
+                    v += wy[b] * (wx[0] * row[a0] + wx[1] * row[a0 + 1] + wx[2] * row[a0 + 2] + wx[3] * row[a0 + 3])
+            value[j, i] = v

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import median_filter
 
 from gueststar.algorithms.psf.evaluate import normalised, polynomial_terms
 
@@ -72,14 +73,12 @@ def fit_polynomial_field(
     )
 
 
-def match_background(difference: Float32Image, usable: Bools, *, box: int = 256) -> Float32Image:
+def background_mesh(difference: Float32Image, usable: Bools, *, box: int) -> Float32Image:
     """Return the smooth residual background of an unmatched difference (science minus scaled reference).
 
-    Medians in boxes of usable pixels, filled where a box has too few, smoothed by a 3 x 3 median and
-    interpolated linearly. Stars cancel to first order, so their wings do not pull it as on one image.
+    Clipped medians in boxes of about ``box`` usable pixels, filled where a box has too few, smoothed by a
+    3 x 3 median. Stars cancel to first order, so their wings do not pull it as on one image.
     """
-    from scipy.ndimage import median_filter
-
     ny, nx = difference.shape
     n_y, n_x = max(1, round(ny / box)), max(1, round(nx / box))
     edges_y, edges_x = (np.linspace(0, size, n + 1).astype(int) for size, n in ((ny, n_y), (nx, n_x)))
@@ -91,10 +90,19 @@ def match_background(difference: Float32Image, usable: Bools, *, box: int = 256)
             if values.size > 0.1 * usable[part].size and values.size >= 16:
                 mesh[j, i] = _clipped_median(values)
     if not np.isfinite(mesh).any():
-        return np.zeros_like(difference)
+        return np.zeros((1, 1), np.float32)
     mesh = np.where(np.isfinite(mesh), mesh, np.nanmedian(mesh))
-    mesh = median_filter(mesh, size=3, mode="nearest")
-    return _interpolate_mesh(mesh, edges_y, edges_x, (ny, nx))
+    return np.asarray(median_filter(mesh, size=3, mode="nearest"), dtype=np.float32)
+
+
+def interpolate_mesh(mesh: NDArray[np.floating], shape: tuple[int, int]) -> Float32Image:
+    """Return bilinear interpolation of values in equal boxes, at every pixel, constant beyond the outer centres."""
+    matrices = []
+    for n, size in zip(mesh.shape, shape, strict=True):
+        centres = (np.arange(n) + 0.5) * size / n - 0.5
+        matrices.append(np.stack([np.interp(np.arange(size), centres, row) for row in np.eye(n)], axis=1))
+    left = (matrices[0] @ mesh).astype(np.float32)
+    return np.asarray(left @ matrices[1].T.astype(np.float32))
 
 
 def _clipped_median(values: Float32Image) -> float:
@@ -106,15 +114,3 @@ def _clipped_median(values: Float32Image) -> float:
             break
         values = kept
     return float(np.median(values))
-
-
-def _interpolate_mesh(
-    mesh: Floats, edges_y: NDArray[np.int64], edges_x: NDArray[np.int64], shape: tuple[int, int]
-) -> Float32Image:
-    """Return bilinear interpolation of box values given at the boxes' centres, constant beyond the outer ones."""
-    matrices = []
-    for edges, size in ((edges_y, shape[0]), (edges_x, shape[1])):
-        centres = (edges[:-1] + edges[1:] - 1) / 2
-        unit = np.eye(centres.size)
-        matrices.append(np.stack([np.interp(np.arange(size), centres, row) for row in unit], axis=1))
-    return np.asarray(matrices[0].astype(np.float32) @ mesh.astype(np.float32) @ matrices[1].T.astype(np.float32))

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
+
+from gueststar.algorithms.subtraction.match import interpolate_mesh
 
 Float32Image = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -45,10 +48,16 @@ def measure_score_noise(score: Float32Image, usable: Bools, *, box: int = 384) -
     return ScoreNoise(mesh, median, float(mesh.min()), float(mesh.max()))
 
 
-def noise_factor(noise: ScoreNoise, shape: tuple[int, int]) -> Float32Image:
-    """Return the scatter interpolated linearly to every pixel of an image of ``shape``."""
-    axes = []
-    for n, size in zip(noise.mesh.shape, shape, strict=True):
-        centres = (np.arange(n) + 0.5) * size / n - 0.5
-        axes.append(np.stack([np.interp(np.arange(size), centres, row) for row in np.eye(n)], axis=1))
-    return np.asarray(axes[0].astype(np.float32) @ noise.mesh.astype(np.float32) @ axes[1].T.astype(np.float32))
+def normalise_in_place(score: Float32Image, variance: Float32Image, excluded: Bools, noise: ScoreNoise) -> None:
+    """Divide ``score`` by its interpolated scatter (0 where excluded) and multiply ``variance`` by its square."""
+    factor = interpolate_mesh(noise.mesh, (score.shape[0], score.shape[1]))
+    _divide(score, variance, excluded, factor)
+
+
+@njit(cache=True)
+def _divide(score, variance, excluded, factor):  # type: ignore[no-untyped-def]
+    for y in range(score.shape[0]):
+        for x in range(score.shape[1]):
+            f = factor[y, x]
+            score[y, x] = np.float32(0) if excluded[y, x] else score[y, x] / f
+            variance[y, x] *= f * f

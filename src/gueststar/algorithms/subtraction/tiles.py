@@ -10,7 +10,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy import fft
 
-from gueststar.algorithms.subtraction.transfer import Transfer, stamp_spectrum
+from gueststar.algorithms.subtraction.transfer import Transfer, matched_kernels, psf_power, stamp_spectrum
 
 Float32Image = NDArray[np.float32]
 TransferAt = Callable[[float, float, tuple[int, int]], Transfer]
@@ -24,8 +24,10 @@ class MismatchNoise(NamedTuple):
     shift_x: float
     """Rms residual shift between the images, pixels."""
     shift_y: float
-    flux: float
-    """Rms residual of a static star's core, as a fraction of its flux (PSF and flux-ratio errors)."""
+    widths: tuple[float, ...]
+    """Widths (sigma, pixels) of the Gaussians over which a source's residual power is spread."""
+    powers: tuple[float, ...]
+    """Their weights: residual power as a fraction of the power of the filtered reference."""
 
 
 class TiledDifference(NamedTuple):
@@ -79,7 +81,8 @@ def subtract_in_tiles(
     for tile, grid in tile_layout((shape[0], shape[1]), tile_size=tile_size, ramp=ramp, margin=margin):
         x, y = sum(tile.columns) / 2 - 0.5, sum(tile.rows) / 2 - 0.5
         planes = [_cut(image, tile, grid) for image in (science, reference, science_variance, reference_variance)]
-        _subtract_tile(planes, tile, grid, transfer_at(x, y, grid), noise_at(x, y), 2 * margin, out)
+        filters = transfer_at(x, y, grid), transfer_at(x, y, (2 * margin, 2 * margin))
+        _subtract_tile(planes, tile, grid, filters, noise_at(x, y), out)
     return out
 
 
@@ -115,9 +118,12 @@ def _split(size: int, tile_size: int, ramp: int) -> list[tuple[int, int, Float32
 
 
 def _cut(image: Float32Image, tile: Tile, grid: tuple[int, int]) -> Float32Image:
+    """Return a tile's pixels: a view where it lies inside the image, else a copy with zeros beyond the edges."""
+    y1, x1 = tile.y0 + grid[0], tile.x0 + grid[1]
+    if tile.y0 >= 0 and tile.x0 >= 0 and y1 <= image.shape[0] and x1 <= image.shape[1]:
+        return image[tile.y0 : y1, tile.x0 : x1]
     out = np.zeros(grid, np.float32)
-    y0, x0 = max(tile.y0, 0), max(tile.x0, 0)
-    y1, x1 = min(tile.y0 + grid[0], image.shape[0]), min(tile.x0 + grid[1], image.shape[1])
+    y0, x0, y1, x1 = max(tile.y0, 0), max(tile.x0, 0), min(y1, image.shape[0]), min(x1, image.shape[1])
     out[y0 - tile.y0 : y1 - tile.y0, x0 - tile.x0 : x1 - tile.x0] = image[y0:y1, x0:x1]
     return out
 
@@ -126,46 +132,55 @@ def _subtract_tile(
     planes: list[Float32Image],
     tile: Tile,
     grid: tuple[int, int],
-    transfer: Transfer,
+    filters: tuple[Transfer, Transfer],
     noise: MismatchNoise,
-    reach: int,
     out: TiledDifference,
 ) -> None:
+    """Filter one tile and lay it into ``out``; ``filters`` are on the tile's grid and on one as large as they reach."""
+    large, small = filters
     n, r, v_n, v_r = (fft.rfft2(plane) for plane in planes)
-    matched = np.conj(transfer.psf)
-    k_n, k_r = matched * transfer.science, matched * transfer.reference
-    difference = fft.irfft2(transfer.science * n - transfer.reference * r, s=grid)
-    s_r = fft.irfft2(k_r * r, s=grid)
-    s = fft.irfft2(k_n * n, s=grid) - s_r
-    v = fft.irfft2(_squared_kernel(k_n, grid, reach) * v_n + _squared_kernel(k_r, grid, reach) * v_r, s=grid)
-    norm = float(_power(transfer.psf, grid))
+    d, s_r, s = _filter(n, r, *large)
+    squares = [stamp_spectrum(kernel**2, grid) for kernel in matched_kernels(small)]
+    difference, filtered_reference, score = (fft.irfft2(a, s=grid) for a in (d, s_r, s))
+    photon = fft.irfft2(squares[0] * v_n + squares[1] * v_r, s=grid)
+    mismatch = _spread_power(filtered_reference, noise, grid)
     _lay_tile(
-        difference, s, s_r, v, norm, noise.shift_x**2, noise.shift_y**2, noise.flux**2,
+        difference, score, filtered_reference, photon, mismatch, psf_power(small), noise.shift_x**2, noise.shift_y**2,
         tile.y0, tile.x0, tile.rows[0], tile.columns[0], tile.weight_y, tile.weight_x, *out,
     )  # fmt: skip
 
 
-def _squared_kernel(spectrum: NDArray[np.complex64], grid: tuple[int, int], reach: int) -> NDArray[np.complex64]:
-    """Return the real FFT of the square of a filter's kernel, which is cut to a stamp of side about ``reach``."""
-    kernel = fft.irfft2(spectrum, s=grid)
-    half = min(reach // 2, (min(grid) - 1) // 2)
-    index = np.arange(-half, half + 1)
-    return stamp_spectrum(kernel[np.ix_(index, index)] ** 2, grid)
+@njit(cache=True)
+def _filter(n, r, a_n, a_r, psf):  # type: ignore[no-untyped-def]
+    """Return the spectra of D, S_r and S."""
+    d, s_r, s = np.empty_like(n), np.empty_like(n), np.empty_like(n)
+    for j in range(n.shape[0]):
+        for i in range(n.shape[1]):
+            reference = a_r[j, i] * r[j, i]
+            matched = np.conj(psf[j, i])
+            d[j, i] = a_n[j, i] * n[j, i] - reference
+            s_r[j, i] = matched * reference
+            s[j, i] = matched * d[j, i]
+    return d, s_r, s
 
 
-def _power(spectrum: NDArray[np.complex64], grid: tuple[int, int]) -> float:
-    """Return the sum of the squares of a stamp of which the real FFT is given (Parseval)."""
-    power = (spectrum.real.astype(np.float64) ** 2) + spectrum.imag**2
-    twice = 2.0 * power.sum() - power[:, 0].sum()
-    if grid[1] % 2 == 0:
-        twice -= power[:, -1].sum()
-    return float(twice / (grid[0] * grid[1]))
+def _spread_power(s_r: Float32Image, noise: MismatchNoise, grid: tuple[int, int]) -> Float32Image:
+    """Return the power of the filtered reference convolved with the mismatch kernel."""
+    if not any(noise.powers):
+        return np.zeros_like(s_r)
+    fy, fx = np.fft.fftfreq(grid[0]), np.fft.rfftfreq(grid[1])
+    kernel = np.zeros((fy.size, fx.size), np.float32)
+    for width, power in zip(noise.widths, noise.powers, strict=True):
+        gauss_y, gauss_x = (np.exp(-2.0 * (np.pi * width * f) ** 2).astype(np.float32) for f in (fy, fx))
+        kernel += np.float32(power) * gauss_y[:, None] * gauss_x[None, :]
+    return np.asarray(fft.irfft2(fft.rfft2(s_r * s_r) * kernel, s=grid))
 
 
 @njit(cache=True, error_model="numpy")
-def _lay_tile(
-    difference, s, s_r, v, norm, vx, vy, vf, y0, x0, row0, column0, wy, wx, out_d, out_score, out_variance, out_inflation
-):  # type: ignore[no-untyped-def]  # fmt: skip
+def _lay_tile(  # type: ignore[no-untyped-def]
+    difference, s, s_r, v, mismatch, norm, vx, vy,
+    y0, x0, row0, column0, wy, wx, out_d, out_score, out_variance, out_inflation,
+):  # fmt: skip
     for j in range(wy.size):
         b = row0 + j - y0
         for i in range(wx.size):
@@ -173,7 +188,7 @@ def _lay_tile(
             photon = max(v[b, a], np.float32(1e-20))
             gx = np.float32(0.5) * (s_r[b, a + 1] - s_r[b, a - 1])
             gy = np.float32(0.5) * (s_r[b + 1, a] - s_r[b - 1, a])
-            total = photon + vx * gx * gx + vy * gy * gy + vf * s_r[b, a] * s_r[b, a]
+            total = photon + vx * gx * gx + vy * gy * gy + max(mismatch[b, a], np.float32(0))
             w = wy[j] * wx[i]
             y, x = row0 + j, column0 + i
             out_d[y, x] += w * difference[b, a]

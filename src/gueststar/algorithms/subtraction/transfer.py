@@ -17,6 +17,11 @@ Stamp = NDArray[np.float32]
 Spectrum = NDArray[np.complex64]
 
 
+FADE_POWER = 1e-3
+"""Power of the PSFs' transfer below which the difference is damped (1: no frequency lost). A point source has a
+thousandth of its signal there, but a bright star's residuals would ring at the pixel frequency."""
+
+
 class Transfer(NamedTuple):
     """Filters of one tile on its real-FFT grid, unit gain at zero frequency for a point source's flux."""
 
@@ -42,6 +47,33 @@ def stamp_spectrum(stamp: Stamp, shape: tuple[int, int]) -> Spectrum:
     return np.asarray(fft.fft(full, axis=0, overwrite_x=True), dtype=np.complex64)
 
 
+def matched_kernels(transfer: Transfer) -> tuple[Stamp, Stamp]:
+    """Return the kernels that take science image and reference to the score, as odd-sided stamps.
+
+    The transfer must be on a square grid of even side that holds the kernels; its last row and column are lost.
+    """
+    size = transfer.psf.shape[0]
+    matched = np.conj(transfer.psf)
+    kernels = [
+        fft.fftshift(fft.irfft2(matched * a, s=(size, size)))[1:, 1:] for a in (transfer.science, transfer.reference)
+    ]
+    return kernels[0], kernels[1]
+
+
+def psf_power(transfer: Transfer) -> float:
+    """Return the sum of the squares of the difference's PSF (its noise-equivalent area, inverted)."""
+    size = transfer.psf.shape[0]
+    return float(np.sum(fft.irfft2(transfer.psf, s=(size, size)).astype(np.float64) ** 2))
+
+
+def psf_stamp(transfer: Transfer, side: int) -> Stamp:
+    """Return the difference's PSF as a stamp of odd ``side``, of unit sum; the grid must be square and larger."""
+    size = transfer.psf.shape[0]
+    index = np.arange(-(side // 2), side // 2 + 1)
+    stamp = fft.irfft2(transfer.psf, s=(size, size))[np.ix_(index, index)]
+    return np.asarray(stamp / stamp.sum(), dtype=np.float32)
+
+
 def proper_transfer(
     science_psf: Stamp, reference_psf: Stamp, shape: tuple[int, int], *, science_noise: float, reference_noise: float
 ) -> Transfer:
@@ -54,8 +86,9 @@ def proper_transfer(
     total = np.float32(science_noise + reference_noise)
     a, b = np.float32(science_noise) / total, np.float32(reference_noise) / total
     power = a * (p_r.real**2 + p_r.imag**2) + b * (p_n.real**2 + p_n.imag**2)
-    # Where neither image carries signal the ratio is noise over noise: let it fade instead.
-    scale = 1.0 / np.sqrt(power + np.float32(1e-9))
+    # Where both PSFs are below a few per cent their ratio is that of the models' errors: let D fade there.
+    scale = 1.0 / np.sqrt(power + np.float32(FADE_POWER))
+    scale *= np.float32(np.sqrt(1.0 + FADE_POWER))
     a_n, a_r = p_r * scale, p_n * scale
     return Transfer(a_n, a_r, p_n * a_n)
 

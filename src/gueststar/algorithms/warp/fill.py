@@ -16,57 +16,55 @@ def fill_masked(image: Float32Image, bad: Bools) -> Float32Image:
     Push-pull (Gortler et al. 1996, SIGGRAPH): means over ever larger blocks of good pixels, brought back
     down by bilinear interpolation, so that a hole of any size costs the same. Zero if nothing is good.
     """
-    levels: list[tuple[Float32Image, Float32Image]] = []
-    value = np.where(bad, np.float32(0), image).astype(np.float32)
-    weight = (~bad).astype(np.float32)
-    if weight.all():
-        return value
-    while min(value.shape) > 1 and not _is_filled(weight):
-        levels.append((value, weight))
-        value, weight = _halve(value, weight)
-    for fine, fine_weight in reversed(levels):
-        value = _pull(fine, fine_weight, value)
-    return value
-
-
-def _is_filled(weight: Float32Image) -> bool:
-    return bool(weight.min() >= 1.0)
+    out = np.array(image, dtype=np.float32, order="C")
+    if not bad.any():
+        return out
+    levels = [_halve(out, bad)]
+    while min(levels[-1][0].shape) > 1 and levels[-1][1].any():
+        levels.append(_halve(*levels[-1]))
+    for (fine, holes), (coarse, _) in zip(levels[-2::-1], levels[:0:-1], strict=True):
+        _pull(fine, holes, coarse)
+    _pull(out, bad, levels[0][0])
+    return out
 
 
 @njit(cache=True)
-def _halve(value: Float32Image, weight: Float32Image) -> tuple[Float32Image, Float32Image]:
-    ny, nx = (value.shape[0] + 1) // 2, (value.shape[1] + 1) // 2
-    out, out_weight = np.zeros((ny, nx), np.float32), np.zeros((ny, nx), np.float32)
+def _halve(value: Float32Image, bad: Bools) -> tuple[Float32Image, Bools]:
+    """Return means of the good pixels of 2 x 2 blocks, and the blocks that have none."""
+    height, width = value.shape
+    ny, nx = (height + 1) // 2, (width + 1) // 2
+    out, empty = np.zeros((ny, nx), np.float32), np.zeros((ny, nx), np.bool_)
     for j in range(ny):
         for i in range(nx):
-            total = np.float32(0)
-            n = np.float32(0)
-            for b in range(2 * j, min(2 * j + 2, value.shape[0])):
-                for a in range(2 * i, min(2 * i + 2, value.shape[1])):
-                    total += weight[b, a] * value[b, a]
-                    n += weight[b, a]
-            if n > 0:
+            b, a = 2 * j, 2 * i
+            b1, a1 = min(b + 1, height - 1), min(a + 1, width - 1)
+            if not (bad[b, a] or bad[b, a1] or bad[b1, a] or bad[b1, a1]):
+                out[j, i] = np.float32(0.25) * (value[b, a] + value[b, a1] + value[b1, a] + value[b1, a1])
+                continue
+            total, n = np.float32(0), 0
+            for y, x in ((b, a), (b, a1), (b1, a), (b1, a1)):
+                if not bad[y, x]:
+                    total += value[y, x]
+                    n += 1
+            if n:
                 out[j, i] = total / n
-                out_weight[j, i] = min(np.float32(1), n)
-    return out, out_weight
+            empty[j, i] = n == 0
+    return out, empty
 
 
 @njit(cache=True)
-def _pull(value: Float32Image, weight: Float32Image, coarse: Float32Image) -> Float32Image:
+def _pull(value: Float32Image, bad: Bools, coarse: Float32Image) -> None:
+    """Write bilinear interpolation of the coarser level into the bad pixels of ``value``."""
     ny, nx = value.shape
     cy, cx = coarse.shape
-    out = value.copy()
     for j in range(ny):
         for i in range(nx):
-            w = weight[j, i]
-            if w >= 1:
+            if not bad[j, i]:
                 continue
-            y, x = 0.5 * j - 0.25, 0.5 * i - 0.25
-            y, x = min(max(y, 0.0), cy - 1.0), min(max(x, 0.0), cx - 1.0)
-            b, a = min(int(y), max(cy - 2, 0)), min(int(x), max(cx - 2, 0))
+            y, x = min(max(0.5 * j - 0.25, 0.0), cy - 1.0), min(max(0.5 * i - 0.25, 0.0), cx - 1.0)
+            b, a = int(y), int(x)
             ty, tx = np.float32(y - b), np.float32(x - a)
             b1, a1 = min(b + 1, cy - 1), min(a + 1, cx - 1)
             low = (1 - tx) * coarse[b, a] + tx * coarse[b, a1]
             high = (1 - tx) * coarse[b1, a] + tx * coarse[b1, a1]
-            out[j, i] = w * value[j, i] + (1 - w) * ((1 - ty) * low + ty * high)
-    return out
+            value[j, i] = (1 - ty) * low + ty * high

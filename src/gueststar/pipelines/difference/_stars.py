@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gueststar.algorithms.subtraction.fine_psf import FinePsf, cell_centres, make_fine_psf
-from gueststar.algorithms.subtraction.stars import find_isolated_stars
+from gueststar.algorithms.subtraction.stars import StarFits, find_isolated_stars, fit_stars
 from gueststar.core.bits import UNUSABLE, MaskPlane
 from gueststar.model.image import CalibratedImage
 from gueststar.model.psf import Psf
@@ -29,3 +29,21 @@ def isolated_stars_of(
         image.pixels.image, image.pixels.variance, image.pixels.is_usable(NOT_FOR_STARS),
         fwhm=image.psf.central_fwhm, snr=snr, max_stars=max_stars,
     )  # fmt: skip
+
+
+def fit_same_stars(
+    science: CalibratedImage, reference_warped: CalibratedImage, *, x: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[StarFits, StarFits]:
+    """Return PSF fits of stars at (x, y) on two images of one grid: the rows where both succeeded."""
+    fits = []
+    for image in (science, reference_warped):
+        pixels, radius = image.pixels, max(4, round(1.5 * image.psf.central_fwhm))
+        usable = pixels.is_usable(NOT_FOR_STARS)
+        fits.append(fit_stars(pixels.image, pixels.variance, usable, fine_psf_of(image.psf), x=x, y=y, radius=radius))
+    return both_fitted(*fits)
+
+
+def both_fitted(ours: StarFits, theirs: StarFits) -> tuple[StarFits, StarFits]:
+    """Return the rows in which both fits succeeded with positive flux."""
+    good = np.isfinite(ours.x) & np.isfinite(theirs.x) & (ours.flux > 0) & (theirs.flux > 0)
+    return StarFits(*(a[good] for a in ours)), StarFits(*(a[good] for a in theirs))
