@@ -34,7 +34,7 @@ def draw_focal_plane(camera: Camera, path: str | Path) -> None:
     _draw_compass(axes)
     axes.set_xlabel("offset towards west, arcmin")
     axes.set_ylabel("offset towards north, arcmin")
-    axes.set_title(f"{camera.name}: {len(camera.detectors)} detectors, {camera.pixel_scale_arcsec} arcsec a pixel")
+    axes.set_title(f"{camera.name}: detectors: {len(camera.detectors)}, {camera.pixel_scale_arcsec} arcsec a pixel")
     figure.savefig(path, dpi=110)
 
 

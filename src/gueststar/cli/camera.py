@@ -19,7 +19,8 @@ def list_cameras() -> None:
 
     for name in camera_names():
         camera = load_camera(name)
-        click.echo(f"{name:10} {len(camera.detectors):3} detectors  {camera.description}")
+        ny, nx = camera.detectors[0].shape
+        click.echo(f"{name:10} {len(camera.detectors):3} x {nx} x {ny} pixels  {camera.description}")
 
 
 @command.command()

@@ -10,10 +10,10 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from gueststar.core.errors import DataError
-from gueststar.core.times import mjd_utc
+from gueststar.core.times import mjd_utc, mjd_utc_of
 
 NIGHT_ZERO_MJD = 57754
 """MJD of 2017-01-01, day 0 of the night number ``nid`` on the wire."""
@@ -76,6 +76,15 @@ def wire_pid(mjd_tai: float, rcid: int) -> int:
     utc = mjd_utc(mjd_tai)
     fraction = math.floor((utc - math.floor(utc)) * 1e5)
     return night_number(mjd_tai) * 1_000_000_000 + fraction * 10_000 + rcid * 100 + 15
+
+
+def wire_pids(mjd_tai: ArrayLike, rcid: ArrayLike) -> NDArray[np.int64]:
+    """Return `wire_pid` of many detector images at once."""
+    utc = mjd_utc_of(mjd_tai)
+    night = np.floor(utc)
+    fraction = np.floor((utc - night) * 1e5).astype(np.int64)
+    number = night.astype(np.int64) - NIGHT_ZERO_MJD
+    return np.asarray(number * 1_000_000_000 + fraction * 10_000 + np.asarray(rcid, dtype=np.int64) * 100 + 15)
 
 
 def wire_candid(pid: int, *, is_positive: bool, serial: int) -> int:

@@ -33,6 +33,11 @@ def jd_utc_of(mjd_tai: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(Time(np.asarray(mjd_tai, dtype=np.float64), scale="tai", format="mjd").utc.jd)
 
 
+def mjd_utc_of(mjd_tai: ArrayLike) -> NDArray[np.float64]:
+    """Return MJDs in UTC of many MJDs in TAI at once."""
+    return np.asarray(Time(np.asarray(mjd_tai, dtype=np.float64), scale="tai", format="mjd").utc.mjd)
+
+
 def mjd_utc(mjd_tai: float) -> float:
     """Return MJD in UTC of an MJD in TAI."""
     return float(Time(mjd_tai, scale="tai", format="mjd").utc.mjd)

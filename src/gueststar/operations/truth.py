@@ -6,6 +6,7 @@ simulated; nothing of the truth is known to the pipelines.
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -136,11 +137,11 @@ def calibration_figures(images: list[Image], folder: Path) -> dict[str, str]:
     if not fluxes:
         return {}
     return {
-        "astrometric scatter of bright stars": f"{np.median(scatters):.0f} mas per axis (median of {len(fluxes)} images)",
+        "astrometric scatter of bright stars": f"{np.median(scatters):.0f} mas per axis ({len(fluxes)} images)",
         "astrometric offset": f"{np.median(offsets):.0f} mas (median), {np.max(offsets):.0f} mas (worst image)",
         "photometric scatter of bright stars": f"{np.median(fluxes):.1f} mmag (median of {len(fluxes)} images)",
-        "zero point minus truth": f"{1000 * np.median(zero_points):+.1f} mmag, scatter {1000 * _robust(zero_points)[1]:.1f}"
-        f" mmag, pull {_robust(pulls)[1]:.2f}",
+        "zero point minus truth": f"{1000 * np.median(zero_points):+.1f} mmag, "
+        f"scatter {1000 * _robust(zero_points)[1]:.1f} mmag, pull {_robust(pulls)[1]:.2f}",
     }
 
 
@@ -164,7 +165,7 @@ def completeness(images: list[Image], observed: Path, alerted: set[int]) -> list
             mag = NJY_ZERO_POINT - 2.5 * np.log10(abs(change[k]))
             candid = int(image.dia_sources["dia_source_id"][index[k]]) if found[k] else 0
             rows.append((float(mag), bool(found[k]), candid in alerted))
-    return [_bin(rows, low, high) for low, high in zip(MAGNITUDES[:-1], MAGNITUDES[1:], strict=True)]
+    return [_bin(rows, low, high) for low, high in itertools.pairwise(MAGNITUDES)]
 
 
 def _bin(rows: list[tuple[float, bool, bool]], low: float, high: float) -> dict[str, float]:
@@ -190,9 +191,8 @@ def _completeness_summary(table: list[dict[str, float]]) -> dict[str, str]:
     shown = []
     for row in table:
         if row["n"]:
-            shown.append(
-                f"{row['mag_low']:.1f}-{row['mag_high']:.1f}: {row['detected']:.0f} ({row['alerted']:.0f}) of {row['n']:.0f}"
-            )
+            bin_name = f"{row['mag_low']:.1f}-{row['mag_high']:.1f}"
+            shown.append(f"{bin_name}: {row['detected']:.0f} ({row['alerted']:.0f}) of {row['n']:.0f}")
     return {"transients detected (alerted), by magnitude": "; ".join(shown)} if shown else {}
 
 
@@ -214,9 +214,10 @@ def count_false(images: list[Image], alerted: set[int]) -> dict[str, str]:
         n_false_alerts += int((is_false & is_alert).sum())
     if not images:
         return {}
+    n = len(images)
     return {
-        "false candidates per detector image": f"{n_false / len(images):.1f} (of {n_all / len(images):.1f} candidates)",
-        "false alerts per detector image": f"{n_false_alerts / len(images):.2f} (of {n_alerts / len(images):.2f} alerts)",
+        "false candidates per detector image": f"{n_false / n:.1f} (of {n_all / n:.1f} candidates)",
+        "false alerts per detector image": f"{n_false_alerts / n:.2f} (of {n_alerts / n:.2f} alerts)",
     }
 
 

@@ -116,7 +116,10 @@ class Studio:
     def truths(self) -> list[DetectorTruth]:
         """The detectors as they really are."""
         plan = self.simulation
-        return [make_detector(plan.camera, plan.optics, d, plan.scenario.detector, seed=plan.seed) for d in plan.detectors]
+        return [
+            make_detector(plan.camera, plan.optics, detector, plan.scenario.detector, seed=plan.seed)
+            for detector in plan.detectors
+        ]
 
     def calibration_frame(self, n: int) -> None:
         """Write the n-th calibration frame."""

@@ -17,6 +17,9 @@ from gueststar.store.alert_log import AlertLog
 from gueststar.store.detections import DetectionStore
 from tests.unit.alerts.conftest import NIGHT_ZERO, Survey, make_record, make_sources
 
+IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
+"""Many small surveys are made: where no disk has to be waited for, if there is such a place."""
+
 DISTINCT, CONFUSED = 3.0, 1.3
 """Separation of four objects, arcsec: told apart, and often mistaken for one another."""
 
@@ -94,7 +97,7 @@ def packets_with(
     return {packet["candid"]: packet for packet in packets}
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(taken=exposures, policy=policies(), separation=st.sampled_from([DISTINCT, CONFUSED]))
 def test_a_packet_is_the_same_as_if_forbidden_exposures_had_never_been_taken(
     taken: list[Exposure], policy: RightsPolicy, separation: float
@@ -102,7 +105,7 @@ def test_a_packet_is_the_same_as_if_forbidden_exposures_had_never_been_taken(
     numbered = list(enumerate(taken))
     # Where objects are confused with one another, only the public stream is independent of all others.
     streams = (Program.PUBLIC, Program.PARTNERSHIP, Program.PRIVATE) if separation == DISTINCT else (Program.PUBLIC,)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
         whole = packets_with(numbered, policy, Path(folder) / "whole", separation)
         for stream in streams:
             triggers = [item for item in numbered if item[1].program == stream and item[1].seen]
@@ -125,10 +128,10 @@ def test_a_packet_is_the_same_as_if_forbidden_exposures_had_never_been_taken(
                 assert told(whole[candid], policy) == told(without[candid], policy)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(taken=exposures)
 def test_public_packets_hold_public_items_only(taken: list[Exposure]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
         packets = packets_with(list(enumerate(taken)), RightsPolicy(), Path(folder))
     for packet in packets.values():
         if packet["candidate"]["programid"] == 1:

@@ -12,6 +12,7 @@ from scipy.interpolate import make_interp_spline
 
 from gueststar.algorithms.background.mesh import (
     bin_pixels,
+    expand_cells,
     grow_by_one,
     mark_deviant,
     mesh_noise,
@@ -63,9 +64,10 @@ def estimate_background(
 
     The image is binned into small cells; cells that stand out from the level are masked as sources
     with a margin, and the level of each mesh is the clipped median of what is left, until it
-    settles. Masking both signs of deviation keeps plain noise unbiased. Meshes without
-    free cells are filled from their neighbours; the grid is median filtered and joined by a natural bicubic
-    spline, continued linearly beyond the outermost mesh centres. The rms comes from the scatter within cells.
+    settles. Masking both signs of deviation keeps plain noise unbiased. Meshes without free cells
+    are filled from their neighbours; the grid is median filtered and joined by a natural bicubic
+    spline from cell to cell (linearly within a cell), continued linearly beyond the outermost mesh
+    centres. The rms comes from the scatter within cells.
 
     ``is_masked`` pixels and non-finite ones are ignored. ``box`` overrides ``config.box``. Raises ValueError
     if no pixel is usable.
@@ -92,10 +94,10 @@ def estimate_background(
         is_source = is_empty | _margin_where_there_is_room(core, edges_y, edges_x)
     noise = mesh_noise(variance, number, is_source, edges_y, edges_x)
     mesh_rms = _filled_and_filtered(noise, noise > 0, config.filter_size)
-    fine = [_spline_operator(edges * config.cell, n) for edges, n in zip((edges_y, edges_x), image.shape, strict=True)]
+    shape = image.shape
     return Background(
-        level=_join(mesh_level, *fine),
-        rms=_join(mesh_rms, *fine),
+        level=expand_cells(_join(mesh_level, *splines), config.cell, *shape),
+        rms=expand_cells(_join(mesh_rms, *splines), config.cell, *shape),
         mesh_level=mesh_level,
         mesh_rms=mesh_rms,
         free_fraction=float(np.mean(~is_source[~is_empty])),

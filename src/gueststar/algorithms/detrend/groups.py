@@ -20,6 +20,16 @@ def pixels_with(mask, bits):  # type: ignore[no-untyped-def]
     return np.array(found_y, np.int64), np.array(found_x, np.int64)
 
 
+@numba.njit(cache=True)
+def has_any(mask, bits):  # type: ignore[no-untyped-def]
+    """Return where any of ``bits`` is set, in one pass."""
+    found = np.empty(mask.shape, np.bool_)
+    for y in range(mask.shape[0]):
+        for x in range(mask.shape[1]):
+            found[y, x] = (mask[y, x] & bits) != 0
+    return found
+
+
 def label_groups(y: NDArray[np.int64], x: NDArray[np.int64], *, shape: tuple[int, int]) -> NDArray[np.int64]:
     """Return the number (from 0) of the 8-connected group that each listed pixel belongs to.
 

@@ -10,8 +10,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-
-_ToImage = Callable[[float, float], tuple[float, float]]
+ToImage = Callable[[float, float], tuple[float, float]]
+"""Carries x and y in a turned image back to the image."""
 
 
 class Line(NamedTuple):
@@ -40,7 +40,7 @@ def strongest_line(values: NDArray[np.float32], *, min_length: float) -> Line | 
     return best
 
 
-def _quadrants(values: NDArray[np.float32]) -> Iterator[tuple[NDArray[np.float32], _ToImage]]:
+def _quadrants(values: NDArray[np.float32]) -> Iterator[tuple[NDArray[np.float32], ToImage]]:
     """Yield the image turned so that lines in each range of directions lean by 0 to 45 degrees from the vertical."""
     ny, nx = values.shape
     yield values, lambda x, y: (x, y)

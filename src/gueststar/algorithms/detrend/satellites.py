@@ -181,7 +181,8 @@ def _refined(
 ) -> Trail | None:
     """Measure position and width of a trail on the pixels; None if it is not evenly bright."""
     centre = (factor - 1) / 2.0
-    coarse = Line(*(value * factor + centre for value in stretch[:4]), stretch.significance)
+    x1, y1, x2, y2 = (value * factor + centre for value in stretch[:4])
+    coarse = Line(x1, y1, x2, y2, stretch.significance)
     reach = config.max_half_width + 2 * factor
     strip = _normalised_strip(image, level, rms, is_excluded, coarse, reach)
     line = _recentred(coarse, strip, reach)
@@ -315,8 +316,8 @@ def _paint(x1, y1, x2, y2, half_width, ny, nx):  # type: ignore[no-untyped-def]
     found_y, found_x = [0 for _ in range(0)], [0 for _ in range(0)]
     length = math.hypot(x2 - x1, y2 - y1)
     ux, uy = (x2 - x1) / length, (y2 - y1) / length
-    first = max(int(math.floor(min(y1, y2) - half_width)), 0)
-    last = min(int(math.ceil(max(y1, y2) + half_width)), ny - 1)
+    first = max(math.floor(min(y1, y2) - half_width), 0)
+    last = min(math.ceil(max(y1, y2) + half_width), ny - 1)
     for y in range(first, last + 1):
         left, right = min(x1, x2) - half_width, max(x1, x2) + half_width
         if abs(uy) > 1e-6:  # where the strip crosses this row

@@ -149,7 +149,7 @@ def _fit_candidates(image, variance, usable, stamps, cell_y, cell_x, x, y, half,
     value, gx, gy = np.empty((side, side)), np.empty((side, side)), np.empty((side, side))
     for k in range(x.size):
         fine = stamp_at(stamps, cell_y, cell_x, x[k], y[k])
-        fit_one(image, variance, usable, fine, x[k], y[k], half, False, max_shift, value, gx, gy, out[k])
+        fit_one(image, variance, usable, fine, x[k], y[k], half, False, max_shift, 0.5, value, gx, gy, out[k])
     return out
 
 

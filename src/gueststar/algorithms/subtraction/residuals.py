@@ -87,20 +87,48 @@ def fit_mismatch(
 
     The variance of S about a star is modelled as photon noise, plus the registration noise of the rms shifts
     given (pixels), plus S_r**2 convolved with a sum of Gaussians of ``widths`` (pixels; 0: a point), whose weights are fitted,
-    none negative, to the residuals' profile with distance. The profile is a ``quantile`` of the stars' squared
-    residuals (scaled to a variance as for normal deviates), so that the few stars that vary do not count.
+    none negative, to the residuals' profile with distance. The profile is such that in each ring the ``quantile``
+    of the squared normalised residuals is that of normal deviates, so that the few stars that vary do not count.
     With fewer than ``min_stars`` stars only the registration noise is known.
     """
     weights = np.zeros(len(widths))
     if residuals.score.shape[0] >= min_stars:
-        goal = float(ndtri(0.5 + quantile / 2)) ** 2
+        ring = _rings(residuals.score.shape[1])
         peak2 = residuals.reference.max(axis=(1, 2))[:, None, None] ** 2
         registration = (shift_x * residuals.grad_x) ** 2 + (shift_y * residuals.grad_y) ** 2
-        excess = np.quantile(residuals.score**2 / peak2, quantile, axis=0) / goal
-        excess -= np.median((residuals.photon + registration) / peak2, axis=0)
-        mean_s_r2 = np.median(residuals.reference**2 / peak2, axis=0)
-        weights = _fit_profile(excess, mean_s_r2, widths)
+        base, s2 = residuals.photon + registration, residuals.score**2
+        excess = np.array(
+            [
+                _power_to_reach(s2[:, ring == k], base[:, ring == k], peak2[:, :, 0], quantile)
+                for k in range(ring.max() + 1)
+            ]
+        )
+        source = np.median(residuals.reference**2 / peak2, axis=0)
+        weights = _fit_profile(excess, source, widths)
     return MismatchNoise(shift_x, shift_y, widths, tuple(float(w) for w in weights))
+
+
+def _rings(side: int) -> NDArray[np.intp]:
+    """Return the distance from the middle in whole pixels; -1 beyond the inscribed circle."""
+    c = side // 2
+    yy, xx = np.mgrid[-c : c + 1, -c : c + 1]
+    ring = np.rint(np.hypot(xx, yy)).astype(np.intp)
+    return np.where(ring <= c, ring, -1)
+
+
+def _power_to_reach(s2: Floats, base: Floats, peak2: Floats, quantile: float) -> float:
+    """Return q >= 0 for which the quantile of s2 / (base + q * peak2) is that of a squared normal deviate."""
+    goal = float(ndtri(0.5 + quantile / 2)) ** 2
+    if np.quantile(s2 / base, quantile) <= goal:
+        return 0.0
+    low, high = -12.0, 0.0
+    for _ in range(24):
+        middle = (low + high) / 2
+        if np.quantile(s2 / (base + 10.0**middle * peak2), quantile) > goal:
+            low = middle
+        else:
+            high = middle
+    return float(10.0**high)
 
 
 def registration_rms(ours: StarFits, theirs: StarFits, *, min_stars: int = 8) -> tuple[float, float]:
@@ -118,22 +146,19 @@ def registration_rms(ours: StarFits, theirs: StarFits, *, min_stars: int = 8) ->
 
 
 def _fit_profile(excess: Floats, source: Floats, widths: tuple[float, ...]) -> Floats:
-    """Return non-negative weights of blurred ``source`` images whose sum matches ``excess`` ring by ring."""
-    c = source.shape[0] // 2
-    yy, xx = np.mgrid[-c : c + 1, -c : c + 1]
-    ring = np.rint(np.hypot(xx, yy)).astype(int)
-    inside = ring <= c
+    """Return non-negative weights of blurred ``source`` images whose sum matches ``excess``, given ring by ring."""
+    side = source.shape[0]
+    ring = _rings(side)
+    inside = ring >= 0
     n = np.bincount(ring[inside])
-
-    def profile(image: Floats) -> Floats:
-        return np.asarray(np.bincount(ring[inside], image[inside]) / n)
-
-    padded = np.pad(source, 2 * c)
-    blurred = [gaussian_filter(padded, w)[2 * c : -2 * c, 2 * c : -2 * c] if w > 0 else source for w in widths]
-    design = np.stack([profile(image) for image in blurred], axis=1)
-    target = np.maximum(profile(excess), 0.0)
+    padded = np.pad(source, side)
+    design = np.zeros((n.size, len(widths)))
+    for k, width in enumerate(widths):
+        image = gaussian_filter(padded, width)[side:-side, side:-side] if width > 0 else source
+        design[:, k] = np.bincount(ring[inside], image[inside]) / n
+    target = np.convolve(np.pad(excess, 1, mode="edge"), np.full(3, 1 / 3), mode="valid")
     # Each ring counts alike in relative terms: the wings matter for stars much brighter than these.
-    scale = 1.0 / np.maximum(target, 1e-3 * target.max() + 1e-12)
+    scale = 1.0 / np.maximum(target, 1e-4 * target.max() + 1e-12)
     return np.asarray(nnls(design * scale[:, None], target * scale)[0])
 
 

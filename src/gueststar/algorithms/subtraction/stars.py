@@ -70,15 +70,16 @@ def fit_stars(
     radius: int,
     with_background: bool = True,
     max_shift: float = 2.0,
+    min_usable: float = 0.5,
 ) -> StarFits:
     """Fit flux and place (and a constant background) of a PSF in boxes of side ``2 radius + 1`` at (x, y).
 
-    Unusable pixels are left out; a fit that moves by more than ``max_shift`` pixels or has lost more than
-    half of its box fails.
+    Unusable pixels are left out; a fit that moves by more than ``max_shift`` pixels or of whose box less than
+    ``min_usable`` is left fails.
     """
     out = _fit_all(
         image, variance, usable, psf.stamps, psf.cell[0], psf.cell[1],
-        np.asarray(x, np.float64), np.asarray(y, np.float64), min(radius, psf.half), with_background, max_shift,
+        np.asarray(x, np.float64), np.asarray(y, np.float64), min(radius, psf.half), with_background, max_shift, min_usable,
     )  # fmt: skip
     return StarFits(*(out[:, k].copy() for k in range(7)))
 
@@ -121,24 +122,39 @@ def _is_isolated(image, usable, x, y, reach, wide, inner):  # type: ignore[no-un
 
 
 @njit(cache=True)
-def _fit_all(image, variance, usable, stamps, cell_y, cell_x, x, y, half, with_background, max_shift):  # type: ignore[no-untyped-def]
+def _fit_all(image, variance, usable, stamps, cell_y, cell_x, x, y, half, with_background, max_shift, min_usable):  # type: ignore[no-untyped-def]
     out = np.full((x.size, 7), np.nan)
     side = 2 * half + 1
     value, gx, gy = np.empty((side, side)), np.empty((side, side)), np.empty((side, side))
     for k in range(x.size):
         fine = stamp_at(stamps, cell_y, cell_x, x[k], y[k])
-        fit_one(image, variance, usable, fine, x[k], y[k], half, with_background, max_shift, value, gx, gy, out[k])
+        fit_one(
+            image,
+            variance,
+            usable,
+            fine,
+            x[k],
+            y[k],
+            half,
+            with_background,
+            max_shift,
+            min_usable,
+            value,
+            gx,
+            gy,
+            out[k],
+        )
     return out
 
 
 @njit(cache=True)
-def fit_one(image, variance, usable, fine, x, y, half, with_background, max_shift, value, gx, gy, out):  # type: ignore[no-untyped-def]
+def fit_one(image, variance, usable, fine, x, y, half, with_background, max_shift, min_usable, value, gx, gy, out):  # type: ignore[no-untyped-def]
     """Fit one PSF by Gauss-Newton steps; write x, y, flux, their errors and chi2 to ``out``.
 
     ``out`` is left as it is when the fit fails.
     """
     ny, nx = image.shape
-    x0, y0 = int(round(x)), int(round(y))
+    x0, y0 = int(np.rint(x)), int(np.rint(y))
     if x0 < 0 or y0 < 0 or x0 >= nx or y0 >= ny:
         return
     n_par = 4 if with_background else 3
@@ -171,7 +187,7 @@ def fit_one(image, variance, usable, fine, x, y, half, with_background, max_shif
                         matrix[a, b] += w * row[a] * row[b]
                 chi2 += w * residual * residual
                 n += 1
-        if 2 * n < (2 * half + 1) ** 2:
+        if n < min_usable * (2 * half + 1) ** 2:
             return
         if iteration == 0:  # the flux is not known yet: first only the linear part
             flux, sky = _linear_start(matrix, vector, with_background)

@@ -139,10 +139,8 @@ def _describe_amplifier(
     if amplifier.overscans:
         described["overscans"] = [_describe_overscan(raw, amplifier, item) for item in amplifier.overscans]
     if amplifier.place is not None:
-        flips = amplifier.place[1].is_reversed
-        described |= {
-            key: Guess(True, amplifier.place[0]) for key, flip in zip(("flip_x", "flip_y"), flips, strict=True) if flip
-        }
+        flips = zip(("flip_x", "flip_y"), amplifier.place[1].is_reversed, strict=True)
+        described |= {key: Guess(True, source.source, source.sureness) for key, is_flipped in flips if is_flipped}
     gain = amplifier.number(GAIN, cards) or Guess(
         1.0, "no card tells: FILL IN or measure from pairs of flats", "assumed"
     )
@@ -185,16 +183,22 @@ def wcs_on_detector(wcs: Wcs, described: dict[str, Any]) -> Wcs:
 def describe_place(
     wcs: Wcs, shape: tuple[int, int], boresight: tuple[float, float], *, is_alone: bool
 ) -> dict[str, Any]:
-    """Return the focal-plane keys that a detector's WCS implies; a lone detector is put on the boresight."""
+    """Return the focal-plane keys that a detector's WCS implies.
+
+    A lone detector on which the boresight lies is put on it: the rest is the telescope's pointing error.
+    """
     place: dict[str, Any] = {}
     source = "WCS of the header"
-    if not is_alone:
-        ra, dec = wcs.pixel_to_sky(x=(shape[1] - 1) / 2, y=(shape[0] - 1) / 2)
-        frame = Wcs.tangent(ra=boresight[0], dec=boresight[1], x=0.0, y=0.0, scale_arcsec=1.0)
-        x, y = frame.sky_to_pixel(ra=ra, dec=dec)
-        if np.isfinite(x) and np.isfinite(y):
-            place |= {"x_arcsec": Guess(round(float(x), 1), source, "inferred")}
-            place |= {"y_arcsec": Guess(round(float(y), 1), source, "inferred")}
+    ny, nx = shape
+    ra, dec = wcs.pixel_to_sky(x=(nx - 1) / 2, y=(ny - 1) / 2)
+    frame = Wcs.tangent(ra=boresight[0], dec=boresight[1], x=0.0, y=0.0, scale_arcsec=1.0)
+    x, y = (float(value) for value in frame.sky_to_pixel(ra=ra, dec=dec))
+    is_aside = max(abs(x), abs(y)) > 0.5 * max(shape) * wcs.pixel_scale_arcsec
+    if np.isfinite(x + y) and (is_aside or not is_alone):
+        place |= {
+            "x_arcsec": Guess(round(x, 1), source, "inferred"),
+            "y_arcsec": Guess(round(y, 1), source, "inferred"),
+        }
     place["rotation_deg"] = Guess(round(rotation_of(wcs), 1) + 0.0, source, "inferred")
     if wcs.parity == -1:
         place["parity"] = Guess(-1, source, "inferred")

@@ -78,7 +78,7 @@ class TellHistory:
         )
         covered = _covering(seen.visits, triggers)
         detected = _detected(triggers, seen.detections, config.match)
-        earlier = _detected(triggers, seen.all_detections, config.match)
+        counts = _counts(record, seen.all_detections, _detected(triggers, seen.all_detections, config.match), covered)
         told = _told_detections(seen)
         limits = _told_limits(seen)
         forced = _ForcedPast(seen, triggers, reference_places, known_since)
@@ -88,8 +88,7 @@ class TellHistory:
             images = {_image_at(seen.detections, i) for i in detected[row]}
             items += [item for i, image, item in limits if covered[i, row] and image not in images]
             items.sort(key=_by_time)
-            counts = _counts(record, seen.all_detections, earlier[row], n_covered=int(covered[:, row].sum()))
-            past.append(Past(items, forced.of(row, detected[row]), counts))
+            past.append(Past(items, forced.of(row, detected[row]), counts[row]))
         return past
 
 
@@ -143,13 +142,18 @@ def _detected(triggers: Catalog, detections: Catalog, config: MatchConfig) -> li
     return [list(rows.values()) for rows in found]
 
 
-def _counts(record: VisitRecord, earlier: Catalog, rows: list[int], *, n_covered: int) -> dict[str, Any]:
-    """Return the counts of one trigger, itself included; detections on its own field and channel only."""
-    same = [i for i in rows if earlier["rcid"][i] == record.rcid and earlier["field"][i] == record.field]
-    first = times.jd_utc(float(earlier["mjd_start"][same].min())) if same else record.jd_start
-    return {
-        "ndethist": 1 + len(same), "ncovhist": 1 + n_covered, "jdstarthist": first, "jdendhist": record.jd_start,
-    }  # fmt: skip
+def _counts(
+    record: VisitRecord, earlier: Catalog, detected: list[list[int]], covered: NDArray[np.bool_]
+) -> list[dict[str, Any]]:
+    """Return the counts of each trigger, itself included; detections on its own field and channel only."""
+    jd_now, jd = record.jd_start, times.jd_utc_of(earlier["mjd_start"])
+    is_same = (earlier["rcid"] == record.rcid) & (earlier["field"] == record.field)
+    counts = []
+    for rows, n_covered in zip(detected, covered.sum(axis=0).tolist(), strict=True):
+        same = [i for i in rows if is_same[i]]
+        first = float(jd[same].min()) if same else jd_now
+        counts.append({"ndethist": 1 + len(same), "ncovhist": 1 + n_covered, "jdstarthist": first, "jdendhist": jd_now})
+    return counts
 
 
 def _places(catalog: Catalog) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:

@@ -162,9 +162,10 @@ class BuildAlerts:
 
 
 def _check_numbering(triggers: Catalog, record: VisitRecord) -> None:
+    pid = record.pid
     for candid in triggers["dia_source_id"].tolist():
-        if candid_parts(candid).pid != record.pid:
-            raise DataError(f"candid {candid} is not numbered on pid {record.pid}, the start of its exposure")
+        if candid_parts(candid).pid != pid:
+            raise DataError(f"candid {candid} is not numbered on pid {pid}, the start of its exposure")
 
 
 def _encoded(stamps: NDArray[np.float32], candidate: dict[str, Any]) -> dict[str, dict[str, Any]]:

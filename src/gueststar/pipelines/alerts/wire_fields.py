@@ -23,7 +23,7 @@ def exposure_fields(visits: Catalog) -> Fields:
     """Return the fields that tell of exposures (`VISIT` rows): all that an upper limit tells."""
     start = visits["mjd_start"]
     jd = times.jd_utc_of(start).tolist() if visits.n_rows else []
-    pid = [ids.wire_pid(mjd, rcid) for mjd, rcid in zip(start.tolist(), visits["rcid"].tolist(), strict=True)]
+    pid = ids.wire_pids(start, visits["rcid"]).tolist() if visits.n_rows else []
     return {
         "jd": jd,
         "fid": visits["band_id"].tolist(),

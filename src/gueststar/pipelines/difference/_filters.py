@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,8 +12,15 @@ from gueststar.algorithms.subtraction.kernel import MatchingKernel
 from gueststar.algorithms.subtraction.prepare import Pair
 from gueststar.algorithms.subtraction.tiles import TransferAt
 from gueststar.algorithms.subtraction.transfer import Transfer, kernel_transfer, proper_transfer, psf_stamp
+from gueststar.algorithms.subtraction.wings import soften_wings
 from gueststar.algorithms.warp.psf import fit_psf_polynomial
 from gueststar.model.psf import Psf
+
+
+def with_quiet_wings(psf: Psf, *, radius_fwhm: float) -> Psf:
+    """Return a PSF of which the far wings are round and fade at the stamp's edge."""
+    radius = radius_fwhm * psf.central_fwhm * psf.oversampling
+    return replace(psf, coefficients=soften_wings(psf.coefficients, radius=radius))
 
 
 def proper_filters(pair: Pair, science_psf: Psf, reference_psf: Psf, *, tile_size: int) -> TransferAt:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -18,14 +18,15 @@ from gueststar.algorithms.subtraction.residuals import (
     measure_star_residuals,
     registration_rms,
 )
+from gueststar.algorithms.subtraction.saturated import find_saturated_cores, fit_saturated, restore_cores
 from gueststar.algorithms.subtraction.stars import StarFits
 from gueststar.algorithms.subtraction.tiles import MismatchNoise, TransferAt, subtract_in_tiles
 from gueststar.core.bits import UNUSABLE, MaskPlane
 from gueststar.core.errors import DataError
 from gueststar.model.image import CalibratedImage, MaskedImage
 from gueststar.model.psf import Psf
-from gueststar.pipelines.difference._filters import difference_psf, kernel_filters, proper_filters
-from gueststar.pipelines.difference._stars import fit_same_stars, isolated_stars_of
+from gueststar.pipelines.difference._filters import difference_psf, kernel_filters, proper_filters, with_quiet_wings
+from gueststar.pipelines.difference._stars import fine_psf_of, fit_same_stars, isolated_stars_of
 
 Floats = NDArray[np.float64]
 Float32Image = NDArray[np.float32]
@@ -47,6 +48,8 @@ class DifferenceConfig:
     """Side of the parts of the image within which the filters are constant, pixels."""
     tile_margin: int = 32
     """Pixels that each tile sees beyond its own, at least the filters' reach."""
+    wing_radius_fwhm: float = 2.0
+    """Distance from which the PSFs' wings are taken to be round, FWHM."""
     star_snr: float = 30.0
     """Signal to noise per peak pixel of the stars by which the images are compared."""
     max_stars: int = 500
@@ -101,14 +104,18 @@ class MakeDifference:
         Raises DataError when too few pixels are usable in both.
         """
         bad_science, bad_reference = self._checked(science, reference_warped)
+        science, reference_warped = (
+            replace(image, psf=with_quiet_wings(image.psf, radius_fwhm=self.config.wing_radius_fwhm))
+            for image in (science, reference_warped)
+        )
         bad = bad_science | bad_reference
         x, y = isolated_stars_of(science, snr=self.config.star_snr, max_stars=self.config.max_stars)
         fits = fit_same_stars(science, reference_warped, x=x, y=y)
         ratio = self._flux_ratio(fits, science.shape)
+        n, r, restored = self._restore(science, reference_warped, bad_science, bad_reference, ratio)
         pair, background = prepare_pair(
-            science.pixels.image, reference_warped.pixels.image,
-            science.pixels.variance, reference_warped.pixels.variance,
-            bad_science=bad_science, bad_reference=bad_reference,
+            n, r, science.pixels.variance, reference_warped.pixels.variance,
+            bad_science=bad_science & ~restored, bad_reference=bad_reference & ~restored,
             flux_ratio=ratio, background_box=self.config.background_box,
         )  # fmt: skip
         choice = self._choose(pair, science.psf, reference_warped.psf, fits[0])
@@ -142,6 +149,26 @@ class MakeDifference:
                 f" needs {self.config.min_usable:.0%}"
             )
         return bad[0], bad[1]
+
+    def _restore(
+        self,
+        science: CalibratedImage,
+        reference: CalibratedImage,
+        bad_science: Bools,
+        bad_reference: Bools,
+        ratio: PolynomialField,
+    ) -> tuple[Float32Image, Float32Image, Bools]:
+        """Return both images with the cores of saturated stars restored, and where."""
+        saturated = ((science.pixels.mask | reference.pixels.mask) & int(MaskPlane.SATURATED)) != 0
+        x, y = find_saturated_cores(saturated)
+        psfs = fine_psf_of(science.psf), fine_psf_of(reference.psf)
+        ours, theirs = (
+            fit_saturated(image.pixels.image, image.pixels.variance, ~(bad | saturated), psf, x=x, y=y)
+            for image, bad, psf in ((science, bad_science, psfs[0]), (reference, bad_reference, psfs[1]))
+        )
+        return restore_cores(
+            science.pixels.image, reference.pixels.image, (ours, theirs), psfs, saturated=saturated, flux_ratio=ratio
+        )
 
     def _flux_ratio(self, fits: tuple[StarFits, StarFits], shape: tuple[int, int]) -> PolynomialField:
         """Return the field of science flux over reference flux, minus one."""

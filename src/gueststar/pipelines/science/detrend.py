@@ -15,7 +15,7 @@ from gueststar.algorithms.detrend.calibrate import (
     subtract_in_place,
 )
 from gueststar.algorithms.detrend.cosmic_rays import CosmicRayConfig, remove_cosmic_rays_in_place
-from gueststar.algorithms.detrend.groups import pixels_with
+from gueststar.algorithms.detrend.groups import has_any, pixels_with
 from gueststar.algorithms.detrend.interpolate import interpolate_in_place
 from gueststar.algorithms.detrend.overscan import OverscanConfig, OverscanLevel
 from gueststar.algorithms.detrend.satellites import TrailConfig, find_trails, trail_pixels
@@ -144,7 +144,7 @@ class Detrend:
 
     def _measure_sky(self, image: Float32Image, mask: MaskImage) -> Background:
         try:
-            return estimate_background(image, (mask & int(UNUSABLE)) != 0, config=self.config.sky)
+            return estimate_background(image, has_any(mask, int(UNUSABLE)), config=self.config.sky)
         except ValueError as error:
             raise DataError(f"exposure has no usable pixels: {error}") from None
 
@@ -152,7 +152,7 @@ class Detrend:
         """Replace and mark cosmic rays; return their number and the sharpness of stars they were judged by."""
         if self.config.cosmic_rays is None:
             return {"n_cosmic_rays": 0}
-        is_excluded = (mask & (_DEFECTS | _CHARGED)) != 0
+        is_excluded = has_any(mask, _DEFECTS | _CHARGED)
         stars = measure_star_sharpness(image, sky.level, sky.rms, is_excluded)
         rays = remove_cosmic_rays_in_place(
             image, sky.level, sky.rms, is_excluded, neighbour_ratio=stars.neighbour_ratio,
@@ -165,7 +165,7 @@ class Detrend:
         """Mark satellite trails; return their number."""
         if self.config.trails is None:
             return 0
-        is_excluded = (mask & (_DEFECTS | _CHARGED)) != 0
+        is_excluded = has_any(mask, _DEFECTS | _CHARGED)
         trails = find_trails(image, sky.level, sky.rms, is_excluded, config=self.config.trails)
         for trail in trails:
             y, x = trail_pixels(trail, shape=(mask.shape[0], mask.shape[1]))
@@ -195,7 +195,7 @@ def _fill_defects_in_place(image: Float32Image, mask: MaskImage) -> None:
     y, x = pixels_with(mask, _DEFECTS)
     if y.size == 0:
         return
-    is_filled = interpolate_in_place(image, (mask & (_DEFECTS | _CHARGED)) != 0, y=y, x=x)
+    is_filled = interpolate_in_place(image, has_any(mask, _DEFECTS | _CHARGED), y=y, x=x)
     mask[y[is_filled], x[is_filled]] |= int(MaskPlane.INTERPOLATED)
 
 
@@ -203,28 +203,29 @@ def _variance(
     raw: RawDetector, image: Float32Image, sky: Float32Image, read_noise: dict[str, float], masters: Masters
 ) -> Float32Image:
     """Return the variance plane, amplifier by amplifier, with the calibrations' own noise in it."""
-    bias, dark, flat = masters
-    exposure = np.float32(raw.info.exposure_s)
     variance = np.empty_like(image)
     for part in raw.amplifiers:
         amplifier = part.amplifier
         target = parse_section(amplifier.detector_section)
-        calibration = None
-        if bias is not None:
-            calibration = bias.pixels.variance[target] * np.float32(amplifier.gain**2)
-        if dark is not None:
-            noise = dark.pixels.variance[target] * exposure**2
-            calibration = noise if calibration is None else calibration + noise
+        bias, dark, flat = (None if master is None else _part_of(master.pixels, target) for master in masters)
         variance[target] = model_variance(
             image[target],
             sky[target],
             read_variance=read_noise[amplifier.name] ** 2,
-            dark_electrons=None if dark is None else dark.pixels.image[target] * exposure,
-            flat=None if flat is None else flat.pixels.image[target],
-            calibration_variance=calibration,
-            flat_variance=None if flat is None else flat.pixels.variance[target],
+            gain=amplifier.gain,
+            bias_variance=None if bias is None else bias.variance,
+            exposure_s=raw.info.exposure_s,
+            dark_rate=None if dark is None else dark.image,
+            dark_variance=None if dark is None else dark.variance,
+            flat=None if flat is None else flat.image,
+            flat_variance=None if flat is None else flat.variance,
         )
     return variance
+
+
+def _part_of(pixels: MaskedImage, part: tuple[slice, slice]) -> MaskedImage:
+    """Return a view of a part of an image."""
+    return MaskedImage(pixels.image[part], pixels.variance[part], pixels.mask[part])
 
 
 def _overscan_metrics(overscans: dict[str, OverscanLevel]) -> dict[str, Any]:
