@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,9 +94,9 @@ def plan_simulation(
 
 def simulate(
     folder: str | Path, camera: Camera, scenario: Scenario, *, seed: int, detector_ids: tuple[int, ...] | None = None,
-    report: Callable[[str], None] = lambda _: None,
+    n_workers: int = 1, report: Callable[[str], None] = lambda _: None,
 ) -> Summary:  # fmt: skip
-    """Write a whole simulated survey to ``folder``: the same arguments give the same bytes.
+    """Write a whole simulated survey to ``folder``: the same arguments give the same bytes, with any ``n_workers``.
 
     Detectors that share a raw file are held in memory together, others one after the other.
     """
@@ -103,18 +106,56 @@ def simulate(
     taken: dict[int, list[DetectorExposure]] = {}
     for part, members in file_groups(camera, simulation.detectors).items():
         truths = [make_detector(camera, simulation.optics, d, scenario.detector, seed=seed) for d in members]
-        bench = _Bench(part, truths, {})
-        for frame in simulation.frames:
-            _write_calibration(folder, simulation, frame, bench)
-        report(f"{len(simulation.frames)} calibration frames{part.replace('_', ' ')}")
-        for conditions in simulation.conditions:
-            if not conditions.visit.is_lost:
-                exposures = _write_science(folder, simulation, conditions, bench)
+        studio = _Studio(folder, simulation, _Bench(part, truths, {}))
+        with _pool(n_workers, studio) as run:
+            n_frames = sum(run(_calibration_frame, range(len(simulation.frames))))
+            report(f"{n_frames} calibration frames{part.replace('_', ' ')}")
+            wanted = [n for n, conditions in enumerate(simulation.conditions) if not conditions.visit.is_lost]
+            for n, exposures in zip(wanted, run(_science_exposure, wanted), strict=True):
+                conditions = simulation.conditions[n]
                 taken.setdefault(conditions.exposure_id, []).extend(exposures)
                 report(f"{times.isot_utc(conditions.visit.mjd_start)} {conditions.visit.glass.physical_filter}")
     _write_observed(folder, simulation, taken)
     n_lost = sum(c.visit.is_lost for c in simulation.conditions)
     return Summary(len(simulation.conditions) - n_lost, len(simulation.frames), n_lost, folder)
+
+
+class _Studio(NamedTuple):
+    """What a process needs to write any exposure of one raw file's detectors."""
+
+    folder: Path
+    simulation: Simulation
+    bench: _Bench
+
+
+_here: list[_Studio] = []
+"""The studio of this process: a pool's tasks are handed only the number of their exposure."""
+
+
+def _enter(studio: _Studio) -> None:
+    _here[:] = [studio]
+
+
+def _calibration_frame(n: int) -> int:
+    studio = _here[0]
+    _write_calibration(studio.folder, studio.simulation, studio.simulation.frames[n], studio.bench)
+    return 1
+
+
+def _science_exposure(n: int) -> list[DetectorExposure]:
+    studio = _here[0]
+    return _write_science(studio.folder, studio.simulation, studio.simulation.conditions[n], studio.bench)
+
+
+@contextmanager
+def _pool(n_workers: int, studio: _Studio) -> Iterator[Callable[..., Iterable[Any]]]:
+    """Yield a ``map`` that keeps the order, over processes where there is more than one worker."""
+    if n_workers <= 1:
+        _enter(studio)
+        yield map
+        return
+    with ProcessPoolExecutor(n_workers, initializer=_enter, initargs=(studio,)) as pool:
+        yield pool.map
 
 
 def science_file(simulation: Simulation, conditions: Conditions, part: str) -> str:
