@@ -66,8 +66,10 @@ class SurveyRepo:
         from gueststar.store.butler_setup import create_registry
 
         folder = Path(root).absolute()
-        if (folder / "survey.yaml").exists() or (folder / "butler.yaml").exists():
+        if (folder / "survey.yaml").exists():
             raise ConfigError(f"{folder} is a survey repository already")
+        if (folder / "butler.yaml").exists():
+            raise ConfigError(f"{folder} holds a repository that was never finished; remove the folder and try again")
         database = checked_url(db_url) if db_url else None
         if database and database.startswith("sqlite"):
             raise ConfigError("leave the database URL out for SQLite: its files lie in the repository")
