@@ -221,12 +221,18 @@ class SurveyRepo:
         self.ledger.add_exposure(info, detectors=dict.fromkeys(detectors, pixel_checksum))
         return refs
 
-    def add_exposure(self, info: ExposureInfo, detector_ids: Iterable[int]) -> ExposureInfo:
-        """Make an exposure known whose raw files are not here (a user's own products); return it with its field."""
+    def add_exposure(
+        self, info: ExposureInfo, detector_ids: Iterable[int], *, is_to_be_processed: bool = True
+    ) -> ExposureInfo:
+        """Make an exposure known whose raw files are not here (a user's own products); return it with its field.
+
+        Unless ``is_to_be_processed`` the ledger does not count the detectors among those to work on.
+        """
         detectors = list(detector_ids)
-        info = self._with_field(info)
+        known = self.ledger.exposure(info.exposure_id)
+        info = self._with_field(info if known is None else replace(info, field=known.info.field))
         self._registry.insert_exposure(info, detectors)
-        self.ledger.add_exposure(info, detectors=detectors)
+        self.ledger.add_exposure(info, detectors=detectors if is_to_be_processed else ())
         return info
 
     def _with_field(self, info: ExposureInfo) -> ExposureInfo:
