@@ -143,7 +143,7 @@ def _understand(repo: SurveyRepo, product: str, path: Path, *, detector: int | N
             return found
         done = measure.complete(found.value, found.info, found.detector)
         return replace(found, value=done.image, products=done.products, metrics=done.metrics)
-    except DataError:
+    except (DataError, ConfigError):
         raise
     except Exception as problem:
         repo.ledger.event("ingest_crash", path.name, traceback.format_exc())

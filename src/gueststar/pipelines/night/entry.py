@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gueststar.core.errors import DataError
 from gueststar.model.catalog import Catalog
+from gueststar.model.columns import REFCAT
 from gueststar.model.exposure import ExposureInfo
 from gueststar.model.image import CalibratedImage, MaskedImage
 from gueststar.model.psf import Psf
@@ -61,7 +62,7 @@ class ScienceEntry:
             "astrometry": self._astrometry(image, found.psf, info),
         }
         metrics = summary_metrics(pixels, psf, image.wcs, image.photocal, steps)
-        metadata = {**image.metadata, **image_metadata(info, detector, metrics), "exposure": info.to_dict()}
+        metadata = {**image.metadata, **image_metadata(info, detector, metrics)}
         place = {"visit": info.exposure_id, "detector": detector.id}
         products = {
             "source": calibrate_sources(found.psf, image.wcs, image.photocal, **place),
@@ -82,9 +83,9 @@ class ScienceEntry:
         ny, nx = image.shape
         ra, dec = (float(value) for value in image.wcs.pixel_to_sky(x=(nx - 1) / 2, y=(ny - 1) / 2))
         radius = math.hypot(nx, ny) / 2 * image.wcs.pixel_scale_arcsec / 3600.0 * 1.05
-        stars = self.refcats.cone(ra=ra, dec=dec, radius_deg=radius)
+        stars = self.refcats.cone(ra=ra, dec=dec, radius_deg=radius) if self.refcats.names() else REFCAT.empty()
         if stars.n_rows == 0:
-            unknown = ("rms_ra_mas", "rms_dec_mas", "rms_bright_ra_mas", "rms_bright_dec_mas")
+            unknown = ("rms_ra_mas", "rms_dec_mas", "rms_best_ra_mas", "rms_best_dec_mas")
             return {"n_fitted": 0, **dict.fromkeys(unknown, math.nan)}
         glass = self.camera.filter_named(info.physical_filter or "")
         solution = SolveAstrometry(self.settings.astrometry).run(
