@@ -83,6 +83,7 @@ def remove_cosmic_rays_in_place(
             config.neighbour_sharpness_sigma,
         )
     y, x = pixels_with(is_ray, 1)
+    interpolate_in_place(image, is_ray | is_excluded, y=y, x=x)  # again, now that all hit neighbours are known
     return CosmicRays(y, x, int(label_groups(y, x, shape=image.shape).max(initial=-1)) + 1)
 
 
