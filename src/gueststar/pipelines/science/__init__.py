@@ -1,1 +1,1 @@
-"""From a raw exposure to a calibrated science image and its catalogs."""
+"""From a raw exposure to a calibrated image and its catalogs."""
