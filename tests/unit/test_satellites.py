@@ -62,6 +62,14 @@ def test_trail_across_the_image_is_covered(peak, ends):
     assert outside < 0.03
 
 
+def test_trail_across_a_corner_is_found_though_short():
+    image = field(11)
+    core = add_line(image, 620, -10, 710, 80, 300.0)
+    trails = search(image)
+    assert len(trails) == 1
+    assert covered(trails, core)[0] > 0.9
+
+
 def test_two_trails_are_two():
     image = field(6)
     core = add_line(image, 0, 50, 700, 500, 150.0) | add_line(image, 0, 550, 700, 300, 60.0)

@@ -18,7 +18,7 @@ from gueststar.algorithms.detrend.interpolate import interpolate_in_place
 class CosmicRayConfig:
     """How cosmic rays are told from stars."""
 
-    significance: float = 4.5
+    significance: float = 5.0
     """Laplacian edge above the noise, sigma, for the first pixels of a ray."""
     sharpness: float = 0.75
     """First pixels hold neighbours with less than this fraction of what the sharpest star would give them."""
