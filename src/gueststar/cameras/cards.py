@@ -71,6 +71,13 @@ class Cards:
             raise DataError(f"{self.name}: {card.keyword} = {value!r} is not a number")
         return float(value)
 
+    def number_or_none(self, card: Card) -> float | None:
+        """Return a card's value as a finite number, None where it is none."""
+        try:
+            return self.number_of(card)
+        except DataError:
+            return None
+
 
 def is_number(text: str) -> bool:
     """Return whether a text is one decimal number."""

@@ -17,6 +17,9 @@ _SEXAGESIMAL = re.compile(r"([+-]?)\s*(\d{1,3})[: hd°]\s*(\d{1,2})(?:[: m']\s*(
 _EQUINOX_TOLERANCE_YEARS = 0.2
 """Precession over this is 10 arcsec."""
 
+_OTHER_RA = ("CRVAL1", "OBJCTRA", "TELRA", "RA")
+_SAME_POINTING_DEG = 2.0
+
 Unit = Literal["sexagesimal_hours", "decimal_hours", "degrees", "auto"]
 
 
@@ -36,7 +39,26 @@ def boresight(cards: Cards, mapping: HeaderMapping) -> tuple[float, float] | Non
         raise DataError(f"{cards.name}: {ra_card.keyword} = {ra_card.value!r} is no right ascension")
     if not -90.0 <= dec <= 90.0:
         raise DataError(f"{cards.name}: {dec_card.keyword} = {dec_card.value!r} is no declination")
+    _check_not_hours(cards, ra_card, ra, mapping.position_unit)
     return _to_icrs(cards, ra % 360.0, dec)
+
+
+def _check_not_hours(cards: Cards, card: Card, ra: float, unit: Unit) -> None:
+    """Raise DataError where a plain number was taken as degrees but another card shows it to be hours."""
+    if unit != "auto" or isinstance(card.value, str) or not 0.0 <= ra < 24.0:
+        return
+    for other in (cards.find((keyword,)) for keyword in _OTHER_RA if keyword != card.keyword):
+        if other is None:
+            continue
+        try:
+            degrees = _ra_degrees(cards, other, "auto")
+        except DataError:
+            continue
+        if abs(degrees - 15.0 * ra) < _SAME_POINTING_DEG < abs(degrees - ra):
+            raise DataError(
+                f"{cards.name}: {card.keyword} = {card.value!r} seems to be hours ({other.keyword} = "
+                f"{other.value!r}); set header.position_unit to decimal_hours"
+            )
 
 
 def _ra_degrees(cards: Cards, card: Card, unit: Unit) -> float:

@@ -18,6 +18,8 @@ _TIME = re.compile(r"(\d{1,2})[: ](\d{1,2})(?:[: ](\d{1,2}(?:\.\d*)?))?")
 _ZONE = re.compile(r"(?P<rest>.*?)\s*(?P<zone>Z|UTC?|[+-]\d{2}:?\d{2})", re.IGNORECASE)
 _SECONDS_A_DAY = 86400.0
 _DISAGREEMENT_DAYS = 0.01
+_FIRST_MJD = 45000.0
+"""1982: a digital exposure from before was taken by a clock that had been reset."""
 
 
 def start_of_exposure(cards: Cards, mapping: TimeMapping, *, exposure_s: float) -> tuple[float, tuple[str, ...]]:
@@ -28,6 +30,8 @@ def start_of_exposure(cards: Cards, mapping: TimeMapping, *, exposure_s: float) 
     told, warnings = _told_moment(cards, mapping)
     before = {"start": 0.0, "middle": exposure_s / 2.0, "end": exposure_s}[mapping.point]
     start = told - before / _SECONDS_A_DAY
+    if start < _FIRST_MJD:
+        raise DataError(f"{cards.name}: {' + '.join(mapping.keywords)} says MJD {start:.3f}, long before any CCD")
     return start, (*warnings, *_contradictions(cards, mapping, start, exposure_s))
 
 
@@ -55,7 +59,7 @@ def _told_moment(cards: Cards, mapping: TimeMapping) -> tuple[float, tuple[str, 
 
 def _without_zone(text: str) -> tuple[str, float]:
     """Return a time without its zone, and the zone's offset from UT in seconds."""
-    match = _ZONE.fullmatch(text) if "T" in text[5:] else None
+    match = _ZONE.fullmatch(text) if len(text) > len("YYYY-MM-DD") else None
     if match is None:
         return text, 0.0
     zone = match["zone"].upper()
@@ -87,7 +91,10 @@ def _mjd_tai(text: str, mapping: TimeMapping, what: str) -> float:
 
 
 def _contradictions(cards: Cards, mapping: TimeMapping, start: float, exposure_s: float) -> tuple[str, ...]:
-    """Compare with MJD-OBS where that was not used: local time and swapped cards show here."""
+    """Compare with TIMESYS, and with MJD-OBS where that was not used: local time shows here."""
+    system = (cards.text(("TIMESYS",)) or mapping.scale).lower()
+    if system not in (mapping.scale, {"utc": "ut"}.get(mapping.scale, "")):
+        return (f"TIMESYS = {system!r} but header.time.scale is {mapping.scale}",)
     card = cards.find(("MJD-OBS",))
     if card is None or "MJD-OBS" in mapping.keywords or isinstance(card.value, bool | str):
         return ()

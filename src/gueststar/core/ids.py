@@ -22,6 +22,10 @@ MAX_PER_SIGN = 5000
 """Detections of one sign on one detector image that the wire's candid can number."""
 
 
+MAX_SOURCES = 1 << 17
+"""Sources on one detector image that `source_ids` can number."""
+
+
 def content_id(*parts: object, bits: int = 63) -> int:
     """Return a positive integer that depends only on ``parts`` (a cut BLAKE2b digest)."""
     text = "\x1f".join(str(part) for part in parts)
@@ -47,6 +51,19 @@ def exposure_id(mjd_tai_start: float) -> int:
 def exposure_start(number: int) -> float:
     """Return the start (MJD TAI, to 10 ms) of the exposure with this id."""
     return 50000.0 + number / 8_640_000.0
+
+
+def source_ids(visit: int, detector: int, n: int) -> NDArray[np.int64]:
+    """Return ``n`` identifiers for the sources of one detector image: visit, detector and serial packed in 63 bits.
+
+    Visits of `exposure_id` fit their 38 bits until 2082, detectors have 8 and serials 17. A visit or detector beyond
+    that is replaced by a `content_id` of 46 bits. Raises DataError for more than `MAX_SOURCES`.
+    """
+    if n > MAX_SOURCES:
+        raise DataError(f"{n} sources on detector {detector} of visit {visit}: identifiers end at {MAX_SOURCES}")
+    fits = 0 <= visit < 1 << 38 and 0 <= detector < 1 << 8
+    prefix = visit << 8 | detector if fits else content_id(visit, detector, bits=46)
+    return np.arange(n, dtype=np.int64) + np.int64(prefix << 17)
 
 
 def night_number(mjd_tai: float) -> int:

@@ -48,6 +48,11 @@ def isot_utc(mjd_tai: float) -> str:
     return str(Time(mjd_tai, scale="tai", format="mjd").utc.isot)
 
 
+def now_mjd_tai() -> float:
+    """Return the present moment; pass this function where a clock is asked for."""
+    return float(Time.now().tai.mjd)
+
+
 def julian_year(mjd_tai: float) -> float:
     """Return the Julian epoch in years (J2000.0 = 2000.0), for proper motions."""
     return 2000.0 + (mjd_tai - 51544.5) / 365.25

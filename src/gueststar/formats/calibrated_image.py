@@ -46,12 +46,11 @@ def write_calibrated_image(path: Path | str, image: CalibratedImage) -> None:
     """Write an image; the file appears whole or not at all."""
     pixels, sky = image.pixels, image.wcs.to_header()
     unit = {"BUNIT": ("electron", "background-subtracted")}
-    variance = np.where(np.isfinite(pixels.variance), pixels.variance, np.nan).astype(np.float32)
-    finite = np.where(np.isfinite(pixels.image), pixels.image, np.nan).astype(np.float32)
+    variance, values = fits_planes.without_infinities(pixels.variance), fits_planes.without_infinities(pixels.image)
     image_step, variance_step = _steps_of(pixels)
     hdus: list[Any] = [
         fits.PrimaryHDU(header=_primary_header(image)),
-        fits_planes.float_plane("IMAGE", finite, {**sky, **unit, **_photocal_cards(image.photocal)}, step=image_step),
+        fits_planes.float_plane("IMAGE", values, {**sky, **unit, **_photocal_cards(image.photocal)}, step=image_step),
         fits_planes.float_plane("VARIANCE", variance, {**sky, "BUNIT": "electron**2"}, step=variance_step),
         fits_planes.integer_plane("MASK", pixels.mask, {**sky, **fits_planes.mask_cards()}),
         _psf_hdu(image.psf),
@@ -69,8 +68,8 @@ def read_calibrated_image(path: Path | str) -> CalibratedImage:
     """
     with fits_planes.open_fits(path) as hdus:
         image = fits_planes.hdu_named(hdus, "IMAGE", path)
-        variance = np.asarray(fits_planes.hdu_named(hdus, "VARIANCE", path).data, dtype=np.float32)
-        variance = np.where(np.isnan(variance), np.float32(np.inf), variance)
+        variance = np.ascontiguousarray(fits_planes.hdu_named(hdus, "VARIANCE", path).data, dtype=np.float32)
+        variance[np.isnan(variance)] = np.inf
         pixels = MaskedImage(
             np.ascontiguousarray(image.data, dtype=np.float32),
             variance,
@@ -85,6 +84,12 @@ def read_calibrated_image(path: Path | str) -> CalibratedImage:
             fits_planes.metadata_of(hdus),
             coverage,
         )
+
+
+def is_calibrated_image(path: Path | str) -> bool:
+    """Return whether a FITS file is one that `write_calibrated_image` wrote; DataError if it is no FITS."""
+    with fits_planes.open_fits(path) as hdus:
+        return all(name in hdus for name in ("IMAGE", "VARIANCE", "MASK", "PSF", fits_planes.METADATA_HDU))
 
 
 def read_metadata(path: Path | str) -> dict[str, Any]:

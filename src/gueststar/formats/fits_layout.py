@@ -141,12 +141,12 @@ def image_cards(header: fits.Header) -> dict[str, Any]:
 
 
 def _card_value(card: fits.Card) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
             value = card.value
-    except (fits.VerifyError, ValueError):
-        return str(card.image)[10:].split("/")[0].strip().strip("'").strip()
+        except (fits.VerifyError, ValueError):
+            return str(card.image)[10:].split("/")[0].strip().strip("'").strip()
     if isinstance(value, fits.card.Undefined):
         return None
     return value.strip() if isinstance(value, str) else value

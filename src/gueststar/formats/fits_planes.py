@@ -21,8 +21,8 @@ from gueststar.core.bits import MaskPlane
 from gueststar.core.errors import DataError
 from gueststar.formats.atomic import appearing_whole
 
-TILE = (128, 128)
-"""Tile of the compression, (ny, nx): square, so that a cut-out reads few of them."""
+TILE = (256, 256)
+"""Tile of the compression, (ny, nx): square, so that a cut-out reads few; large, so that a plane has few."""
 
 METADATA_HDU = "METADATA"
 """Table of one cell that holds all metadata as JSON, exactly."""
@@ -47,6 +47,12 @@ def float_plane(
 def integer_plane(name: str, plane: NDArray[Any], header: Mapping[str, Any]) -> fits.CompImageHDU:
     """Return an integer plane as a lossless extension."""
     return fits.CompImageHDU(plane, _header(header), name=name, tile_shape=_tile_of(plane), compression_type="RICE_1")
+
+
+def without_infinities(plane: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a plane with NaN for every value that is not finite: the quantisation knows NaN only."""
+    is_infinite = np.isinf(plane)
+    return np.where(is_infinite, np.float32(np.nan), plane) if is_infinite.any() else plane
 
 
 def mask_cards() -> dict[str, tuple[int, str]]:

@@ -50,6 +50,25 @@ def read_catalog(path: str | Path, schema: Schema | None = None) -> Catalog:
     return schema.catalog({name: _to_numpy(table, name, path) for name in table.column_names})
 
 
+def read_key_ranges(path: str | Path, schema: Schema, *, key: str, ranges: Sequence[tuple[int, int]]) -> Catalog:
+    """Read the row groups whose values of ``key`` may lie in one of ``ranges`` (first, after last).
+
+    The file should be sorted by the integer column ``key``; rows outside the ranges may come along.
+    """
+    file = _open(path)
+    names = [column.name for column in schema.columns]
+    if missing := [name for name in (*names, key) if name not in file.schema_arrow.names]:
+        raise DataError(f"{path} lacks the columns {missing}")
+    column = file.schema_arrow.names.index(key)
+    groups = []
+    for group in range(file.num_row_groups):
+        statistics = file.metadata.row_group(group).column(column).statistics
+        if statistics is None or any(a <= statistics.max and statistics.min < b for a, b in ranges):
+            groups.append(group)
+    table = file.read_row_groups(groups, columns=names, use_threads=False)
+    return schema.catalog({name: _to_numpy(table, name, path) for name in names})
+
+
 def read_metadata(path: str | Path) -> dict[str, Any]:
     """Return the table metadata given to `write_catalog` (empty for a file of other origin)."""
     return dict(_document(_open(path).schema_arrow).get("metadata", {}))

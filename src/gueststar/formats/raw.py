@@ -7,8 +7,7 @@ import hashlib
 import io
 import mmap
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,9 @@ from gueststar.model.raw import AmplifierPixels, RawDetector
 
 _GZIP_MAGIC, _BZIP2_MAGIC = b"\x1f\x8b", b"BZh"
 _EMPTY_PRIMARY = fits.PrimaryHDU().header.tostring(padding=True).encode("ascii")
-_DECODING_ERRORS = (OSError, ValueError, TypeError, LookupError, RuntimeError, zlib.error, fits.VerifyError)
-"""What astropy's tile codecs raise on damaged bytes."""
+
+Cut = Callable[[int | str, str], NDArray[np.float32]]
+"""From an extension and a FITS section of it to pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +76,7 @@ def read_headers(path: str | Path) -> RawFile:
     Raises DataError for a file that is missing, empty, not FITS, damaged or truncated.
     """
     path = Path(path)
-    with _opened(path) as buffer:
-        return _raw_file(path, read_layout(buffer, str(path)))
+    return _raw_file(path, read_layout(_open(path), str(path)))
 
 
 def read_detector(path: str | Path, detector: Detector, info: ExposureInfo) -> RawDetector:
@@ -86,23 +85,23 @@ def read_detector(path: str | Path, detector: Detector, info: ExposureInfo) -> R
     Raises DataError where the file is unreadable or lacks what the camera's description says.
     """
     path = Path(path)
-    with _opened(path) as buffer:
-        blocks = read_layout(buffer, str(path))
-        raw = _raw_file(path, blocks)
-        images: dict[int, NDArray[Any]] = {}
+    buffer = _open(path)
+    blocks = read_layout(buffer, str(path))
+    raw = _raw_file(path, blocks)
+    images: dict[int, NDArray[Any]] = {}
 
-        def cut(extension: int | str, section: str) -> NDArray[np.float32]:
-            found = image_with_section(raw, extension, section)
-            if found.index not in images:
-                images[found.index] = _decode(buffer, blocks[found.index], path, found)
-            return np.ascontiguousarray(images[found.index][parse_section(section)], dtype=np.float32)
+    def cut(extension: int | str, section: str) -> NDArray[np.float32]:
+        found = image_with_section(raw, extension, section)
+        if found.index not in images:
+            images[found.index] = _decode(buffer, blocks[found.index], path, found)
+        return np.ascontiguousarray(images[found.index][parse_section(section)], dtype=np.float32)
 
-        amplifiers = tuple(_read_amplifier(amplifier, cut) for amplifier in detector.amplifiers)
+    amplifiers = tuple(_read_amplifier(amplifier, cut) for amplifier in detector.amplifiers)
     first = image_with_section(raw, detector.amplifiers[0].extension, detector.amplifiers[0].data_section)
     return RawDetector(info, detector, amplifiers, raw.cards_of(first))
 
 
-def _read_amplifier(amplifier: Amplifier, cut: Any) -> AmplifierPixels:
+def _read_amplifier(amplifier: Amplifier, cut: Cut) -> AmplifierPixels:
     overscans = tuple(
         cut(amplifier.extension if overscan.extension is None else overscan.extension, overscan.section)
         for overscan in amplifier.overscans
@@ -125,6 +124,23 @@ def image_with_section(raw: RawFile, extension: int | str, section: str) -> RawE
     return found
 
 
+def read_section(raw: RawFile, extension: int | str, section: str) -> NDArray[np.float32]:
+    """Return a FITS section of one extension, float32 ADU; for looking into a file without a camera."""
+    buffer = _open(raw.path)
+    found = image_with_section(raw, extension, section)
+    block = read_layout(buffer, str(raw.path))[found.index]
+    return np.ascontiguousarray(_decode(buffer, block, raw.path, found)[parse_section(section)], dtype=np.float32)
+
+
+def read_comments(path: str | Path) -> dict[str, str]:
+    """Return the comments of the cards of the primary header and the first image extension."""
+    path = Path(path)
+    blocks = read_layout(_open(path), str(path))
+    first = _raw_file(path, blocks).find(0)
+    headers = [blocks[0].header] + ([blocks[first.index].header] if first else [])
+    return {card.keyword: str(card.comment) for header in headers for card in header.cards if card.keyword}
+
+
 def pixel_checksum(path: str | Path) -> str:
     """Return a hash of the decoded pixel values of all image HDUs.
 
@@ -132,30 +148,27 @@ def pixel_checksum(path: str | Path) -> str:
     """
     path = Path(path)
     digest = hashlib.blake2b(digest_size=16)
-    with _opened(path) as buffer:
-        blocks = read_layout(buffer, str(path))
-        for image in _raw_file(path, blocks).images:
-            pixels = _decode(buffer, blocks[image.index], path, image)
-            digest.update(f"{pixels.dtype.kind}{pixels.dtype.itemsize}{pixels.shape}".encode())
-            digest.update(np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("<")).data)
+    buffer = _open(path)
+    blocks = read_layout(buffer, str(path))
+    for image in _raw_file(path, blocks).images:
+        pixels = _decode(buffer, blocks[image.index], path, image)
+        digest.update(f"{pixels.dtype.kind}{pixels.dtype.itemsize}{pixels.shape}".encode())
+        digest.update(np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("<")).data)
     return digest.hexdigest()
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Buffer]:
-    """Give the bytes of a file, decompressed if the whole of it is gzip or bzip2."""
+def _open(path: Path) -> Buffer:
+    """Return the bytes of a file, decompressed if the whole of it is gzip or bzip2, else mapped."""
     try:
         with path.open("rb") as stream:
             start = stream.read(512)
             stream.seek(0)
             if not start:
                 raise DataError(f"{path} is empty (0 bytes); fetch it again")
-            if start.startswith((_GZIP_MAGIC + b"\x08", _BZIP2_MAGIC)):
-                yield _decompress(stream.read(), path)
-                return
+            if start.startswith((_GZIP_MAGIC, _BZIP2_MAGIC)):
+                return _decompress(stream.read(), path)
             _refuse_web_page(start, path)
-            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-                yield mapped
+            return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
     except OSError as error:
@@ -164,13 +177,7 @@ def _opened(path: Path) -> Iterator[Buffer]:
 
 def _decompress(data: bytes, path: Path) -> bytes:
     try:
-        if data.startswith(_BZIP2_MAGIC):
-            decompressor = bz2.BZ2Decompressor()
-            plain = decompressor.decompress(data)
-            if not decompressor.eof:
-                raise EOFError
-        else:
-            plain = _gunzip(data)
+        plain = _members(data)
     except EOFError:
         raise DataError(f"{path} is truncated: its compressed stream ends early; fetch it again") from None
     except (zlib.error, OSError, ValueError) as error:
@@ -181,11 +188,12 @@ def _decompress(data: bytes, path: Path) -> bytes:
     return plain
 
 
-def _gunzip(data: bytes) -> bytes:
-    """Return the content of all gzip members; EOFError where the last is cut, zlib.error if damaged."""
+def _members(data: bytes) -> bytes:
+    """Return the content of all gzip or bzip2 members; EOFError where the last is cut."""
     parts = []
-    while data.startswith(_GZIP_MAGIC):
-        decompressor = zlib.decompressobj(wbits=31)
+    while data.startswith((_GZIP_MAGIC, _BZIP2_MAGIC)):
+        is_gzip = data.startswith(_GZIP_MAGIC)
+        decompressor: Any = zlib.decompressobj(wbits=31) if is_gzip else bz2.BZ2Decompressor()
         parts.append(decompressor.decompress(data))
         if not decompressor.eof:
             raise EOFError
@@ -219,7 +227,7 @@ def _decode(buffer: Buffer, block: Block, path: Path, image: RawExtension) -> ND
         else:
             kind = fits.PrimaryHDU if image.index == 0 else fits.ImageHDU
             pixels = np.asarray(kind.fromstring(data).data)
-    except _DECODING_ERRORS as error:
+    except Exception as error:  # astropy's tile codecs raise a class without a public name
         raise DataError(f"{path} is damaged: pixels of HDU {image.index} cannot be decoded ({error})") from error
     shape = image.shape
     if shape is None or pixels.size != shape[0] * shape[1]:

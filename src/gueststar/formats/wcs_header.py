@@ -43,33 +43,41 @@ def wcs_from_header(header: Mapping[str, Any], shape: tuple[int, int]) -> Wcs:
         raise DataError(f"CTYPE1 {header.get('CTYPE1')!r}, CTYPE2 {header.get('CTYPE2')!r} are no celestial WCS")
     if _is_plain(header):
         return Wcs.from_header(header)
-    cards = {key: value for key, value in header.items() if _is_wcs_card(key) and value is not None}
+    cards = _wcs_cards(header)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             oracle = WCS(fits.Header(cards))
         return _fitted(oracle.celestial, shape)
-    except (ValueError, KeyError, TypeError, ArithmeticError, fits.VerifyError) as error:
+    except (ValueError, KeyError, fits.VerifyError) as error:
         raise DataError(f"WCS {header['CTYPE1']} cannot be read: {' '.join(str(error).split())}") from error
 
 
 def _is_plain(header: Mapping[str, Any]) -> bool:
     """Whether `Wcs.from_header` reads these cards exactly: RA and Dec in ICRS, TAN or TPV, degrees."""
     names = [str(header.get(f"CTYPE{axis}", "")) for axis in (1, 2)]
-    is_known = names in (["RA---TAN", "DEC--TAN"], ["RA---TPV", "DEC--TPV"])
+    if names not in (["RA---TAN", "DEC--TAN"], ["RA---TPV", "DEC--TPV"]):
+        return False
     has_terms = any(re.fullmatch(r"PV[12]_\d+", key) and header[key] != 0.0 for key in header)
-    frame = str(header.get("RADESYS") or header.get("RADECSYS") or "ICRS").strip().upper()
-    equinox = header.get("EQUINOX", 2000.0)
+    is_icrs = _frame(header) == "ICRS" or (_frame(header) == "" and header.get("EQUINOX") in (None, 2000.0))
     units = {str(header.get(f"CUNIT{axis}") or "deg").strip().lower() for axis in (1, 2)}
-    poles = header.get("LONPOLE", 180.0) in (None, 180.0)
-    return (
-        is_known
-        and frame == "ICRS"
-        and equinox in (None, 2000.0)
-        and units <= {"deg", "degree"}
-        and poles
-        and not (names[0].endswith("TAN") and has_terms)
-    )
+    is_upright = header.get("LONPOLE", 180.0) in (None, 180.0)
+    return is_icrs and units <= {"deg", "degree"} and is_upright and not (names[0].endswith("TAN") and has_terms)
+
+
+def _frame(header: Mapping[str, Any]) -> str:
+    return str(header.get("RADESYS") or header.get("RADECSYS") or "").strip().upper()
+
+
+def _wcs_cards(header: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the cards that make the WCS; WCSLIB silently takes a number written as text for its default."""
+    cards = {key: value for key, value in header.items() if _is_wcs_card(key) and value is not None}
+    if _frame(header) == "ICRS":
+        cards.pop("EQUINOX", None)
+    for key, value in cards.items():
+        if WCS_NUMBER.fullmatch(key) and isinstance(value, str):
+            raise DataError(f"{key} is {value!r}, needs a number")
+    return cards
 
 
 def _is_wcs_card(key: str) -> bool:
@@ -82,7 +90,7 @@ def _fitted(oracle: WCS, shape: tuple[int, int]) -> Wcs:
     """Return the TPV WCS that agrees with ``oracle`` on a grid over the image."""
     ny, nx = shape
     x0, y0 = (nx - 1) / 2.0, (ny - 1) / 2.0
-    ra0, dec0 = (float(value) for value in _sky(oracle, np.array([x0]), np.array([y0])))
+    ra0, dec0 = (float(value[0]) for value in _sky(oracle, np.array([x0]), np.array([y0])))
     x, y = (grid.ravel() for grid in np.meshgrid(np.linspace(-0.5, nx - 0.5, 25), np.linspace(-0.5, ny - 0.5, 25)))
     ra, dec = _sky(oracle, x, y)
     xi, eta = tangent_project(ra, dec, ra0=ra0, dec0=dec0)

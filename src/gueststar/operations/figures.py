@@ -23,7 +23,8 @@ INK, MUTED, ACCENT, WARN, BAD = "#1c2430", "#8a94a3", "#2a6f97", "#d9902f", "#b3
 BAND_COLOURS = {"u": "#6a4c93", "g": "#2e8b57", "r": "#c0392b", "i": "#8d5524", "z": "#444444"}
 
 
-def _figure(width: float, height: float, n: int = 1) -> tuple[Figure, list[Axes]]:
+def blank(width: float, height: float, n: int = 1) -> tuple[Figure, list[Axes]]:
+    """Return a figure with ``n`` axes side by side, in the house style; sizes in inches."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
@@ -35,7 +36,8 @@ def _figure(width: float, height: float, n: int = 1) -> tuple[Figure, list[Axes]
     return figure, axes
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """Return a figure as PNG bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
@@ -44,7 +46,7 @@ def _png(figure: Figure) -> bytes:
 def trend(account: NightAccount, camera: Camera, name: str) -> bytes:
     """Draw one metric of every detector image against time, with its thresholds."""
     metric = METRICS_BY_NAME[name]
-    figure, (ax,) = _figure(4.6, 2.1)
+    figure, (ax,) = blank(4.6, 2.1)
     units = science_units(account)
     start = min((u.exposure.info.mjd_start for u in units), default=0.0)
     bands = sorted({str(u.exposure.info.band) for u in units})
@@ -66,14 +68,14 @@ def trend(account: NightAccount, camera: Camera, name: str) -> bytes:
     ax.set_xlabel("hours since the first exposure", fontsize=7, color=MUTED)
     if len(bands) > 1:
         ax.legend(fontsize=6, frameon=False, ncols=len(bands), loc="upper right")
-    return _png(figure)
+    return png(figure)
 
 
 def focal_plane(account: NightAccount, camera: Camera, names: Sequence[str]) -> bytes:
     """Draw the median of metrics over the night on each detector, at its place in the focal plane."""
     from matplotlib.patches import Rectangle
 
-    figure, axes = _figure(2.7 * len(names), 2.7, len(names))
+    figure, axes = blank(2.7 * len(names), 2.7, len(names))
     scale = camera.pixel_scale_arcsec / 60.0
     for ax, name in zip(axes, names, strict=True):
         medians = _median_by_detector(account, name)
@@ -96,7 +98,7 @@ def focal_plane(account: NightAccount, camera: Camera, names: Sequence[str]) -> 
         ax.autoscale_view()
         ax.set_aspect("equal")
         ax.set_xlabel("arcmin (west →)", fontsize=7, color=MUTED)
-    return _png(figure)
+    return png(figure)
 
 
 def _shade(fraction: float) -> tuple[float, float, float]:
@@ -116,7 +118,7 @@ def _median_by_detector(account: NightAccount, name: str) -> dict[int, float]:
 
 def completeness(truth: dict[str, Any]) -> bytes:
     """Draw the share of true transients that were detected, and alerted, against their magnitude."""
-    figure, (ax,) = _figure(4.6, 2.4)
+    figure, (ax,) = blank(4.6, 2.4)
     table = truth["completeness"]
     middle = [0.5 * (row["mag_low"] + row["mag_high"]) for row in table]
     for key, colour, label in (("detected", ACCENT, "detected"), ("alerted", WARN, "alerted")):
@@ -132,7 +134,7 @@ def completeness(truth: dict[str, Any]) -> bytes:
     ax.set_title("transients found, of those in the field", fontsize=8, color=INK, loc="left")
     ax.set_xlabel("magnitude of the true difference flux (AB)", fontsize=7, color=MUTED)
     ax.legend(fontsize=6, frameon=False, loc="lower left")
-    return _png(figure)
+    return png(figure)
 
 
 def fates(account: NightAccount) -> bytes:
@@ -146,7 +148,7 @@ def fates(account: NightAccount) -> bytes:
     detectors = sorted({unit.detector for unit in account.units})
     column = {exposure: n for n, exposure in enumerate(exposures)}
     row = {detector: n for n, detector in enumerate(detectors)}
-    figure, (ax,) = _figure(9.4, 0.7 + min(0.14 * len(detectors), 4.0))
+    figure, (ax,) = blank(9.4, 0.7 + min(0.14 * len(detectors), 4.0))
     for unit in account.units:
         place = (column[unit.exposure.id], row[unit.detector])
         ax.add_patch(Rectangle(place, 0.92, 0.92, facecolor=colours[unit.fate]))
@@ -154,7 +156,7 @@ def fates(account: NightAccount) -> bytes:
     ax.set_ylim(0, max(len(detectors), 1))
     ax.set_yticks([])
     ax.set_xlabel("exposure (in the order of time); rows are detectors", fontsize=7, color=MUTED)
-    return _png(figure)
+    return png(figure)
 
 
 def thumbnail(image: NDArray[np.float32], *, sigma: float, side: int = 360) -> bytes:

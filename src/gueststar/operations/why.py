@@ -40,8 +40,9 @@ def story_of_exposure(repo: SurveyRepo, row: ExposureRow) -> list[str]:
     """Return what arrived, what was done with it and what became of every detector."""
     info = row.info
     glass = f" through {info.physical_filter}" if info.physical_filter else ""
+    program = info.program.name.lower()
     lines = [
-        f"exposure {row.id}: {info.observation_type}, {info.exposure_s:g} s{glass}, program {info.program.name.lower()}",
+        f"exposure {row.id}: {info.observation_type}, {info.exposure_s:g} s{glass}, {program} program",
         f"  started {times.isot_utc(info.mjd_start)} UTC, night {info.day_obs}, object {info.object_name or '-'}",
     ]
     if info.ra is not None and info.dec is not None:
@@ -97,10 +98,10 @@ def story_of_alert(repo: SurveyRepo, subject: str) -> list[str] | None:
     lines = []
     for entry in entries:
         packet = decode_alert(log.read(entry))
-        candidate = packet["candidate"]
+        candidate, stream = packet["candidate"], Program(entry.program).name.lower()
         sign = "brighter" if candidate["isdiffpos"] in ("t", "1") else "fainter"
         lines += [
-            f"alert {entry.candid} of {entry.object_name}, {Program(entry.program).name.lower()} stream, {entry.segment}",
+            f"alert {entry.candid} of {entry.object_name}, {stream} stream, {entry.segment}",
             f"  RA {candidate['ra']:.6f} Dec {candidate['dec']:+.6f}, {sign} than the reference, "
             f"mag {candidate['magpsf']:.3f} ± {candidate['sigmapsf']:.3f}, reliability {candidate['rb']}",
             f"  history: {len(packet['prv_candidates'] or [])} items shown, {candidate['ndethist']} detections counted",

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from lsst.daf.butler import Butler, CollectionType, DataCoordinate, DatasetRef, FileDataset
-from lsst.daf.butler.registry import ConflictingDefinitionError
+from lsst.daf.butler.registry import ConflictingDefinitionError, DataIdError
 
 from gueststar.core.errors import ConfigError, DataError
 from gueststar.model.camera import Camera
@@ -18,6 +18,7 @@ from gueststar.model.exposure import ExposureInfo
 from gueststar.store import butler_records
 from gueststar.store.butler_setup import CALIBRATIONS, CURRENT, SKYMAP, dataset_type_of, dimensions_of
 from gueststar.store.products import PRODUCTS, DataId, Product, ProductRef, product_named
+from gueststar.store.sql import told_as_transient
 
 
 @dataclass(frozen=True)
@@ -48,16 +49,19 @@ class Registry:
 
     # Records
 
+    @told_as_transient()
     def insert_exposure(self, info: ExposureInfo, detector_ids: Iterable[int]) -> None:
         """Make an exposure and its visit known; again is the same."""
         butler_records.insert_exposure(self.butler, self.camera, info, detector_ids)
 
+    @told_as_transient()
     def insert_field(self, field_id: int, *, ra: float, dec: float) -> None:
         """Make a field known; again is the same."""
         butler_records.insert_field(self.butler, self.camera, field_id, ra=ra, dec=dec)
 
     # Products
 
+    @told_as_transient()
     def add(self, files: Sequence[StoredFile], *, is_versioned: bool = True) -> list[ProductRef]:
         """Make stored files known in one transaction; return where each product is now.
 
@@ -67,14 +71,20 @@ class Registry:
         """
         if not files:
             return []
-        self._need_runs({item.run for item in files})
+        self._need_runs(sorted({item.run for item in files}))
         try:
+            if is_versioned and any(self._versions_of(run) for run in {item.run for item in files}):
+                return self._add_versions(files)
             return self._ingest(files)
         except ConflictingDefinitionError as conflict:
             if not is_versioned:
                 raise DataError(f"{files[0].data_id}: {files[0].product} is there with other content") from conflict
-            return [self._ingest([self._in_free_version(item)])[0] for item in files]
+            return self._add_versions(files)
+        except (LookupError, DataIdError) as problem:
+            named = "; ".join(sorted({f"{item.product} of {item.data_id}" for item in files}))
+            raise DataError(f"the repository does not know the exposure, detector or filter of {named}") from problem
 
+    @told_as_transient()
     def find_one(self, product: Product, data_id: DataId, *, run: str | None = None) -> ProductRef | None:
         """Return the current version of one product, or None."""
         if not (collections := self._collections(product, run)):
@@ -83,6 +93,7 @@ class Registry:
         ref = self.butler.find_dataset(self.dataset_type(product.name), coordinate, collections=collections)
         return self.located([ref])[0] if ref is not None else None
 
+    @told_as_transient()
     def find(self, product: Product, constraints: Mapping[str, Any], *, run: str | None = None) -> list[ProductRef]:
         """Return the current products that meet the constraints: keys of DataId, and ``day_obs`` of exposures."""
         if not (collections := self._collections(product, run)):
@@ -127,11 +138,13 @@ class Registry:
         dimensions = self.dataset_type(product.name).dimensions
         return DataCoordinate.standardize({**self._governor(product), **named}, dimensions=dimensions)
 
+    @told_as_transient()
     def calibration_runs(self) -> list[str]:
         """Return the runs that hold calibration masters, newest first."""
         found = self.butler.collections.query(f"{CALIBRATIONS}/*", collection_types=CollectionType.RUN)
-        return sorted(found, reverse=True)
+        return sorted(found, key=lambda run: (run.split("/")[1], len(run), run), reverse=True)
 
+    @told_as_transient()
     def paths(self) -> set[Path]:
         """Return the files of all products of all versions."""
         known: set[Path] = set()
@@ -148,17 +161,41 @@ class Registry:
         self.butler.ingest(*unique.values(), transfer=None, skip_existing=True)
         return self.located(refs)
 
-    def _in_free_version(self, item: StoredFile) -> StoredFile:
-        """Return the file in the first of ``run``, ``run/v2``, ``run/v3``... that holds no other content for it."""
-        number, candidate = 1, item
-        while True:
-            self._need_runs({candidate.run})
-            ref = self._dataset_ref(candidate)
-            there = self.butler.find_dataset(ref.datasetType, ref.dataId, collections=candidate.run)
-            if there is None or there.id == ref.id:
-                return candidate
-            number += 1
-            candidate = replace(item, run=f"{item.run}/v{number}")
+    def _add_versions(self, files: Sequence[StoredFile]) -> list[ProductRef]:
+        """Add each file as the newest version of its product, unless the newest has this content already.
+
+        Versions are in ``run``, ``run/v2``, ``run/v3``...
+        """
+        newest, placed = self._newest_versions(files), []
+        for item in files:
+            number, there = newest.get(_key(item), (0, None))
+            candidate = replace(item, run=_versioned(item.run, number))
+            if self._dataset_ref(candidate).id != there:
+                candidate = replace(item, run=_versioned(item.run, number + 1))
+                newest[_key(item)] = number + 1, self._dataset_ref(candidate).id
+            placed.append(candidate)
+        self._need_runs(sorted({item.run for item in placed}, key=lambda run: (len(run), run)))
+        return self._ingest(placed)
+
+    def _newest_versions(self, files: Sequence[StoredFile]) -> dict[tuple[str, DataId, str], tuple[int, Any]]:
+        """Return the newest version of these products, as number and dataset id, by product, data id and first run."""
+        newest: dict[tuple[str, DataId, str], tuple[int, Any]] = {}
+        for name, first_run in {(item.product, item.run) for item in files}:
+            mine = [item for item in files if (item.product, item.run) == (name, first_run)]
+            runs = [first_run, *self._versions_of(first_run)]
+            coordinates = {self.coordinate(product_named(name), item.data_id) for item in mine}
+            with self.butler.query() as query:
+                joined = query.join_data_coordinates(coordinates)
+                for ref in joined.datasets(self.dataset_type(name), collections=runs, find_first=False):
+                    key = name, self._data_id(ref), first_run
+                    version = runs.index(ref.run) + 1
+                    newest[key] = max(newest.get(key, (0, None)), (version, ref.id), key=lambda found: found[0])
+        return newest
+
+    def _versions_of(self, run: str) -> list[str]:
+        """Return the runs of later versions, oldest first."""
+        found = self.butler.collections.query(f"{run}/v*", collection_types=CollectionType.RUN)
+        return sorted(found, key=lambda name: (len(name), name))
 
     def _dataset_ref(self, item: StoredFile) -> Any:
         """Return a reference whose id depends on what, which, where and the content: the same again is the same."""
@@ -182,14 +219,25 @@ class Registry:
     def _collections(self, product: Product, run: str | None) -> str | list[str]:
         return run or (self.calibration_runs() if product.is_calibration else CURRENT)
 
-    def _need_runs(self, runs: set[str]) -> None:
-        for run in sorted(runs - self._runs):
+    def _need_runs(self, runs: Sequence[str]) -> None:
+        """Register runs; those not of calibrations come first among the current products, the last one foremost."""
+        for run in runs:
+            if run in self._runs:
+                continue
             self.butler.collections.register(run, CollectionType.RUN)
             if not run.startswith(f"{CALIBRATIONS}/"):
                 chain = self.butler.collections.get_info(CURRENT).children
                 if run not in chain:
                     self.butler.collections.prepend_chain(CURRENT, run)
             self._runs.add(run)
+
+
+def _key(item: StoredFile) -> tuple[str, DataId, str]:
+    return item.product, item.data_id, item.run
+
+
+def _versioned(run: str, number: int) -> str:
+    return run if number <= 1 else f"{run}/v{number}"
 
 
 def _sortable(data_id: DataId) -> tuple[Any, ...]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -30,7 +31,7 @@ from gueststar.store.ledger_rows import (
     Job,
     JobState,
 )
-from gueststar.store.sql import connect, reading
+from gueststar.store.sql import connect, plain_json, reading, told_as_transient
 from gueststar.store.tables import EVENTS, EXPOSURE_DETECTORS, EXPOSURES, FIELDS, FILES, JOBS, migrate
 
 __all__ = ["Account", "Event", "ExposureRow", "ExposureState", "Field", "FileRow", "FileStatus", "Job", "JobState", "Ledger"]  # fmt: skip  # noqa: E501
@@ -45,7 +46,18 @@ class Ledger:
         self.url = url
         self._engine: Engine = connect(url)
         self._reader: Engine = reading(self._engine)
-        migrate(self._engine)
+        with told_as_transient():
+            migrate(self._engine)
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with told_as_transient(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with told_as_transient(), self._reader.begin() as connection:
+            yield connection
 
     def close(self) -> None:
         """Close the connections to the database."""
@@ -70,7 +82,7 @@ class Ledger:
         """
         now = time.time()
         facts = {"pixel_checksum": pixel_checksum, "exposure_id": exposure_id, "day_obs": day_obs}
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             known = connection.execute(
                 select(FILES.c.id, FILES.c.status).where(FILES.c.sha256 == sha256, FILES.c.path == path)
             ).first()
@@ -90,13 +102,14 @@ class Ledger:
         status: FileStatus | None = None,
         day_obs: int | None = None,
         sha256: str | None = None,
+        exposure_id: int | None = None,
         since: float | None = None,
     ) -> list[FileRow]:
         """Return received files, oldest first; ``since`` is Unix time."""
-        conditions = _equal(FILES, status=status, day_obs=day_obs, sha256=sha256)
+        conditions = _equal(FILES, status=status, day_obs=day_obs, sha256=sha256, exposure_id=exposure_id)
         if since is not None:
             conditions.append(FILES.c.last_seen >= since)
-        with self._reader.begin() as connection:
+        with self._reading() as connection:
             rows = connection.execute(select(FILES).where(*conditions).order_by(FILES.c.id))
             return [FileRow(**{**row._mapping, "status": FileStatus(row.status)}) for row in rows]
 
@@ -108,7 +121,7 @@ class Ledger:
         Doing so again adds the detectors that were not there; facts and state stay as they were.
         """
         checksums = dict(detectors) if isinstance(detectors, Mapping) else dict.fromkeys(detectors, "")
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             _insert_new(connection, EXPOSURES, {"id": info.exposure_id}, _exposure_values(info))
             for detector, checksum in checksums.items():
                 key = {"exposure_id": info.exposure_id, "detector": detector}
@@ -140,7 +153,7 @@ class Ledger:
         parts = select(EXPOSURE_DETECTORS.c.exposure_id, EXPOSURE_DETECTORS.c.detector).join(
             EXPOSURES, EXPOSURES.c.id == EXPOSURE_DETECTORS.c.exposure_id
         )
-        with self._reader.begin() as connection:
+        with self._reading() as connection:
             rows = connection.execute(select(EXPOSURES).where(*conditions).order_by(EXPOSURES.c.id)).all()
             detectors: dict[int, list[int]] = {}
             for exposure_id, detector in connection.execute(parts.where(*conditions)):
@@ -150,13 +163,13 @@ class Ledger:
     def pixel_checksums(self, exposure_id: int) -> dict[int, str]:
         """Return detector -> checksum of its decoded pixels, of the detectors received so far."""
         query = select(EXPOSURE_DETECTORS.c.detector, EXPOSURE_DETECTORS.c.pixel_checksum)
-        with self._reader.begin() as connection:
+        with self._reading() as connection:
             rows = connection.execute(query.where(EXPOSURE_DETECTORS.c.exposure_id == exposure_id))
             return {row.detector: row.pixel_checksum for row in rows}
 
     def set_exposure_state(self, exposure_id: int, state: ExposureState, reason: str = "") -> None:
         """Write down an exposure's fate; ConfigError if it was never received."""
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             values = {"state": state, "reason": reason}
             changed = connection.execute(update(EXPOSURES).where(EXPOSURES.c.id == exposure_id).values(**values))
         if changed.rowcount == 0:
@@ -168,19 +181,14 @@ class Ledger:
         Received while a job waits or runs; else failed if none succeeded and one failed; else held if
         none succeeded; else processed, the reason telling how many of its jobs did not succeed.
         """
-        found = self.jobs(exposure_id=exposure_id)
-        by_state = {state: [job for job in found if job.state is state] for state in JobState}
-        lost = by_state[JobState.FAILED] + by_state[JobState.QUARANTINED]
-        held, done = by_state[JobState.HELD], by_state[JobState.DONE]
-        reason = (lost + held)[0].reason if lost or held else ""
-        if not found or by_state[JobState.PENDING] or by_state[JobState.RUNNING]:
-            state, reason = ExposureState.RECEIVED, ""
-        elif not done:
-            state = ExposureState.FAILED if lost else ExposureState.HELD
-        else:
-            state = ExposureState.PROCESSED
-            reason = f"{len(lost + held)} of {len(found)} jobs without result: {reason}" if lost or held else ""
-        self.set_exposure_state(exposure_id, state, reason)
+        row = select(EXPOSURES.c.id).where(EXPOSURES.c.id == exposure_id).with_for_update()
+        with self._writing() as connection:
+            if connection.execute(row).first() is None:  # taken first: two processes may settle at once
+                raise ConfigError(f"the ledger has no exposure {exposure_id}")
+            found = ledger_jobs.jobs(connection, [JOBS.c.exposure_id == exposure_id])
+            state, reason = _fate_of(found)
+            values = {"state": state, "reason": reason}
+            connection.execute(update(EXPOSURES).where(EXPOSURES.c.id == exposure_id).values(**values))
         return state
 
     # Fields
@@ -188,24 +196,24 @@ class Ledger:
     def add_field(self, field: Field) -> None:
         """Write down a field of the survey's own numbering, or correct its centre."""
         values = asdict(field)
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             _insert_new(connection, FIELDS, {"id": values.pop("id")}, values)
             connection.execute(update(FIELDS).where(FIELDS.c.id == field.id).values(**values))
 
     def fields(self) -> list[Field]:
         """Return all fields by number."""
-        with self._reader.begin() as connection:
+        with self._reading() as connection:
             return [Field(**row._mapping) for row in connection.execute(select(FIELDS).order_by(FIELDS.c.id))]
 
     def field(self, field_id: int) -> Field | None:
         """Return one field, or None."""
-        with self._reader.begin() as connection:
+        with self._reading() as connection:
             row = connection.execute(select(FIELDS).where(FIELDS.c.id == field_id)).first()
             return Field(**row._mapping) if row else None
 
     def assign_field(self, *, ra: float, dec: float, tolerance_deg: float, name: str = "") -> Field:
         """Return the field whose centre is nearest within ``tolerance_deg``, or a new one there."""
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(7291807)"))
             near = select(FIELDS).where(FIELDS.c.dec.between(dec - tolerance_deg, dec + tolerance_deg))
@@ -238,15 +246,15 @@ class Ledger:
         ``key`` is JSON-able and tells the unit from all others of its kind.
         """
         values = {
-            "exposure_id": exposure_id, "detector": detector, "day_obs": day_obs, "inputs": inputs,
-            "config": None if config is None else dict(config), "max_attempts": max_attempts,
+            "exposure_id": exposure_id, "detector": detector, "day_obs": day_obs, "inputs": plain_json(inputs),
+            "config": None if config is None else plain_json(config), "max_attempts": max_attempts,
         }  # fmt: skip
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             return ledger_jobs.submit(connection, kind, key, values)
 
     def start(self, job_id: int, *, worker: str = "") -> bool:
         """Take a pending job: it is running and one attempt is counted. False: it was not pending."""
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             return ledger_jobs.start(connection, job_id, worker)
 
     def finish(
@@ -254,12 +262,15 @@ class Ledger:
         job_id: int,
         metrics: Mapping[str, Any] | None = None,
         *,
+        inputs: Any = None,
         cpu_s: float | None = None,
         peak_rss_mb: float | None = None,
     ) -> None:
-        """Write down that a job is done, with what it measured."""
-        values = {"metrics": dict(metrics or {}), "cpu_s": cpu_s, "peak_rss_mb": peak_rss_mb}
-        with self._engine.begin() as connection:
+        """Write down that a job is done, with what it measured and (if not told at submission) what it used."""
+        values = {"metrics": plain_json(metrics or {}), "cpu_s": cpu_s, "peak_rss_mb": peak_rss_mb}
+        if inputs is not None:
+            values["inputs"] = plain_json(inputs)
+        with self._writing() as connection:
             ledger_jobs.settle(connection, job_id, JobState.DONE, reason="", error_kind="", traceback="", **values)
 
     def fail(
@@ -278,30 +289,30 @@ class Ledger:
         failed.
         """
         state = ledger_jobs.retry_or_quarantine() if is_retryable else JobState.FAILED
-        values = {"reason": reason, "error_kind": error_kind, "traceback": traceback}
+        values: dict[str, Any] = {"reason": reason, "error_kind": error_kind, "traceback": traceback}
         if metrics is not None:
-            values["metrics"] = dict(metrics)  # type: ignore[assignment]
-        with self._engine.begin() as connection:
+            values["metrics"] = plain_json(metrics)
+        with self._writing() as connection:
             return ledger_jobs.settle(connection, job_id, state, **values)
 
     def hold(self, job_id: int, reason: str) -> None:
         """Set a job aside until something it needs exists."""
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             ledger_jobs.settle(connection, job_id, JobState.HELD, reason=reason)
 
     def release(self, job_id: int) -> None:
         """Make a held, failed or quarantined job pending again, with all its attempts before it."""
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             ledger_jobs.release(connection, job_id)
 
     def reset_running(self, *, worker: str | None = None) -> int:
         """After a crash: make running jobs (of one worker, or all) pending, or quarantined; return how many."""
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             return ledger_jobs.reset_running(connection, worker)
 
     def job(self, job_id: int) -> Job | None:
         """Return one job, or None."""
-        with self._reader.begin() as connection:
+        with self._reading() as connection:
             return next(iter(ledger_jobs.jobs(connection, [JOBS.c.id == job_id])), None)
 
     def jobs(
@@ -315,20 +326,20 @@ class Ledger:
     ) -> list[Job]:
         """Return jobs in the order of submission."""
         conditions = _equal(JOBS, kind=kind, state=state, day_obs=day_obs, exposure_id=exposure_id, detector=detector)
-        with self._reader.begin() as connection:
+        with self._reading() as connection:
             return ledger_jobs.jobs(connection, conditions)
 
     def job_counts(self, *, day_obs: int | None = None) -> dict[tuple[str, JobState], int]:
         """Return the number of jobs by (kind, state)."""
-        with self._reader.begin() as connection:
+        with self._reading() as connection:
             return ledger_jobs.counts(connection, _equal(JOBS, day_obs=day_obs))
 
     # Diary and account
 
     def event(self, what: str, subject: str = "", text: str = "", **data: Any) -> None:
         """Write an entry into the diary."""
-        values = {"time": time.time(), "what": what, "subject": subject, "text": text, "data": data}
-        with self._engine.begin() as connection:
+        values = {"time": time.time(), "what": what, "subject": subject, "text": text, "data": plain_json(data)}
+        with self._writing() as connection:
             connection.execute(EVENTS.insert().values(**values))
 
     def events(self, *, what: str | None = None, subject: str | None = None, since: float | None = None) -> list[Event]:
@@ -336,7 +347,7 @@ class Ledger:
         conditions = _equal(EVENTS, what=what, subject=subject)
         if since is not None:
             conditions.append(EVENTS.c.time >= since)
-        with self._reader.begin() as connection:
+        with self._reading() as connection:
             rows = connection.execute(select(EVENTS).where(*conditions).order_by(EVENTS.c.id))
             return [Event(**{**row._mapping, "data": row.data or {}}) for row in rows]
 
@@ -348,7 +359,7 @@ class Ledger:
         )
         refused = _equal(FILES, day_obs=day_obs, status=FileStatus.REFUSED)
         query = select(EXPOSURES.c.id, EXPOSURES.c.state, EXPOSURES.c.reason, waiting.label("is_waiting"))
-        with self._reader.begin() as connection:
+        with self._reading() as connection:
             rows = connection.execute(query.where(*conditions)).all()
             n_refused = connection.scalar(select(func.count()).select_from(FILES).where(*refused)) or 0
         number = {state: sum(row.state == state for row in rows) for state in ExposureState}
@@ -362,6 +373,20 @@ class Ledger:
             day_obs, len(rows), number[ExposureState.PROCESSED], number[ExposureState.FAILED],
             number[ExposureState.HELD], len(open_rows) - len(lost), len(lost), lost, int(n_refused), reasons,
         )  # fmt: skip
+
+
+def _fate_of(jobs: list[Job]) -> tuple[ExposureState, str]:
+    """Return what an exposure's jobs make of it, and why."""
+    by_state = {state: [job for job in jobs if job.state is state] for state in JobState}
+    lost = by_state[JobState.FAILED] + by_state[JobState.QUARANTINED]
+    fruitless = lost + by_state[JobState.HELD]
+    if not jobs or by_state[JobState.PENDING] or by_state[JobState.RUNNING]:
+        return ExposureState.RECEIVED, ""
+    if not by_state[JobState.DONE]:
+        return ExposureState.FAILED if lost else ExposureState.HELD, fruitless[0].reason
+    if fruitless:
+        return ExposureState.PROCESSED, f"{len(fruitless)} of {len(jobs)} jobs without result: {fruitless[0].reason}"
+    return ExposureState.PROCESSED, ""
 
 
 def separation_deg(ra1: float, dec1: float, ra2: float, dec2: float) -> float:

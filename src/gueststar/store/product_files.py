@@ -31,7 +31,7 @@ def write_product(product: Product, path: Path, value: Any) -> None:
             write_calibration_master(path, value)
         case "catalog", Catalog():
             write_catalog(path, value, None)
-        case "cutouts":
+        case "cutouts", CandidateCutouts():
             write_cutout_cube(path, value)
         case "metrics", dict():
             with appearing_whole(path) as temporary:

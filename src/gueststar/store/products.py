@@ -54,7 +54,7 @@ PRODUCTS: dict[str, Product] = {
         Product("science_metrics", "measured quality of the science image", _VISIT, "metrics"),
         Product("difference_image", "science minus reference", _VISIT, "image"),
         Product("dia_source", "detections on the difference image", _VISIT, "catalog"),
-        Product("candidate_cutouts", "science, reference and difference stamps of likely candidates", _VISIT, "cutouts"),
+        Product("candidate_cutouts", "three stamps of each likely candidate", _VISIT, "cutouts"),
         Product("forced_source", "fluxes on the difference image at known places", _VISIT, "catalog"),
         Product("difference_metrics", "measured quality of the difference image", _VISIT, "metrics"),
         Product("reference_image", "static co-add of one field, detector and band", _REFERENCE, "image"),

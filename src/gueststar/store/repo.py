@@ -66,8 +66,10 @@ class SurveyRepo:
         from gueststar.store.butler_setup import create_registry
 
         folder = Path(root).absolute()
-        if (folder / "survey.yaml").exists() or (folder / "butler.yaml").exists():
+        if (folder / "survey.yaml").exists():
             raise ConfigError(f"{folder} is a survey repository already")
+        if (folder / "butler.yaml").exists():
+            raise ConfigError(f"{folder} holds a repository that was never finished; remove the folder and try again")
         database = checked_url(db_url) if db_url else None
         if database and database.startswith("sqlite"):
             raise ConfigError("leave the database URL out for SQLite: its files lie in the repository")
@@ -219,12 +221,18 @@ class SurveyRepo:
         self.ledger.add_exposure(info, detectors=dict.fromkeys(detectors, pixel_checksum))
         return refs
 
-    def add_exposure(self, info: ExposureInfo, detector_ids: Iterable[int]) -> ExposureInfo:
-        """Make an exposure known whose raw files are not here (a user's own products); return it with its field."""
+    def add_exposure(
+        self, info: ExposureInfo, detector_ids: Iterable[int], *, is_to_be_processed: bool = True
+    ) -> ExposureInfo:
+        """Make an exposure known whose raw files are not here (a user's own products); return it with its field.
+
+        Unless ``is_to_be_processed`` the ledger does not count the detectors among those to work on.
+        """
         detectors = list(detector_ids)
-        info = self._with_field(info)
+        known = self.ledger.exposure(info.exposure_id)
+        info = self._with_field(info if known is None else replace(info, field=known.info.field))
         self._registry.insert_exposure(info, detectors)
-        self.ledger.add_exposure(info, detectors=detectors)
+        self.ledger.add_exposure(info, detectors=detectors if is_to_be_processed else ())
         return info
 
     def _with_field(self, info: ExposureInfo) -> ExposureInfo:
@@ -285,16 +293,26 @@ class SurveyRepo:
 
     # Housekeeping
 
+    def sweep_staging(self, *, older_than_s: float = 0.0) -> list[Path]:
+        """Remove staged files that were never committed; return what was removed."""
+        return _remove_old((self.root / "staging").rglob("*"), older_than_s)
+
     def sweep(self, *, older_than_s: float = 86400.0) -> list[Path]:
-        """Remove staged files and stored files that the registry does not know; return what was removed."""
+        """Remove staged files, and stored files that the registry does not know; return what was removed.
+
+        It reads the whole registry. Files younger than ``older_than_s`` may be another process's work in hand.
+        """
         known = self._registry.paths()
-        limit = time.time() - older_than_s
-        removed = []
-        for path in [*(self.root / "staging").rglob("*"), *(self.root / "products").rglob("*")]:
-            if not path.is_dir() and path not in known and path.lstat().st_mtime < limit:
-                path.unlink()
-                removed.append(path)
-        return removed
+        stored = (path for path in (self.root / "products").rglob("*") if path not in known)
+        return self.sweep_staging(older_than_s=older_than_s) + _remove_old(stored, older_than_s)
+
+
+def _remove_old(paths: Iterable[Path], older_than_s: float) -> list[Path]:
+    limit = time.time() - older_than_s
+    old = [path for path in paths if not path.is_dir() and path.lstat().st_ctime < limit]
+    for path in old:
+        path.unlink(missing_ok=True)
+    return old
 
 
 def _move_into_place(staged: Path, target: Path) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import sqlalchemy
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 
-from gueststar.core.errors import ConfigError
+from gueststar.core.errors import ConfigError, TransientError
 
 SCHEMA = "gueststar"
 """PostgreSQL schema of the survey's own tables (the registry's are in ``REGISTRY_SCHEMA``)."""
@@ -63,6 +67,19 @@ def connect(url: str) -> Engine:
     return engine.execution_options(schema_translate_map={None: SCHEMA})
 
 
+@contextmanager
+def told_as_transient() -> Iterator[None]:
+    """Turn the database's own troubles (server gone, disk full, lock not given) into TransientError.
+
+    Serves as decorator too.
+    """
+    try:
+        yield
+    except (OperationalError, InterfaceError) as problem:
+        line = " ".join(str(problem.orig or problem).split())
+        raise TransientError(f"the database does not work now: {line}") from problem
+
+
 def reading(engine: Engine) -> Engine:
     """Return the same engine for transactions that only read: they take no lock."""
     return engine.execution_options(is_read_only=True)
@@ -81,3 +98,16 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     is_read_only = connection.get_execution_options().get("is_read_only", False)
     connection.exec_driver_sql("BEGIN" if is_read_only else "BEGIN IMMEDIATE")
+
+
+def plain_json(value: Any) -> Any:
+    """Return a value as all databases take it as JSON: numpy scalars and arrays as plain ones, NaN as None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain_json(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return plain_json(value.tolist())
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

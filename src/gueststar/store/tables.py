@@ -6,11 +6,26 @@ import time
 from collections.abc import Callable
 
 import sqlalchemy
-from sqlalchemy import JSON, BigInteger, Column, Connection, Engine, Float, ForeignKey, Index, Integer, String, Table
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Connection,
+    Engine,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Table,
+    func,
+    select,
+)
+from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.schema import CreateSchema
 
 from gueststar.core.errors import ConfigError
-from gueststar.store.sql import SCHEMA
+from gueststar.store.sql import SCHEMA, reading
 
 METADATA = sqlalchemy.MetaData()
 
@@ -31,6 +46,7 @@ FILES = Table(
     Column("last_seen", Float, nullable=False, doc="last received, Unix time"),
     Index("files_by_content", "sha256", "path", unique=True),
     Index("files_by_night", "day_obs"),
+    Index("files_by_exposure", "exposure_id"),
 )
 
 FIELDS = Table(
@@ -139,12 +155,14 @@ def migrate(engine: Engine) -> None:
 
     Raises ConfigError if a newer code has been at it.
     """
+    if _version_of(engine) == LAYOUT:
+        return
     with engine.begin() as connection:
         if connection.dialect.name == "postgresql":
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7291806)")
             connection.execute(CreateSchema(SCHEMA, if_not_exists=True))
         VERSIONS.create(connection, checkfirst=True)
-        version = connection.scalar(sqlalchemy.select(sqlalchemy.func.max(VERSIONS.c.version))) or 0
+        version = connection.scalar(select(func.max(VERSIONS.c.version))) or 0
         if version > LAYOUT:
             raise ConfigError(f"the ledger has layout {version}, this code knows {LAYOUT}: install a newer gueststar")
         if version == 0:
@@ -153,3 +171,12 @@ def migrate(engine: Engine) -> None:
             step(connection)
         if version < LAYOUT:
             connection.execute(VERSIONS.insert().values(version=LAYOUT, applied=time.time()))
+
+
+def _version_of(engine: Engine) -> int:
+    """Return the layout of the database, 0 if it has none; takes no lock."""
+    try:
+        with reading(engine).begin() as connection:
+            return int(connection.scalar(select(func.max(VERSIONS.c.version))) or 0)
+    except (OperationalError, ProgrammingError):
+        return 0

@@ -11,21 +11,29 @@ from gueststar.core.bits import SourceFlag
 class AstrometryConfig:
     """How sources are matched to a catalog and what makes a solution good enough."""
 
-    pattern_depths: tuple[int, ...] = (60, 200, 500)
-    """Numbers of brightest sources tried in turn to find the pointing."""
+    pattern_ladder: tuple[tuple[int, float, float], ...] = (
+        (60, 60.0, 0.0),
+        (200, 80.0, 0.0),
+        (100, 160.0, 0.0),
+        (200, 80.0, 0.1),
+        (200, 80.0, 0.3),
+        (500, 100.0, 0.0),
+    )
+    """Tries to find the pointing: number of bright sources, bins of the shift per radius of the field, and
+    the fraction of sources to leave out at the bright end (a catalog may lack bright stars)."""
     reference_excess: float = 1.5
     """Catalog stars per source and area when the pattern is looked for (bands and limits differ)."""
     n_hypotheses: int = 40
-    """Pointings that are verified at each depth, those of most votes first."""
+    """Pointings that are verified at each try, those of most votes first."""
     max_votes: int = 4_000_000_000
-    """Pairs times trial orientations that a depth may cost; deeper lists are skipped beyond (about 1e9 a second)."""
+    """Pairs times orientations that a try may cost; dearer ones are left out (about 1e9 a second)."""
     max_false_probability: float = 1e-6
     """Chance, over all pointings tried, that an unrelated field matches as well; above it is refused."""
     min_matches: int = 5
     """Fewer matches than this are refused."""
     max_rms_pixel: float = 0.5
-    """Solutions whose rms per axis (pixels, bright half of the matches) is larger are refused."""
-    min_coverage: float = 0.25
+    """Refused if the rms of the best quarter or the formal error anywhere on the detector is larger, per axis."""
+    min_coverage: float = 0.1
     """Refused if the matches' convex hull is a smaller part of the detector's area."""
     max_shear: float = 0.02
     """Refused if the axes differ in scale by a larger fraction or are not perpendicular by as much (radian)."""
@@ -53,3 +61,5 @@ class AstrometryConfig:
         | SourceFlag.SATELLITE
     )
     """Sources with one of these `SourceFlag` bits do not enter the fit (they may help to find the pattern)."""
+    poor_flags: int = int(SourceFlag.BLENDED | SourceFlag.NEAR_BRIGHT_STAR)
+    """Sources with one of these enter the fit only if few others do."""

@@ -23,6 +23,8 @@ _CERTAIN = -12.0
 """log10 of the false-match probability below which no better pointing is looked for."""
 _PIXELS_OF_JUDGEMENT = 2.0
 """Smallest matching radius, pixels, at which a pointing is judged."""
+_MAX_BINS = 1000
+"""Largest number of bins of the shift on either side of zero."""
 
 
 class Tolerances(NamedTuple):
@@ -70,13 +72,14 @@ def find_pointing(
         tolerances.shift, tolerances.rotation, tolerances.scale, 1 if tolerances.is_parity_known else 2, radius
     )
     best = Pointing(start, None, False, stars.shape[0])
-    previous = (0, 0)
-    for depth in config.pattern_depths:
-        points_at, star_index = _bright_lists(start, shape, x, y, flux, stars, star_magnitude, radius, depth, config)
-        if min(points_at.size, star_index.size) < config.min_matches or previous == (points_at.size, star_index.size):
+    tried: set[tuple[int, float, float]] = set()
+    for depth, resolution, skip in config.pattern_ladder:
+        source, star = _bright_lists(start, shape, x, y, flux, stars, star_magnitude, depth, skip, config)
+        resolution = float(np.clip(1.2 * source.size, 20.0, resolution))
+        if min(source.size, star.size) < config.min_matches or (source.size, resolution, skip) in tried:
             continue
-        previous = (points_at.size, star_index.size)
-        for pointing in _search(start, x[points_at], y[points_at], stars[star_index], volume, depth, config):
+        tried.add((source.size, resolution, skip))
+        for pointing in _search(start, x[source], y[source], stars[star], volume, resolution, config):
             best = _surer(best, pointing)
             if best.verdict and best.verdict.log10_false_probability < _CERTAIN:
                 return best
@@ -93,29 +96,36 @@ def _surer(a: Pointing, b: Pointing) -> Pointing:
 
 def _bright_lists(
     start: PlaneMap, shape: tuple[int, int], x: Floats, y: Floats, flux: Floats,
-    stars: Floats, magnitude: Floats, radius: float, depth: int, config: AstrometryConfig,
+    stars: Floats, magnitude: Floats, depth: int, skip: float, config: AstrometryConfig,
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:  # fmt: skip
     """Return indices of the brightest sources and of the catalog's stars down to about their number density."""
     with np.errstate(divide="ignore", invalid="ignore"):
         faintness = -np.log(flux)
     cell = max(shape) / 4.0
     scale = float(np.sqrt(abs(np.linalg.det(start.matrix))))
-    sources = select_bright(x, y, faintness, n=depth, cell=cell, min_distance=5.0)
+    rest = np.argsort(faintness, kind="stable")[int(skip * x.size) :]
+    sources = rest[select_bright(x[rest], y[rest], faintness[rest], n=depth, cell=cell, min_distance=5.0)]
     area = np.ptp(stars, axis=0).prod() if stars.shape[0] > 1 else 1.0
-    share = max(float(area) / (shape[0] * shape[1] * scale**2), 1.0)
+    seen = max(float(np.ptp(x) * np.ptp(y)) if x.size else 0.0, 0.01 * shape[0] * shape[1])
+    share = max(float(area) / (seen * scale**2), 1.0)
     n_stars = int(config.reference_excess * max(min(depth, sources.size), 20) * share) + 1
     chosen = select_bright(stars[:, 0], stars[:, 1], magnitude, n=n_stars, cell=cell * scale, min_distance=5.0 * scale)
     return sources, chosen
 
 
 def _search(
-    start: PlaneMap, x: Floats, y: Floats, stars: Floats, volume: SearchVolume, depth: int, config: AstrometryConfig
+    start: PlaneMap,
+    x: Floats,
+    y: Floats,
+    stars: Floats,
+    volume: SearchVolume,
+    resolution: float,
+    config: AstrometryConfig,
 ) -> Iterator[Pointing]:
     """Yield verified pointings: near orientations first, then all within the tolerances."""
     tree = cKDTree(stars)
     radius = volume.field_radius
-    bin_size = float(np.clip(radius / np.sqrt(depth), radius / 80.0, radius / 20.0))
-    bin_size = max(bin_size, 2.0 * volume.max_shift / 2000.0)
+    bin_size = max(radius / resolution, volume.max_shift / _MAX_BINS)
     narrow = (min(volume.max_rotation, _NARROW_ROTATION), min(volume.scale_tolerance, _NARROW_SCALE))
     wide = (volume.max_rotation, volume.scale_tolerance)
     scale = float(np.sqrt(abs(np.linalg.det(start.matrix))))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +89,30 @@ def _solve(design: Floats, target: Floats, variance: Floats, used: Bools) -> Flo
     return np.array(rows)
 
 
+def largest_error(fit: PlaneFit, x: Floats, y: Floats, variance: Floats, shape: tuple[int, int]) -> float:
+    """Return the largest formal error per axis (arcsec) of a fitted map over the detector.
+
+    It follows from the errors, the number and the spread of the pairs that were used; what the
+    model cannot describe is not in it.
+    """
+    used, prior = fit.is_used, fit.plane_map
+    total = variance[used].mean(axis=1) + fit.floor**2
+    grid = np.meshgrid(np.linspace(0, shape[1] - 1, 5), np.linspace(0, shape[0] - 1, 5))
+    u, v = prior.scaled(grid[0].ravel(), grid[1].ravel())
+    at_u, at_v = prior.scaled(x[used], y[used])
+    if fit.order == 0:
+        weight = 1.0 / total
+        u0, v0 = (float((weight * a).sum() / weight.sum()) for a in (at_u, at_v))
+        lever = ((u - u0) ** 2 + (v - v0) ** 2) / max(
+            float((weight * ((at_u - u0) ** 2 + (at_v - v0) ** 2)).sum()), 1e-30
+        )
+        return float(np.sqrt(np.max(1.0 / weight.sum() + lever)))
+    design = design_matrix(at_u, at_v, fit.order)
+    covariance = np.linalg.pinv((design / total[:, None]).T @ design)
+    there = design_matrix(u, v, fit.order)
+    return float(np.sqrt(np.max(np.einsum("ij,jk,ik->i", there, covariance, there))))
+
+
 def systematic_floor(residuals: Floats, variance: Floats, *, minimum: float, fitted_fraction: float = 0.0) -> float:
     """Return the extra error per axis that makes the normalised residuals' median what it should be."""
     if residuals.size == 0:
@@ -97,7 +121,7 @@ def systematic_floor(residuals: Floats, variance: Floats, *, minimum: float, fit
     low, high = minimum**2, minimum**2 + 4.0 * float(np.median(squares)) / _MEDIAN_CHI2
     if np.median(squares / (variance + low)) <= _MEDIAN_CHI2:
         return minimum
-    for _ in range(40):
+    for _ in range(14):
         middle = 0.5 * (low + high)
         if np.median(squares / (variance + middle)) > _MEDIAN_CHI2:
             low = middle
@@ -124,21 +148,27 @@ def _occupancy(x: Floats, y: Floats, shape: tuple[int, int], n: int) -> float:
     return np.unique(row * n + column).size / n**2
 
 
+def fit_order(
+    prior: PlaneMap, x: Floats, y: Floats, stars: Floats, variance: Floats,
+    *, order: int, minimum_floor: float, clip_sigma: float,
+) -> PlaneFit:  # fmt: skip
+    """Return the correction of one order; 0 is a shift, a rotation and a scale."""
+    options: dict[str, Any] = {"minimum_floor": minimum_floor, "clip_sigma": clip_sigma}
+    if order == 0:
+        return fit_similar(prior, x, y, stars, variance, **options)
+    return fit_correction(prior, x, y, stars, variance, order=order, **options)
+
+
 def choose_order(
     prior: PlaneMap, x: Floats, y: Floats, stars: Floats, variance: Floats,
-    *, highest: int, minimum_floor: float, clip_sigma: float,
+    *, order: int, minimum_floor: float, clip_sigma: float,
 ) -> PlaneFit:  # fmt: skip
-    """Return the fit of the order, 0 to ``highest``, with the least Bayesian information criterion.
+    """Return the fit of the order, 0 to ``order``, with the least Bayesian information criterion.
 
     All orders are judged on the matches and the floor of the highest, the least biased one.
     """
-    fits = [fit_similar(prior, x, y, stars, variance, minimum_floor=minimum_floor, clip_sigma=clip_sigma)]
-    for order in range(1, highest + 1):
-        fits.append(
-            fit_correction(
-                prior, x, y, stars, variance, order=order, minimum_floor=minimum_floor, clip_sigma=clip_sigma
-            )
-        )
+    options: dict[str, Any] = {"minimum_floor": minimum_floor, "clip_sigma": clip_sigma}
+    fits = [fit_order(prior, x, y, stars, variance, order=k, **options) for k in range(order + 1)]
     best = fits[-1]
     used, total = best.is_used, variance + best.floor**2
     n = 2 * int(used.sum())

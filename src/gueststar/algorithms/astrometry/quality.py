@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial import ConvexHull, QhullError
 
 from gueststar.algorithms.astrometry.config import AstrometryConfig
+from gueststar.algorithms.astrometry.plane_fit import largest_error
 from gueststar.algorithms.astrometry.polynomial import PlaneMap
 from gueststar.algorithms.astrometry.refinement import MeasuredPoints
 from gueststar.algorithms.astrometry.solve import PlaneSolution, sky_of
@@ -33,7 +34,7 @@ class AstrometryMetrics:
     """Of the fitted matches."""
     rms_dec_mas: float
     rms_bright_ra_mas: float
-    """Of the brightest quarter of them."""
+    """Of the quarter of them with the smallest errors: the bright, clean ones."""
     rms_bright_dec_mas: float
     systematic_mas: float
     """Error per axis that the scatter asks for beyond the given errors."""
@@ -54,6 +55,8 @@ class AstrometryMetrics:
     """Ratio of the larger to the smaller stretch of the linear part against the start's, less 1."""
     coverage: float
     """Part of the detector's area within the convex hull of the fitted matches."""
+    largest_error_mas: float
+    """Formal error per axis where it is largest on the detector."""
     scale_variation: float
     """Largest relative change of the local pixel scale over the detector."""
     log10_false_probability: float
@@ -113,9 +116,10 @@ def measure_quality(solution: PlaneSolution, *, points: MeasuredPoints, shape: t
     """Return the figures of a solution of ``points``."""
     fit, plane_map, verdict = solution.refined.fit, solution.plane_map, solution.pointing.verdict
     used = fit.is_used
+    fitted = solution.paired[used]
     residuals, variance = fit.residuals[used], solution.refined.variance[used]
-    order = np.argsort(points.magnitude[solution.fitted], kind="stable")
-    bright = order[: max(min(10, order.size), order.size // 4)]
+    order = np.argsort(variance.sum(axis=1), kind="stable")
+    best = order[: max(min(10, order.size), order.size // 4)]
     n_parameters = (fit.order + 1) * (fit.order + 2) if fit.order else 4
     offset = _pointing_offset(solution)
     change = linear_change(solution.pointing.start.matrix, plane_map.matrix)
@@ -126,8 +130,8 @@ def measure_quality(solution: PlaneSolution, *, points: MeasuredPoints, shape: t
         n_fitted=int(used.sum()),
         rms_ra_mas=1000.0 * rms(residuals[:, 0]),
         rms_dec_mas=1000.0 * rms(residuals[:, 1]),
-        rms_bright_ra_mas=1000.0 * rms(residuals[bright, 0]),
-        rms_bright_dec_mas=1000.0 * rms(residuals[bright, 1]),
+        rms_bright_ra_mas=1000.0 * rms(residuals[best, 0]),
+        rms_bright_dec_mas=1000.0 * rms(residuals[best, 1]),
         systematic_mas=1000.0 * fit.floor,
         reduced_chi2=float((residuals**2 / variance).sum() / max(residuals.size - n_parameters, 1)),
         order=fit.order,
@@ -137,11 +141,17 @@ def measure_quality(solution: PlaneSolution, *, points: MeasuredPoints, shape: t
         rotation_deg=change.rotation_deg,
         scale_ratio=change.scale,
         shear=change.shear,
-        coverage=covered_fraction(points.x[solution.fitted], points.y[solution.fitted], shape),
+        coverage=covered_fraction(points.x[fitted], points.y[fitted], shape),
+        largest_error_mas=1000.0 * _largest_error(solution, points, shape),
         scale_variation=scale_variation(plane_map, shape),
         log10_false_probability=verdict.log10_false_probability if verdict else 0.0,
         is_mirrored=solution.pointing.is_mirrored,
     )
+
+
+def _largest_error(solution: PlaneSolution, points: MeasuredPoints, shape: tuple[int, int]) -> float:
+    fit, rows = solution.refined.fit, solution.paired
+    return largest_error(fit, points.x[rows], points.y[rows], solution.refined.variance, shape)
 
 
 def _pointing_offset(solution: PlaneSolution) -> Floats:
@@ -158,12 +168,16 @@ def reasons_to_refuse(
 
     ``pixel_scale`` in arcsec.
     """
-    bright = max(metrics.rms_bright_ra_mas, metrics.rms_bright_dec_mas) / 1000.0
+    best = max(metrics.rms_bright_ra_mas, metrics.rms_bright_dec_mas) / 1000.0
     limit = config.max_rms_pixel * pixel_scale
     checks = (
         (metrics.n_fitted < config.min_matches, f"fewer than {config.min_matches} matches"),
-        (not bright <= limit, f"rms {bright:.2f} arcsec of the bright ones (limit {limit:.2f})"),
+        (not best <= limit, f"rms {best:.2f} arcsec of the best ones (limit {limit:.2f})"),
         (metrics.coverage < config.min_coverage, f"they cover {metrics.coverage:.0%} of the detector"),
+        (
+            metrics.largest_error_mas / 1000.0 > limit,
+            f"formal error up to {metrics.largest_error_mas / 1000.0:.2f} arcsec on the detector (limit {limit:.2f})",
+        ),
         (
             abs(metrics.scale_ratio - 1.0) > 1.1 * scale_tolerance + 0.001,
             f"pixel scale is {metrics.scale_ratio:.4f} of the camera's (tolerance {scale_tolerance:.0%})",

@@ -11,13 +11,20 @@ from scipy.spatial import cKDTree
 
 from gueststar.algorithms.astrometry.config import AstrometryConfig
 from gueststar.algorithms.astrometry.matching import Pairs, match_one_to_one
-from gueststar.algorithms.astrometry.plane_fit import PlaneFit, allowed_order, choose_order, fit_correction, fit_similar
+from gueststar.algorithms.astrometry.plane_fit import PlaneFit, allowed_order, choose_order, fit_order
 from gueststar.algorithms.astrometry.polynomial import PlaneMap
 from gueststar.algorithms.astrometry.tangent import tangent_deproject, tangent_project
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Sky = tuple[float, float]
+
+_GROWTH = (1, 1, 2, 3, 3)
+"""Order of the correction, round by round, before the data choose it."""
+_ENOUGH = 1500
+"""Brightest points with which those rounds are done."""
+_SIGMAS_TO_MATCH = 6.0
+"""Matching radius in units of the scatter per axis."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,67 +88,56 @@ def refine(
     start: PlaneMap, points: MeasuredPoints, stars: CatalogStars, *, shape: tuple[int, int], radius: float,
     config: AstrometryConfig,
 ) -> Refined | None:  # fmt: skip
-    """Return the best map from points to stars, or None if fewer than 3 pairs are left on the way.
+    """Return the best map from points (brightest first) to stars, or None if fewer than 3 pairs are left.
 
     ``radius`` (arcsec) is how far ``start`` may be wrong. The order of the distortion grows while
     the matches allow; in the end the data choose it (Bayesian information criterion).
     """
-    tree = cKDTree(stars.plane)
-    pixel = float(np.sqrt(abs(np.linalg.det(start.matrix))))
-    floor = config.systematic_pixel * pixel
-    current = start
-    for step in range(2 * config.max_order):
-        pairs, variance = _pair(current, points, stars, tree, radius)
+    refiner = _Refiner(start, stars, shape, config)
+    few = points.select(np.arange(min(points.x.size, _ENOUGH)))
+    plane_map = start
+    for order in _GROWTH:
+        state = refiner.step(few, plane_map, radius, order=order)
+        if state is None:
+            return None
+        plane_map, radius = state.fit.plane_map, state.radius
+    chosen = refiner.step(points, plane_map, radius, order=None)
+    if chosen is None:
+        return None
+    return refiner.step(points, chosen.fit.plane_map, chosen.radius, order=chosen.fit.order)
+
+
+class _Refiner:
+    """What stays the same from one round of matching and fitting to the next."""
+
+    def __init__(self, start: PlaneMap, stars: CatalogStars, shape: tuple[int, int], config: AstrometryConfig) -> None:
+        self.start, self.stars, self.shape, self.config = start, stars, shape, config
+        self.tree = cKDTree(stars.plane)
+        self.pixel = float(np.sqrt(abs(np.linalg.det(start.matrix))))
+        self.floor = config.systematic_pixel * self.pixel
+
+    def step(self, points: MeasuredPoints, plane_map: PlaneMap, radius: float, *, order: int | None) -> Refined | None:
+        """Match under a map and fit; ``order`` None lets the data choose, else it is the highest to use."""
+        pairs = self.pair(points, plane_map, radius)
         if pairs.point.size < 3:
             return None
-        x, y = points.x[pairs.point], points.y[pairs.point]
-        highest = allowed_order(x, y, shape, config)
-        order = min(1 + step // 2, highest)
-        fit = _fit(start, x, y, stars.plane[pairs.star], variance, order, floor, config)
-        current = fit.plane_map
-        radius = min(radius, _radius_for(fit, variance, pixel))
-        if 1 + step // 2 >= highest and step % 2:
-            break
-    for is_last in (False, True):
-        pairs, variance = _pair(current, points, stars, tree, radius)
-        if pairs.point.size < 3:
-            return None
-        x, y = points.x[pairs.point], points.y[pairs.point]
-        if not is_last:
-            highest = allowed_order(x, y, shape, config)
-            fit = choose_order(
-                start, x, y, stars.plane[pairs.star], variance,
-                highest=highest, minimum_floor=floor, clip_sigma=config.clip_sigma,
-            )  # fmt: skip
-        else:
-            fit = _fit(start, x, y, stars.plane[pairs.star], variance, fit.order, floor, config)
-        current = fit.plane_map
-        radius = min(radius, _radius_for(fit, variance, pixel))
-    return Refined(fit, pairs, variance, radius)
+        matched = points.select(pairs.point)
+        variance = plane_variance(plane_map, matched) + self.stars.variance[pairs.star]
+        highest = allowed_order(matched.x, matched.y, self.shape, self.config)
+        fitter = choose_order if order is None else fit_order
+        fit = fitter(
+            self.start, matched.x, matched.y, self.stars.plane[pairs.star], variance,
+            order=highest if order is None else min(order, highest),
+            minimum_floor=self.floor, clip_sigma=self.config.clip_sigma,
+        )  # fmt: skip
+        scatter = float(np.sqrt(fit.floor**2 + np.median(variance)))
+        return Refined(fit, pairs, variance, min(radius, max(_SIGMAS_TO_MATCH * scatter, self.pixel)))
 
-
-def _fit(
-    start: PlaneMap, x: Floats, y: Floats, plane: Floats, variance: Floats, order: int, floor: float,
-    config: AstrometryConfig,
-) -> PlaneFit:  # fmt: skip
-    if order == 0:
-        return fit_similar(start, x, y, plane, variance, minimum_floor=floor, clip_sigma=config.clip_sigma)
-    return fit_correction(start, x, y, plane, variance, order=order, minimum_floor=floor, clip_sigma=config.clip_sigma)
-
-
-def _radius_for(fit: PlaneFit, variance: Floats, pixel: float) -> float:
-    """Return the matching radius that a fit's scatter asks for: 6 sigma, at least a pixel."""
-    return max(6.0 * float(np.sqrt(fit.floor**2 + np.median(variance))), pixel)
-
-
-def _pair(
-    plane_map: PlaneMap, points: MeasuredPoints, stars: CatalogStars, tree: cKDTree, radius: float
-) -> tuple[Pairs, Floats]:
-    """Match within the radius, drop pairs whose brightness disagrees, and return the pairs with their variances."""
-    pairs = match_one_to_one(plane_map(points.x, points.y), tree, radius=radius)
-    keep = agrees_in_brightness(points.magnitude[pairs.point], stars.magnitude[pairs.star])
-    pairs = Pairs(pairs.point[keep], pairs.star[keep], pairs.distance[keep])
-    return pairs, plane_variance(plane_map, points.select(pairs.point)) + stars.variance[pairs.star]
+    def pair(self, points: MeasuredPoints, plane_map: PlaneMap, radius: float) -> Pairs:
+        """Match within the radius and drop the pairs whose brightness disagrees."""
+        pairs = match_one_to_one(plane_map(points.x, points.y), self.tree, radius=radius)
+        keep = agrees_in_brightness(points.magnitude[pairs.point], self.stars.magnitude[pairs.star])
+        return Pairs(pairs.point[keep], pairs.star[keep], pairs.distance[keep])
 
 
 def plane_variance(plane_map: PlaneMap, points: MeasuredPoints) -> Floats:

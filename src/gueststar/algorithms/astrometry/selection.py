@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+_SPARE = 20
+"""So many times the wanted number are looked at, brightest first."""
+
 
 def select_bright(
     x: NDArray[np.float64],
@@ -21,7 +24,11 @@ def select_bright(
     bright star's debris does not take all; points within ``min_distance`` of a brighter selected point are left out
     (judged on a grid of that step). Magnitudes that are not finite come last.
     """
-    order = np.argsort(np.where(np.isfinite(magnitude), magnitude, np.inf), kind="stable")
+    rank = np.where(np.isfinite(magnitude), magnitude, np.inf)
+    order = np.arange(x.size)
+    if x.size > _SPARE * n:
+        order = np.argpartition(rank, _SPARE * n)[: _SPARE * n]
+    order = order[np.lexsort((order, rank[order]))]
     near = np.floor(np.stack([x[order], y[order]]) / max(min_distance, 1e-9)).astype(np.int64)
     _, first = np.unique(near, axis=1, return_index=True)
     order = order[np.sort(first)]

@@ -20,33 +20,37 @@ def bin_pixels(image, is_masked, factor):  # type: ignore[no-untyped-def]
     Cells at the far edges may be smaller. Mean and variance of an empty cell are 0.
     """
     ny, nx = image.shape
-    n_rows = (ny + factor - 1) // factor
-    n_columns = (nx + factor - 1) // factor
+    n_rows, n_columns = (ny + factor - 1) // factor, (nx + factor - 1) // factor
     mean = np.zeros((n_rows, n_columns), np.float32)
     variance = np.zeros((n_rows, n_columns), np.float32)
     number = np.zeros((n_rows, n_columns), np.int32)
+    zero, one = np.float32(0.0), np.float32(1.0)
+    sums = np.empty((3, nx), np.float32)  # number, sum and sum of squares down the rows of a cell
+    origin = zero  # near the values, so that float32 sums of squares keep their digits
     for row in range(n_rows):
-        last_y = min((row + 1) * factor, ny)
+        sums[:] = zero
+        counts, totals, squares = sums[0], sums[1], sums[2]
+        for y in range(row * factor, min((row + 1) * factor, ny)):
+            values, masks = image[y], is_masked[y]
+            for x in range(nx):
+                offset = values[x] - origin
+                is_good = (not masks[x]) & (abs(offset) < np.float32(np.inf))
+                counts[x] += one if is_good else zero
+                totals[x] += offset if is_good else zero
+                squares[x] += offset * offset if is_good else zero
         for column in range(n_columns):
-            last_x = min((column + 1) * factor, nx)
-            origin = np.float32(image[row * factor, column * factor])
-            if not math.isfinite(origin):
-                origin = np.float32(0.0)
-            n = 0
-            total = np.float32(0.0)
-            square = np.float32(0.0)
-            for y in range(row * factor, last_y):
-                for x in range(column * factor, last_x):
-                    offset = image[y, x] - origin
-                    if not is_masked[y, x] and math.isfinite(offset):
-                        n += 1
-                        total += offset
-                        square += offset * offset
-            number[row, column] = n
+            n, total, square = zero, zero, zero
+            for x in range(column * factor, min((column + 1) * factor, nx)):
+                n += counts[x]
+                total += totals[x]
+                square += squares[x]
             if n > 0:
                 average = total / n
+                number[row, column] = int(n)
                 mean[row, column] = origin + average
-                variance[row, column] = max(square - n * average * average, np.float32(0.0)) / max(n - 1, 1)
+                variance[row, column] = max(square - n * average * average, zero) / max(n - one, one)
+        if row == 0 or number[row, n_columns // 2] > 0:
+            origin = mean[row, n_columns // 2]
     return mean, variance, number
 
 
@@ -83,7 +87,7 @@ def _clipped_median(values):  # type: ignore[no-untyped-def]
 
     The histogram is laid over five sigma on either side of the median of a sample.
     """
-    sample = np.sort(values[:: max(values.size // 200, 1)])
+    sample = np.sort(values[:: max(values.size // 80, 1)])
     centre = float(sample[sample.size // 2])
     spread = centre - float(sample[int(0.15866 * sample.size)])
     if spread <= 0.0:
@@ -146,7 +150,7 @@ def mesh_noise(variance, number, is_masked, edges_y, edges_x):  # type: ignore[n
             kept = np.empty(size, np.float64)
             n = 0
             for y in range(edges_y[row], edges_y[row + 1]):
-                for x in range(edges_x[column], edges_x[column + 1]):
+                for x in range(edges_x[column] + y % 2, edges_x[column + 1], 2):  # every second cell is enough
                     if not is_masked[y, x] and number[y, x] > 2:
                         freedom = number[y, x] - 1.0
                         kept[n] = variance[y, x] / (1.0 - 2.0 / (9.0 * freedom)) ** 3
@@ -204,3 +208,35 @@ def grow_by_one(is_marked):  # type: ignore[no-untyped-def]
         for x in range(nx):
             grown[y, x] = across[max(y - 1, 0), x] | across[y, x] | across[min(y + 1, ny - 1), x]
     return grown
+
+
+@numba.njit(cache=True)
+def expand_cells(cells, factor, ny, nx):  # type: ignore[no-untyped-def]
+    """Return an image of ``ny`` x ``nx`` pixels by linear interpolation between the centres of cells."""
+    image = np.empty((ny, nx), np.float32)
+    n_rows = cells.shape[0]
+    held = -1
+    lower_row, upper_row = np.empty(nx, np.float32), np.empty(nx, np.float32)
+    for y in range(ny):
+        place = (y + 0.5) / factor - 0.5
+        lower = min(max(math.floor(place), 0), max(n_rows - 2, 0))
+        if lower != held:
+            _expand_row(cells[lower], factor, lower_row)
+            _expand_row(cells[min(lower + 1, n_rows - 1)], factor, upper_row)
+            held = lower
+        share = np.float32(place - lower if n_rows > 1 else 0.0)
+        row = image[y]
+        for x in range(nx):
+            row[x] = lower_row[x] + share * (upper_row[x] - lower_row[x])
+    return image
+
+
+@numba.njit(cache=True)
+def _expand_row(cells, factor, row):  # type: ignore[no-untyped-def]
+    """Fill a row of pixels by linear interpolation between the centres of a row of cells."""
+    last = max(cells.size - 2, 0)
+    for x in range(row.size):
+        place = (x + 0.5) / factor - 0.5
+        left = min(max(math.floor(place), 0), last)
+        right = min(left + 1, cells.size - 1)
+        row[x] = cells[left] + np.float32(place - left) * (cells[right] - cells[left])

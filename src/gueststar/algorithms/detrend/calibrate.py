@@ -31,9 +31,12 @@ def model_variance(
     sky: NDArray[np.float32],
     *,
     read_variance: float,
-    dark_electrons: NDArray[np.float32] | None = None,
+    gain: float = 1.0,
+    bias_variance: NDArray[np.float32] | None = None,
+    exposure_s: float = 0.0,
+    dark_rate: NDArray[np.float32] | None = None,
+    dark_variance: NDArray[np.float32] | None = None,
     flat: NDArray[np.float32] | None = None,
-    calibration_variance: NDArray[np.float32] | None = None,
     flat_variance: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Return the variance of a calibrated image (electrons squared): read noise, counts and calibrations.
@@ -44,16 +47,15 @@ def model_variance(
     stands out by 10 sigma, for there a mean would blur the cores of stars. Never less than the sky.
 
     ``image`` and ``sky`` are flat-fielded electrons with the sky in; ``read_variance`` is in electrons
-    squared; ``dark_electrons`` were subtracted and add their noise; ``calibration_variance`` is that of
-    bias and dark, in electrons squared before flat-fielding; ``flat_variance`` that of the flat.
+    squared; the master bias is in counts of ``gain`` electrons, the master dark in electrons per second (its charge
+    over ``exposure_s`` was subtracted and adds its own noise), the flat relative.
     """
-    nothing = np.zeros((0, 0), np.float32)
+    none = np.zeros((0, 0), np.float32)
     return _variance(
-        image, sky, np.float32(read_variance),
-        nothing if dark_electrons is None else dark_electrons,
-        nothing if flat is None else flat,
-        nothing if calibration_variance is None else calibration_variance,
-        nothing if flat_variance is None else flat_variance,
+        image, sky, np.float32(read_variance), np.float32(gain**2), none if bias_variance is None else bias_variance,
+        np.float32(exposure_s), none if dark_rate is None else dark_rate,
+        none if dark_variance is None else dark_variance,
+        none if flat is None else flat, none if flat_variance is None else flat_variance,
     )  # fmt: skip
 
 
@@ -78,39 +80,61 @@ def _divide(image, mask, flat, min_response, bad):  # type: ignore[no-untyped-de
 
 
 @numba.njit(cache=True)
-def _variance(image, sky, read_variance, dark, flat, calibration, flat_variance):  # type: ignore[no-untyped-def]
+def _variance(  # type: ignore[no-untyped-def]
+    image, sky, read_variance, gain_squared, bias_variance, exposure_s, dark_rate, dark_variance, flat, flat_variance
+):
     ny, nx = image.shape
-    has_dark, has_flat = dark.size > 0, flat.size > 0
-    has_calibration, has_flat_variance = calibration.size > 0, flat_variance.size > 0
     variance = np.empty((ny, nx), np.float32)
-    one = np.float32(1.0)
+    counts = np.empty(nx, np.float32)
+    zero, one = np.float32(0.0), np.float32(1.0)
     for y in range(ny):
-        above, below = max(y - 1, 0), min(y + 1, ny - 1)
+        _model_counts(image, sky, y, read_variance, counts)
+        row = variance[y]
+        if flat.size > 0:
+            for x in range(nx):
+                response = flat[y, x] if flat[y, x] > np.float32(0.05) else one
+                row[x] = read_variance + counts[x] * response
+        else:
+            for x in range(nx):
+                row[x] = read_variance + counts[x]
+        if bias_variance.size > 0:
+            for x in range(nx):
+                row[x] += gain_squared * bias_variance[y, x]
+        if dark_rate.size > 0:
+            for x in range(nx):
+                row[x] += exposure_s * max(dark_rate[y, x], zero)
+        if dark_variance.size > 0:
+            for x in range(nx):
+                row[x] += exposure_s * exposure_s * dark_variance[y, x]
+        if flat_variance.size > 0:
+            for x in range(nx):
+                row[x] += counts[x] * counts[x] * flat_variance[y, x]
+        if flat.size > 0:
+            for x in range(nx):
+                response = flat[y, x] if flat[y, x] > np.float32(0.05) else one
+                row[x] /= response * response
         for x in range(nx):
-            left, right = max(x - 1, 0), min(x + 1, nx - 1)
-            smooth = np.float32(0.0625) * (
-                image[above, left] + image[above, right] + image[below, left] + image[below, right]
-                + np.float32(2.0) * (image[above, x] + image[below, x] + image[y, left] + image[y, right])
-                + np.float32(4.0) * image[y, x]
-            )  # fmt: skip
-            level = max(sky[y, x], np.float32(0.0))
-            floor = max(level + read_variance, one)  # of one pixel; its root is near enough the noise
-            counts = level
-            excess = smooth - sky[y, x]
-            if excess > 0 and excess * excess > np.float32(0.879) * floor:  # (2.5 x 0.375)^2
-                counts = max(smooth, level)
-            excess = image[y, x] - sky[y, x]
-            if excess > 0 and excess * excess > np.float32(100.0) * floor:
-                counts = max(image[y, x], level)
-            response = one
-            if has_flat and flat[y, x] > np.float32(0.05):
-                response = flat[y, x]
-            total = read_variance + counts * response
-            if has_dark:
-                total += max(dark[y, x], np.float32(0.0))
-            if has_calibration:
-                total += calibration[y, x]
-            if has_flat_variance:
-                total += counts * counts * flat_variance[y, x]
-            variance[y, x] = max(total, np.float32(1e-6)) / (response * response)
+            row[x] = max(row[x], np.float32(1e-6))
     return variance
+
+
+@numba.njit(cache=True)
+def _model_counts(image, sky, y, read_variance, counts):  # type: ignore[no-untyped-def]
+    """Fill ``counts`` with what the Poisson noise of row ``y`` is taken from; see `model_variance`."""
+    ny, nx = image.shape
+    above, here, below = image[max(y - 1, 0)], image[y], image[min(y + 1, ny - 1)]
+    level = sky[y]
+    down = np.empty(nx, np.float32)
+    two = np.float32(2.0)
+    for x in range(nx):
+        down[x] = above[x] + two * here[x] + below[x]
+    for x in range(nx):
+        smooth = np.float32(0.0625) * (down[max(x - 1, 0)] + two * down[x] + down[min(x + 1, nx - 1)])
+        floor = max(level[x], np.float32(0.0))
+        noise = max(floor + read_variance, np.float32(1.0))  # of one pixel, squared
+        excess = smooth - level[x]
+        is_seen = (excess > 0) & (excess * excess > np.float32(0.879) * noise)  # (2.5 x 0.375)^2
+        value = max(smooth, floor) if is_seen else floor
+        excess = here[x] - level[x]
+        is_bright = (excess > 0) & (excess * excess > np.float32(100.0) * noise)
+        counts[x] = max(here[x], floor) if is_bright else value

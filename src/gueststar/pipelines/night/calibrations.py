@@ -15,6 +15,7 @@ from gueststar.model.raw import RawDetector
 from gueststar.pipelines.calibration.bias import MakeBias
 from gueststar.pipelines.calibration.dark import MakeDark
 from gueststar.pipelines.calibration.flat import MakeFlat
+from gueststar.pipelines.calibration.validity import validity_of
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
@@ -55,7 +56,13 @@ def _stage_master(work: CalibrationWork) -> Result:
         "bias": str(work.bias or ""),
         "dark": str(work.dark or ""),
     }
-    metrics = dict(master.metadata) | {"n_frames": master.n_frames, "mjd_tai": master.mjd_tai}
+    valid_from, valid_to = validity_of(master)
+    metrics = dict(master.metadata) | {
+        "n_frames": master.n_frames,
+        "mjd_tai": master.mjd_tai,
+        "valid_from_mjd": valid_from,
+        "valid_to_mjd": valid_to,
+    }
     return Result(staged=(staged,), metrics=metrics, inputs=inputs, steps=timer.seconds)
 
 

@@ -51,7 +51,7 @@ def process_nights(
     Raises ConfigError for a night that has no exposures or an unknown parameter in the settings.
     """
     repo = SurveyRepo.open(root)
-    settings = PipelineSettings.of(repo.camera.settings, repo.settings)
+    settings = PipelineSettings.of(repo.camera.settings, repo.settings.parameters)
     with make_engine(n_workers=n_workers, scratch=str(repo.root / "scratch")) as engine:
         options = {} if progress is None else {"progress": progress}
         runner = NightRunner(repo, engine, settings, do_retry=do_retry, **options)

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from gueststar.algorithms.photocal.limiting import effective_area
 from gueststar.cameras.header_wcs import detector_wcs
 from gueststar.core.errors import DataError, MissingInput
 from gueststar.formats.calibration_master import read_calibration_master
@@ -21,8 +24,9 @@ from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attemp
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
 from gueststar.pipelines.science.astrometry import SolveAstrometry
+from gueststar.pipelines.science.background import SubtractBackground
 from gueststar.pipelines.science.catalogs import MakeCatalogs, calibrate_apertures, calibrate_sources
-from gueststar.pipelines.science.detrend import Detrend, SubtractBackground
+from gueststar.pipelines.science.detrend import Detrend
 from gueststar.pipelines.science.photometry import SolvePhotometry
 from gueststar.pipelines.science.psf import MeasurePsf
 from gueststar.store.products import DataId
@@ -88,59 +92,72 @@ def make_science(work: ScienceWork, context: WorkerContext, timer: StepTimer) ->
     """
     settings, camera = work.settings, context.camera
     detector = camera.detector(work.detector_id)
-    metrics: dict[str, Any] = {}
-    pixels = _detrended(work, detector, timer, metrics)
+    steps: dict[str, Any] = {}
+    pixels = _detrended(work, detector, timer, steps)
     with timer("background"):
-        pixels, _, found = SubtractBackground(settings.background).run(pixels)
-        metrics |= found
+        subtracted = SubtractBackground(settings.background).run(pixels)
+        pixels, steps["background"] = subtracted.pixels, subtracted.metrics
     with timer("psf"):
         expected = camera.typical_fwhm_arcsec / camera.pixel_scale_arcsec
         measured = MeasurePsf(settings.psf).run(pixels, expected_fwhm=expected)
-        metrics |= measured.metrics
+        steps["psf"] = measured.metrics
     with timer("catalogs"):
         instrumental = MakeCatalogs(settings.catalogs).run(pixels, measured.psf)
-        metrics |= instrumental.metrics
-    start = _start_wcs(camera, detector, work)
-    reference = _reference_stars(context, start, pixels.shape, camera)
+        steps["catalogs"] = instrumental.metrics
+    wcs, photocal = _calibrated(work, context, instrumental.psf, pixels.shape, timer, steps)
+    with timer("catalogs"):
+        place = {"visit": work.info.exposure_id, "detector": detector.id}
+        sources = calibrate_sources(instrumental.psf, wcs, photocal, **place)
+        apertures = calibrate_apertures(instrumental.aperture, wcs, photocal, **place)
+    metrics = summary_metrics(pixels, measured.psf, wcs, photocal, steps)
+    image = CalibratedImage(pixels, wcs, measured.psf, photocal, image_metadata(work.info, detector, metrics))
+    return ScienceProducts(image, sources, apertures, metrics)
+
+
+def _calibrated(
+    work: ScienceWork,
+    context: WorkerContext,
+    sources: Catalog,
+    shape: tuple[int, int],
+    timer: StepTimer,
+    steps: dict[str, Any],
+) -> tuple[Wcs, PhotoCal]:
+    """Return the astrometric and photometric solution of a detector image."""
+    camera, settings = context.camera, work.settings
+    glass = _filter_of(camera, work.info)
+    start = _start_wcs(camera, camera.detector(work.detector_id), work)
+    with timer("refcat"):
+        reference = _reference_stars(context, start, shape, camera)
     with timer("astrometry"):
         astrometry = SolveAstrometry(settings.astrometry).run(
-            instrumental.psf,
+            sources,
             start=start,
-            shape=pixels.shape,
+            shape=shape,
             reference=reference,
             epoch_year=work.info.epoch_year,
             pointing_tolerance_arcmin=camera.pointing_tolerance_arcmin,
             rotation_tolerance_deg=camera.rotation_tolerance_deg,
             scale_tolerance=camera.pixel_scale_tolerance,
             is_parity_known=camera.is_parity_known,
+            band=glass.catalog_band,
         )
-        metrics |= astrometry_metrics(astrometry)
+        steps["astrometry"] = astrometry.to_metadata()
     with timer("photometry"):
         photometry = SolvePhotometry(settings.photometry).run(
-            instrumental.psf,
-            astrometry.matches,
-            reference,
-            filter=_filter_of(camera, work.info),
-            shape=pixels.shape,
+            sources, astrometry.matches, reference, filter=glass, shape=shape
         )
-        metrics |= photometry.metrics
-    visit, photocal, wcs = work.info.exposure_id, photometry.photocal, astrometry.wcs
-    with timer("catalogs"):
-        sources = calibrate_sources(instrumental.psf, wcs, photocal, visit=visit, detector=detector.id)
-        apertures = calibrate_apertures(instrumental.aperture, wcs, photocal, visit=visit, detector=detector.id)
-    metrics |= summary_metrics(pixels, measured.psf, wcs, photocal, metrics)
-    image = CalibratedImage(pixels, wcs, measured.psf, photocal, image_metadata(work.info, detector, metrics))
-    return ScienceProducts(image, sources, apertures, metrics)
+        steps["photometry"] = photometry.to_metadata()
+    return astrometry.wcs, photometry.photocal
 
 
-def _detrended(work: ScienceWork, detector: Detector, timer: StepTimer, metrics: dict[str, Any]) -> MaskedImage:
+def _detrended(work: ScienceWork, detector: Detector, timer: StepTimer, steps: dict[str, Any]) -> MaskedImage:
     with timer("read"):
         raw = read_detector(work.raw_path, detector, work.info)
         masters = [read_calibration_master(p) if p else None for p in (work.bias, work.dark, work.flat)]
     with timer("detrend"):
         bias, dark, flat = masters
         detrended = Detrend(work.settings.detrend).run(raw, bias=bias, dark=dark, flat=flat)
-    metrics |= detrended.metrics
+    steps["detrend"] = detrended.metrics
     return detrended.pixels
 
 
@@ -178,17 +195,40 @@ def _filter_of(camera: Camera, info: ExposureInfo) -> Filter:
 
 
 def summary_metrics(
-    pixels: MaskedImage, psf: Psf, wcs: Wcs, photocal: PhotoCal, metrics: dict[str, Any]
+    pixels: MaskedImage, psf: Psf, wcs: Wcs, photocal: PhotoCal, steps: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the metrics that need several steps: seeing on the sky, masked fraction, zero point."""
+    """Return the named metrics of `gueststar.model.metrics`, with each step's own figures under its name."""
+    astrometry, background = steps["astrometry"], steps["background"]
+    ra, dec = wcs.corners(pixels.shape)
     return {
         "fwhm_arcsec": psf.central_fwhm * wcs.pixel_scale_arcsec,
-        "fraction_masked": float(1.0 - pixels.is_usable().mean()),
+        "psf_size_residual": steps["psf"]["size_difference"]["mean"],
+        "sky_electrons": background["sky_level"],
+        "sky_rms_electrons": background["sky_rms"],
+        "n_sources": steps["catalogs"]["n_sources"],
+        "n_astrometric_matches": astrometry["n_fitted"],
+        "astrometric_rms_mas": float(np.hypot(astrometry["rms_bright_ra_mas"], astrometry["rms_bright_dec_mas"]))
+        / np.sqrt(2.0),
         "zero_point": photocal.zero_point,
         "zero_point_err": photocal.zero_point_err,
         "zero_point_rms_mag": photocal.zero_point_rms,
         "n_calibrators": photocal.n_calibrators,
+        "limiting_mag": limiting_magnitude(pixels, psf, photocal),
+        "fraction_masked": float(1.0 - pixels.is_usable().mean()),
+        "corners": [[float(a), float(d)] for a, d in zip(ra, dec, strict=True)],
+        **steps,
     }
+
+
+def limiting_magnitude(pixels: MaskedImage, psf: Psf, photocal: PhotoCal) -> float | None:
+    """Return the 5-sigma point-source limit at the middle of the image, AB; None if no pixel is usable."""
+    usable = pixels.is_usable()[::4, ::4]
+    if not usable.any():
+        return None
+    ny, nx = pixels.shape
+    stamp = psf.stamp(x=(nx - 1) / 2, y=(ny - 1) / 2)
+    variance = float(np.median(pixels.variance[::4, ::4][usable]))
+    return float(photocal.magnitude(5.0 * np.sqrt(variance * effective_area(stamp))))
 
 
 def image_metadata(info: ExposureInfo, detector: Detector, metrics: dict[str, Any]) -> dict[str, Any]:

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gueststar.algorithms.background.estimate import Background, BackgroundConfig, estimate_background
-from gueststar.algorithms.detrend.assemble import place_amplifier_in_place
-from gueststar.algorithms.detrend.calibrate import divide_by_flat_in_place, model_variance, subtract_in_place
-from gueststar.algorithms.detrend.overscan import OverscanConfig, OverscanLevel, OverscanStrip, measure_overscan
+from gueststar.algorithms.detrend.calibrate import (
+    divide_by_flat_in_place,
+    model_variance,
+    subtract_in_place,
+)
+from gueststar.algorithms.detrend.cosmic_rays import CosmicRayConfig, remove_cosmic_rays_in_place
+from gueststar.algorithms.detrend.groups import has_any, pixels_with
+from gueststar.algorithms.detrend.interpolate import interpolate_in_place
+from gueststar.algorithms.detrend.overscan import OverscanConfig, OverscanLevel
+from gueststar.algorithms.detrend.satellites import TrailConfig, find_trails, trail_pixels
+from gueststar.algorithms.detrend.saturation import mark_bleeding_in_place
+from gueststar.algorithms.detrend.star_sharpness import measure_star_sharpness
 from gueststar.core.bits import UNUSABLE, MaskPlane
 from gueststar.core.errors import ConfigError, DataError
 from gueststar.model.calibration import CalibrationMaster
-from gueststar.model.camera import parse_section
+from gueststar.model.camera import Amplifier, parse_section
 from gueststar.model.image import Float32Image, MaskedImage, MaskImage
-from gueststar.model.raw import AmplifierPixels, RawDetector
+from gueststar.model.raw import RawDetector
+from gueststar.pipelines.assembly import assemble
+from gueststar.pipelines.calibration._prepare import check_belongs, subtract_bias_in_place
+
+_DEFECTS = int(MaskPlane.BAD | MaskPlane.NO_DATA)
+_CHARGED = int(MaskPlane.SATURATED | MaskPlane.BLEED)
 
 
 @dataclass(frozen=True)
@@ -24,10 +39,20 @@ class DetrendConfig:
     """How raw exposures are detrended."""
 
     overscan: OverscanConfig = field(default_factory=OverscanConfig)
-    sky: BackgroundConfig = field(default_factory=lambda: BackgroundConfig(iterations=3))
-    """Of the sky that variance and cosmic rays are judged by (not subtracted)."""
+    sky: BackgroundConfig = field(default_factory=lambda: BackgroundConfig(box=256, iterations=3))
+    """Of the sky by which variance, cosmic rays and trails are judged (it is not subtracted)."""
+    cosmic_rays: CosmicRayConfig | None = field(default_factory=CosmicRayConfig)
+    """None: no search for cosmic rays."""
+    trails: TrailConfig | None = field(default_factory=TrailConfig)
+    """None: no search for satellite trails."""
+    saturation_margin: int = 1
+    """Pixels around saturated and bled ones that are marked with them."""
+    min_response: float = 0.1
+    """Pixels whose flat is below this are BAD: too little light reaches them."""
     read_noise_tolerance: float = 0.5
     """Read noise measured in the overscan is used unless it is off the camera's by more than this fraction."""
+    max_saturated_fraction: float = 0.5
+    """An exposure with more saturated pixels than this is refused."""
 
 
 class DetrendedImage(NamedTuple):
@@ -37,6 +62,14 @@ class DetrendedImage(NamedTuple):
     """Electrons with the sky still in."""
     metrics: dict[str, Any]
     """What was measured and which calibrations were used; plain values, JSON-able."""
+
+
+class Masters(NamedTuple):
+    """The calibrations of one detector; None where there is none."""
+
+    bias: CalibrationMaster | None
+    dark: CalibrationMaster | None
+    flat: CalibrationMaster | None
 
 
 class Detrend:
@@ -55,114 +88,166 @@ class Detrend:
     ) -> DetrendedImage:
         """Detrend one raw detector image; any calibration may be missing, and the metrics then say so.
 
-        Raises DataError for pixels that cannot be used, ConfigError for masters that are not this detector's
-        or filter's.
+        Bad pixels and cosmic rays are replaced by the mean of good neighbours, where there are any, for the sake
+        of what convolves the image; they stay marked, with INTERPOLATED added. Saturated pixels keep
+        their values. Raises DataError for pixels that cannot be used, ConfigError for masters that are not this
+        detector's or filter's.
         """
-        _check_masters(raw, bias=bias, dark=dark, flat=flat)
-        image, mask, levels = assemble(raw, overscan=self.config.overscan, is_bias_given=bias is not None)
-        gains = {a.amplifier.name: a.amplifier.gain for a in raw.amplifiers}
-        _remove_calibrations(raw, image, mask, bias=bias, dark=dark, flat=flat)
+        masters = Masters(bias, dark, flat)
+        _check_masters(raw, masters)
+        image, mask, overscans = assemble(
+            raw, overscan=self.config.overscan, unit="electron", keep_pedestal=bias is not None
+        )
+        self._remove_calibrations(raw, image, mask, masters)
+        self._require_light(mask)
+        _fill_defects_in_place(image, mask)
         sky = self._measure_sky(image, mask)
-        variance = np.empty_like(image)
-        noises = {}
-        for part in raw.amplifiers:
-            name = part.amplifier.name
-            noises[name] = self._read_noise(part, levels.get(name))
-            target = parse_section(part.amplifier.detector_section)
-            variance[target] = model_variance(image[target], sky.level[target], read_variance=noises[name] ** 2)
-        metrics: dict[str, Any] = {
-            "overscan_level_adu": {name: level.level for name, level in levels.items()},
-            "read_noise": noises,
-            "gain": gains,
+        n_saturated = mark_bleeding_in_place(
+            mask, image, sky.level, sky.rms, readout_axis=raw.detector.readout_axis,
+            margin=self.config.saturation_margin,
+        )  # fmt: skip
+        ray_metrics = self._remove_cosmic_rays(image, mask, sky)
+        n_trails = self._mark_trails(image, mask, sky)
+        read_noise = {
+            part.amplifier.name: self._read_noise(part.amplifier, overscans.get(part.amplifier.name))
+            for part in raw.amplifiers
+        }
+        variance = _variance(raw, image, sky.level, read_noise, masters)
+        metrics = {
+            **_overscan_metrics(overscans),
+            "read_noise": read_noise,
+            "gain": {part.amplifier.name: part.amplifier.gain for part in raw.amplifiers},
             "sky_level": float(np.median(sky.mesh_level)),
             "sky_rms": float(np.median(sky.mesh_rms)),
-            "n_saturated": int(np.count_nonzero(mask & int(MaskPlane.SATURATED))),
-            "fraction_masked": float(np.mean((mask & int(UNUSABLE)) != 0)),
-            "calibrations": {
-                name: {"mjd_tai": master.mjd_tai, "age_days": raw.info.mjd_tai - master.mjd_tai}
-                for name, master in (("bias", bias), ("dark", dark), ("flat", flat))
-                if master is not None
-            },
+            "n_saturated": n_saturated,
+            **ray_metrics,
+            "n_satellite_trails": n_trails,
+            "fraction_masked": float(np.count_nonzero(mask & int(UNUSABLE)) / mask.size),
+            **_calibration_metrics(raw, masters),
         }
         return DetrendedImage(MaskedImage(image, variance, mask), metrics)
 
+    def _remove_calibrations(self, raw: RawDetector, image: Float32Image, mask: MaskImage, masters: Masters) -> None:
+        subtract_bias_in_place(image, raw.detector, masters.bias)
+        if masters.dark is not None:
+            subtract_in_place(image, masters.dark.pixels.image, factor=raw.info.exposure_s)
+        if masters.flat is not None:
+            divide_by_flat_in_place(image, mask, masters.flat.pixels.image, min_response=self.config.min_response)
+        for master in masters:
+            if master is not None:
+                mask |= master.pixels.mask & int(MaskPlane.BAD)
+
+    def _require_light(self, mask: MaskImage) -> None:
+        saturated = np.count_nonzero(mask & int(MaskPlane.SATURATED)) / mask.size
+        if saturated > self.config.max_saturated_fraction:
+            raise DataError(f"{saturated:.0%} of the pixels are saturated")
+
     def _measure_sky(self, image: Float32Image, mask: MaskImage) -> Background:
         try:
-            return estimate_background(image, (mask & int(UNUSABLE)) != 0, config=self.config.sky)
+            return estimate_background(image, has_any(mask, int(UNUSABLE)), config=self.config.sky)
         except ValueError as error:
             raise DataError(f"exposure has no usable pixels: {error}") from None
 
-    def _read_noise(self, part: AmplifierPixels, level: OverscanLevel | None) -> float:
+    def _remove_cosmic_rays(self, image: Float32Image, mask: MaskImage, sky: Background) -> dict[str, Any]:
+        """Replace and mark cosmic rays; return their number and the sharpness of stars they were judged by."""
+        if self.config.cosmic_rays is None:
+            return {"n_cosmic_rays": 0}
+        is_excluded = has_any(mask, _DEFECTS | _CHARGED)
+        stars = measure_star_sharpness(image, sky.level, sky.rms, is_excluded)
+        rays = remove_cosmic_rays_in_place(
+            image, sky.level, sky.rms, is_excluded, neighbour_ratio=stars.neighbour_ratio,
+            config=self.config.cosmic_rays,
+        )  # fmt: skip
+        mask[rays.y, rays.x] |= int(MaskPlane.COSMIC_RAY | MaskPlane.INTERPOLATED)
+        return {"n_cosmic_rays": rays.n_rays, "n_cosmic_ray_pixels": int(rays.y.size), "star_fwhm_hint": stars.fwhm}
+
+    def _mark_trails(self, image: Float32Image, mask: MaskImage, sky: Background) -> int:
+        """Mark satellite trails; return their number."""
+        if self.config.trails is None:
+            return 0
+        is_excluded = has_any(mask, _DEFECTS | _CHARGED)
+        trails = find_trails(image, sky.level, sky.rms, is_excluded, config=self.config.trails)
+        for trail in trails:
+            y, x = trail_pixels(trail, shape=(mask.shape[0], mask.shape[1]))
+            mask[y, x] |= int(MaskPlane.SATELLITE)
+        return len(trails)
+
+    def _read_noise(self, amplifier: Amplifier, overscan: OverscanLevel | None) -> float:
         """Return the measured read noise in electrons, or the camera's where the measured is not believable."""
-        expected = part.amplifier.read_noise
-        measured = level.read_noise * part.amplifier.gain if level else float("nan")
-        is_believable = abs(measured - expected) <= self.config.read_noise_tolerance * expected
-        return measured if is_believable else expected
+        measured = overscan.read_noise * amplifier.gain if overscan is not None else math.nan
+        is_believable = abs(measured - amplifier.read_noise) <= self.config.read_noise_tolerance * amplifier.read_noise
+        return measured if is_believable else amplifier.read_noise
 
 
-def assemble(
-    raw: RawDetector, *, overscan: OverscanConfig, is_bias_given: bool = False
-) -> tuple[Float32Image, MaskImage, dict[str, OverscanLevel]]:
-    """Return electrons and mask of the assembled detector, zero level removed, and the overscan of each amplifier.
+def _check_masters(raw: RawDetector, masters: Masters) -> None:
+    for master in masters:
+        if master is not None:
+            check_belongs(master, raw.detector)
+    if masters.flat is not None and masters.flat.physical_filter != raw.info.physical_filter:
+        raise ConfigError(
+            f"flat is of filter {masters.flat.physical_filter}, exposure of {raw.info.physical_filter}: "
+            "certify a flat of that filter"
+        )
 
-    An amplifier without overscan keeps its pedestal if a bias master will remove it, else loses ``bias_level``.
-    """
-    image = np.empty(raw.detector.shape, np.float32)
-    mask = np.empty(raw.detector.shape, np.int32)
-    levels: dict[str, OverscanLevel] = {}
+
+def _fill_defects_in_place(image: Float32Image, mask: MaskImage) -> None:
+    """Interpolate over defects from pixels that are neither defective nor saturated."""
+    y, x = pixels_with(mask, _DEFECTS)
+    if y.size == 0:
+        return
+    is_filled = interpolate_in_place(image, has_any(mask, _DEFECTS | _CHARGED), y=y, x=x)
+    mask[y[is_filled], x[is_filled]] |= int(MaskPlane.INTERPOLATED)
+
+
+def _variance(
+    raw: RawDetector, image: Float32Image, sky: Float32Image, read_noise: dict[str, float], masters: Masters
+) -> Float32Image:
+    """Return the variance plane, amplifier by amplifier, with the calibrations' own noise in it."""
+    variance = np.empty_like(image)
     for part in raw.amplifiers:
         amplifier = part.amplifier
-        n_rows = part.data.shape[0]
-        if part.overscans:
-            level = measure_overscan(_strips(part), n_rows=n_rows, config=overscan)
-            levels[amplifier.name] = level
-            row_level = level.row_level
-        else:
-            row_level = np.full(n_rows, 0.0 if is_bias_given else amplifier.bias_level, np.float32)
-        place_amplifier_in_place(
-            image, mask, data=part.data, row_level=row_level, target=parse_section(amplifier.detector_section),
-            flip_x=amplifier.flip_x, flip_y=amplifier.flip_y, gain=amplifier.gain, saturation=amplifier.saturation,
-        )  # fmt: skip
-    return image, mask, levels
+        target = parse_section(amplifier.detector_section)
+        bias, dark, flat = (None if master is None else _part_of(master.pixels, target) for master in masters)
+        variance[target] = model_variance(
+            image[target],
+            sky[target],
+            read_variance=read_noise[amplifier.name] ** 2,
+            gain=amplifier.gain,
+            bias_variance=None if bias is None else bias.variance,
+            exposure_s=raw.info.exposure_s,
+            dark_rate=None if dark is None else dark.image,
+            dark_variance=None if dark is None else dark.variance,
+            flat=None if flat is None else flat.image,
+            flat_variance=None if flat is None else flat.variance,
+        )
+    return variance
 
 
-def _strips(part: AmplifierPixels) -> list[OverscanStrip]:
-    first_data_row = parse_section(part.amplifier.data_section)[0].start
-    return [
-        OverscanStrip(pixels, parse_section(region.section)[0].start - first_data_row)
-        for region, pixels in zip(part.amplifier.overscans, part.overscans, strict=True)
-    ]
+def _part_of(pixels: MaskedImage, part: tuple[slice, slice]) -> MaskedImage:
+    """Return a view of a part of an image."""
+    return MaskedImage(pixels.image[part], pixels.variance[part], pixels.mask[part])
 
 
-def _check_masters(raw: RawDetector, **masters: CalibrationMaster | None) -> None:
-    for name, master in masters.items():
-        if master is None:
-            continue
-        if master.detector_id != raw.detector.id:
-            raise ConfigError(f"{name} master is of detector {master.detector_id}, exposure of {raw.detector.id}")
-        if master.pixels.shape != tuple(raw.detector.shape):
-            raise ConfigError(f"{name} master is {master.pixels.shape}, detector {raw.detector.shape}")
-        if name == "flat" and master.physical_filter != raw.info.physical_filter:
-            raise ConfigError(f"flat is of filter {master.physical_filter}, exposure of {raw.info.physical_filter}")
+def _overscan_metrics(overscans: dict[str, OverscanLevel]) -> dict[str, Any]:
+    """Return level and read noise of each overscan, and how often the level jumped."""
+    return {
+        "overscan_level_adu": {name: level.level for name, level in overscans.items()},
+        "overscan_noise_adu": {name: level.read_noise for name, level in overscans.items()},
+        "n_bias_jumps": sum(len(level.jumps) for level in overscans.values()),
+    }
 
 
-def _remove_calibrations(
-    raw: RawDetector,
-    image: Float32Image,
-    mask: MaskImage,
-    *,
-    bias: CalibrationMaster | None,
-    dark: CalibrationMaster | None,
-    flat: CalibrationMaster | None,
-) -> None:
-    if bias is not None:
-        for part in raw.amplifiers:
-            target = parse_section(part.amplifier.detector_section)
-            subtract_in_place(image[target], bias.pixels.image[target], factor=part.amplifier.gain)
-    if dark is not None:
-        subtract_in_place(image, dark.pixels.image, factor=raw.info.exposure_s)
-    if flat is not None:
-        divide_by_flat_in_place(image, mask, flat.pixels.image)
-    for master in (bias, dark, flat):
-        if master is not None:
-            mask |= master.pixels.mask & int(MaskPlane.BAD)
+def _calibration_metrics(raw: RawDetector, masters: Masters) -> dict[str, Any]:
+    """Return what was used and how old it was, and what was missing."""
+    used = {name: master for name, master in masters._asdict().items() if master is not None}
+    return {
+        "calibrations": {
+            name: {
+                "mjd_tai": master.mjd_tai,
+                "age_days": raw.info.mjd_tai - master.mjd_tai,
+                "n_frames": master.n_frames,
+            }
+            for name, master in used.items()
+        },
+        "calibrations_missing": [name for name in Masters._fields if name not in used],
+    }
