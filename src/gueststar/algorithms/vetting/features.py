@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from gueststar.core.bits import SourceFlag
 
@@ -60,8 +59,7 @@ FEATURES = (
     Feature("bright_distance", "distance to the nearest bright star over the PSF's width"),
     Feature("bright_contrast", "magnitude of the detection minus that of the nearest bright star"),
     Feature("residual_sky", "local background over the noise of a pixel"),
-    Feature("edge_distance", "distance to the edge over the PSF's width"),
-    Feature("crowding", "logarithm of one plus the number of other detections within ten PSF widths"),
+    Feature("edge_distance", "distance to the edge over the PSF's width, cut at five"),
     Feature("is_positive", "1: brighter than the reference; 0: fainter"),
     *(Feature(f"flag_{name.lower()}", f"1 if SourceFlag.{name} is set") for name in _FLAGS),
 )
@@ -71,10 +69,7 @@ FEATURE_NAMES = tuple(feature.name for feature in FEATURES)
 
 
 def measure_features(sources: Columns) -> Floats:
-    """Return ``[n, n_features]`` of the detections of one image, given by the columns of `DIA_SOURCE`.
-
-    Distances are cut at 30 PSF widths.
-    """
+    """Return ``[n, n_features]`` of the detections of one image, given by the columns of `DIA_SOURCE`."""
     psf_fwhm, pixel_scale_arcsec = psf_width(sources), pixel_scale(sources)
     columns = _significance(sources) | _shape(sources, psf_fwhm) | _models(sources, psf_fwhm)
     columns |= _surroundings(sources, psf_fwhm, pixel_scale_arcsec)
@@ -157,18 +152,8 @@ def _surroundings(sources: Columns, psf_fwhm: float, pixel_scale_arcsec: float) 
         "reference_contrast": np.clip(mag - _float(sources, "reference_mag"), -10.0, 15.0),
         "bright_distance": np.minimum(_float(sources, "bright_distance") / width_arcsec, 10 * _FAR),
         "bright_contrast": np.clip(mag - _float(sources, "bright_mag"), -10.0, 15.0),
-        "edge_distance": np.minimum(_float(sources, "edge_distance") / psf_fwhm, _FAR),
-        "crowding": np.log1p(_neighbours(sources, 10.0 * psf_fwhm)),
+        "edge_distance": np.minimum(_float(sources, "edge_distance") / psf_fwhm, 5.0),
     }
-
-
-def _neighbours(sources: Columns, radius: float) -> Floats:
-    """Return how many other detections lie within ``radius`` pixels of each."""
-    places = np.stack([_float(sources, "x"), _float(sources, "y")], axis=1)
-    if len(places) == 0 or not np.isfinite(radius):
-        return np.full(len(places), np.nan)
-    counts = cKDTree(places).query_ball_point(places, radius, return_length=True)
-    return np.asarray(counts, dtype=np.float64) - 1.0
 
 
 def _float(sources: Columns, name: str) -> Floats:

@@ -48,7 +48,7 @@ class TrainReliability:
         if min(labels.sum(), (~labels).sum()) < 50:
             raise DataError(f"training needs 50 real and 50 artefacts, got {labels.sum()} and {(~labels).sum()}")
         features, groups = training_features(rows)
-        trees, curve, held_out = fit_calibrated_trees(features, labels, groups, config=self.config.boosting)
+        trees, calibration, held_out = fit_calibrated_trees(features, labels, groups, config=self.config.boosting)
         digest = hashlib.blake2b(np.ascontiguousarray(features).tobytes() + labels.tobytes(), digest_size=3).hexdigest()
         training = {
             "n_real": int(labels.sum()),
@@ -58,7 +58,7 @@ class TrainReliability:
             "held_out": figures(held_out, labels),
         }
         version = f"{self.config.name}_f{FEATURE_VERSION}_{digest}"
-        return ReliabilityModel(version, FEATURE_VERSION, FEATURE_NAMES, trees, curve, training)
+        return ReliabilityModel(version, FEATURE_VERSION, FEATURE_NAMES, trees, calibration, training)
 
 
 def training_features(rows: Catalog) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
