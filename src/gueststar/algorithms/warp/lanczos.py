@@ -22,6 +22,8 @@ _NO_DATA = int(MaskPlane.NO_DATA)
 _UNUSABLE = int(UNUSABLE)
 _SATURATED = int(MaskPlane.SATURATED | MaskPlane.BLEED)
 _FILLED = int(MaskPlane.BAD | MaskPlane.COSMIC_RAY | MaskPlane.NO_DATA)
+_REORDER = {"reassoc", "contract", "nsz"}
+"""Sums may be reordered and fused; NaN keeps its meaning."""
 _NEAR_SATURATED = 1 << 30
 """Private bit of this module: a saturated pixel lies within the kernel."""
 
@@ -146,7 +148,7 @@ def _bilinear(image, iy, ix, ty, tx):  # type: ignore[no-untyped-def]
     return (1 - ty) * low + ty * high
 
 
-@njit(cache=True)
+@njit(cache=True, fastmath=_REORDER)
 def _dot(image, iy, ix, wy, wx):  # type: ignore[no-untyped-def]
     n = wx.size
     total = np.float32(0)
@@ -167,7 +169,7 @@ def _dot(image, iy, ix, wy, wx):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath=_REORDER)
 def _resample(source, variance, bits, node_x, node_y, node_area, step, first, table, scale, image, out_variance, mask):  # type: ignore[no-untyped-def]
     ny, nx = source.shape
     n = table.shape[1]

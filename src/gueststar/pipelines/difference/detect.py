@@ -188,7 +188,7 @@ class DetectCandidates:
             measure_boxes(image, usable, x=peaks.x, y=peaks.y, sign=sign),
             fit_dipoles(image, variance, usable, psf, x=x, y=y, flux=fit[:, 2], radius=wide),
             fit_trails(
-                image, variance, usable, psf, x=x, y=y, flux=fit[:, 2], length=length, angle_deg=angle, radius=2 * wide
+                image, variance, usable, psf, x=x, y=y, flux=fit[:, 2], length=length, angle_deg=angle, radius=wide
             ),
             forced_flux(
                 science.pixels.image, science.pixels.variance, science.pixels.is_usable(), fine_psf_of(science.psf),
