@@ -301,20 +301,30 @@ def _erase_in_place(cells: NDArray[np.float32], line: Line, *, half_width: float
 
 @numba.njit(cache=True)
 def _binned_significance(image, level, rms, is_excluded, factor):  # type: ignore[no-untyped-def]
-    """Return the sum of deviations (in sigma) over the root of their number, in cells; 0 in half-empty ones."""
+    """Return the excess over the noise of cells (that of their central pixel); 0 in cells more than half excluded."""
     ny, nx = image.shape
     n_rows, n_columns = (ny + factor - 1) // factor, (nx + factor - 1) // factor
     cells = np.zeros((n_rows, n_columns), np.float32)
+    excess, count = np.empty(nx, np.float32), np.empty(nx, np.float32)
+    zero, one = np.float32(0.0), np.float32(1.0)
     for row in range(n_rows):
+        excess[:] = zero
+        count[:] = zero
+        last = min((row + 1) * factor, ny)
+        for y in range(row * factor, last):
+            values, sky, masks = image[y], level[y], is_excluded[y]
+            for x in range(nx):
+                excess[x] += zero if masks[x] else values[x] - sky[x]
+                count[x] += zero if masks[x] else one
+        noise = rms[(row * factor + last - 1) // 2]
         for column in range(n_columns):
-            total, n = np.float32(0.0), 0
-            for y in range(row * factor, min((row + 1) * factor, ny)):
-                for x in range(column * factor, min((column + 1) * factor, nx)):
-                    if not is_excluded[y, x]:
-                        total += (image[y, x] - level[y, x]) / rms[y, x]
-                        n += 1
+            total, n = zero, zero
+            stop = min((column + 1) * factor, nx)
+            for x in range(column * factor, stop):
+                total += excess[x]
+                n += count[x]
             if 2 * n > factor * factor:
-                cells[row, column] = total / np.float32(math.sqrt(n))
+                cells[row, column] = total / (np.float32(math.sqrt(n)) * noise[(column * factor + stop - 1) // 2])
     return cells
 
 
