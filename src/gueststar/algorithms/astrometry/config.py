@@ -32,7 +32,7 @@ class AstrometryConfig:
     min_matches: int = 5
     """Fewer matches than this are refused."""
     max_rms_pixel: float = 0.5
-    """Refused if the rms of the brightest quarter or the formal error anywhere on the detector is larger, per axis."""
+    """Refused if the rms of the best quarter or the formal error anywhere on the detector is larger, per axis."""
     min_coverage: float = 0.1
     """Refused if the matches' convex hull is a smaller part of the detector's area."""
     max_shear: float = 0.02
@@ -61,3 +61,5 @@ class AstrometryConfig:
         | SourceFlag.SATELLITE
     )
     """Sources with one of these `SourceFlag` bits do not enter the fit (they may help to find the pattern)."""
+    poor_flags: int = int(SourceFlag.BLENDED | SourceFlag.NEAR_BRIGHT_STAR)
+    """Sources with one of these enter the fit only if few others do."""

@@ -106,7 +106,8 @@ def _bright_lists(
     rest = np.argsort(faintness, kind="stable")[int(skip * x.size) :]
     sources = rest[select_bright(x[rest], y[rest], faintness[rest], n=depth, cell=cell, min_distance=5.0)]
     area = np.ptp(stars, axis=0).prod() if stars.shape[0] > 1 else 1.0
-    share = max(float(area) / (shape[0] * shape[1] * scale**2), 1.0)
+    seen = max(float(np.ptp(x) * np.ptp(y)) if x.size else 0.0, 0.01 * shape[0] * shape[1])
+    share = max(float(area) / (seen * scale**2), 1.0)
     n_stars = int(config.reference_excess * max(min(depth, sources.size), 20) * share) + 1
     chosen = select_bright(stars[:, 0], stars[:, 1], magnitude, n=n_stars, cell=cell * scale, min_distance=5.0 * scale)
     return sources, chosen

@@ -33,9 +33,9 @@ class AstrometryMetrics:
     rms_ra_mas: float
     """Of the fitted matches."""
     rms_dec_mas: float
-    rms_bright_ra_mas: float
-    """Of the brightest quarter of them."""
-    rms_bright_dec_mas: float
+    rms_best_ra_mas: float
+    """Of the quarter of them with the smallest errors."""
+    rms_best_dec_mas: float
     systematic_mas: float
     """Error per axis that the scatter asks for beyond the given errors."""
     reduced_chi2: float
@@ -118,8 +118,8 @@ def measure_quality(solution: PlaneSolution, *, points: MeasuredPoints, shape: t
     used = fit.is_used
     fitted = solution.paired[used]
     residuals, variance = fit.residuals[used], solution.refined.variance[used]
-    order = np.argsort(points.magnitude[fitted], kind="stable")
-    bright = order[: max(min(10, order.size), order.size // 4)]
+    order = np.argsort(variance.sum(axis=1), kind="stable")
+    best = order[: max(min(10, order.size), order.size // 4)]
     n_parameters = (fit.order + 1) * (fit.order + 2) if fit.order else 4
     offset = _pointing_offset(solution)
     change = linear_change(solution.pointing.start.matrix, plane_map.matrix)
@@ -130,8 +130,8 @@ def measure_quality(solution: PlaneSolution, *, points: MeasuredPoints, shape: t
         n_fitted=int(used.sum()),
         rms_ra_mas=1000.0 * rms(residuals[:, 0]),
         rms_dec_mas=1000.0 * rms(residuals[:, 1]),
-        rms_bright_ra_mas=1000.0 * rms(residuals[bright, 0]),
-        rms_bright_dec_mas=1000.0 * rms(residuals[bright, 1]),
+        rms_best_ra_mas=1000.0 * rms(residuals[best, 0]),
+        rms_best_dec_mas=1000.0 * rms(residuals[best, 1]),
         systematic_mas=1000.0 * fit.floor,
         reduced_chi2=float((residuals**2 / variance).sum() / max(residuals.size - n_parameters, 1)),
         order=fit.order,
@@ -168,11 +168,11 @@ def reasons_to_refuse(
 
     ``pixel_scale`` in arcsec.
     """
-    bright = max(metrics.rms_bright_ra_mas, metrics.rms_bright_dec_mas) / 1000.0
+    best = max(metrics.rms_best_ra_mas, metrics.rms_best_dec_mas) / 1000.0
     limit = config.max_rms_pixel * pixel_scale
     checks = (
         (metrics.n_fitted < config.min_matches, f"fewer than {config.min_matches} matches"),
-        (not bright <= limit, f"rms {bright:.2f} arcsec of the bright ones (limit {limit:.2f})"),
+        (not best <= limit, f"rms {best:.2f} arcsec of the best ones (limit {limit:.2f})"),
         (metrics.coverage < config.min_coverage, f"they cover {metrics.coverage:.0%} of the detector"),
         (
             metrics.largest_error_mas / 1000.0 > limit,

@@ -29,8 +29,10 @@ Bools = NDArray[np.bool_]
 
 _MIN_POINT_LIKE = 30
 """With so many stars on the detector, extended objects are not fitted."""
-_MIN_GOOD = 30
-"""With so many unflagged sources, flagged ones are not fitted."""
+_MIN_POINTS = 30
+"""With so many points that are not bad, bad ones are not fitted."""
+_WANTED_POINTS = 400
+"""With so many good points, poor ones are not fitted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,12 +72,13 @@ class PlaneSolution:
 
 
 def solve_plane(
-    *, points: MeasuredPoints, is_good: Bools, start: PlaneMap, centre: Sky, shape: tuple[int, int],
+    *, points: MeasuredPoints, quality: NDArray[np.int_], start: PlaneMap, centre: Sky, shape: tuple[int, int],
     catalog: SkyCatalog, tolerances: Tolerances, config: AstrometryConfig,
 ) -> PlaneSolution:  # fmt: skip
     """Return the map of one detector; raises DataError where no pointing can be believed.
 
-    ``start`` maps pixels to the tangent plane about ``centre``; ``is_good`` tells which points may be fitted.
+    ``start`` maps pixels to the tangent plane about ``centre``; ``quality`` is 2 for good points, 1 for poor and 0 for
+    bad ones: the better are fitted alone where there are enough.
     """
     stars = catalog.in_plane(centre)
     pointing = find_pointing(
@@ -89,7 +92,7 @@ def solve_plane(
     moved = move_centre(pointing.start.transformed(verdict.matrix, verdict.shift), centre, new_centre)
     stars = catalog.in_plane(new_centre)
     rows = _rows_on_detector(stars, moved, shape)
-    fit_rows, fit_points = _rows_to_fit(rows, catalog.is_extended), _points_to_fit(points, is_good, config)
+    fit_rows, fit_points = _rows_to_fit(rows, catalog.is_extended), _points_to_fit(points, quality, config)
     radius = max(2.0 * verdict.radius, 3.0 * float(np.sqrt(abs(np.linalg.det(moved.matrix)))))
     refined = refine(
         moved, points.select(fit_points), stars.select(fit_rows), shape=shape, radius=radius, config=config
@@ -128,9 +131,13 @@ def _rows_to_fit(rows: NDArray[np.intp], is_extended: Bools) -> NDArray[np.intp]
     return point_like if point_like.size >= _MIN_POINT_LIKE else rows
 
 
-def _points_to_fit(points: MeasuredPoints, is_good: Bools, config: AstrometryConfig) -> NDArray[np.intp]:
-    """Return the brightest good points, or of all points if few are good."""
-    rows = np.flatnonzero(is_good) if is_good.sum() >= _MIN_GOOD else np.arange(points.x.size)
+def _points_to_fit(points: MeasuredPoints, quality: NDArray[np.int_], config: AstrometryConfig) -> NDArray[np.intp]:
+    """Return the brightest of the good points, of the poor too if good ones are few, of all if both are."""
+    rows = np.arange(points.x.size)
+    for least, enough in ((2, _WANTED_POINTS), (1, _MIN_POINTS)):
+        if (quality >= least).sum() >= enough:
+            rows = np.flatnonzero(quality >= least)
+            break
     return rows[np.argsort(points.magnitude[rows], kind="stable")][: config.max_fit_matches]
 
 

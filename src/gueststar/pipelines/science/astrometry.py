@@ -65,11 +65,11 @@ class SolveAstrometry:
         the matches allow; ``reference`` is a REFCAT catalog that covers the detector and the pointing tolerance;
         ``band`` ranks its stars by brightness. Raises DataError with figures where no trustworthy solution exists.
         """
-        rows, points, is_good = _points(sources, self.config)
+        rows, points, quality = _points(sources, self.config)
         start_map, centre = _map_of(start, shape)
         reference_rows, catalog = _sky_catalog(reference, epoch_year, band)
         solution = solve_plane(
-            points=points, is_good=is_good, start=start_map, centre=centre, shape=shape, catalog=catalog,
+            points=points, quality=quality, start=start_map, centre=centre, shape=shape, catalog=catalog,
             tolerances=Tolerances(
                 60.0 * pointing_tolerance_arcmin, np.radians(rotation_tolerance_deg), scale_tolerance, is_parity_known
             ),
@@ -88,14 +88,15 @@ class SolveAstrometry:
         return AstrometrySolution(_wcs_of(solution), matches, metrics)
 
 
-def _points(sources: Catalog, config: AstrometryConfig) -> tuple[Indices, MeasuredPoints, NDArray[np.bool_]]:
-    """Return the usable rows, their measurements and which of them may be fitted."""
+def _points(sources: Catalog, config: AstrometryConfig) -> tuple[Indices, MeasuredPoints, NDArray[np.int_]]:
+    """Return the usable rows, their measurements and quality: 2 good, 1 poor, 0 bad (not to be fitted)."""
     x, y, flux = (np.asarray(sources[name], dtype=np.float64) for name in ("x", "y", "flux"))
     rows = np.flatnonzero(np.isfinite(x) & np.isfinite(y) & np.isfinite(flux) & (flux > 0))
     errors = [_error(sources, name, rows, config.default_error_pixel) for name in ("x_err", "y_err")]
     points = MeasuredPoints(x[rows], y[rows], errors[0], errors[1], -2.5 * np.log10(flux[rows]))
     flags = sources["flags"][rows] if "flags" in sources else np.zeros(rows.size, dtype=np.int64)
-    return rows, points, (flags & config.bad_flags) == 0
+    quality = np.where(flags & config.bad_flags, 0, np.where(flags & config.poor_flags, 1, 2))
+    return rows, points, quality
 
 
 def _error(sources: Catalog, name: str, rows: Indices, default: float) -> Floats:
