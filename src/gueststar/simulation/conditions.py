@@ -19,7 +19,7 @@ from gueststar.simulation.atmosphere import (
 )
 from gueststar.simulation.optics import aberrations_of
 from gueststar.simulation.point_spread import PsfState
-from gueststar.simulation.scenario import Scenario
+from gueststar.simulation.scenario import OpticsPlan, Scenario
 from gueststar.simulation.seeds import generator_for
 from gueststar.simulation.sky import SkyPattern, sky_magnitude, sky_pattern
 from gueststar.simulation.survey import Visit
@@ -126,7 +126,7 @@ def _conditions_of(
     random = generator_for(seed, "conditions", key)
     optics, band = scenario.optics, visit.glass.band
     header_ra, header_dec = _moved(visit.field.ra, visit.field.dec, optics.dither_arcsec * random.normal(size=2))
-    error = optics.pointing_error_arcsec * np.clip(random.normal(size=2), -2.5, 2.5)
+    error = pointing_error_arcsec(camera, optics) * np.clip(random.normal(size=2), -2.5, 2.5)
     ra, dec = _moved(header_ra, header_dec, error)
     extinction = EXTINCTION.get(band, DEFAULT_EXTINCTION) * airmass
     zero_point = base_zero_point(camera, scenario, band) + 2.5 * np.log10(visit.exposure_s)
@@ -140,17 +140,30 @@ def _conditions_of(
     moonlit = 1.0 - 10.0 ** (0.4 * (clear_sky - dark_sky))
     motion = 0.15 * random.normal(size=(2, 2)) * fwhm / 2.355
     covariance = motion @ motion.T
+    turned = _rotation_error_deg(camera, optics) * np.clip(random.normal(), -2.5, 2.5)
+    # Clouds scatter town and Moon: the sky brightens by a third of what they take from the stars.
+    sky = clear_sky - 0.33 * min(cloud_mag, 2.0) * (0.3 + moonlit)
+    pattern = sky_pattern(random, moonlit_fraction=float(moonlit), cloud_mag=cloud_mag)
+    aberrations = aberrations_of(optics, seed=seed, exposure=key, focus_drift=focus)
+    guiding = (float(covariance[0, 0]), float(covariance[0, 1]), float(covariance[1, 1]))
     return Conditions(
-        visit, header_ra, header_dec, ra, dec, float(optics.rotation_error_deg * random.normal()), zenith, parallactic,
-        airmass, float(extinction), cloud_mag, float(zero_point - extinction + zero_point_drift),
-        # Clouds scatter town and Moon: the sky brightens by a third of what they take from the stars.
-        clear_sky - 0.33 * min(cloud_mag, 2.0) * (0.3 + moonlit),
-        sky_pattern(random, moonlit_fraction=float(moonlit), cloud_mag=cloud_mag),
-        PsfState(
-            fwhm, (float(covariance[0, 0]), float(covariance[0, 1]), float(covariance[1, 1])),
-            aberrations_of(optics, seed=seed, exposure=key, focus_drift=focus),
-        ),
+        visit, header_ra, header_dec, ra, dec, float(turned), zenith, parallactic, airmass, float(extinction),
+        cloud_mag, float(zero_point - extinction + zero_point_drift), float(sky), pattern,
+        PsfState(fwhm, guiding, aberrations),
     )  # fmt: skip
+
+
+def pointing_error_arcsec(camera: Camera, plan: OpticsPlan) -> float:
+    """Return the rms per axis of the difference between header and truth."""
+    if plan.pointing_error_arcsec is not None:
+        return plan.pointing_error_arcsec
+    return camera.pointing_tolerance_arcmin * 60.0 / 6.0
+
+
+def _rotation_error_deg(camera: Camera, plan: OpticsPlan) -> float:
+    if plan.rotation_error_deg is not None:
+        return plan.rotation_error_deg
+    return camera.rotation_tolerance_deg / 60.0
 
 
 def _moved(ra: float, dec: float, offset_arcsec: Floats) -> tuple[float, float]:

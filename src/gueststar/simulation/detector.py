@@ -15,7 +15,6 @@ from gueststar.simulation.random_fields import wave_field
 from gueststar.simulation.scenario import DetectorPlan
 from gueststar.simulation.seeds import generator_for
 
-Floats = NDArray[np.float64]
 Image = NDArray[np.float32]
 
 ADC_MAXIMUM = 65535
@@ -37,7 +36,7 @@ class DetectorTruth:
     """Charge that bad columns add in every exposure, electrons."""
     pixel_response: Image
     """Sensitivity pixel by pixel, bad columns included; about 1."""
-    field: Floats
+    field: NDArray[np.float32]
     """Focal-plane position of the pixels in field radii ``[2, ny, nx]``."""
     area: Image
     """Solid angle of the pixels over the nominal one."""
@@ -61,11 +60,13 @@ def make_detector(
     response *= (1.0 + 0.004 * random.normal(size=nx)).astype(np.float32)
     fixed = np.zeros((ny, nx), dtype=np.float32)
     _spoil_columns_in_place(response, fixed, detector, plan, random)
+    dark = _dark_current(detector.shape, plan, random)
+    area = pixel_area(optics, field).astype(np.float32)
+    flat = (transmission / np.median(transmission)).astype(np.float32)
+    patterns = {amplifier.name: _bias_pattern(amplifier, plan, random) for amplifier in detector.amplifiers}
     return DetectorTruth(
-        camera, detector, plan, seed, efficiency, _dark_current(detector.shape, plan, random), fixed, response, field,
-        pixel_area(optics, field).astype(np.float32), (transmission / np.median(transmission)).astype(np.float32),
-        {amplifier.name: _bias_pattern(amplifier, plan, random) for amplifier in detector.amplifiers},
-    )  # fmt: skip
+        camera, detector, plan, seed, efficiency, dark, fixed, response, field.astype(np.float32), area, flat, patterns
+    )
 
 
 def response_in(truth: DetectorTruth, physical_filter: str, night: int) -> Image:
@@ -121,7 +122,7 @@ def _spoil_columns_in_place(
 def _bias_pattern(amplifier: Amplifier, plan: DetectorPlan, random: np.random.Generator) -> Image:
     rows, columns = parse_section(amplifier.data_section)
     ny, nx = rows.stop - rows.start, columns.stop - columns.start
-    size = plan.bias_structure_adu
+    size = plan.bias_structure * amplifier.read_noise / amplifier.gain
     smooth = wave_field(random, scale=1.0, n_waves=20).on_grid(np.linspace(0, 1, nx), np.linspace(0, 1, ny))
     pattern = 0.5 * size * smooth + 0.5 * size * random.normal(size=nx)
     pattern += 2.5 * size * np.exp(-np.arange(nx) / 25.0) + 1.5 * size * np.exp(-np.arange(ny) / 40.0)[:, None]
@@ -201,6 +202,15 @@ def _bleed_columns(electrons, well):  # type: ignore[no-untyped-def]
                 j += direction
 
 
+def blank_extension(
+    truth: DetectorTruth, extension: int | str, shape: tuple[int, int], random: np.random.Generator
+) -> NDArray[np.uint16]:
+    """Return an extension in which nothing but bias was read, for what is neither data nor overscan (prescan)."""
+    amplifier = next((a for a in truth.detector.amplifiers if a.extension == extension), truth.detector.amplifiers[0])
+    level = np.full(shape, _bias_level(truth, amplifier), dtype=np.float32)
+    return _digitised(level, amplifier, random)
+
+
 def _bias_level(truth: DetectorTruth, amplifier: Amplifier) -> float:
     return amplifier.bias_level if amplifier.bias_level > 0 else truth.plan.bias_adu
 
@@ -239,13 +249,14 @@ def _row_levels(
     truth: DetectorTruth, amplifier: Amplifier, n_rows: int, random: np.random.Generator
 ) -> NDArray[np.float32]:
     """Return the bias level of each row beyond the nominal one: offset of the frame, drift, and sometimes a jump."""
-    plan = truth.plan
-    levels = random.normal(0.0, 3.0 * plan.row_drift_adu) + np.zeros(n_rows)
+    plan, noise = truth.plan, amplifier.read_noise / amplifier.gain
+    drift = plan.row_drift * noise
+    levels = random.normal(0.0, 3.0 * drift) + np.zeros(n_rows)
     coarse = correlated_sequence(random, np.arange(0.0, n_rows + 16.0, 16.0), 150.0)
-    levels += plan.row_drift_adu * np.interp(np.arange(n_rows), 16.0 * np.arange(coarse.size), coarse)
-    levels += 0.15 * plan.row_drift_adu * random.normal(size=n_rows)
+    levels += drift * np.interp(np.arange(n_rows), 16.0 * np.arange(coarse.size), coarse)
+    levels += 0.15 * drift * random.normal(size=n_rows)
     if random.random() < plan.bias_jump_probability:
-        levels[int(random.integers(n_rows)) :] += random.normal(0.0, 4.0)
+        levels[int(random.integers(n_rows)) :] += random.normal(0.0, 1.2 * noise)
     return levels.astype(np.float32)
 
 

@@ -16,6 +16,7 @@ from gueststar.simulation.bright_stars import add_far_light_in_place
 from gueststar.simulation.conditions import Conditions
 from gueststar.simulation.cosmic_rays import add_cosmic_rays_in_place
 from gueststar.simulation.detector import DetectorTruth
+from gueststar.simulation.ephemeris import unit_vector
 from gueststar.simulation.optics import Optics, field_radius_deg, focal_plane_position, true_wcs
 from gueststar.simulation.point_spread import PsfField, air_fwhm, make_psf_field
 from gueststar.simulation.rendering import Sources, add_sources_in_place
@@ -29,6 +30,8 @@ from gueststar.simulation.universe import Scene, Universe, magnitude_through, sc
 Floats = NDArray[np.float64]
 MARGIN_PIXELS = 60
 """Sources this far outside the detector still send light into it."""
+FARTHEST_PIXELS = 400.0
+"""So do stars of magnitude 0, were there any; 25 pixels less for each magnitude."""
 FAINTEST_ELECTRONS = 1.0
 
 
@@ -41,6 +44,8 @@ class ExposureSky:
     air: Air
     air_fwhm_arcsec: float
     satellites: Catalog
+    directions: Floats
+    """Unit vectors of the sources of the scene ``[3, n]``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +57,10 @@ class DetectorExposure:
     row: Catalog
     wcs: Wcs
 
+    def without_pixels(self) -> DetectorExposure:
+        """Return the truth alone, to keep."""
+        return DetectorExposure(np.zeros((0, 0), dtype=np.float32), self.observed, self.row, self.wcs)
+
 
 def make_exposure_sky(
     camera: Camera, optics: Optics, scenario: Scenario, universe: Universe, conditions: Conditions,
@@ -62,12 +71,13 @@ def make_exposure_sky(
     scene = scene_of(universe, camera, visit)
     disc = SkyDisc(conditions.ra, conditions.dec, 1.02 * field_radius_deg(camera) + 0.03)
     scene = _select(scene, np.flatnonzero(is_in_any((disc,), scene.ra, scene.dec)))
+    directions = unit_vector(scene.ra, scene.dec)
     air = make_air(
         scenario.atmosphere, seed=seed, exposure=conditions.exposure_id, weather=visit.weather,
         cloud_mag=conditions.cloud_mag, exposure_s=visit.exposure_s, pixel_scale_arcsec=camera.pixel_scale_arcsec,
         field_radius_deg=optics.field_radius_deg,
     )  # fmt: skip
-    return ExposureSky(conditions, scene, air, air_fwhm(camera, optics, conditions.psf), satellites)
+    return ExposureSky(conditions, scene, air, air_fwhm(camera, optics, conditions.psf), satellites, directions)
 
 
 def expose(
@@ -100,8 +110,8 @@ def expose(
     centre = truth.field[:, detector.shape[0] // 2, detector.shape[1] // 2]
     row = detector_image_row(
         exposure_id=conditions.exposure_id, detector=detector.id, wcs=wcs, zero_point=zero_point,
-        cloud_mag=float(sky.air.cloud_extinction(centre[:, None])[0]), sky=float(np.median(sky_level * pattern)),
-        n_cosmic_rays=n_rays,
+        cloud_mag=float(sky.air.cloud_extinction(centre[:, None].astype(np.float64))[0]),
+        sky=float(np.median(sky_level * pattern)), n_cosmic_rays=n_rays,
     )  # fmt: skip
     well = float(np.min(silicon.full_well(truth)))
     saturated = observed["flux"] * psf.profile[0] + sky_level > well
@@ -146,10 +156,14 @@ def _sources_on(
     conditions, scene = sky.conditions, sky.scene
     glass = conditions.visit.glass
     mags = magnitude_through(scene.mags, glass, scenario.optics.colour_terms)
-    x, y = wcs.sky_to_pixel(ra=scene.ra, dec=scene.dec)
     ny, nx = detector.shape
+    centre_ra, centre_dec = wcs.pixel_to_sky(x=nx / 2, y=ny / 2)
+    reach = np.radians((0.5 * np.hypot(nx, ny) + FARTHEST_PIXELS) * camera.pixel_scale_arcsec / 3600.0)
+    close = np.flatnonzero(unit_vector(centre_ra, centre_dec) @ sky.directions > np.cos(1.02 * reach))
+    scene, mags = _select(scene, close), mags[close]
+    x, y = wcs.sky_to_pixel(ra=scene.ra, dec=scene.dec)
     # Galaxies, and stars with haloes, reach in from farther away; 60 pixels and more for the brightest.
-    margin = np.maximum(MARGIN_PIXELS, 400.0 - 25.0 * np.clip(scene.mags[1], 0.0, 30.0))
+    margin = np.maximum(MARGIN_PIXELS, FARTHEST_PIXELS - 25.0 * np.clip(scene.mags[1], 0.0, 30.0))
     near = (x > -margin) & (x < nx + margin) & (y > -margin) & (y < ny + margin)
     near &= mags < zero_point - 2.5 * np.log10(FAINTEST_ELECTRONS)
     chosen = np.flatnonzero(near)

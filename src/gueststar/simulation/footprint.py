@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from gueststar.model.camera import Camera, Detector
 from gueststar.model.wcs import Wcs
 from gueststar.simulation.ephemeris import separation_deg
+from gueststar.simulation.tiles import SkyDisc
 
 Floats = NDArray[np.float64]
 
@@ -38,6 +39,16 @@ class Footprint:
             inside[near] |= (x > x0) & (x < x1) & (y > y0) & (y < y1)
         return inside
 
+    def discs(self, margin_deg: float) -> tuple[SkyDisc, ...]:
+        """Return a disc about each detector that reaches ``margin_deg`` beyond its corners."""
+        discs = []
+        for detector, wcs in zip(self.detectors, self.wcs, strict=True):
+            ny, nx = detector.shape
+            ra, dec = wcs.pixel_to_sky(x=(nx - 1) / 2, y=(ny - 1) / 2)
+            half = 0.5 * np.hypot(nx, ny) * wcs.pixel_scale_arcsec / 3600.0
+            discs.append(SkyDisc(float(ra), float(dec), float(half) + margin_deg))
+        return tuple(discs)
+
     def random_positions(self, n: int, random: np.random.Generator) -> tuple[Floats, Floats]:
         """Return ``n`` positions that are uniform over the detectors without their margins, degrees."""
         limits = np.array([self._limits(detector) for detector in self.detectors])
@@ -56,7 +67,9 @@ class Footprint:
         return margin, margin, nx - 1 - margin, ny - 1 - margin
 
 
-def make_footprint(camera: Camera, *, ra: float, dec: float, margin_arcsec: float) -> Footprint:
-    """Return the footprint of a pointing."""
-    wcs = tuple(camera.nominal_wcs(detector, ra=ra, dec=dec) for detector in camera.detectors)
-    return Footprint((ra, dec), camera.detectors, wcs, margin_arcsec / camera.pixel_scale_arcsec)
+def make_footprint(
+    camera: Camera, detectors: tuple[Detector, ...], *, ra: float, dec: float, margin_arcsec: float
+) -> Footprint:
+    """Return the footprint of a pointing on some detectors."""
+    wcs = tuple(camera.nominal_wcs(detector, ra=ra, dec=dec) for detector in detectors)
+    return Footprint((ra, dec), detectors, wcs, margin_arcsec / camera.pixel_scale_arcsec)

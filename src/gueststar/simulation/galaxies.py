@@ -12,6 +12,7 @@ from gueststar.simulation.tiles import (
     IDS_PER_TILE,
     TILE_AREA_DEG2,
     SkyDisc,
+    discs_near,
     is_in_any,
     tiles_touching,
     uniform_positions,
@@ -45,9 +46,11 @@ _COUNT_LOGS = np.array([-1.9, -0.1, 1.1, 2.15, 3.1, 3.95, 4.6, 5.05])
 
 def make_galaxies(plan: GalaxyPlan, *, discs: tuple[SkyDisc, ...], seed: int) -> Catalog:
     """Return the galaxies in ``discs``."""
-    tiles = [_galaxies_of_tile(plan, tile, seed) for tile in tiles_touching(discs)]
-    galaxies = concatenate([GALAXY.empty(), *tiles])
-    return galaxies.select(is_in_any(discs, galaxies["ra"], galaxies["dec"]))
+    parts = [GALAXY.empty()]
+    for tile in tiles_touching(discs):
+        found = _galaxies_of_tile(plan, tile, seed)
+        parts.append(found.select(is_in_any(discs_near(tile, discs), found["ra"], found["dec"])))
+    return concatenate(parts)
 
 
 def _galaxies_of_tile(plan: GalaxyPlan, tile: int, seed: int) -> Catalog:

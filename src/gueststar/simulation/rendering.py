@@ -193,27 +193,27 @@ def _fill_spectra(  # type: ignore[no-untyped-def]
         for j in range(-reach, reach + 1):
             phase_y[j + reach] = np.exp(-1j * step * j * dy[s])
         for jy in range(-reach, reach):
-            iy = jy % size
-            for jx in range(-reach, reach):
-                # Frequencies fold onto the half plane of a real image; the other half is their conjugate.
-                ix = jx % size
-                if ix >= half_size:
-                    continue
-                kx_index = abs(jx) * stride
-                ky_index = (jy if jx >= 0 else -jy) * stride
-                if ky_index < 0:
-                    ky_index += full
-                if kx_index >= last[ky_index]:
-                    continue
-                value = (
-                    w00 * n00[ky_index, kx_index] + w01 * n01[ky_index, kx_index]
-                    + w10 * n10[ky_index, kx_index] + w11 * n11[ky_index, kx_index]
-                )  # fmt: skip
-                if jx >= 0:
-                    value = value * phase_x[jx] * phase_y[jy + reach]
-                else:
-                    value = np.conj(value * phase_x[-jx]) * phase_y[jy + reach]
-                if not is_point:
-                    transform = _shape_transform(jx * step, jy * step, shape[s], bulge[s], ratio2[s], trail[s], table)
-                    value = value * np.float32(transform)
-                spectra[s, iy, ix] += value
+            row_phase = phase_y[jy + reach]
+            # Frequencies fold onto the half plane of a real image; the other half is their conjugate.
+            for start in range(-reach, reach, size):
+                ky_index = ((jy if start >= 0 else -jy) * stride + full) % full
+                columns = (last[ky_index] + stride - 1) // stride
+                first = 0 if start >= 0 else max(0, -start - columns + 1)
+                after = min(half_size, columns - start) if start >= 0 else half_size
+                for ix in range(first, after):
+                    jx = start + ix
+                    kx_index = abs(jx) * stride
+                    value = (
+                        w00 * n00[ky_index, kx_index] + w01 * n01[ky_index, kx_index]
+                        + w10 * n10[ky_index, kx_index] + w11 * n11[ky_index, kx_index]
+                    )  # fmt: skip
+                    if jx >= 0:
+                        value = value * phase_x[jx] * row_phase
+                    else:
+                        value = np.conj(value * phase_x[-jx]) * row_phase
+                    if not is_point:
+                        transform = _shape_transform(
+                            jx * step, jy * step, shape[s], bulge[s], ratio2[s], trail[s], table
+                        )
+                        value = value * np.float32(transform)
+                    spectra[s, jy % size, ix] += value

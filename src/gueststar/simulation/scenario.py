@@ -159,10 +159,10 @@ class OpticsPlan(Part):
     """Band -> AB magnitude of one electron per second above the air; absent: from the camera's typical depth."""
     colour_terms: dict[str, float] = {"g": -0.05, "r": 0.06, "i": 0.03, "z": 0.02}
     """Catalog band -> change of the zero point per magnitude of the filter's colour."""
-    pointing_error_arcsec: float = Field(default=30.0, ge=0)
-    """Rms per axis by which the header's pointing is wrong."""
-    rotation_error_deg: float = Field(default=0.03, ge=0)
-    """Rms by which the header's rotation is wrong."""
+    pointing_error_arcsec: float | None = Field(default=None, ge=0)
+    """Rms per axis by which the header's pointing is wrong; None: a sixth of the camera's tolerance."""
+    rotation_error_deg: float | None = Field(default=None, ge=0)
+    """Rms by which the header's rotation is wrong; None: a sixtieth of the camera's tolerance."""
     dither_arcsec: float = Field(default=25.0, ge=0)
     """Rms per axis of the intended offsets between visits."""
     distortion: float = 0.003
@@ -186,12 +186,12 @@ class DetectorPlan(Part):
 
     bias_adu: float = 1000.0
     """Bias level where the camera does not say."""
-    bias_structure_adu: float = Field(default=1.5, ge=0)
-    """Size of the two-dimensional bias pattern."""
+    bias_structure: float = Field(default=0.5, ge=0)
+    """Size of the two-dimensional bias pattern, in units of the read noise."""
     bias_jump_probability: float = Field(default=0.1, ge=0, le=1)
-    """Per frame and amplifier: a step of a few ADU at some row."""
-    row_drift_adu: float = Field(default=1.0, ge=0)
-    """Rms of the slow drift of the bias level from row to row."""
+    """Per frame and amplifier: a step of the bias level by about the read noise at some row."""
+    row_drift: float = Field(default=0.35, ge=0)
+    """Rms of the slow drift of the bias level from row to row, in units of the read noise."""
     dark_e_per_s: float = Field(default=0.02, ge=0)
     hot_pixel_fraction: float = Field(default=2e-4, ge=0, le=0.1)
     bad_columns_per_mpix: float = Field(default=2.0, ge=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +74,7 @@ class SkyPattern:
     """Per field radius, towards west and north at rotation 0."""
     curvature: float
 
-    def at(self, field: Floats) -> Floats:
+    def at(self, field: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
         """Return the factor on the mean sky at focal-plane positions in field radii ``[2, ...]``."""
         radius2 = field[0] ** 2 + field[1] ** 2
         return np.asarray(1.0 + self.slope[0] * field[0] + self.slope[1] * field[1] + self.curvature * (radius2 - 0.4))

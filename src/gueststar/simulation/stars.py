@@ -14,6 +14,7 @@ from gueststar.simulation.tiles import (
     IDS_PER_TILE,
     TILE_AREA_DEG2,
     SkyDisc,
+    discs_near,
     is_in_any,
     tile_centre,
     tiles_touching,
@@ -51,9 +52,11 @@ _ICRS_TO_GALACTIC = np.array(
 
 def make_stars(plan: StarPlan, *, discs: tuple[SkyDisc, ...], seed: int) -> Catalog:
     """Return the stars in ``discs``."""
-    tiles = [_stars_of_tile(plan, tile, seed) for tile in tiles_touching(discs)]
-    stars = concatenate([STAR.empty(), *tiles])
-    return stars.select(is_in_any(discs, stars["ra"], stars["dec"]))
+    parts = [STAR.empty()]
+    for tile in tiles_touching(discs):
+        found = _stars_of_tile(plan, tile, seed)
+        parts.append(found.select(is_in_any(discs_near(tile, discs), found["ra"], found["dec"])))
+    return concatenate(parts)
 
 
 def galactic(ra: Floats, dec: Floats) -> tuple[Floats, Floats]:

@@ -9,6 +9,8 @@ import numpy as np
 from astropy_healpix import HEALPix
 from numpy.typing import NDArray
 
+from gueststar.simulation.ephemeris import separation_deg
+
 Floats = NDArray[np.float64]
 
 N_SIDE = 128
@@ -41,6 +43,12 @@ def tile_centre(tile: int) -> tuple[float, float]:
     """Return (ra, dec) of a tile's centre, degrees."""
     ra, dec = _GRID.healpix_to_lonlat([tile])
     return float(ra.to_value(u.deg)[0]), float(dec.to_value(u.deg)[0])
+
+
+def discs_near(tile: int, discs: tuple[SkyDisc, ...]) -> tuple[SkyDisc, ...]:
+    """Return those of ``discs`` that may reach into a tile."""
+    ra, dec = tile_centre(tile)
+    return tuple(d for d in discs if separation_deg(ra, dec, d.ra, d.dec) < d.radius + 1.0)
 
 
 def uniform_positions(tile: int, n: int, random: np.random.Generator) -> tuple[Floats, Floats]:

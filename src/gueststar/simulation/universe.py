@@ -8,17 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gueststar.core import times
-from gueststar.model.camera import Camera, Filter
+from gueststar.model.camera import Camera, Detector, Filter
 from gueststar.model.catalog import Catalog
 from gueststar.simulation.asteroids import asteroid_magnitudes, elements_of, make_asteroids
+from gueststar.simulation.conditions import pointing_error_arcsec
 from gueststar.simulation.footprint import make_footprint
 from gueststar.simulation.galaxies import make_galaxies
-from gueststar.simulation.optics import field_radius_deg
 from gueststar.simulation.orbits import apparent_places
 from gueststar.simulation.scenario import Scenario
 from gueststar.simulation.stars import make_stars, positions_at
 from gueststar.simulation.survey import Visit
-from gueststar.simulation.tiles import SkyDisc
 from gueststar.simulation.transients import make_transients, transient_magnitudes
 from gueststar.simulation.variables import magnitude_changes, make_variables
 
@@ -57,15 +56,16 @@ class Scene:
     """Row in the table of galaxies; -1: a point."""
 
 
-def make_universe(camera: Camera, scenario: Scenario, visits: tuple[Visit, ...], *, seed: int) -> Universe:
-    """Return the sky around all fields of ``visits``."""
+def make_universe(
+    camera: Camera, detectors: tuple[Detector, ...], scenario: Scenario, visits: tuple[Visit, ...], *, seed: int
+) -> Universe:
+    """Return the sky about ``detectors`` in all fields of ``visits``."""
     fields = {visit.field.id: visit.field for visit in visits}
     numbers = {identifier: number for number, identifier in enumerate(sorted(fields))}
-    radius = field_radius_deg(camera)
-    margin = scenario.refcat.margin_deg
     places = [(fields[i].ra, fields[i].dec) for i in sorted(fields)]
-    wide = tuple(SkyDisc(ra, dec, radius + margin) for ra, dec in places)
-    footprints = tuple(make_footprint(camera, ra=ra, dec=dec, margin_arcsec=60.0) for ra, dec in places)
+    missed = 2.0 * (pointing_error_arcsec(camera, scenario.optics) + scenario.optics.dither_arcsec)
+    footprints = tuple(make_footprint(camera, detectors, ra=ra, dec=dec, margin_arcsec=missed) for ra, dec in places)
+    wide = tuple(disc for footprint in footprints for disc in footprint.discs(scenario.refcat.margin_deg))
     stars = make_stars(scenario.stars, discs=wide, seed=seed)
     galaxies = make_galaxies(scenario.galaxies, discs=wide, seed=seed)
     nights = sorted({visit.night for visit in visits})

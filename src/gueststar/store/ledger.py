@@ -31,7 +31,7 @@ from gueststar.store.ledger_rows import (
     Job,
     JobState,
 )
-from gueststar.store.sql import connect, reading, told_as_transient
+from gueststar.store.sql import connect, plain_json, reading, told_as_transient
 from gueststar.store.tables import EVENTS, EXPOSURE_DETECTORS, EXPOSURES, FIELDS, FILES, JOBS, migrate
 
 __all__ = ["Account", "Event", "ExposureRow", "ExposureState", "Field", "FileRow", "FileStatus", "Job", "JobState", "Ledger"]  # fmt: skip  # noqa: E501
@@ -246,8 +246,8 @@ class Ledger:
         ``key`` is JSON-able and tells the unit from all others of its kind.
         """
         values = {
-            "exposure_id": exposure_id, "detector": detector, "day_obs": day_obs, "inputs": inputs,
-            "config": None if config is None else dict(config), "max_attempts": max_attempts,
+            "exposure_id": exposure_id, "detector": detector, "day_obs": day_obs, "inputs": plain_json(inputs),
+            "config": None if config is None else plain_json(config), "max_attempts": max_attempts,
         }  # fmt: skip
         with self._writing() as connection:
             return ledger_jobs.submit(connection, kind, key, values)
@@ -266,7 +266,7 @@ class Ledger:
         peak_rss_mb: float | None = None,
     ) -> None:
         """Write down that a job is done, with what it measured."""
-        values = {"metrics": dict(metrics or {}), "cpu_s": cpu_s, "peak_rss_mb": peak_rss_mb}
+        values = {"metrics": plain_json(metrics or {}), "cpu_s": cpu_s, "peak_rss_mb": peak_rss_mb}
         with self._writing() as connection:
             ledger_jobs.settle(connection, job_id, JobState.DONE, reason="", error_kind="", traceback="", **values)
 
@@ -286,9 +286,9 @@ class Ledger:
         failed.
         """
         state = ledger_jobs.retry_or_quarantine() if is_retryable else JobState.FAILED
-        values = {"reason": reason, "error_kind": error_kind, "traceback": traceback}
+        values: dict[str, Any] = {"reason": reason, "error_kind": error_kind, "traceback": traceback}
         if metrics is not None:
-            values["metrics"] = dict(metrics)  # type: ignore[assignment]
+            values["metrics"] = plain_json(metrics)
         with self._writing() as connection:
             return ledger_jobs.settle(connection, job_id, state, **values)
 
@@ -335,7 +335,7 @@ class Ledger:
 
     def event(self, what: str, subject: str = "", text: str = "", **data: Any) -> None:
         """Write an entry into the diary."""
-        values = {"time": time.time(), "what": what, "subject": subject, "text": text, "data": data}
+        values = {"time": time.time(), "what": what, "subject": subject, "text": text, "data": plain_json(data)}
         with self._writing() as connection:
             connection.execute(EVENTS.insert().values(**values))
 

@@ -285,16 +285,26 @@ class SurveyRepo:
 
     # Housekeeping
 
+    def sweep_staging(self, *, older_than_s: float = 0.0) -> list[Path]:
+        """Remove staged files that were never committed; return what was removed."""
+        return _remove_old((self.root / "staging").rglob("*"), older_than_s)
+
     def sweep(self, *, older_than_s: float = 86400.0) -> list[Path]:
-        """Remove staged files and stored files that the registry does not know; return what was removed."""
+        """Remove staged files, and stored files that the registry does not know; return what was removed.
+
+        It reads the whole registry. Files younger than ``older_than_s`` may be another process's work in hand.
+        """
         known = self._registry.paths()
-        limit = time.time() - older_than_s
-        removed = []
-        for path in [*(self.root / "staging").rglob("*"), *(self.root / "products").rglob("*")]:
-            if not path.is_dir() and path not in known and path.lstat().st_mtime < limit:
-                path.unlink()
-                removed.append(path)
-        return removed
+        stored = (path for path in (self.root / "products").rglob("*") if path not in known)
+        return self.sweep_staging(older_than_s=older_than_s) + _remove_old(stored, older_than_s)
+
+
+def _remove_old(paths: Iterable[Path], older_than_s: float) -> list[Path]:
+    limit = time.time() - older_than_s
+    old = [path for path in paths if not path.is_dir() and path.lstat().st_ctime < limit]
+    for path in old:
+        path.unlink(missing_ok=True)
+    return old
 
 
 def _move_into_place(staged: Path, target: Path) -> None:

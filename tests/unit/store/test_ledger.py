@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-import subprocess
-import sys
 import time
 
+import numpy as np
 import pytest
 
 from gueststar.core.errors import ConfigError
@@ -184,48 +183,12 @@ def test_a_wrong_database_url_is_told_with_its_mend(url, reason):
         checked_url(url)
 
 
-_SHARED = """
-import os, sys
-from gueststar.store.ledger import Ledger
-ledger = Ledger(sys.argv[1])
-for number in range(int(sys.argv[2]), int(sys.argv[2]) + 30):
-    job = ledger.submit("shared", {"n": number % 40})
-    if ledger.start(job, worker=str(os.getpid())):
-        ledger.finish(job, {"by": os.getpid()})
-"""
-
-_ENDLESS = """
-import sys
-from gueststar.store.ledger import Ledger
-ledger = Ledger(sys.argv[1])
-for number in range(1_000_000):
-    job = ledger.submit("endless", {"n": number})
-    ledger.start(job, worker="w")
-    ledger.finish(job)
-"""
-
-
-def test_several_processes_write_at_once_and_every_job_is_done_once(tmp_path):
-    url = f"sqlite:///{tmp_path}/ledger.sqlite3"
-    workers = [subprocess.Popen([sys.executable, "-c", _SHARED, url, first]) for first in ("0", "15")]
-    assert [worker.wait(60) for worker in workers] == [0, 0]
-    jobs = Ledger(url).jobs()
-    assert len(jobs) == 40
-    assert all(job.state is JobState.DONE and job.attempts == 1 for job in jobs)
-
-
-def test_a_ledger_survives_a_process_that_is_killed_while_it_writes(tmp_path):
-    path = tmp_path / "ledger.sqlite3"
-    url = f"sqlite:///{path}"
-    ledger = Ledger(url)
-    worker = subprocess.Popen([sys.executable, "-c", _ENDLESS, url])
-    while len(ledger.jobs(state=JobState.DONE)) < 20:
-        assert worker.poll() is None
-        time.sleep(0.01)
-    worker.kill()
-    worker.wait()
-    ledger.reset_running()
-    states = {job.state for job in ledger.jobs()}
-    assert states <= {JobState.DONE, JobState.PENDING}
-    with sqlite3.connect(path) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+def test_what_json_cannot_hold_is_kept_as_nothing_and_numpy_as_plain_numbers(ledger):
+    job = ledger.submit("detector", {"visit": 5}, config={"limit": float("inf")})
+    ledger.start(job)
+    ledger.finish(
+        job, {"rms": float("nan"), "n": np.int64(3), "corners": np.eye(2), "nested": [{"x": np.float32(0.5)}]}
+    )
+    done = ledger.job(job)
+    assert done.metrics == {"rms": None, "n": 3, "corners": [[1.0, 0.0], [0.0, 1.0]], "nested": [{"x": 0.5}]}
+    assert done.config == {"limit": None}

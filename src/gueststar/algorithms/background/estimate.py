@@ -18,6 +18,7 @@ from gueststar.algorithms.background.mesh import (
     mesh_noise,
     mesh_statistics,
 )
+from gueststar.algorithms.stats.robust import median_and_sigma
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,12 @@ def estimate_background(
     if no pixel is usable.
     """
     side = box or config.box
-    values, variance, number = bin_pixels(image, is_masked, config.cell)
-    is_empty = number < 0.5 * config.cell**2
+    cell = max(1, min(config.cell, min(image.shape) // 16))
+    values, variance, number = bin_pixels(image, is_masked, cell)
+    is_empty = number < 0.5 * cell**2
     if is_empty.all():
         raise ValueError("no usable pixel to estimate a background from")
-    edges_y, edges_x = (_mesh_edges(n, side / config.cell) for n in values.shape)
+    edges_y, edges_x = (_mesh_edges(n, side / cell) for n in values.shape)
     splines = [_spline_operator(edges, n) for edges, n in zip((edges_y, edges_x), values.shape, strict=True)]
     area = np.outer(np.diff(edges_y), np.diff(edges_x))
     is_source = is_empty
@@ -96,8 +98,8 @@ def estimate_background(
     mesh_rms = _filled_and_filtered(noise, noise > 0, config.filter_size)
     shape = image.shape
     return Background(
-        level=expand_cells(_join(mesh_level, *splines), config.cell, *shape),
-        rms=expand_cells(_join(mesh_rms, *splines), config.cell, *shape),
+        level=expand_cells(_join(mesh_level, *splines), cell, *shape),
+        rms=expand_cells(_join(mesh_rms, *splines), cell, *shape),
         mesh_level=mesh_level,
         mesh_rms=mesh_rms,
         free_fraction=float(np.mean(~is_source[~is_empty])),
@@ -141,10 +143,16 @@ def _join(mesh: NDArray[np.float64], along_y: NDArray[np.float32], along_x: NDAr
 def _filled_and_filtered(
     mesh: NDArray[np.float64], is_good: NDArray[np.bool_], filter_size: int
 ) -> NDArray[np.float64]:
-    """Return the grid with its bad meshes filled from near good ones, then median filtered."""
-    filled = mesh.copy()
+    """Return the grid with its bad meshes filled from near good ones, then median filtered.
+
+    A smooth trend (a robust polynomial) is taken out before and put back after: a median filter would flatten slopes
+    at the edges, where it has neighbours on one side only.
+    """
     if not is_good.any():
         is_good = np.ones_like(is_good)
+    trend = _smooth_trend(mesh, is_good)
+    mesh = mesh - trend
+    filled = mesh.copy()
     is_left = ~is_good
     width = 0.7
     while is_left.any():
@@ -156,7 +164,28 @@ def _filled_and_filtered(
         width *= 2.0
     if filter_size > 1:
         filled = ndimage.median_filter(filled, filter_size, mode="nearest")
-    return filled
+    return filled + trend
+
+
+def _smooth_trend(mesh: NDArray[np.float64], is_good: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the polynomial (second order, first for few meshes) that most good meshes follow."""
+    ny, nx = mesh.shape
+    v, u = np.meshgrid(np.linspace(-1, 1, ny), np.linspace(-1, 1, nx), indexing="ij")
+    if is_good.sum() >= 20 and min(ny, nx) >= 4:
+        terms = np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], axis=-1)
+    elif is_good.sum() >= 6 and min(ny, nx) >= 2:
+        terms = np.stack([np.ones_like(u), u, v], axis=-1)
+    else:
+        terms = np.ones((ny, nx, 1))
+    is_kept = is_good.copy()
+    for _ in range(4):
+        coefficients = np.linalg.lstsq(terms[is_kept], mesh[is_kept], rcond=None)[0]
+        off = np.abs(mesh - terms @ coefficients)
+        is_now_kept = is_good & (off <= 4.0 * median_and_sigma(off[is_good])[1] + 3.0 * np.median(off[is_good]))
+        if is_now_kept.sum() <= terms.shape[-1] or np.array_equal(is_now_kept, is_kept):
+            break
+        is_kept = is_now_kept
+    return np.asarray(terms @ coefficients)
 
 
 def _margin_where_there_is_room(

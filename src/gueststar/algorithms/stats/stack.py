@@ -90,26 +90,30 @@ def row_bands(shape: tuple[int, int], *, n_frames: int, memory_mb: float) -> lis
 @numba.njit(cache=True)
 def _stack_in_place(values, noise, n_sigma, mean, variance, n_used, n_rejected):  # type: ignore[no-untyped-def]
     n_frames, ny, nx = values.shape
-    finite = np.empty(n_frames)
+    kept_values, kept_weights = np.empty(n_frames), np.empty(n_frames)
+    constants, slopes, relatives = noise[:, 0], noise[:, 1], noise[:, 2]
     for y in range(ny):
         for x in range(nx):
             n = 0
             for i in range(n_frames):
-                if np.isfinite(values[i, y, x]):
-                    finite[n] = values[i, y, x]
+                value = values[i, y, x]
+                if np.isfinite(value):
+                    kept_values[n] = value
+                    kept_weights[n] = 1.0 / max(constants[i] + slopes[i] * max(value, 0.0), 1e-30)
                     n += 1
             if n == 0:
                 continue
-            centre = np.median(finite[:n])
+            middle = _weighted_median(kept_values[:n], kept_weights[:n])
+            centre, kept = middle, 0
             for _ in range(3):
                 total, weights, weighted_variance, kept = 0.0, 0.0, 0.0, 0
                 level = max(centre, 0.0)
                 for i in range(n_frames):
                     value = values[i, y, x]
-                    expected = noise[i, 0] + noise[i, 1] * level
-                    limit = n_sigma**2 * (expected + (noise[i, 2] * level) ** 2)
+                    expected = max(constants[i] + slopes[i] * level, 1e-30)
+                    limit = n_sigma**2 * (expected + (relatives[i] * level) ** 2)
                     if np.isfinite(value) and (value - centre) ** 2 <= limit:
-                        weight = 1.0 / max(expected, 1e-30)
+                        weight = 1.0 / expected
                         total += weight * value
                         weights += weight
                         weighted_variance += weight * weight * expected
@@ -126,7 +130,27 @@ def _stack_in_place(values, noise, n_sigma, mean, variance, n_used, n_rejected):
                 mean[y, x] = centre
                 variance[y, x] = weighted_variance / weights**2
             else:
-                middle = np.median(finite[:n])
                 mean[y, x] = middle
-                spread = 1.4826 * np.median(np.abs(finite[:n] - middle))
+                spread = 1.4826 * np.median(np.abs(kept_values[:n] - middle))
                 variance[y, x] = 1.5708 * spread**2 / n
+
+
+@numba.njit(cache=True)
+def _weighted_median(values, weights):  # type: ignore[no-untyped-def]
+    """Return the value below and above which half of the weight lies (the mean of two where they tie); sorts both."""
+    for i in range(1, values.size):
+        value, weight = values[i], weights[i]
+        j = i - 1
+        while j >= 0 and values[j] > value:
+            values[j + 1], weights[j + 1] = values[j], weights[j]
+            j -= 1
+        values[j + 1], weights[j + 1] = value, weight
+    half = 0.5 * np.sum(weights)
+    below = 0.0
+    for i in range(values.size):
+        below += weights[i]
+        if below > half * (1.0 + 1e-9):
+            return values[i]
+        if below > half * (1.0 - 1e-9) and i + 1 < values.size:
+            return 0.5 * (values[i] + values[i + 1])
+    return values[-1]

@@ -65,16 +65,19 @@ def _stage_difference(work: DifferenceWork) -> Result:
     facts = reference_facts(reference)
     with timer("vet"):
         flagged = _flag_reference_epochs(detections.catalog, work.info.exposure_id in facts["epochs"])
-        vetted = VetCandidates(settings.vetting).run(flagged)
-    metrics = difference_metrics(warped, result, detections, vetted.metrics) | {"reference": facts}
+        vet = VetCandidates(settings.vetting)
+        width, scale = result.difference.psf.central_fwhm, science.wcs.pixel_scale_arcsec
+        vetted = vet.run(flagged, psf_fwhm=width, pixel_scale_arcsec=scale)
+    metrics = difference_metrics(warped, result, detections) | {"reference": facts}
+    metrics["vetting"] = {"version": vet.version}
     with timer("cutouts"):
-        likely = likely_alerts(vetted.dia_sources, settings)
+        likely = likely_alerts(vetted, settings)
         cutouts = cut_candidates(likely, science.pixels, warped.pixels, result.difference.pixels)
     data_id = DataId(visit=work.info.exposure_id, detector=work.detector_id)
     with timer("write"):
         staged = (
             context.stage("difference_image", data_id, result.difference),
-            context.stage("dia_source", data_id, vetted.dia_sources),
+            context.stage("dia_source", data_id, vetted),
             context.stage("candidate_cutouts", data_id, cutouts),
             context.stage("difference_metrics", data_id, metrics),
         )
@@ -134,9 +137,7 @@ def reference_facts(reference: CalibratedImage) -> dict[str, Any]:
     }
 
 
-def difference_metrics(
-    warped: CalibratedImage, result: DifferenceResult, detections: Detections, vetting: dict[str, Any]
-) -> dict[str, Any]:
+def difference_metrics(warped: CalibratedImage, result: DifferenceResult, detections: Detections) -> dict[str, Any]:
     """Return the named metrics of `gueststar.model.metrics`, with each step's own figures under its name."""
     rms = [float(r) for axis in "xy" if (r := warped.metadata.get(f"registration_rms_{axis}")) is not None]
     return {
@@ -146,5 +147,4 @@ def difference_metrics(
         "n_candidates": detections.catalog.n_rows,
         "subtraction": result.metrics,
         "detection": detections.metrics,
-        "vetting": vetting,
     }

@@ -17,13 +17,17 @@ from gueststar.pipelines.night.reference import ReferenceEpoch, ReferenceWork
 from gueststar.pipelines.night.science import ScienceWork
 from gueststar.pipelines.night.settings import DIFFERENCE, SCIENCE, PipelineSettings
 from gueststar.pipelines.overrides import as_plain
-from gueststar.pipelines.reference.select_epochs import Epoch, select_epochs
+from gueststar.pipelines.reference.select_epochs import EpochQuality, EpochSelection, SelectEpochs
 from gueststar.store.ledger import ExposureRow, Job, JobState
 from gueststar.store.products import DataId
 from gueststar.store.repo import SurveyRepo
 
 CALIBRATION_ORDER: tuple[CalibrationKind, ...] = ("bias", "dark", "flat")
 """Each kind needs the ones before it."""
+
+
+DEEPEN_FACTOR = 2
+"""A reference is made anew when this many times its epochs are good: more often gains little depth."""
 
 
 class Planner:
@@ -127,14 +131,13 @@ class Planner:
         return [work for place in sorted(places) if (work := self._reference(night, *place)) is not None]
 
     def _reference(self, night: int, field: int, detector: int, band: str) -> ReferenceWork | None:
-        epochs = self._epochs(field, detector, band)
-        decisions = select_epochs(epochs, self.settings.reference_selection)
-        chosen = [decision.epoch for decision in decisions if decision.is_chosen]
+        selection = self._selection(field, detector, band)
         have = self.repo.find("reference_metrics", field=field, detector=detector, band=band)
         n_have = int(self.repo.get("reference_metrics", have[0].data_id)["n_epochs"]) if have else 0
-        key = {"field": field, "detector": detector, "band": band, "epochs": sorted(e.visit for e in chosen)}
-        if len(chosen) < self.settings.reference_selection.min_epochs or len(chosen) < 2 * n_have:
+        if not selection.is_enough or len(selection.used) < DEEPEN_FACTOR * n_have:
             return None
+        visits = [int(name) for name in selection.used]
+        key = {"field": field, "detector": detector, "band": band, "epochs": sorted(visits)}
         job = self._open_job(
             "reference", key, detector=detector, day_obs=night, config=as_plain(self.settings.reference)
         )
@@ -142,24 +145,32 @@ class Planner:
         if job is None or place is None:
             return None
         return ReferenceWork(
-            job_id=job, repo_root=self.repo.root, field=field, field_ra=place.ra, field_dec=place.dec,
-            detector_id=detector, band=band, settings=self.settings,
-            epochs=tuple(
-                ReferenceEpoch(
-                    e.visit, e.mjd_tai, self.repo.path("science_image", DataId(visit=e.visit, detector=detector))
-                )
-                for e in chosen
-            ),
-            chosen=tuple({"visit": d.epoch.visit, "is_chosen": d.is_chosen, "reason": d.reason} for d in decisions),
-        )  # fmt: skip
+            job_id=job,
+            repo_root=self.repo.root,
+            field=field,
+            field_ra=place.ra,
+            field_dec=place.dec,
+            detector_id=detector,
+            band=band,
+            settings=self.settings,
+            epochs=tuple(self._epoch(visit, detector) for visit in visits),
+            chosen=tuple({"visit": int(d.name), "is_used": d.is_used, "reason": d.reason} for d in selection.decisions),
+        )
 
-    def _epochs(self, field: int, detector: int, band: str) -> list[Epoch]:
+    def _epoch(self, visit: int, detector: int) -> ReferenceEpoch:
+        row = self.ledger.exposure(visit)
+        assert row is not None
+        path = self.repo.path("science_image", DataId(visit=visit, detector=detector))
+        return ReferenceEpoch(visit, row.info.mjd_start, row.info.mjd_tai, path)
+
+    def _selection(self, field: int, detector: int, band: str) -> EpochSelection:
+        """Return which calibrated images of a place are good enough for its reference."""
         epochs = []
         for row in self.ledger.exposures(observation_type="science", field=field, band=band):
             for job in self.ledger.jobs(kind="science", exposure_id=row.id, detector=detector):
                 if job.state is JobState.DONE:
-                    epochs.append(Epoch(visit=row.id, mjd_tai=row.info.mjd_tai, metrics=job.metrics))
-        return epochs
+                    epochs.append(_quality(row, job))
+        return SelectEpochs(self.settings.reference_selection).run(epochs)
 
     def differences(self, night: int) -> list[DifferenceWork]:
         """Return the science images of a night that have a reference; the others are held with the reason."""
@@ -200,10 +211,8 @@ class Planner:
     def _why_no_reference(self, row: ExposureRow, detector: int) -> str:
         if row.info.field is None or row.info.band is None:
             return "the exposure belongs to no field"
-        decisions = select_epochs(
-            self._epochs(row.info.field, detector, row.info.band), self.settings.reference_selection
-        )
-        n_good = sum(decision.is_chosen for decision in decisions)
+        selection = self._selection(row.info.field, detector, row.info.band)
+        n_good = sum(decision.reason.startswith("good") for decision in selection.decisions)
         return (
             f"no reference yet of field {row.info.field}, detector {detector}, {row.info.band}: "
             f"{n_good} good epochs of {self.settings.reference_selection.min_epochs}"
@@ -225,3 +234,20 @@ class Planner:
             if opened is not None:
                 waiting.append(job)
         return sorted(waiting, key=lambda job: (job.exposure_id or 0, job.detector or 0))
+
+
+def _quality(row: ExposureRow, job: Job) -> EpochQuality:
+    def value(name: str) -> float:
+        found = job.metrics.get(name)
+        return float(found) if isinstance(found, int | float) else float("nan")
+
+    return EpochQuality(
+        name=str(row.id),
+        mjd_tai=row.info.mjd_tai,
+        fwhm_arcsec=value("fwhm_arcsec"),
+        limiting_mag=value("limiting_mag"),
+        zero_point=value("zero_point"),
+        exposure_s=row.info.exposure_s,
+        astrometric_rms_arcsec=value("astrometric_rms_mas") / 1000.0,
+        background=value("sky_electrons"),
+    )

@@ -12,7 +12,8 @@ from gueststar.model.psf import Psf
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
-from gueststar.pipelines.reference.reference_image import MakeReference, reference_grid
+from gueststar.pipelines.reference.reference_grid import reference_grid
+from gueststar.pipelines.reference.reference_image import Epoch, MakeReference
 from gueststar.pipelines.science.catalogs import MakeCatalogs, calibrate_apertures, calibrate_sources
 from gueststar.pipelines.science.psf import MeasurePsf
 from gueststar.store.products import DataId
@@ -23,7 +24,10 @@ class ReferenceEpoch:
     """One science image that goes into a reference."""
 
     visit: int
+    mjd_start: float
+    """Start of the exposure, MJD TAI."""
     mjd_tai: float
+    """Its middle."""
     path: Path
 
 
@@ -56,17 +60,21 @@ def _stage_reference(work: ReferenceWork) -> Result:
     detector = context.camera.detector(work.detector_id)
     with timer("coadd"):
         grid = reference_grid(context.camera, detector, ra=work.field_ra, dec=work.field_dec)
-        loaders = [_Reader(epoch.path) for epoch in work.epochs]
-        reference = MakeReference(settings.reference).run(loaders, grid, measure_psf=_PsfMeasurement(settings))
-        reference = replace(reference, metadata=reference.metadata | identity_of(work))
+        epochs = [Epoch(str(epoch.visit), epoch.mjd_tai, _Reader(epoch.path)) for epoch in work.epochs]
+        reference = MakeReference(settings.reference).run(epochs, grid=grid, measure_psf=_PsfMeasurement(settings))
+        used = {int(name) for name in reference.metadata["epochs"]}
+        reference = replace(reference, metadata=reference.metadata | identity_of(work, used))
     with timer("catalogs"):
         instrumental = MakeCatalogs(settings.catalogs).run(reference.pixels, reference.psf)
         serial = content_id("reference", work.field, work.band, bits=40)
         arguments = (reference.wcs, reference.photocal)
         sources = calibrate_sources(instrumental.psf, *arguments, visit=serial, detector=detector.id)
         apertures = calibrate_apertures(instrumental.aperture, *arguments, visit=serial, detector=detector.id)
-    metrics = dict(reference.metadata.get("metrics", {})) | instrumental.metrics
-    metrics |= {"n_epochs": len(work.epochs), "choice": list(work.chosen)}
+    metrics = reference.metadata | {
+        "catalogs": instrumental.metrics,
+        "choice": list(work.chosen),
+        "fwhm_arcsec": reference.psf.central_fwhm * reference.wcs.pixel_scale_arcsec,
+    }
     data_id = DataId(field=work.field, detector=work.detector_id, band=work.band)
     with timer("write"):
         staged = (
@@ -78,17 +86,18 @@ def _stage_reference(work: ReferenceWork) -> Result:
     return Result(staged, metrics, {"epochs": [str(epoch.path) for epoch in work.epochs]}, timer.seconds)
 
 
-def identity_of(work: ReferenceWork) -> dict[str, Any]:
+def identity_of(work: ReferenceWork, used: set[int]) -> dict[str, Any]:
     """Return what a reference tells of itself: its place, its epochs, and an id that depends on them alone."""
-    visits = sorted(epoch.visit for epoch in work.epochs)
+    starts = [epoch.mjd_start for epoch in work.epochs if epoch.visit in used]
+    visits = sorted(used)
     return {
         "reference_id": content_id(work.field, work.detector_id, work.band, *visits, bits=31),
         "field": work.field,
         "detector": work.detector_id,
         "band": work.band,
         "epochs": visits,
-        "mjd_first": min(epoch.mjd_tai for epoch in work.epochs),
-        "mjd_last": max(epoch.mjd_tai for epoch in work.epochs),
+        "mjd_first": min(starts),
+        "mjd_last": max(starts),
     }
 
 

@@ -57,7 +57,7 @@ class NightRunner:
 
     def recover(self) -> int:
         """Take back what a killed run left behind; return how many jobs were running."""
-        self.repo.sweep(older_than_s=0.0)
+        self.repo.sweep_staging()
         n_jobs = self.ledger.reset_running()
         if n_jobs:
             self.ledger.event("recovered", text=f"{n_jobs} jobs of an interrupted run go on")

@@ -16,11 +16,11 @@ from gueststar.pipelines.calibration.flat import MakeFlatConfig
 from gueststar.pipelines.difference.detect import DetectionConfig
 from gueststar.pipelines.difference.reference_warp import ReferenceWarpConfig
 from gueststar.pipelines.difference.subtract import DifferenceConfig
-from gueststar.pipelines.difference.vet import VetConfig
+from gueststar.pipelines.difference.vet import VettingConfig
 from gueststar.pipelines.moving.tracklets import TrackletConfig
 from gueststar.pipelines.overrides import as_plain, with_overrides
-from gueststar.pipelines.reference.reference_image import ReferenceConfig
-from gueststar.pipelines.reference.select_epochs import EpochSelectionConfig
+from gueststar.pipelines.reference.reference_image import MakeReferenceConfig
+from gueststar.pipelines.reference.select_epochs import SelectEpochsConfig
 from gueststar.pipelines.science.catalogs import MakeCatalogsConfig
 from gueststar.pipelines.science.detrend import DetrendConfig
 from gueststar.pipelines.science.psf import MeasurePsfConfig
@@ -42,12 +42,12 @@ class PipelineSettings:
     catalogs: MakeCatalogsConfig = field(default_factory=MakeCatalogsConfig)
     astrometry: AstrometryConfig = field(default_factory=AstrometryConfig)
     photometry: PhotometryConfig = field(default_factory=PhotometryConfig)
-    reference_selection: EpochSelectionConfig = field(default_factory=EpochSelectionConfig)
-    reference: ReferenceConfig = field(default_factory=ReferenceConfig)
+    reference_selection: SelectEpochsConfig = field(default_factory=SelectEpochsConfig)
+    reference: MakeReferenceConfig = field(default_factory=MakeReferenceConfig)
     reference_warp: ReferenceWarpConfig = field(default_factory=ReferenceWarpConfig)
     subtraction: DifferenceConfig = field(default_factory=DifferenceConfig)
     detection: DetectionConfig = field(default_factory=DetectionConfig)
-    vetting: VetConfig = field(default_factory=VetConfig)
+    vetting: VettingConfig = field(default_factory=VettingConfig)
     alerts: AlertVisitConfig = field(default_factory=AlertVisitConfig)
     tracklets: TrackletConfig = field(default_factory=TrackletConfig)
 
