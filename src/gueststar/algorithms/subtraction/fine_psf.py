@@ -52,13 +52,12 @@ def make_fine_psf(stamps: NDArray[np.float32], shape: tuple[int, int], n_cells: 
 
 def _upsample(stamps: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return band-limited interpolation by FACTOR of odd-sided periodic stamps."""
-    n, k, _ = stamps.shape
+    k = stamps.shape[1]
     spectrum = fft.fftshift(fft.fft2(stamps), axes=(1, 2))
-    margin = (FACTOR * k - k) // 2
-    extra = FACTOR * k - k - 2 * margin
     # The zero frequency must stay at index size // 2.
     before = FACTOR * k // 2 - k // 2
-    wide = np.pad(spectrum, ((0, 0), (before, 2 * margin + extra - before), (before, 2 * margin + extra - before)))
+    after = FACTOR * k - k - before
+    wide = np.pad(spectrum, ((0, 0), (before, after), (before, after)))
     return np.asarray(fft.ifft2(fft.ifftshift(wide, axes=(1, 2))).real * FACTOR**2, dtype=np.float32)
 
 

@@ -57,7 +57,7 @@ def fit_dipoles(
     """
     out = _dipoles(
         image, variance, usable, psf.stamps, psf.cell[0], psf.cell[1],
-        np.asarray(x, np.float64), np.asarray(y, np.float64), np.asarray(flux, np.float64), min(radius, psf.half), n_sigma,
+        *(np.asarray(a, np.float64) for a in (x, y, flux)), min(radius, psf.half), n_sigma,
     )  # fmt: skip
     return Dipoles(*out.T)
 

@@ -79,7 +79,8 @@ def fit_stars(
     """
     out = _fit_all(
         image, variance, usable, psf.stamps, psf.cell[0], psf.cell[1],
-        np.asarray(x, np.float64), np.asarray(y, np.float64), min(radius, psf.half), with_background, max_shift, min_usable,
+        np.asarray(x, np.float64), np.asarray(y, np.float64), min(radius, psf.half),
+        with_background, max_shift, min_usable,
     )  # fmt: skip
     return StarFits(*(out[:, k].copy() for k in range(7)))
 

@@ -11,10 +11,10 @@ Stamps = NDArray[np.float32]
 def soften_wings(stamps: Stamps, *, radius: float, taper: float = 0.2) -> Stamps:
     """Return stamps (or polynomial coefficients of stamps) ``[n, k, k]`` with round, quiet wings.
 
-    Between ``radius`` and 1.5 ``radius`` samples from the centre a stamp goes over to its own mean at that distance; in the outer
-    part ``taper`` of the stamp's half-side it falls to zero like a cosine. Being linear, this may be done to
-    the coefficients of a PSF model. A pixel's noise in the wings, of which there are many, falls by the root of
-    the number of pixels at the same distance.
+    Between ``radius`` and 1.5 ``radius`` samples from the centre a stamp goes over to its own mean at that
+    distance; in the outer part ``taper`` of the stamp's half-side it falls to zero like a cosine. Being
+    linear, this may be done to the coefficients of a PSF model. The noise of a pixel in the wings falls by the root
+    of the number of pixels at its distance.
     """
     n, k, _ = stamps.shape
     c = k // 2
