@@ -22,6 +22,7 @@ Floats = NDArray[np.float64]
 Columns = Mapping[str, NDArray[Any]]
 
 _FAR = 30.0
+_FWHM_PER_SIGMA = 2.3548
 _FLAGS = ("EDGE", "SATURATED", "BAD_PIXEL", "COSMIC_RAY", "FIT_FAILED", "NEAR_BRIGHT_STAR", "SUSPECT")
 
 
@@ -69,11 +70,12 @@ FEATURES = (
 FEATURE_NAMES = tuple(feature.name for feature in FEATURES)
 
 
-def measure_features(sources: Columns, *, psf_fwhm: float, pixel_scale_arcsec: float) -> Floats:
-    """Return ``[n, n_features]`` of detections given by the columns of `DIA_SOURCE`.
+def measure_features(sources: Columns) -> Floats:
+    """Return ``[n, n_features]`` of the detections of one image, given by the columns of `DIA_SOURCE`.
 
-    ``psf_fwhm`` is that of the difference image's PSF, pixels. Distances are cut at 30 PSF widths.
+    Distances are cut at 30 PSF widths.
     """
+    psf_fwhm, pixel_scale_arcsec = psf_width(sources), pixel_scale(sources)
     columns = _significance(sources) | _shape(sources, psf_fwhm) | _models(sources, psf_fwhm)
     columns |= _surroundings(sources, psf_fwhm, pixel_scale_arcsec)
     columns["is_positive"] = sources["is_positive"].astype(np.float64)
@@ -81,6 +83,27 @@ def measure_features(sources: Columns, *, psf_fwhm: float, pixel_scale_arcsec: f
         columns[f"flag_{name.lower()}"] = ((sources["flags"] & int(SourceFlag[name])) != 0).astype(np.float64)
     matrix = np.stack([np.asarray(columns[name], dtype=np.float64) for name in FEATURE_NAMES], axis=1)
     return np.where(np.isfinite(matrix), matrix, np.nan)
+
+
+def psf_width(sources: Columns) -> float:
+    """Return the FWHM of the PSF (pixels) that the detections' widths were compared with; NaN if none tells.
+
+    ``sharpness`` is the signed root of the excess of the squared width over the PSF's, so that width and
+    sharpness together give the PSF's width back.
+    """
+    sharpness, sigma = _float(sources, "sharpness"), _float(sources, "fwhm") / _FWHM_PER_SIGMA
+    variance = sigma**2 - np.sign(sharpness) * sharpness**2
+    known = variance[np.isfinite(variance) & (variance > 0)]
+    return float(_FWHM_PER_SIGMA * np.sqrt(np.median(known))) if known.size else np.nan
+
+
+def pixel_scale(sources: Columns) -> float:
+    """Return the side of a pixel (arcsec) from position errors in pixels and on the sky; NaN if none tells."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        on_sky = np.hypot(_float(sources, "ra_err"), _float(sources, "dec_err"))
+        scale = on_sky / np.hypot(_float(sources, "x_err"), _float(sources, "y_err"))
+    known = scale[np.isfinite(scale) & (scale > 0)]
+    return float(np.median(known)) if known.size else np.nan
 
 
 def _significance(sources: Columns) -> dict[str, Floats]:
@@ -142,8 +165,8 @@ def _surroundings(sources: Columns, psf_fwhm: float, pixel_scale_arcsec: float) 
 def _neighbours(sources: Columns, radius: float) -> Floats:
     """Return how many other detections lie within ``radius`` pixels of each."""
     places = np.stack([_float(sources, "x"), _float(sources, "y")], axis=1)
-    if len(places) == 0:
-        return np.zeros(0)
+    if len(places) == 0 or not np.isfinite(radius):
+        return np.full(len(places), np.nan)
     counts = cKDTree(places).query_ball_point(places, radius, return_length=True)
     return np.asarray(counts, dtype=np.float64) - 1.0
 

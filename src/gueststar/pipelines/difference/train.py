@@ -22,8 +22,6 @@ LABELLED_SOURCE = Schema(
     (
         *DIA_SOURCE.columns,
         Column("is_real", "?", "", "a thing on the sky that changed, not an artefact"),
-        Column("psf_fwhm", "f4", "pixel", "of the difference image's PSF"),
-        Column("pixel_scale", "f4", "arcsec", "side of a pixel"),
     ),
 )
 """Training rows: detections as measured, with the truth. Rows of one visit and detector belong together."""
@@ -71,10 +69,7 @@ def training_features(rows: Catalog) -> tuple[NDArray[np.float64], NDArray[np.in
     features = np.empty((rows.n_rows, len(FEATURE_NAMES)))
     for image in range(images.shape[1]):
         mine = np.flatnonzero(group == image)
-        features[mine] = measure_features(
-            rows.select(mine), psf_fwhm=float(rows["psf_fwhm"][mine[0]]),
-            pixel_scale_arcsec=float(rows["pixel_scale"][mine[0]]),
-        )  # fmt: skip
+        features[mine] = measure_features(rows.select(mine))
     return features, group
 
 
