@@ -65,19 +65,16 @@ def _stage_difference(work: DifferenceWork) -> Result:
     facts = reference_facts(reference)
     with timer("vet"):
         flagged = _flag_reference_epochs(detections.catalog, work.info.exposure_id in facts["epochs"])
-        vet = VetCandidates(settings.vetting)
-        width, scale = result.difference.psf.central_fwhm, science.wcs.pixel_scale_arcsec
-        vetted = vet.run(flagged, psf_fwhm=width, pixel_scale_arcsec=scale)
-    metrics = difference_metrics(warped, result, detections) | {"reference": facts}
-    metrics["vetting"] = {"version": vet.version}
+        vetted = VetCandidates(settings.vetting).run(flagged)
+    metrics = difference_metrics(warped, result, detections) | {"reference": facts, "vetting": vetted.metrics}
     with timer("cutouts"):
-        likely = likely_alerts(vetted, settings)
+        likely = likely_alerts(vetted.dia_sources, settings)
         cutouts = cut_candidates(likely, science.pixels, warped.pixels, result.difference.pixels)
     data_id = DataId(visit=work.info.exposure_id, detector=work.detector_id)
     with timer("write"):
         staged = (
             context.stage("difference_image", data_id, result.difference),
-            context.stage("dia_source", data_id, vetted),
+            context.stage("dia_source", data_id, vetted.dia_sources),
             context.stage("candidate_cutouts", data_id, cutouts),
             context.stage("difference_metrics", data_id, metrics),
         )
