@@ -149,7 +149,7 @@ def refuse(
     transfer: Transfer,
 ) -> Outcome:
     """Keep a refused file and write its reason down."""
-    line = " ".join(reason.split())
+    line = " ".join(reason.split()).removeprefix(str(path)).lstrip(" :")
     if transfer != "direct" and sha256:
         _keep_refused(repo.root / "refused", path, sha256, line, is_linked=transfer == "link")
     repo.ledger.record_file(

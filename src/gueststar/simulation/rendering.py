@@ -100,7 +100,7 @@ def _extended_at(psf: PsfField, x: float, y: float, size: int) -> PsfField:
     padded[start : start + small, start : start + small] = np.fft.fftshift(image)
     otf = np.asarray(fft.rfft2(np.fft.ifftshift(padded)), dtype=np.complex64)
     tiled = np.broadcast_to(otf, (2, 2, *otf.shape))
-    return PsfField(tiled, size, psf.fold, psf.shape, psf.profile, psf.halo_scale, psf.halo_fraction)
+    return PsfField(tiled, size, psf.fold, psf.shape, psf.profile, psf.halo_scale, psf.halo_fraction, psf.wing)
 
 
 def _add_batch(image: NDArray[np.float32], sources: Sources, psf: PsfField, size: int) -> None:

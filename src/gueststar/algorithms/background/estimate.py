@@ -96,6 +96,7 @@ def estimate_background(
         is_source = is_empty | _margin_where_there_is_room(core, edges_y, edges_x)
     noise = mesh_noise(variance, number, is_source, edges_y, edges_x)
     mesh_rms = _filled_and_filtered(noise, noise > 0, config.filter_size)
+    mesh_rms = np.maximum(mesh_rms, 1e-6 * (1.0 + np.abs(mesh_level)))
     shape = image.shape
     return Background(
         level=expand_cells(_join(mesh_level, *splines), cell, *shape),

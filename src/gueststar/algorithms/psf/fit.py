@@ -20,14 +20,8 @@ from gueststar.algorithms.psf.profile import (
     moffat_of,
     smooth_profile,
 )
-from gueststar.algorithms.psf.simultaneous import (
-    FitConfig,
-    chosen,
-    fit_in_place,
-    make_scene,
-    measure_errors,
-    new_sources,
-)
+from gueststar.algorithms.psf.scene import chosen, make_scene, new_sources
+from gueststar.algorithms.psf.simultaneous import FitConfig, fit_in_place, measure_errors
 from gueststar.algorithms.psf.solve import StarStamps, solve_samples
 from gueststar.algorithms.psf.spline import SplinePsf, shifted_stamps, spline_psf
 

@@ -66,7 +66,8 @@ def _stage_difference(work: DifferenceWork) -> Result:
     with timer("vet"):
         flagged = _flag_reference_epochs(detections.catalog, work.info.exposure_id in facts["epochs"])
         vetted = VetCandidates(settings.vetting).run(flagged)
-    metrics = difference_metrics(warped, result, detections) | {"reference": facts, "vetting": vetted.metrics}
+    metrics = difference_metrics(warped, result, detections) | {"reference": facts}
+    metrics["vetting"] = vetted.metrics
     with timer("cutouts"):
         likely = likely_alerts(vetted.dia_sources, settings)
         cutouts = cut_candidates(likely, science.pixels, warped.pixels, result.difference.pixels)
