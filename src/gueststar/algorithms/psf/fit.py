@@ -266,10 +266,11 @@ def _solved(
     oversampling: int,
     config: PsfFitConfig,
 ) -> Floats64:
-    terms = polynomial_terms(*normalised(fits.x, fits.y, shape), order).T
+    terms = polynomial_terms(*normalised(fits.x, fits.y, shape), config.max_order).T
     if start is not None:
         offset_x, offset_y = _windowed_offsets(start, terms[:, : start.shape[0]], oversampling)
         stamps = stamps._replace(dx=stamps.dx + offset_x, dy=stamps.dy + offset_y)
+    terms = terms[:, : (order + 1) * (order + 2) // 2]
     stamps = stamps._replace(terms=terms)
     n_terms = terms.shape[1]
     prior, prior_sigma = np.zeros((n_terms, *round_samples.shape)), np.empty((n_terms, *round_samples.shape))
@@ -277,8 +278,9 @@ def _solved(
     scale = np.maximum(round_samples, 1e-6 * round_samples.max())
     prior_sigma[0], prior_sigma[1:] = config.prior_fraction * scale, config.prior_gradient * scale
     first = prior.copy()
-    if start is not None:
-        first[: start.shape[0]] = start
+    if start is not None:  # of a lower order, or of a higher one where stars were lost meanwhile
+        shared = min(n_terms, start.shape[0])
+        first[:shared] = start[:shared]
     found = solve_samples(stamps, prior, prior_sigma, oversampling=oversampling, start=first)
     return _normalised_samples(found, oversampling)
 
