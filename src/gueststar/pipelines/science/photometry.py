@@ -116,7 +116,9 @@ class SolvePhotometry:
         config = self.config
         point_like = ~table.is_extended & ~table.is_variable & ((table.flags & config.bad_flags) == 0)
         known = (
-            np.isfinite(table.band_mag) & np.isfinite(table.instrumental) & (table.band_err < config.worst_catalog_error)
+            np.isfinite(table.band_mag)
+            & np.isfinite(table.instrumental)
+            & (table.band_err < config.worst_catalog_error)
         )
         if table.has_colour:
             low, high = config.colour_range
