@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import sep
 
+from gueststar.cameras.header_wcs import in_detector_frame
 from gueststar.cameras.load import load_camera
 from gueststar.cameras.translate import Translation, translate
 from gueststar.core.errors import ConfigError
@@ -17,10 +18,12 @@ from gueststar.core.ids import exposure_id
 from gueststar.formats.parquet import read_catalog, read_metadata
 from gueststar.formats.raw import read_detector, read_headers
 from gueststar.model.camera import Camera, parse_section
+from gueststar.model.wcs import Wcs
 from gueststar.simulation.ephemeris import separation_deg
-from gueststar.simulation.headers import Facts, example_of, primary_cards
+from gueststar.simulation.headers import Facts, calibration_program, example_of, primary_cards, wcs_cards
 from gueststar.simulation.scenario import Scenario, load_scenario
 from gueststar.simulation.simulate import simulate
+from gueststar.simulation.survey import plan_survey
 from gueststar.simulation.truth import wcs_of_row
 
 PIXELS = 320
@@ -200,6 +203,30 @@ def test_headers_of_other_cameras_are_read_back() -> None:
 @pytest.mark.parametrize("pattern", ["simcam", "ZTF/MOSAIC.*", "DE(CAM|cam)\\d+", "(?i)foo bar", "[A-Z]+1", "a\\.b"])
 def test_example_of_a_pattern_matches_it(pattern: str) -> None:
     assert re.fullmatch(pattern, example_of(pattern))
+
+
+def test_header_wcs_of_an_amplifier_is_that_of_its_detector() -> None:
+    camera = small_camera()
+    detector = camera.detector(1)
+    wcs = camera.nominal_wcs(detector, ra=200.0, dec=-10.0)
+    for amplifier in detector.amplifiers:
+        back = in_detector_frame(Wcs.from_header(wcs_cards(wcs, amplifier)), amplifier)
+        np.testing.assert_allclose(back.cd, wcs.cd, atol=1e-15)
+        np.testing.assert_allclose(back.crpix, wcs.crpix, atol=1e-9)
+
+
+def test_calibration_frames_need_no_word_for_engineering() -> None:
+    document = load_camera("simcam").model_dump(mode="json")
+    document["header"] |= {"program": {"keyword": "ACCESS", "values": {"open": 1, "team": 2}}}
+    camera = Camera.model_validate(document)
+    facts = Facts("bias", 60762.25, 0.0, calibration_program(camera))
+    assert "ACCESS" not in primary_cards(camera, facts)
+
+
+def test_exposure_times_that_the_camera_cannot_do_are_refused() -> None:
+    scenario = short_scenario().model_copy(update={"exposure_s": 5000.0})
+    with pytest.raises(ConfigError, match="exposure_s = 5000"):
+        plan_survey(small_camera(), scenario, seed=1)
 
 
 def test_exposure_ids_are_those_of_the_start(night: Path) -> None:
