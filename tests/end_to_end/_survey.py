@@ -23,6 +23,7 @@ from gueststar.store.repo import SurveyRepo
 NAME_KEY = bytes(range(32))
 """The same secret in every repository, so that objects have the same ids and can be compared."""
 
+
 @dataclass(frozen=True)
 class Survey:
     """A processed repository and the simulation it was fed with."""

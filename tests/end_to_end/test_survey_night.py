@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import shutil
 import signal
@@ -198,21 +199,18 @@ def test_public_packets_decode_elsewhere_and_hold_public_history_only(survey: Su
     assert n_by_program[Program.ENGINEERING] == 0
     n_history = 0
     for _, data in log.replay(programs=(Program.PUBLIC,)):
-        (packet,) = fastavro.reader(memoryview_file(data))
+        (packet,) = fastavro.reader(as_file(data))
         assert packet["candidate"]["programid"] == 1
         for item in [*(packet["prv_candidates"] or []), *(packet.get("fp_hists") or [])]:
             assert item["programid"] == 1
             n_history += 1
         for stamp in ("cutoutScience", "cutoutTemplate", "cutoutDifference"):
-            with fits.open(memoryview_file(gzip.decompress(packet[stamp]["stampData"]))) as hdus:
+            with fits.open(as_file(gzip.decompress(packet[stamp]["stampData"]))) as hdus:
                 assert min(hdus[0].data.shape) > 20
     assert n_history > 0
 
 
-def memoryview_file(data: bytes):  # noqa: ANN201
-    """Return bytes as a file."""
-    import io
-
+def as_file(data: bytes) -> io.BytesIO:
     return io.BytesIO(data)
 
 
@@ -328,7 +326,7 @@ def packets_of(root: Path) -> dict[int, dict]:
     """Return candid -> packet, without the moment when it was made."""
     packets = {}
     for entry, data in AlertLog(root).replay(programs=tuple(Program)):
-        (packet,) = fastavro.reader(memoryview_file(data))
+        (packet,) = fastavro.reader(as_file(data))
         packets[entry.candid] = packet
     return packets
 

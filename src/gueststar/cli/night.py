@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from gueststar.core.errors import ConfigError
+
 
 @click.group()
 def command() -> None:

@@ -88,7 +88,7 @@ class Planner:
         )
 
     def _previous(self, kind: CalibrationKind, detector: int, night: int, glass: str | None) -> Path | None:
-        """Return the newest master of the nights before: never one of this night, which an interrupted run may have made."""
+        """Return the newest master of an earlier night; one of this night an interrupted run may have made."""
         for found in self.repo.calibration_history(kind, detector, glass):
             if int(found.run.rpartition("/")[2]) < night:
                 return found.path
