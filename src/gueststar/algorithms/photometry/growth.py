@@ -81,7 +81,7 @@ def _robust_scatter(values: Floats64) -> float:
 
 def _excess(values: Floats64, sigma: Floats64) -> float:
     """Return the scatter that, added to ``sigma``, gives values of unit robust scatter; 0 if none is needed."""
-    best = sigma < np.quantile(sigma, 0.5)
+    best = sigma <= np.quantile(sigma, 0.5)
     values, sigma = values[best], sigma[best]
     trial = np.concatenate([[0.0], np.geomspace(3e-4, 0.1, 60)])
     spread = np.array([_robust_scatter(values / np.hypot(sigma, extra + 1e-12)) for extra in trial])
