@@ -77,9 +77,10 @@ def blank_noise_ratio(scene: Scene, kernels: NDArray[np.float32], *, tile: int =
     for y in np.linspace(0, max(ny - tile, 0), tiles if ny > tile else 1).astype(int):
         for x in np.linspace(0, max(nx - tile, 0), tiles if nx > tile else 1).astype(int):
             part = (slice(y, y + tile), slice(x, x + tile))
-            planes = (scene.image, scene.residual, scene.sky_variance, scene.is_masked)
-            image, residual, sky, masked = (np.ascontiguousarray(plane[part]) for plane in planes)
-            sample = Scene(image, residual, sky, masked, scene.slope, scene.model_error)
+            sample = Scene(
+                scene.image[part].copy(), scene.residual[part].copy(),
+                scene.sky_variance[part].copy(), scene.is_masked[part].copy(), scene.slope, scene.model_error,
+            )  # fmt: skip
             found = filter_residual(sample, middle, model_error=scene.model_error)
             values.append(found.score[found.information > 0])
     score = np.concatenate(values)
