@@ -23,7 +23,7 @@ class ApertureCorrection(NamedTuple):
     scatter: float
     """Scatter of single stars about it."""
     floor: float
-    """Part of that scatter which the errors do not explain: fractional error of bright PSF fluxes; 0 if unknown."""
+    """Part of the scatter that the errors do not explain: fractional error of bright PSF fluxes; 0 if unknown."""
     n_stars: int
 
 
@@ -54,8 +54,8 @@ def measure_aperture_correction(
     """Return the clipped weighted mean of ``aperture_flux / (psf_flux * fraction)`` of clean bright stars.
 
     ``fraction`` is `fraction_within` the aperture. With fewer than ``min_stars`` stars, or a ratio further than
-    ``max_correction`` from one, none is made. Both fluxes hold the same photons, so their ratio scatters by the
-    difference of their variances.
+    ``max_correction`` from one, no correction is made. Both fluxes hold the same photons,
+    so their ratio scatters by the difference of their variances.
     """
     ratio = aperture_flux / (psf_flux * fraction)
     variance = np.maximum((aperture_flux_err / fraction) ** 2 - psf_flux_err**2, 0.0) / psf_flux**2
@@ -80,8 +80,8 @@ def _robust_scatter(values: Floats64) -> float:
 
 
 def _excess(values: Floats64, sigma: Floats64) -> float:
-    """Return the scatter that, added to ``sigma``, gives values of unit robust scatter; 0 if none is needed."""
-    best = sigma < np.quantile(sigma, 0.5)
+    """Return the scatter that, added to ``sigma``, gives normalised values of unit robust scatter."""
+    best = sigma <= np.quantile(sigma, 0.5)
     values, sigma = values[best], sigma[best]
     trial = np.concatenate([[0.0], np.geomspace(3e-4, 0.1, 60)])
     spread = np.array([_robust_scatter(values / np.hypot(sigma, extra + 1e-12)) for extra in trial])

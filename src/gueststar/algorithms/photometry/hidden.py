@@ -78,13 +78,9 @@ def blank_noise_ratio(scene: Scene, kernels: NDArray[np.float32], *, tile: int =
         for x in np.linspace(0, max(nx - tile, 0), tiles if nx > tile else 1).astype(int):
             part = (slice(y, y + tile), slice(x, x + tile))
             sample = Scene(
-                np.ascontiguousarray(scene.image[part]),
-                np.ascontiguousarray(scene.residual[part]),
-                np.ascontiguousarray(scene.sky_variance[part]),
-                np.ascontiguousarray(scene.is_masked[part]),
-                scene.slope,
-                scene.model_error,
-            )
+                scene.image[part].copy(), scene.residual[part].copy(),
+                scene.sky_variance[part].copy(), scene.is_masked[part].copy(), scene.slope, scene.model_error,
+            )  # fmt: skip
             found = filter_residual(sample, middle, model_error=scene.model_error)
             values.append(found.score[found.information > 0])
     score = np.concatenate(values)

@@ -124,9 +124,8 @@ def measure_point_sources(
         if level > config.background_tolerance * float(np.sqrt(np.median(noise.sky_variance[::16, ::16]))):
             state.is_settled[:] = False
         state, table = _without_doubtful(scene, psf, state, table, fwhm, config)
-        extra = find_hidden_peaks(
-            scene, kernels, state, config.threshold, half=psf.half, fwhm=fwhm, config=config.hidden
-        )
+        hidden = replace(config.hidden, model_error=max(config.hidden.model_error, 2.0 * scene.model_error))
+        extra = find_hidden_peaks(scene, kernels, state, config.threshold, half=psf.half, fwhm=fwhm, config=hidden)
         if extra.x.size <= config.min_new_fraction * len(state.x):
             break
         state, table = _with_new(state, table, extra, turn, fwhm, config)
@@ -258,8 +257,15 @@ def _without_doubtful(
     is_real = is_inside & np.isfinite(state.flux_err) & (state.flux > config.min_final_snr * state.flux_err)
     is_real &= np.isfinite(state.flux)
     pairs = cKDTree(np.column_stack([state.x, state.y])).query_pairs(config.merge_fwhm * fwhm, output_type="ndarray")
-    fainter = np.where(state.flux[pairs[:, 0]] < state.flux[pairs[:, 1]], pairs[:, 0], pairs[:, 1])
+    is_first_fainter = state.flux[pairs[:, 0]] < state.flux[pairs[:, 1]]
+    fainter = np.where(is_first_fainter, pairs[:, 0], pairs[:, 1])
     is_real[fainter] = False
+    # The one that stays takes over the light of the other: it starts anew between them.
+    brighter = np.where(is_first_fainter, pairs[:, 1], pairs[:, 0])
+    release_in_place(scene, psf, state, np.isin(np.arange(len(state.x)), brighter))
+    share = np.clip(state.flux[fainter] / np.maximum(state.flux[fainter] + state.flux[brighter], 1e-30), 0.0, 0.5)
+    state.x[brighter] += share * (state.x[fainter] - state.x[brighter])
+    state.y[brighter] += share * (state.y[fainter] - state.y[brighter])
     return _keeping(scene, psf, state, table, is_real, 2.0 * config.fit.fit_radius_fwhm * fwhm)
 
 
@@ -274,7 +280,7 @@ def _without_artefacts(
         return state, table
     errors = measure_errors(scene, psf, state, fwhm=fwhm, config=config.fit)
     misfit = (errors.chi2 - 1.0) * np.sqrt(np.maximum(errors.n_pixels - 3, 1) / 2.0)
-    snr = state.flux / errors.flux_err
+    snr = np.fmax(state.flux / errors.flux_err, table.snr)
     is_galaxy = (table.found_in_pass == 0) & (errors.sharpness > 1.5 * errors.sharpness_err)
     is_artefact = misfit > config.max_misfit + config.misfit_growth * snr
     is_artefact &= ~is_galaxy & (snr < 50.0)

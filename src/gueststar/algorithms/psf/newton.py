@@ -253,10 +253,10 @@ def _equations_of_many(
 
 @njit(cache=True)
 def _is_in_circle(state: SourceState, group: Integers, i: int, j: int) -> bool:
-    is_in = False
+    is_inside = False
     for s in group:
-        is_in |= (i - state.x[s]) ** 2 + (j - state.y[s]) ** 2 <= state.fit_radius[s] ** 2
-    return is_in
+        is_inside = is_inside or (i - state.x[s]) ** 2 + (j - state.y[s]) ** 2 <= state.fit_radius[s] ** 2
+    return is_inside
 
 
 @njit(cache=True)
