@@ -142,7 +142,7 @@ def test_bright_stars_lie_where_they_are_and_are_as_bright_as_they_are(survey: S
         for visit in [v for night in survey.nights for v in science_exposures(survey, night)]:
             sources = pd.read_parquet(repo.path("source", DataId(visit=visit, detector=0)))
             photocal = repo.get("science_image", DataId(visit=visit, detector=0)).photocal
-            bright = sources[(sources.snr > 50) & (sources.flags == 0)]
+            bright = sources[(sources.snr > 50) & (sources["flags"] == 0)]
             truth = survey.truth(visit)
             stars = truth[(truth.kind == STAR) & ~truth.is_saturated]
             index, distance, _ = places(bright).match_to_catalog_sky(places(stars))
