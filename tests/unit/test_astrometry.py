@@ -145,11 +145,10 @@ def test_three_spurious_detections_a_star_do_not_mislead() -> None:
 
 
 def test_another_field_is_refused_with_figures() -> None:
-    for seed in range(2):
-        field = make_field(np.random.default_rng(10 + seed), true_wcs())
-        other = make_field(np.random.default_rng(50 + seed), true_wcs())
-        with pytest.raises(DataError, match="can be believed: at best .* false-match probability 1e"):
-            solve(Field(field.truth, other.reference, field.sources, field.star_of_source), told(field.truth))
+    field = make_field(np.random.default_rng(10), true_wcs())
+    other = make_field(np.random.default_rng(50), true_wcs())
+    with pytest.raises(DataError, match="can be believed: at best .* false-match probability 1e"):
+        solve(Field(field.truth, other.reference, field.sources, field.star_of_source), told(field.truth))
 
 
 def test_too_little_is_refused_in_words() -> None:

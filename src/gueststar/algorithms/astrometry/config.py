@@ -25,8 +25,8 @@ class AstrometryConfig:
     """Catalog stars per source and area when the pattern is looked for (bands and limits differ)."""
     n_hypotheses: int = 40
     """Pointings that are verified at each try, those of most votes first."""
-    max_votes: int = 4_000_000_000
-    """Pairs times orientations that a try may cost; dearer ones are left out (about 1e9 a second)."""
+    max_search_s: float = 20.0
+    """Estimated seconds that all tries may cost together; those that would go beyond are left out."""
     max_false_probability: float = 1e-6
     """Chance, over all pointings tried, that an unrelated field matches as well; above it is refused."""
     min_matches: int = 5

@@ -13,7 +13,7 @@ from gueststar.algorithms.astrometry.config import AstrometryConfig
 from gueststar.algorithms.astrometry.polynomial import PlaneMap
 from gueststar.algorithms.astrometry.selection import select_bright
 from gueststar.algorithms.astrometry.verification import SearchVolume, Verdict, verify
-from gueststar.algorithms.astrometry.voting import search_grid, vote
+from gueststar.algorithms.astrometry.voting import SearchGrid, search_grid, vote
 
 Floats = NDArray[np.float64]
 
@@ -73,16 +73,22 @@ def find_pointing(
     )
     best = Pointing(start, None, False, stars.shape[0])
     tried: set[tuple[int, float, float]] = set()
+    left_s = config.max_search_s
     for depth, resolution, skip in config.pattern_ladder:
         source, star = _bright_lists(start, shape, x, y, flux, stars, star_magnitude, depth, skip, config)
         resolution = float(np.clip(1.2 * source.size, 20.0, resolution))
         if min(source.size, star.size) < config.min_matches or (source.size, resolution, skip) in tried:
             continue
         tried.add((source.size, resolution, skip))
-        for pointing in _search(start, x[source], y[source], stars[star], volume, resolution, config):
-            best = _surer(best, pointing)
-            if best.verdict and best.verdict.log10_false_probability < _CERTAIN:
-                return best
+        for grid in _grids(volume, resolution):
+            cost_s = grid.cost_s(source.size, stars[star]) * volume.n_parities
+            if cost_s > left_s:
+                continue
+            left_s -= cost_s
+            for pointing in _search(start, x[source], y[source], stars[star], grid, volume, config):
+                best = _surer(best, pointing)
+                if best.verdict and best.verdict.log10_false_probability < _CERTAIN:
+                    return best
     return best
 
 
@@ -113,39 +119,33 @@ def _bright_lists(
     return sources, chosen
 
 
-def _search(
-    start: PlaneMap,
-    x: Floats,
-    y: Floats,
-    stars: Floats,
-    volume: SearchVolume,
-    resolution: float,
-    config: AstrometryConfig,
-) -> Iterator[Pointing]:
-    """Yield verified pointings: near orientations first, then all within the tolerances."""
-    tree = cKDTree(stars)
-    radius = volume.field_radius
-    bin_size = max(radius / resolution, volume.max_shift / _MAX_BINS)
+def _grids(volume: SearchVolume, resolution: float) -> list[SearchGrid]:
+    """Return the near orientations, then all within the tolerances."""
+    bin_size = max(volume.field_radius / resolution, volume.max_shift / _MAX_BINS)
     narrow = (min(volume.max_rotation, _NARROW_ROTATION), min(volume.scale_tolerance, _NARROW_SCALE))
     wide = (volume.max_rotation, volume.scale_tolerance)
-    scale = float(np.sqrt(abs(np.linalg.det(start.matrix))))
-    for rotation, stretch in dict.fromkeys((narrow, wide)):
-        grid = search_grid(
-            radius=radius, bin_size=bin_size, max_shift=volume.max_shift, max_rotation=rotation, scale_tolerance=stretch
+    return [
+        search_grid(
+            radius=volume.field_radius, bin_size=bin_size, max_shift=volume.max_shift,
+            max_rotation=rotation, scale_tolerance=stretch,
         )
-        reach = min(1.0, (2.0 * volume.max_shift) / float(np.ptp(stars[:, 0]) + 1e-9))
-        if grid.rotations.size * grid.scales.size * x.size * stars.shape[0] * reach > config.max_votes:
-            continue
-        for is_mirrored in (False, True)[: volume.n_parities]:
-            mapped = start.mirrored() if is_mirrored else start
-            points = mapped(x, y)
-            for hypothesis in vote(points, stars, grid, n_best=config.n_hypotheses, is_mirrored=is_mirrored):
-                verdict = verify(
-                    hypothesis,
-                    points,
-                    tree,
-                    radius=1.7 * bin_size,
-                    min_radius=_PIXELS_OF_JUDGEMENT * scale,
-                    volume=volume,
-                )
-                yield Pointing(mapped, verdict, is_mirrored, stars.shape[0])
+        for rotation, stretch in dict.fromkeys((narrow, wide))
+    ]  # fmt: skip
+
+
+def _search(
+    start: PlaneMap, x: Floats, y: Floats, stars: Floats, grid: SearchGrid, volume: SearchVolume,
+    config: AstrometryConfig,
+) -> Iterator[Pointing]:  # fmt: skip
+    """Yield verified pointings, those of most votes first."""
+    tree = cKDTree(stars)
+    pixel = float(np.sqrt(abs(np.linalg.det(start.matrix))))
+    for is_mirrored in (False, True)[: volume.n_parities]:
+        mapped = start.mirrored() if is_mirrored else start
+        points = mapped(x, y)
+        for hypothesis in vote(points, stars, grid, n_best=config.n_hypotheses, is_mirrored=is_mirrored):
+            verdict = verify(
+                hypothesis, points, tree,
+                radius=1.7 * grid.bin_size, min_radius=_PIXELS_OF_JUDGEMENT * pixel, volume=volume,
+            )  # fmt: skip
+            yield Pointing(mapped, verdict, is_mirrored, stars.shape[0])

@@ -33,9 +33,9 @@ class AstrometryMetrics:
     rms_ra_mas: float
     """Of the fitted matches."""
     rms_dec_mas: float
-    rms_best_ra_mas: float
-    """Of the quarter of them with the smallest errors."""
-    rms_best_dec_mas: float
+    rms_bright_ra_mas: float
+    """Of the quarter of them with the smallest errors: the bright, clean ones."""
+    rms_bright_dec_mas: float
     systematic_mas: float
     """Error per axis that the scatter asks for beyond the given errors."""
     reduced_chi2: float
@@ -130,8 +130,8 @@ def measure_quality(solution: PlaneSolution, *, points: MeasuredPoints, shape: t
         n_fitted=int(used.sum()),
         rms_ra_mas=1000.0 * rms(residuals[:, 0]),
         rms_dec_mas=1000.0 * rms(residuals[:, 1]),
-        rms_best_ra_mas=1000.0 * rms(residuals[best, 0]),
-        rms_best_dec_mas=1000.0 * rms(residuals[best, 1]),
+        rms_bright_ra_mas=1000.0 * rms(residuals[best, 0]),
+        rms_bright_dec_mas=1000.0 * rms(residuals[best, 1]),
         systematic_mas=1000.0 * fit.floor,
         reduced_chi2=float((residuals**2 / variance).sum() / max(residuals.size - n_parameters, 1)),
         order=fit.order,
@@ -168,7 +168,7 @@ def reasons_to_refuse(
 
     ``pixel_scale`` in arcsec.
     """
-    best = max(metrics.rms_best_ra_mas, metrics.rms_best_dec_mas) / 1000.0
+    best = max(metrics.rms_bright_ra_mas, metrics.rms_bright_dec_mas) / 1000.0
     limit = config.max_rms_pixel * pixel_scale
     checks = (
         (metrics.n_fitted < config.min_matches, f"fewer than {config.min_matches} matches"),

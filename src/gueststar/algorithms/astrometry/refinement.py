@@ -14,6 +14,7 @@ from gueststar.algorithms.astrometry.matching import Pairs, match_one_to_one
 from gueststar.algorithms.astrometry.plane_fit import PlaneFit, allowed_order, choose_order, fit_order
 from gueststar.algorithms.astrometry.polynomial import PlaneMap
 from gueststar.algorithms.astrometry.tangent import tangent_deproject, tangent_project
+from gueststar.algorithms.stats.robust import median_and_sigma
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -156,6 +157,5 @@ def agrees_in_brightness(instrumental: Floats, catalog: Floats, *, tolerance: fl
     known = np.isfinite(difference)
     if known.sum() < 20:
         return np.ones(difference.size, dtype=bool)
-    middle = np.median(difference[known])
-    spread = 1.4826 * np.median(np.abs(difference[known] - middle))
+    middle, spread = median_and_sigma(difference[known])
     return np.asarray(~known | (np.abs(difference - middle) < max(tolerance, 4.0 * spread)))

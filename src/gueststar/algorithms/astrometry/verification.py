@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,10 @@ from gueststar.algorithms.astrometry.matching import Pairs, match_one_to_one
 from gueststar.algorithms.astrometry.voting import Hypothesis
 
 Floats = NDArray[np.float64]
+
+_PATIENCE, _HOPELESS = 2, -3.0
+"""After so many smaller radii a hypothesis must at some radius have had less than this log10 of the chance of its
+matches (a single pointing's, not all trials')."""
 
 
 class SearchVolume(NamedTuple):
@@ -53,19 +58,24 @@ def verify(
     matrix, shift = _as_matrix(hypothesis)
     best = Verdict(matrix, shift, 0, points.shape[0], radius, 0.0)
     density = _local_density(points @ matrix.T + shift, tree)
-    while True:
+    least_chance = 0.0
+    for round_number in count():
         for _ in range(2):
             pairs = match_one_to_one(points @ matrix.T + shift, tree, radius=radius)
             if pairs.point.size < 3:
                 return best
             matrix, shift = fit_similarity(points[pairs.point], tree.data[pairs.star])
         pairs = match_one_to_one(points @ matrix.T + shift, tree, radius=radius)
-        odds = _log10_chance(pairs, density, radius) + np.log10(volume.n_trials(radius))
-        if odds < best.log10_false_probability:
-            best = Verdict(matrix, shift, pairs.point.size, points.shape[0], radius, float(odds))
-        if radius <= min_radius:
-            return best
+        chance = _log10_chance(pairs, density, radius)
+        least_chance = min(chance, least_chance)
+        odds = chance + np.log10(volume.n_trials(radius))
+        if odds < best.log10_false_probability or best.n_matched == 0:
+            best = Verdict(matrix, shift, pairs.point.size, points.shape[0], radius, min(float(odds), 0.0))
+        is_hopeless = round_number >= _PATIENCE and least_chance > _HOPELESS
+        if radius <= min_radius or is_hopeless:
+            break
         radius = max(0.6 * radius, min_radius)
+    return best
 
 
 def _as_matrix(hypothesis: Hypothesis) -> tuple[Floats, Floats]:
