@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from gueststar.core.errors import ConfigError
+
 
 @click.group()
 def command() -> None:
@@ -33,7 +35,9 @@ def report(repo: Path, night: int | None, json_file: Path | None, html_file: Pat
     survey = SurveyRepo.open(repo)
     nights = sorted({row.info.day_obs for row in survey.ledger.exposures()})
     if not nights:
-        raise click.ClickException(f"{repo} holds no exposures: gueststar ingest {repo} FILES")
+        raise ConfigError(f"{repo} holds no exposures: gueststar ingest {repo} FILES")
+    if night is not None and night not in nights:
+        raise ConfigError(f"no exposures of night {night} in {repo}; nights are {', '.join(map(str, nights))}")
     chosen = night or nights[-1]
     compared = compare_with_truth(survey, chosen, truth) if truth else None
     made = make_report(survey, chosen, truth=compared)

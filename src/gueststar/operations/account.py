@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gueststar.store.ledger import ExposureRow, ExposureState, Job, JobState, Ledger
+from gueststar.store.ledger import ExposureRow, ExposureState, FileStatus, Job, JobState, Ledger
 
 
 class Fate(StrEnum):
@@ -84,8 +84,23 @@ def account_of(ledger: Ledger, night: int) -> NightAccount:
                 units.append(_science_unit(row, detector, by_unit.get((row.id, detector), {})))
             else:
                 units.append(_calibration_unit(row, detector, calibrations))
-    refused = tuple((f.path, f.reason) for f in ledger.files(day_obs=night) if f.status == "refused")
-    return NightAccount(night, tuple(units), refused)
+    return NightAccount(night, tuple(units), _refused_files(ledger, night))
+
+
+NEAR_S = 43200.0
+"""A refused file that does not tell its night belongs to the nights whose files came this near to it in time."""
+
+
+def _refused_files(ledger: Ledger, night: int) -> tuple[tuple[str, str], ...]:
+    """Return (path, reason) of the night's refused files, and of those too damaged to tell whose they are."""
+    times = [file.received for file in ledger.files(day_obs=night)]
+    refused = []
+    for file in ledger.files(status=FileStatus.REFUSED):
+        if file.day_obs == night:
+            refused.append((file.path, file.reason))
+        elif file.day_obs is None and times and min(times) - NEAR_S < file.received < max(times) + NEAR_S:
+            refused.append((file.path, f"{file.reason} (it tells no night)"))
+    return tuple(refused)
 
 
 def _science_unit(row: ExposureRow, detector: int, jobs: dict[str, Job]) -> Unit:

@@ -83,6 +83,12 @@ def forced_of(connection: Connection, object_ids: Sequence[int], *, after: float
     return _by_ids(connection, query, FORCED.c.dia_object_id, object_ids, HISTORY_FORCED)
 
 
+def forced_of_visit(connection: Connection, visit: int, detector: int) -> Catalog:
+    """Return the `FORCED_SOURCE` rows of one detector image."""
+    query = _selected(FORCED, FORCED_SOURCE).where(FORCED.c.visit == visit, FORCED.c.detector == detector)
+    return catalog_of(connection.execute(query.order_by(FORCED.c.dia_object_id)).all(), FORCED_SOURCE)
+
+
 def _selected(table: Table, schema: Schema) -> Select[Any]:
     return select(*(table.c[item.name] for item in schema.columns))
 

@@ -105,6 +105,11 @@ class DetectionStore:
                 detection_reads.forced_of(connection, object_ids, **window),
             )
 
+    def forced_of_visit(self, visit: int, detector: int) -> Catalog:
+        """Return the `FORCED_SOURCE` rows committed with a detector image, by object."""
+        with self._reader.begin() as connection:
+            return detection_reads.forced_of_visit(connection, visit, detector)
+
     # The commit
 
     def receipt(self, visit: int, detector: int) -> CommitReceipt | None:

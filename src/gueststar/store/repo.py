@@ -8,10 +8,12 @@ at any moment leaves either a known product or a file that nothing refers to (`s
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +24,7 @@ from uuid import uuid4
 import yaml
 from pydantic import ValidationError
 
-from gueststar.core.errors import ConfigError, DataError
+from gueststar.core.errors import ConfigError, DataError, TransientError
 from gueststar.formats.raw import read_detector
 from gueststar.model.calibration import CalibrationKind
 from gueststar.model.camera import Camera
@@ -120,6 +122,20 @@ class SurveyRepo:
     def parameters(self, section: str) -> dict[str, Any]:
         """Return the overrides of a section of pipeline parameters: the survey's above the camera's."""
         return {**self.camera.settings.get(section, {}), **self.settings.parameters.get(section, {})}
+
+    @contextmanager
+    def only_writer(self) -> Iterator[None]:
+        """Hold the repository while nights are processed; TransientError if another process does.
+
+        A second writer would take the first one's running work for that of a run that was killed. The lock is the
+        system's: it ends with the process, however that ends.
+        """
+        with (self.root / "process.lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise TransientError(f"another process is processing {self.root}: wait for its end") from None
+            yield
 
     # Put
 

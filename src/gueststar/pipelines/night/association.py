@@ -39,9 +39,9 @@ class AssociateVisit:
         self.repo = repo
         self.refcats = RefcatStore(repo.root / "refcats")
         self.log = AlertLog(repo.root)
-        store = DetectionStore(repo.settings.database) if repo.settings.database else DetectionStore.at(repo.root)
+        self.store = DetectionStore(repo.settings.database) if repo.settings.database else DetectionStore.at(repo.root)
         self.alert_visit = AlertVisit(
-            store, self.log, policy=RightsPolicy(releases), clock=times.now_mjd_tai, config=settings.alerts
+            self.store, self.log, policy=RightsPolicy(releases), clock=times.now_mjd_tai, config=settings.alerts
         )
 
     def run(self, job_id: int, difference: Job) -> Outcome:
@@ -59,7 +59,6 @@ class AssociateVisit:
             candidates = self.repo.get("dia_source", data_id)
             cutouts = self.repo.get("candidate_cutouts", data_id)
         record = self._record(job, science, difference)
-        measure = ForcedMeasurement(difference, record)
         with timer("associate"):
             outcome = self.alert_visit.run(
                 VisitProducts(
@@ -69,7 +68,7 @@ class AssociateVisit:
                     reference=self._reference_facts(job),
                     reference_sources=self.repo.get("reference_source", self._reference_id(job)),
                     refcat=self._neighbours(science),
-                    measure_forced=measure,
+                    measure_forced=ForcedMeasurement(difference, record),
                 )
             )
         receipt = outcome.receipt
@@ -79,9 +78,11 @@ class AssociateVisit:
             "is_late": receipt.is_late,
             "not_alerted": outcome.not_alerted,
         }
+        # As committed, not as measured a moment ago: a run killed since the commit would have left no product.
+        forced = self.store.forced_of_visit(record.visit, record.detector)
         staged: tuple[StagedProduct, ...] = ()
-        if measure.measured is not None:
-            staged = (self.repo.stage("forced_source", data_id, measure.measured),)
+        if forced.n_rows:
+            staged = (self.repo.stage("forced_source", data_id, forced),)
         return Result(staged, metrics, {"reference": record.reference_id}, timer.seconds)
 
     def _reference_id(self, job: Job) -> DataId:
@@ -144,11 +145,10 @@ def _noise_of(image: CalibratedImage) -> float:
 
 
 class ForcedMeasurement:
-    """Measures fluxes at known objects on one difference image, and remembers what it measured."""
+    """Measures fluxes at known objects on one difference image."""
 
     def __init__(self, difference: CalibratedImage, record: VisitRecord) -> None:
         self.difference, self.record = difference, record
-        self.measured: Catalog | None = None
 
     def __call__(self, objects: Catalog) -> Catalog:
         """Return `FORCED_SOURCE` rows of those objects that lie on the image."""
@@ -163,7 +163,7 @@ class ForcedMeasurement:
         with np.errstate(divide="ignore", invalid="ignore"):
             limit = NJY_ZERO_POINT - 2.5 * np.log10(5.0 * forced.flux_err * scale)
         flags = np.where(np.isfinite(forced.flux) & (forced.n_masked == 0), 0, int(SourceFlag.BAD_PIXEL))
-        self.measured = FORCED_SOURCE.catalog(
+        return FORCED_SOURCE.catalog(
             {
                 "dia_object_id": objects["dia_object_id"][inside],
                 "visit": np.full(n, self.record.visit),
@@ -176,4 +176,3 @@ class ForcedMeasurement:
                 "limiting_mag": limit, "chi2": forced.chi2, "flags": flags,
             }
         )  # fmt: skip
-        return self.measured

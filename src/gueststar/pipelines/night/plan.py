@@ -84,8 +84,15 @@ class Planner:
             physical_filter=glass,
             bias=None if kind == "bias" else self._master("bias", detector, mjd),
             dark=self._master("dark", detector, mjd) if kind == "flat" else None,
-            previous=self._master(kind, detector, mjd, glass),
+            previous=self._previous(kind, detector, night, glass),
         )
+
+    def _previous(self, kind: CalibrationKind, detector: int, night: int, glass: str | None) -> Path | None:
+        """Return the newest master of an earlier night; one of this night an interrupted run may have made."""
+        for found in self.repo.calibration_history(kind, detector, glass):
+            if int(found.run.rpartition("/")[2]) < night:
+                return found.path
+        return None
 
     def _master(self, kind: CalibrationKind, detector: int, mjd: float, glass: str | None = None) -> Path | None:
         found = self.repo.find_calibration(kind, detector, mjd, physical_filter=glass)

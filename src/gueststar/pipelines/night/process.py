@@ -48,9 +48,23 @@ def process_nights(
 ) -> Summary:
     """Process nights of a repository (all of them when none is named) and return what stands in the ledger.
 
-    Raises ConfigError for a night that has no exposures or an unknown parameter in the settings.
+    Raises ConfigError for a night that has no exposures or an unknown parameter in the settings, and
+    TransientError while another process works on the repository.
     """
     repo = SurveyRepo.open(root)
+    with repo.only_writer():
+        return _process(repo, nights, n_workers=n_workers, until=until, do_retry=do_retry, progress=progress)
+
+
+def _process(
+    repo: SurveyRepo,
+    nights: Sequence[int],
+    *,
+    n_workers: int,
+    until: str,
+    do_retry: bool,
+    progress: Progress | None,
+) -> Summary:
     settings = PipelineSettings.of(repo.camera.settings, repo.settings.parameters)
     with make_engine(n_workers=n_workers, scratch=str(repo.root / "scratch")) as engine:
         options = {} if progress is None else {"progress": progress}
@@ -58,7 +72,7 @@ def process_nights(
         runner.recover()
         known = runner.nights()
         if unknown := [night for night in nights if night not in known]:
-            raise ConfigError(f"no exposures of night {unknown[0]} in {root}; nights are {known}")
+            raise ConfigError(f"no exposures of night {unknown[0]} in {repo.root}; nights are {known}")
         chosen = tuple(nights) or tuple(known)
         runner.run(sorted(chosen), until=until)
     return Summary(chosen, repo.ledger.job_counts())

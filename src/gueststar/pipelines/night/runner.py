@@ -6,6 +6,7 @@ running is run again, and committing the same content twice is the same as once.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -28,7 +29,10 @@ STAGES = ("calibrate", "science", "reference", "difference", "associate", "mover
 """Stages of a night in order."""
 
 BATCH = 12
-"""Outcomes committed to the registry together."""
+"""Most outcomes committed to the registry together."""
+
+SETTLE_S = 5.0
+"""Outcomes wait no longer than this for others: what a killed run loses is seconds of work, not a batch."""
 
 Progress = Callable[[str, int, int], None]
 """Called with the stage, the number of units finished and their total."""
@@ -128,11 +132,12 @@ class NightRunner:
     def _run(self, stage: str, calls: list[Call], *, after_commit: Callable[[Outcome], None] | None = None) -> None:
         self.progress(stage, 0, len(calls))
         batch: list[Outcome] = []
+        settled = time.monotonic()
         for n_done, outcome in enumerate(self.engine.run(self._started(calls)), start=1):
             batch.append(outcome)
-            if len(batch) >= BATCH:
+            if len(batch) >= BATCH or time.monotonic() - settled > SETTLE_S:
                 self._settle(batch, after_commit)
-                batch = []
+                batch, settled = [], time.monotonic()
             self.progress(stage, n_done, len(calls))
         self._settle(batch, after_commit)
 

@@ -1,0 +1,347 @@
+"""Two simulated nights through the whole chain: what comes out is right, complete, and the same however it was made."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import fastavro
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from astropy.wcs import WCS
+
+from gueststar.model.rights import Program
+from gueststar.store.alert_log import AlertLog
+from gueststar.store.ledger import JobState
+from gueststar.store.products import DataId
+from gueststar.store.repo import SurveyRepo
+
+from ._survey import (
+    Survey,
+    alert_digests,
+    gueststar,
+    make_survey,
+    processing,
+    product_digests,
+    wait_until,
+)
+
+pytestmark = pytest.mark.slow
+
+STAR, TRANSIENT = 0, 2
+"""Kinds in the truth tables."""
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory: pytest.TempPathFactory) -> Survey:
+    """Two nights of one detector, simulated and processed in one go."""
+    folder = tmp_path_factory.mktemp("survey")
+    gueststar("simulate", folder / "sky", "--scenario", "small", "--detectors", "0", "--seed", "5", "--quiet")
+    make_survey(folder / "whole", folder / "sky", folder / "sky" / "raw")
+    gueststar("process", folder / "whole")
+    nights = tuple(int(line.split()[0]) for line in gueststar("night", "list", folder / "whole").splitlines())
+    return Survey(folder / "whole", folder / "sky", nights)
+
+
+def report_of(root: Path, night: int, **options: Path) -> dict:
+    """Return a night's report as values; it must be explained."""
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    return json.loads(gueststar("night", "report", root, "--night", night, "--json", "-", *words))
+
+
+def science_exposures(survey: Survey, night: int) -> list[int]:
+    with SurveyRepo.open(survey.root) as repo:
+        return [row.id for row in repo.ledger.exposures(day_obs=night, observation_type="science")]
+
+
+# What the night was
+
+
+def test_the_account_of_each_night_balances_to_the_last_detector(survey: Survey, tmp_path: Path) -> None:
+    for night in survey.nights:
+        page = tmp_path / f"{night}.html"
+        told = report_of(survey.root, night, html=page, truth=survey.sky / "truth")
+        assert told["is_explained"]
+        n_files = len(list((survey.sky / "raw" / str(night)).iterdir()))
+        assert told["received"] == told["processed"] + told["failed"] + told["held"] == n_files
+        assert told["failed"] == told["pending"] == told["unexplained"] == 0, told["reasons"]
+        assert "</html>" in page.read_text()
+        assert str(night) in page.read_text()
+
+
+def test_products_open_in_plain_astropy_and_pandas(survey: Survey) -> None:
+    with SurveyRepo.open(survey.root) as repo:
+        visit = science_exposures(survey, survey.nights[1])[0]
+        image = repo.get("science_image", DataId(visit=visit, detector=0))
+        path = repo.path("science_image", DataId(visit=visit, detector=0))
+        table = pd.read_parquet(repo.path("source", DataId(visit=visit, detector=0)))
+    with fits.open(path) as hdus:
+        hdus.verify("exception")
+        science = next(hdu for hdu in hdus if hdu.data is not None and hdu.data.shape == image.shape)
+        mask = next(hdu for hdu in hdus if hdu.name == "MASK")
+        world = WCS(science.header)
+        planes = {key: value for key, value in mask.header.items() if key.startswith("MP_")}
+        np.testing.assert_array_equal(mask.data, image.pixels.mask)
+    assert planes, "the mask's header tells the meaning of its bits"
+    x, y = np.meshgrid(np.linspace(0, 1023, 12), np.linspace(0, 1023, 12))
+    ra, dec = image.wcs.pixel_to_sky(x=x, y=y)
+    theirs = world.all_pix2world(x, y, 0)
+    np.testing.assert_allclose(theirs[0], ra, atol=1e-3 / 3600.0)
+    np.testing.assert_allclose(theirs[1], dec, atol=1e-3 / 3600.0)
+    assert len(table) > 100
+    assert table["ra"].between(ra.min() - 0.01, ra.max() + 0.01).all()
+
+
+def test_why_tells_the_story_of_an_exposure_an_alert_and_a_place(survey: Survey) -> None:
+    visit = science_exposures(survey, survey.nights[1])[0]
+    story = gueststar("why", survey.root, visit)
+    for word in ("ingested", "science: done", "difference: done", "association: done", "zero_point", "used bias"):
+        assert word in story, story
+    line = gueststar("alerts", "list", survey.root, "--program", "all").splitlines()[0]
+    candid, name = line.split()[:2]
+    for subject in (candid, name):
+        story = gueststar("why", survey.root, subject)
+        assert f"alert {candid} of {name}" in story
+        assert "reliability" in story
+    packet = json.loads(gueststar("alerts", "show", survey.root, candid, "--program", "all"))["candidate"]
+    story = gueststar("why", survey.root, f"{packet['ra']},{packet['dec']}")
+    assert "difference detection" in story
+    assert f"exposure {visit}" in story
+
+
+def test_processing_again_does_nothing(survey: Survey) -> None:
+    def everything() -> tuple[object, ...]:
+        with SurveyRepo.open(survey.root) as repo:
+            jobs = {job.id: (job.state, job.attempts, job.finished) for job in repo.ledger.jobs()}
+        files = {path: path.stat().st_mtime_ns for path in (survey.root / "products").rglob("*") if path.is_file()}
+        return jobs, files, product_digests(survey.root), alert_digests(survey.root)
+
+    before = everything()
+    gueststar("process", survey.root)
+    gueststar("ingest", survey.root, survey.sky / "raw")
+    gueststar("process", survey.root)
+    assert everything() == before
+
+
+# What the sky was
+
+
+def test_bright_stars_lie_where_they_are_and_zero_points_are_right_within_their_errors(survey: Survey) -> None:
+    scatter, errors, pulls = [], [], []
+    images = pd.read_parquet(survey.sky / "truth" / "detector_images.parquet").set_index("exposure_id")
+    with SurveyRepo.open(survey.root) as repo:
+        for visit in [v for night in survey.nights for v in science_exposures(survey, night)]:
+            sources = pd.DataFrame(dict(repo.get("source", DataId(visit=visit, detector=0)).items()))
+            photocal = repo.get("science_image", DataId(visit=visit, detector=0)).photocal
+            bright = sources[(sources.snr > 100) & (sources.flags == 0)]
+            truth = survey.truth(visit)
+            stars = truth[(truth.kind == STAR) & ~truth.is_saturated]
+            index, distance, _ = _places(bright).match_to_catalog_sky(_places(stars))
+            near = distance.arcsec < 1.0
+            assert near.sum() > 20
+            d_dec = (bright.dec.to_numpy() - stars.dec.to_numpy()[index])[near] * 3.6e6
+            scatter.append(1.4826 * np.median(np.abs(d_dec - np.median(d_dec))))
+            true_zero_point = images.zero_point[visit] - images.cloud_mag[visit]
+            errors.append(photocal.zero_point - true_zero_point)
+            pulls.append(errors[-1] / photocal.zero_point_err)
+    # Centroids of sources of S/N > 100 and the turbulence of 15 mas allow no more than a few hundredths of a pixel.
+    assert np.median(scatter) < 40.0, scatter
+    assert np.abs(np.median(errors)) < 0.01, errors
+    assert np.median(np.abs(pulls)) < 3.0, pulls
+
+
+def _places(table: pd.DataFrame) -> SkyCoord:
+    return SkyCoord(table["ra"].to_numpy(), table["dec"].to_numpy(), unit="deg")
+
+
+def test_bright_isolated_transients_of_the_second_night_are_detected_and_alerted(survey: Survey) -> None:
+    n = n_detected = n_alerted = 0
+    alerted = {e.candid for e in AlertLog(survey.root).entries(programs=tuple(Program))}
+    with SurveyRepo.open(survey.root) as repo:
+        for visit in science_exposures(survey, survey.nights[1]):
+            found = repo.get("dia_source", DataId(visit=visit, detector=0))
+            found = pd.DataFrame({name: found[name] for name in ("ra", "dec", "dia_source_id")})
+            truth = survey.truth(visit)
+            new = truth[(truth.kind == TRANSIENT) & (truth.mag < 19.0) & (truth.source_id % 10**9 >= 10000)]
+            new = new[new.x.between(30, 993) & new.y.between(30, 993)]
+            new = new[_distance_to_brighter(new, truth) > 10.0]
+            index, distance, _ = _places(new).match_to_catalog_sky(_places(found))
+            is_found = distance.arcsec < 1.0
+            n, n_detected = n + len(new), n_detected + int(is_found.sum())
+            n_alerted += sum(int(i) in alerted for i in found.dia_source_id.to_numpy()[index[is_found]])
+    assert n >= 9
+    assert n_detected >= 0.9 * n
+    assert n_alerted >= 0.8 * n
+
+
+def _distance_to_brighter(some: pd.DataFrame, truth: pd.DataFrame) -> np.ndarray:
+    """Return the distance, arcsec, to the nearest other thing brighter than mag 16."""
+    bright = truth[truth.mag < 16.0]
+    return np.array(
+        [np.hypot(bright.x - x, bright.y - y)[bright.source_id != number].min(initial=np.inf)
+         for number, x, y in zip(some.source_id, some.x, some.y, strict=True)]
+    )  # fmt: skip
+
+
+def test_public_packets_decode_elsewhere_and_hold_public_history_only(survey: Survey) -> None:
+    log = AlertLog(survey.root)
+    n_by_program = {program: len(log.entries(programs=(program,))) for program in Program}
+    assert n_by_program[Program.PUBLIC] > 0
+    assert n_by_program[Program.PARTNERSHIP] > 0
+    assert n_by_program[Program.ENGINEERING] == 0
+    n_history = 0
+    for _, data in log.replay(programs=(Program.PUBLIC,)):
+        (packet,) = fastavro.reader(as_file(data))
+        assert packet["candidate"]["programid"] == 1
+        for item in [*(packet["prv_candidates"] or []), *(packet.get("fp_hists") or [])]:
+            assert item["programid"] == 1
+            n_history += 1
+        for stamp in ("cutoutScience", "cutoutTemplate", "cutoutDifference"):
+            with fits.open(as_file(gzip.decompress(packet[stamp]["stampData"]))) as hdus:
+                assert min(hdus[0].data.shape) > 20
+    assert n_history > 0
+
+
+def as_file(data: bytes) -> io.BytesIO:
+    return io.BytesIO(data)
+
+
+# What may go wrong
+
+
+@pytest.fixture(scope="module")
+def damaged(survey: Survey, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Files that a bad day delivers, by what is wrong with them."""
+    folder = tmp_path_factory.mktemp("damaged")
+    good = survey.raw_files()
+    names = ("flipped", "truncated", "garbage", "headerless", "renamed", "contradicting")
+    files = {name: folder / f"{name}.fits.fz" for name in names}
+    data = bytearray(good[1].read_bytes())
+    for position in range(int(0.7 * len(data)), int(0.7 * len(data)) + 16):
+        data[position] ^= 0xFF
+    files["flipped"].write_bytes(data)
+    files["truncated"].write_bytes(good[2].read_bytes()[: int(0.6 * good[2].stat().st_size)])
+    files["garbage"].write_bytes(np.random.default_rng(1).bytes(30000))
+    fits.PrimaryHDU(np.zeros((64, 64), np.int16)).writeto(files["headerless"])
+    shutil.copy(good[0], files["renamed"])
+    with fits.open(files["renamed"], mode="update") as hdus:
+        hdus[0].header["COMMENT"] = "copied by a careful person"
+    with fits.open(good[3]) as hdus:
+        hdus[2].data = hdus[2].data + np.uint16(1)
+        hdus.writeto(files["contradicting"], checksum=True)
+    return files
+
+
+def test_damage_is_refused_with_its_reason_and_harms_nothing_else(
+    survey: Survey, damaged: dict[str, Path], tmp_path: Path
+) -> None:
+    root = tmp_path / "bad_day"
+    late = survey.raw_files()[-2]
+    first = [damaged[name] for name in ("flipped", "truncated", "garbage", "headerless")]
+    rest = [path for path in sorted(survey.sky.glob("raw/*/*")) if path != late]
+    make_survey(root, survey.sky)
+    told = gueststar("ingest", root, *first, *rest, damaged["renamed"], damaged["contradicting"], status=1)
+    assert f"{len(rest)} ingested" in told
+    assert "1 already there, 5 refused" in told
+    gueststar("process", root)
+
+    reports = [report_of(root, night) for night in survey.nights]
+    for told_night in reports:
+        assert told_night["is_explained"]
+        assert told_night["received"] == told_night["processed"]
+    refused = {Path(item["path"]).name: item["reason"] for item in reports[0]["refused_files"]}
+    assert set(refused) == {path.name for path in [*first, damaged["contradicting"]]}
+    for name, word in {
+        "flipped": "checksum", "truncated": "truncated", "garbage": "not a FITS file",
+        "headerless": "header", "contradicting": "different pixels",
+    }.items():  # fmt: skip
+        reason = refused[damaged[name].name]
+        assert "\n" not in reason
+        assert word in reason, f"{name}: {reason}"
+        assert reason in gueststar("why", root, damaged[name].name) or "tells no night" in reason
+
+    whole, here = product_digests(survey.root), product_digests(root)
+    assert {key: whole[key] for key in here if key[0] not in ("forced_source",)} == {
+        key: here[key] for key in here if key[0] not in ("forced_source",)
+    }
+
+    gueststar("ingest", root, late)
+    gueststar("process", root)
+    again = report_of(root, survey.nights[1])
+    assert again["is_explained"]
+    assert again["processed"] == reports[1]["processed"] + 1
+    here = product_digests(root)
+    assert here.keys() == whole.keys()
+    assert all(here[key] == whole[key] for key in here if key[0] != "forced_source")
+
+
+CRASH_BEFORE_WRITING_DOWN = """
+import os
+from gueststar.pipelines.night.runner import NightRunner
+NightRunner._write_down = lambda self, outcome: os._exit(9)
+"""
+
+CRASH_AFTER_ASSOCIATION = """
+import os
+from gueststar.pipelines.alerts import visit
+visit.drain_outbox = lambda store, log: os._exit(9)
+"""
+
+
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_products(survey: Survey, tmp_path: Path) -> None:
+    root = tmp_path / "killed"
+    make_survey(root, survey.sky, survey.sky / "raw")
+    with processing(root, "--until", "calibrate", script=CRASH_BEFORE_WRITING_DOWN) as process:
+        assert process.wait(600) == 9  # masters are there, the ledger does not know
+    with SurveyRepo.open(root) as repo, processing(root) as process:
+        wait_until(lambda: len(repo.ledger.jobs(kind="science", state=JobState.DONE)) >= 2, process)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert repo.ledger.jobs(state=JobState.RUNNING) or repo.ledger.jobs(state=JobState.PENDING)
+    with processing(root, script=CRASH_AFTER_ASSOCIATION) as process:
+        assert process.wait(600) == 9  # detections and alerts are committed, nothing is sent
+    with SurveyRepo.open(root) as repo, processing(root, "--workers", "2") as process:
+        n_before = len(repo.ledger.jobs(kind="difference", state=JobState.DONE))
+        wait_until(lambda: len(repo.ledger.jobs(kind="difference", state=JobState.DONE)) > n_before, process)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    with processing(root, "--workers", "2") as process:
+        said, _ = process.communicate(timeout=900)
+        assert process.returncode == 0, said
+    for night in survey.nights:
+        assert report_of(root, night)["is_explained"]
+    assert product_digests(root) == product_digests(survey.root)
+    assert packets_of(root) == packets_of(survey.root)
+
+
+def packets_of(root: Path) -> dict[int, dict]:
+    """Return candid -> packet, without the moment when it was made."""
+    packets = {}
+    for entry, data in AlertLog(root).replay(programs=tuple(Program)):
+        (packet,) = fastavro.reader(as_file(data))
+        packets[entry.candid] = packet
+    return packets
+
+
+def test_two_processes_do_not_work_on_one_repository(survey: Survey) -> None:
+    with SurveyRepo.open(survey.root) as repo, repo.only_writer():
+        assert "another process" in gueststar("process", survey.root, status=3)
+
+
+def test_an_unknown_parameter_and_an_unknown_night_are_refused_by_name(survey: Survey, tmp_path: Path) -> None:
+    assert "20200101" in gueststar("process", survey.root, "--night", "20200101", status=2)
+    assert "20200101" in gueststar("night", "report", survey.root, "--night", "20200101", status=2)
+    make_survey(tmp_path / "mistaken", survey.sky)
+    path = tmp_path / "mistaken" / "survey.yaml"
+    settings = yaml.safe_load(path.read_text())
+    settings["parameters"] = {"psf": {"sharpnes": 3}}
+    path.write_text(yaml.safe_dump(settings))
+    assert "sharpnes" in gueststar("process", tmp_path / "mistaken", status=2)
