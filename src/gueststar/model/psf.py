@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from gueststar.algorithms.psf.evaluate import evaluate_stamp, evaluate_stamps, stamp_fwhm
+from gueststar.algorithms.psf.evaluate import evaluate_fwhm, evaluate_stamp, evaluate_stamps
 from gueststar.core.errors import DataError
 
 
@@ -54,7 +54,7 @@ class Psf:
 
     def fwhm(self, *, x: float, y: float) -> float:
         """Return the full width at half maximum at (x, y), pixels (of the circle of equal half-maximum area)."""
-        return stamp_fwhm(self.stamp(x=x, y=y))
+        return evaluate_fwhm(self.coefficients, self.order, self.shape, self.oversampling, x=x, y=y)
 
     @cached_property
     def central_fwhm(self) -> float:

@@ -1,0 +1,52 @@
+"""Tell the noise of the sky from the Poisson noise of the sources in a variance plane."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float32Image = NDArray[np.float32]
+
+
+class NoiseModel(NamedTuple):
+    """``variance = sky + slope * signal``: what a smooth model of the signal needs to be weighted rightly."""
+
+    sky_variance: Float32Image
+    """Variance without the sources' own Poisson noise, ``[y, x]``; positive everywhere."""
+    slope: float
+    """Variance added per unit of signal (1 for electrons of a single exposure, less for co-adds)."""
+
+
+def split_variance(
+    image: Float32Image, variance: Float32Image, is_masked: NDArray[np.bool_], *, row_step: int = 3
+) -> NoiseModel:
+    """Return the sky's variance and the slope of variance with signal.
+
+    A variance plane made from the data's own counts is as noisy as the data: low pixels get high weights
+    and fluxes come out low by about one electron per pixel. Where the variance is linear in the signal, the
+    ratio of differences between neighbouring pixels is the slope, whatever the sky; a plane without the
+    sources' noise gives zero. ``is_masked`` pixels are left out; every ``row_step``-th row is looked at.
+    """
+    slope = _slope(image[::row_step], variance[::row_step], is_masked[::row_step])
+    sky = variance - np.float32(slope) * image
+    good = variance[::row_step][~is_masked[::row_step]]
+    floor = 0.2 * float(np.percentile(good[:: max(1, good.size // 50_000)], 5)) if good.size else 1.0
+    if not floor > 0:
+        floor = 1e-6
+    np.maximum(sky, np.float32(floor), out=sky)
+    sky[~np.isfinite(sky)] = np.float32(np.inf)
+    return NoiseModel(sky, slope)
+
+
+def _slope(image: Float32Image, variance: Float32Image, is_masked: NDArray[np.bool_]) -> float:
+    step = image[:, 1:] - image[:, :-1]
+    is_used = ~(is_masked[:, 1:] | is_masked[:, :-1]) & (np.minimum(image[:, 1:], image[:, :-1]) > 0)
+    is_used &= np.abs(step) > np.sqrt(np.maximum(variance[:, 1:], 0))
+    signal = step[is_used]
+    if signal.size < 30:
+        return 0.0
+    stride = max(1, signal.size // 100_000)
+    ratio = (variance[:, 1:] - variance[:, :-1])[is_used][::stride] / signal[::stride]
+    return float(np.clip(np.median(ratio), 0.0, 1e3))

@@ -1,0 +1,110 @@
+"""PSF photometry at given places."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from gueststar.algorithms.psf.spline import SplinePsf, shifted_stamps
+
+Float32Image = NDArray[np.float32]
+Floats64 = NDArray[np.float64]
+
+
+class ForcedFluxes(NamedTuple):
+    """Fluxes at given places, arrays of one length, in the image's unit."""
+
+    flux: Floats64
+    """NaN where no usable pixel lies under the PSF."""
+    flux_err: Floats64
+    chi2: Floats64
+    """Reduced chi-square of the pixels within the radius; NaN with fewer than two."""
+    n_masked: NDArray[np.int32]
+    """Masked pixels within the radius (and pixels beyond the image)."""
+
+
+def forced_psf_photometry(
+    image: Float32Image,
+    variance: Float32Image,
+    is_masked: NDArray[np.bool_],
+    stamps: NDArray[np.float32],
+    *,
+    x: Floats64,
+    y: Floats64,
+    radius: float = 0.0,
+) -> ForcedFluxes:
+    """Return least-squares PSF fluxes at fixed positions, each on its own, with no local background.
+
+    ``stamps`` are ``[n, side, side]`` PSFs centred at the sub-pixel place of each position within its nearest pixel
+    (from `stamps_at`), normalised to the total flux; ``[1, side, side]`` serves for all. Weights are
+    ``1 / variance``, which should not hold the source's own Poisson noise (see
+    `gueststar.algorithms.detection.noise`). ``radius`` (pixels) limits the pixels used; 0 uses the whole stamp. Masked
+    pixels, and those with a variance that is not positive and finite, are left out.
+    """
+    n = len(x)
+    if n and len(stamps) not in (1, n):
+        raise ValueError(f"{len(stamps)} stamps for {n} positions")
+    out = np.full((3, n), np.nan)
+    n_masked = np.zeros(n, dtype=np.int32)
+    if n:
+        reach = float(radius) if radius > 0 else 2.0 * stamps.shape[1]
+        _forced(
+            image, variance, is_masked, np.ascontiguousarray(stamps, dtype=np.float32),
+            np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64), reach, out, n_masked,
+        )  # fmt: skip
+    return ForcedFluxes(out[0], out[1], out[2], n_masked)
+
+
+def stamps_at(psf: SplinePsf, *, x: Floats64, y: Floats64, radius: int = 0) -> NDArray[np.float32]:
+    """Return PSF stamps at (x, y), centred on the sub-pixel place within the nearest pixel, for forced photometry.
+
+    ``radius`` (pixels) crops them; 0 keeps the model's size.
+    """
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    return shifted_stamps(psf, x=x, y=y, dx=x - np.rint(x), dy=y - np.rint(y), radius=radius)
+
+
+@njit(cache=True)
+def _forced(
+    image: Float32Image,
+    variance: Float32Image,
+    is_masked: NDArray[np.bool_],
+    stamps: NDArray[np.float32],
+    x: Floats64,
+    y: Floats64,
+    radius: float,
+    out: Floats64,
+    n_masked: NDArray[np.int32],
+) -> None:
+    ny, nx = image.shape
+    half = stamps.shape[1] // 2
+    for n in range(x.size):
+        if not (np.isfinite(x[n]) and np.isfinite(y[n])):
+            continue
+        stamp = stamps[n if stamps.shape[0] > 1 else 0]
+        ix, iy = int(np.rint(x[n])), int(np.rint(y[n]))
+        pp, pd, dd, used = 0.0, 0.0, 0.0, 0
+        for j in range(-half, half + 1):
+            for i in range(-half, half + 1):
+                if (ix + i - x[n]) ** 2 + (iy + j - y[n]) ** 2 > radius * radius:
+                    continue
+                yy, xx = iy + j, ix + i
+                if yy < 0 or xx < 0 or yy >= ny or xx >= nx or is_masked[yy, xx]:
+                    n_masked[n] += 1
+                    continue
+                v, d, p = variance[yy, xx], image[yy, xx], stamp[half + j, half + i]
+                if not (v > 0 and np.isfinite(v) and np.isfinite(d)):
+                    n_masked[n] += 1
+                    continue
+                pp += p * p / v
+                pd += p * d / v
+                dd += d * d / v
+                used += 1
+        if pp > 0:
+            flux = pd / pp
+            out[0, n], out[1, n] = flux, 1.0 / np.sqrt(pp)
+            if used > 1:
+                out[2, n] = (dd - flux * pd) / (used - 1)

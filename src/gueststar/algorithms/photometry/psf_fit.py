@@ -1,0 +1,325 @@
+"""Find and fit all point sources of an image, the hidden ones after the bright ones are subtracted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from gueststar.algorithms.detection.footprints import Footprints, find_footprints
+from gueststar.algorithms.detection.matched_filter import FilteredImage, matched_filter
+from gueststar.algorithms.detection.noise import NoiseModel, split_variance
+from gueststar.algorithms.detection.peaks import Peaks
+from gueststar.algorithms.detection.saturated import SaturatedCores, find_saturated_cores
+from gueststar.algorithms.photometry.flags import mask_bits_within
+from gueststar.algorithms.photometry.hidden import HiddenSourceConfig, blank_noise_ratio, find_hidden_peaks
+from gueststar.algorithms.photometry.sky import annulus_sky, subtract_residual_background_in_place
+from gueststar.algorithms.psf.groups import BAND
+from gueststar.algorithms.psf.scene import Scene, SourceState, chosen, joined, make_scene, new_sources
+from gueststar.algorithms.psf.simultaneous import (
+    FitConfig,
+    SourceErrors,
+    fit_in_place,
+    measure_errors,
+    release_in_place,
+)
+from gueststar.algorithms.psf.spline import SplinePsf, shifted_stamps, with_tiles
+
+Booleans = NDArray[np.bool_]
+Float32Image = NDArray[np.float32]
+Floats64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PointSourceConfig:
+    """How point sources are found and fitted."""
+
+    threshold: float = 5.0
+    """Least signal to noise of a detection in the matched filter."""
+    min_contrast: float = 2.5
+    """Height of a peak above the saddle to a higher one, in sigma, that makes it a source of its own."""
+    max_passes: int = 3
+    """Most rounds of detection: the image first, then what is left of it."""
+    sweeps_between_passes: int = 2
+    """Most visits to a source between rounds of detection (``fit.max_sweeps`` holds for the last)."""
+    min_new_fraction: float = 0.003
+    """Rounds end when fewer new sources than this fraction are found."""
+    min_final_snr: float = 3.5
+    """Sources whose fitted flux is less significant than this are dropped."""
+    max_misfit: float = 3.0
+    """Faint sources whose chi-square is further from one than so many of its sigmas are dropped as artefacts..."""
+    misfit_growth: float = 0.2
+    """...with this much more allowed per unit of signal to noise."""
+    merge_fwhm: float = 0.3
+    """Of sources that come nearer to each other than this, in FWHM, the fainter is dropped."""
+    background_box: int = 128
+    """Side of the boxes, in pixels, in which the background left over is measured when sources are gone; 0: never."""
+    background_tolerance: float = 0.02
+    """Sources are fitted anew when the background changes by more than this many sigma of a pixel."""
+    hidden: HiddenSourceConfig = field(default_factory=HiddenSourceConfig)
+    """Search for sources in the residual image."""
+    fit: FitConfig = field(default_factory=FitConfig)
+    """The fit itself."""
+
+
+class PointSources(NamedTuple):
+    """Fitted point sources and what they were found in."""
+
+    state: SourceState
+    errors: SourceErrors
+    snr: Floats64
+    """Matched-filter signal to noise at detection."""
+    found_in_pass: NDArray[np.int16]
+    is_saturated: Booleans
+    """Made from a saturated region."""
+    is_blended: Booleans
+    """Shares its footprint, or found beside another source."""
+    first_index: NDArray[np.int64]
+    """Row of ``footprints.peaks`` for sources of the first pass that have one, else -1."""
+    scene: Scene
+    """Image, and residual after all sources."""
+    footprints: Footprints
+    """Of the first pass."""
+    noise: NoiseModel
+    noise_ratio: float
+    """Scatter of the matched filter in blank sky over what the variance says (1 if noise is white)."""
+    model_error: float
+    """Fractional error of the PSF model per pixel, measured on the bright stars."""
+    fwhm: float
+    local_sky: Floats64
+    """Mean residual per pixel between three and six FWHM, clipped."""
+
+
+def measure_point_sources(
+    image: Float32Image,
+    variance: Float32Image,
+    is_masked: Booleans,
+    is_saturated: Booleans,
+    psf: SplinePsf,
+    *,
+    fwhm: float,
+    config: PointSourceConfig = PointSourceConfig(),
+) -> PointSources:
+    """Return all point sources of a background-subtracted image, fitted simultaneously with the PSF.
+
+    ``is_masked`` pixels (saturated ones among them) carry no weight; connected ``is_saturated`` pixels are
+    taken for one star, fitted by its wings. ``fwhm`` is the PSF's, in pixels. The image may hold no source at all.
+    """
+    psf = with_tiles(psf)
+    rough = replace(config.fit, max_sweeps=config.sweeps_between_passes)
+    noise = split_variance(image, variance, is_masked)
+    kernels = detection_kernels(psf, fwhm=fwhm)
+    filtered = matched_filter(image, noise.sky_variance, is_masked, kernels)
+    footprints = _first_footprints(filtered, noise, kernels, config)
+    cores = find_saturated_cores(is_saturated)
+    scene = make_scene(image, noise, is_masked, model_error=config.fit.model_error)
+    state, table = _first_sources(filtered, footprints, cores, fwhm, config)
+    fit_in_place(scene, psf, state, fwhm=fwhm, config=rough)
+    scene = scene._replace(model_error=measured_model_error(scene, psf, state, table.core < 0, fwhm=fwhm))
+    for turn in range(1, config.max_passes):
+        level = subtract_residual_background_in_place(scene, box=config.background_box)
+        if level > config.background_tolerance * float(np.sqrt(np.median(noise.sky_variance[::16, ::16]))):
+            state.is_settled[:] = False
+        state, table = _without_doubtful(scene, psf, state, table, fwhm, config)
+        hidden = replace(config.hidden, model_error=max(config.hidden.model_error, 2.0 * scene.model_error))
+        extra = find_hidden_peaks(scene, kernels, state, config.threshold, half=psf.half, fwhm=fwhm, config=hidden)
+        if extra.x.size <= config.min_new_fraction * len(state.x):
+            break
+        state, table = _with_new(state, table, extra, turn, fwhm, config)
+        fit_in_place(scene, psf, state, fwhm=fwhm, config=rough)
+    state, table = _without_doubtful(scene, psf, state, table, fwhm, config)
+    fit_in_place(scene, psf, state, fwhm=fwhm, config=config.fit)
+    state, table = _without_artefacts(scene, psf, state, table, fwhm, config)
+    fit_in_place(scene, psf, state, fwhm=fwhm, config=config.fit)
+    return _measured(scene, psf, state, table, footprints, noise, kernels, fwhm, config)
+
+
+def detection_kernels(psf: SplinePsf, *, fwhm: float) -> NDArray[np.float32]:
+    """Return PSF stamps ``[rows, columns, k, k]`` for the matched filter: one, or 3 x 3 where the PSF varies."""
+    ny, nx = psf.shape
+    n = 1 if psf.order == 0 else 3
+    radius = max(2, int(np.ceil(1.5 * fwhm)))
+    centre = (np.arange(n) + 0.5) / n
+    y, x = (a.ravel() for a in np.meshgrid(centre * ny, centre * nx, indexing="ij"))
+    zero = np.zeros(x.size)
+    stamps = shifted_stamps(psf, x=x, y=y, dx=zero, dy=zero, radius=radius)
+    return stamps.reshape(n, n, *stamps.shape[1:])
+
+
+def measured_model_error(
+    scene: Scene, psf: SplinePsf, state: SourceState, is_regular: Booleans, *, fwhm: float
+) -> float:
+    """Return the fractional error of the model that brings the reduced chi-square of bright stars to one.
+
+    Sources much wider than the PSF do not count. Without bright stars the scene's present value is returned.
+    """
+    bright = np.flatnonzero(is_regular & (state.flux > 200.0 * state.flux_err))
+    some = chosen(state, bright[np.argsort(-state.flux[bright], kind="stable")[:600]])
+    errors = measure_errors(scene, psf, some, fwhm=fwhm)
+    is_point = (np.abs(errors.sharpness) < 0.15) & (errors.n_masked == 0)
+    if np.count_nonzero(is_point) < 10:
+        return scene.model_error
+    some = chosen(some, is_point)
+    trial = np.geomspace(0.001, 0.1, 9)
+    chi2 = [
+        np.nanmedian(measure_errors(scene._replace(model_error=float(e)), psf, some, fwhm=fwhm).chi2) for e in trial
+    ]
+    return float(np.exp(np.interp(0.0, -np.log(chi2), np.log(trial))))
+
+
+class _Table(NamedTuple):
+    """What is remembered of each source beside its state."""
+
+    snr: Floats64
+    found_in_pass: NDArray[np.int16]
+    core: NDArray[np.int64]
+    """Number of the saturated core, or -1."""
+    first_index: NDArray[np.int64]
+    is_blended: Booleans
+
+
+def _first_footprints(
+    filtered: FilteredImage, noise: NoiseModel, kernels: NDArray[np.float32], config: PointSourceConfig
+) -> Footprints:
+    middle = kernels[kernels.shape[0] // 2, kernels.shape[1] // 2].astype(np.float64)
+    sky = float(np.median(noise.sky_variance[::16, ::16]))
+    growth = noise.slope * np.sqrt(np.sum(middle**2) / sky)
+    return find_footprints(
+        filtered.score, config.threshold, min_contrast=config.min_contrast, poisson_growth=float(growth)
+    )
+
+
+def _first_sources(
+    filtered: FilteredImage, footprints: Footprints, cores: SaturatedCores, fwhm: float, config: PointSourceConfig
+) -> tuple[SourceState, _Table]:
+    peaks = footprints.peaks
+    is_kept = ~_is_near_core(peaks, cores, fwhm)
+    rows = np.flatnonzero(is_kept)
+    rows = rows[np.lexsort((peaks.x[rows], np.floor(peaks.y[rows] / BAND)))]
+    iy, ix = np.rint(peaks.y[rows]).astype(int), np.rint(peaks.x[rows]).astype(int)
+    information = np.maximum(filtered.information[iy, ix], 1e-30)
+    flux = peaks.score[rows] / np.sqrt(information)
+    radius = config.fit.fit_radius_fwhm * fwhm
+    regular = new_sources(peaks.x[rows], peaks.y[rows], fit_radius=radius, flux=flux)
+    n = cores.x.size
+    brightest = 10.0 * float(np.max(flux, initial=1.0))
+    wide = np.maximum(radius, cores.radius + 2.0 * fwhm)
+    bright = new_sources(cores.x, cores.y, fit_radius=wide, flux=np.full(n, brightest) * (1 + cores.radius))
+    table = _Table(
+        np.concatenate([peaks.score[rows].astype(np.float64), np.full(n, np.nan)]),
+        np.zeros(rows.size + n, dtype=np.int16),
+        np.concatenate([np.full(rows.size, -1), np.arange(n)]),
+        np.concatenate([rows, np.full(n, -1)]),
+        np.concatenate([footprints.is_blended[rows], np.zeros(n, dtype=bool)]),
+    )
+    return joined(regular, bright), table
+
+
+def _is_near_core(peaks: Peaks, cores: SaturatedCores, fwhm: float) -> Booleans:
+    """Return which peaks are the rim of a saturated region."""
+    if cores.x.size == 0:
+        return np.zeros(peaks.x.size, dtype=bool)
+    return mask_bits_within(cores.labels, x=peaks.x, y=peaks.y, radius=1.5 * fwhm) != 0
+
+
+def _with_new(
+    state: SourceState, table: _Table, extra: Peaks, turn: int, fwhm: float, config: PointSourceConfig
+) -> tuple[SourceState, _Table]:
+    n = extra.x.size
+    fresh = new_sources(
+        extra.x, extra.y, fit_radius=config.fit.fit_radius_fwhm * fwhm, flux=extra.score.astype(np.float64)
+    )
+    tree = cKDTree(np.column_stack([extra.x, extra.y]))
+    near, _ = tree.query(np.column_stack([state.x, state.y]))
+    is_touched = near < 3.0 * config.fit.fit_radius_fwhm * fwhm
+    state.is_settled[is_touched] = False
+    more = _Table(
+        extra.score.astype(np.float64),
+        np.full(n, turn, dtype=np.int16),
+        np.full(n, -1),
+        np.full(n, -1),
+        np.ones(n, dtype=bool),
+    )
+    return joined(state, fresh), _Table._make(np.concatenate(list(pair)) for pair in zip(table, more, strict=True))
+
+
+def _without_doubtful(
+    scene: Scene, psf: SplinePsf, state: SourceState, table: _Table, fwhm: float, config: PointSourceConfig
+) -> tuple[SourceState, _Table]:
+    """Drop sources that faded away, left the image, or fell upon a brighter one; their light goes back."""
+    if len(state.x) == 0:
+        return state, table
+    ny, nx = scene.image.shape
+    is_inside = (state.x > -0.5) & (state.x < nx - 0.5) & (state.y > -0.5) & (state.y < ny - 0.5)
+    is_real = is_inside & np.isfinite(state.flux_err) & (state.flux > config.min_final_snr * state.flux_err)
+    is_real &= np.isfinite(state.flux)
+    pairs = cKDTree(np.column_stack([state.x, state.y])).query_pairs(config.merge_fwhm * fwhm, output_type="ndarray")
+    is_first_fainter = state.flux[pairs[:, 0]] < state.flux[pairs[:, 1]]
+    fainter = np.where(is_first_fainter, pairs[:, 0], pairs[:, 1])
+    is_real[fainter] = False
+    # The one that stays takes over the light of the other: it starts anew between them.
+    brighter = np.where(is_first_fainter, pairs[:, 1], pairs[:, 0])
+    release_in_place(scene, psf, state, np.isin(np.arange(len(state.x)), brighter))
+    share = np.clip(state.flux[fainter] / np.maximum(state.flux[fainter] + state.flux[brighter], 1e-30), 0.0, 0.5)
+    state.x[brighter] += share * (state.x[fainter] - state.x[brighter])
+    state.y[brighter] += share * (state.y[fainter] - state.y[brighter])
+    return _keeping(scene, psf, state, table, is_real, 2.0 * config.fit.fit_radius_fwhm * fwhm)
+
+
+def _without_artefacts(
+    scene: Scene, psf: SplinePsf, state: SourceState, table: _Table, fwhm: float, config: PointSourceConfig
+) -> tuple[SourceState, _Table]:
+    """Drop faint sources that the PSF fits badly (bits of spikes, trails, badly subtracted stars) or cannot test.
+
+    Sources of the first pass that are significantly wider than the PSF stay: they may be galaxies.
+    """
+    if len(state.x) == 0:
+        return state, table
+    errors = measure_errors(scene, psf, state, fwhm=fwhm, config=config.fit)
+    misfit = (errors.chi2 - 1.0) * np.sqrt(np.maximum(errors.n_pixels - 3, 1) / 2.0)
+    snr = np.fmax(state.flux / errors.flux_err, table.snr)
+    is_galaxy = (table.found_in_pass == 0) & (errors.sharpness > 1.5 * errors.sharpness_err)
+    is_artefact = misfit > config.max_misfit + config.misfit_growth * snr
+    is_artefact &= ~is_galaxy & (snr < 50.0)
+    is_artefact |= ~np.isfinite(errors.chi2)
+    is_artefact &= table.core < 0
+    return _keeping(scene, psf, state, table, ~is_artefact, 2.0 * config.fit.fit_radius_fwhm * fwhm)
+
+
+def _keeping(
+    scene: Scene, psf: SplinePsf, state: SourceState, table: _Table, is_kept: Booleans, reach: float
+) -> tuple[SourceState, _Table]:
+    """Put the light of the others back, and unsettle what lies within ``reach`` pixels of them."""
+    release_in_place(scene, psf, state, ~is_kept)
+    if not is_kept.all() and is_kept.any():
+        gone = cKDTree(np.column_stack([state.x[~is_kept], state.y[~is_kept]]))
+        near, _ = gone.query(np.column_stack([state.x, state.y]))
+        state.is_settled[near < reach] = False
+    return chosen(state, is_kept), _Table._make(values[is_kept] for values in table)
+
+
+def _measured(
+    scene: Scene,
+    psf: SplinePsf,
+    state: SourceState,
+    table: _Table,
+    footprints: Footprints,
+    noise: NoiseModel,
+    kernels: NDArray[np.float32],
+    fwhm: float,
+    config: PointSourceConfig,
+) -> PointSources:
+    errors = measure_errors(scene, psf, state, fwhm=fwhm, config=config.fit)
+    ratio = blank_noise_ratio(scene, kernels)
+    extra = np.maximum(ratio**2 - 1.0, 0.0)
+    grown = np.sqrt(1.0 + extra * (errors.sky_flux_err / errors.flux_err) ** 2)
+    errors = errors._replace(flux_err=errors.flux_err * grown, x_err=errors.x_err * grown, y_err=errors.y_err * grown)
+    snr = np.where(np.isfinite(table.snr), table.snr, state.flux / errors.flux_err)
+    return PointSources(
+        state, errors, snr, table.found_in_pass, table.core >= 0, table.is_blended, table.first_index,
+        scene, footprints, noise, ratio, scene.model_error, fwhm,
+        annulus_sky(scene, x=state.x, y=state.y, inner=3.0 * fwhm, outer=6.0 * fwhm),
+    )  # fmt: skip

@@ -1,0 +1,224 @@
+"""Apertures, moments and total fluxes of sources whose neighbours have been subtracted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from gueststar.algorithms.photometry.apertures import sum_in_disc
+from gueststar.algorithms.photometry.overlap import disc_half
+from gueststar.algorithms.psf.moments import matched_moments
+from gueststar.algorithms.psf.scene import Scene, SourceState
+from gueststar.algorithms.psf.spline import SplinePsf, make_scratch, render
+
+Float32Image = NDArray[np.float32]
+Floats64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ApertureConfig:
+    """Which apertures are measured."""
+
+    diameters_fwhm: tuple[float, float, float, float] = (1.5, 2.5, 4.0, 7.0)
+    """Diameters of the circular apertures, in FWHM of the PSF."""
+    kron_factor: float = 2.5
+    """Radius of the total aperture, in Kron radii."""
+    min_kron_radius: float = 1.4
+    """Least Kron radius, in units of the source's second-moment ellipse."""
+    max_half: int = 60
+    """Half side of the largest box looked at, pixels."""
+
+
+class TotalFluxes(NamedTuple):
+    """Aperture measurements, arrays of one length (apertures ``[n, 4]``)."""
+
+    ap_flux: Floats64
+    ap_flux_err: Floats64
+    masked_fraction: Floats64
+    """Share of the third aperture that is masked."""
+    total_flux: Floats64
+    total_flux_err: Floats64
+    kron_radius: Floats64
+    """Pixels along the major axis."""
+    xx: Floats64
+    yy: Floats64
+    xy: Floats64
+    peak: Floats64
+
+
+def measure_totals(
+    scene: Scene,
+    variance: Float32Image,
+    psf: SplinePsf,
+    state: SourceState,
+    *,
+    area: NDArray[np.int32],
+    fwhm: float,
+    config: ApertureConfig = ApertureConfig(),
+) -> TotalFluxes:
+    """Return aperture and Kron (1980) fluxes and moments of each source, its neighbours' models subtracted.
+
+    What is measured is the residual image plus the source's own model, so whatever the model missed of it
+    counts. ``area`` (pixels of the footprint) sets the size of the box. A masked pixel takes the source's own
+    model plus the residual of the pixel opposite the centre, if that is good.
+    """
+    n = len(state.x)
+    radii = 0.5 * fwhm * np.asarray(config.diameters_fwhm)
+    apertures, masked = np.full((2, n, 4), np.nan), np.zeros(n)
+    other = np.full((7, n), np.nan)
+    if n:
+        reach = np.ceil(np.maximum(radii.max() + 2, 3.5 * np.sqrt(area / np.pi) + 2 * fwhm)).astype(np.int64)
+        _totals(
+            scene, variance, psf, state, np.minimum(reach, config.max_half), radii, fwhm / 2.3548,
+            config.kron_factor, config.min_kron_radius, psf.half, apertures, masked, other,
+        )  # fmt: skip
+    return TotalFluxes(apertures[0], apertures[1], masked, *other)
+
+
+@njit(cache=True)
+def _totals(
+    scene: Scene,
+    variance: Float32Image,
+    psf: SplinePsf,
+    state: SourceState,
+    reach: NDArray[np.int64],
+    radii: Floats64,
+    psf_sigma: float,
+    kron_factor: float,
+    min_kron: float,
+    half: int,
+    apertures: Floats64,
+    masked: Floats64,
+    other: Floats64,
+) -> None:
+    largest = 2 * np.max(reach) + 1
+    data, noise = np.empty((largest, largest), np.float32), np.empty((largest, largest), np.float32)
+    lost, none_lost = np.empty((largest, largest), np.bool_), np.zeros((largest, largest), np.bool_)
+    scratch = make_scratch(psf.coefficients.shape[0], half, psf.oversampling)
+    stamp = np.empty((2 * half + 1, 2 * half + 1), np.float32)
+    halves = np.empty(radii.size, np.int64)
+    for k in range(radii.size):
+        halves[k] = disc_half(radii[k])
+    widest = 2 * np.max(halves) + 1
+    weights = np.empty((radii.size, widest, widest))
+    for n in range(state.x.size):
+        r = reach[n]
+        ix, iy = int(np.rint(state.x[n])), int(np.rint(state.y[n]))
+        d, v, m = data[: 2 * r + 1, : 2 * r + 1], noise[: 2 * r + 1, : 2 * r + 1], lost[: 2 * r + 1, : 2 * r + 1]
+        _cut(scene, variance, ix, iy, r, d, v, m)
+        own = min(max(state.reach[n], 0), half, r)
+        render(psf, state.x[n], state.y[n], state.x[n] - ix, state.y[n] - iy, own, True, scratch, stamp)
+        _add_own(d, stamp, state.flux[n], r, own)
+        x, y = state.x[n] - ix + r, state.y[n] - iy + r
+        for k in range(radii.size):
+            sums = sum_in_disc(d, v, m, d, x, y, radii[k], weights[k, : 2 * halves[k] + 1, : 2 * halves[k] + 1])
+            apertures[0, n, k], apertures[1, n, k] = sums[0], np.sqrt(sums[1])
+            if k == 2:
+                masked[n] = sums[2] / (np.pi * radii[k] ** 2)
+        shape = matched_moments(d, v, none_lost[: 2 * r + 1, : 2 * r + 1], x, y, psf_sigma)
+        _kron(d, v, x, y, shape, psf_sigma, kron_factor, min_kron, other[:, n])
+        p = max(int(np.ceil(psf_sigma)), 1)
+        other[6, n] = np.max(d[max(r - p, 0) : r + p + 1, max(r - p, 0) : r + p + 1])
+
+
+@njit(cache=True)
+def _cut(
+    scene: Scene,
+    variance: Float32Image,
+    ix: int,
+    iy: int,
+    r: int,
+    data: Float32Image,
+    noise: Float32Image,
+    lost: NDArray[np.bool_],
+) -> None:
+    for j in range(-r, r + 1):
+        for i in range(-r, r + 1):
+            y, x = iy + j, ix + i
+            is_good = _is_usable(scene, x, y)
+            lost[r + j, r + i] = not is_good
+            if not is_good:
+                y, x = iy - j, ix - i
+            if is_good or _is_usable(scene, x, y):
+                data[r + j, r + i], noise[r + j, r + i] = scene.residual[y, x], variance[y, x]
+            else:
+                data[r + j, r + i], noise[r + j, r + i] = 0.0, 0.0
+
+
+@njit(cache=True)
+def _is_usable(scene: Scene, x: int, y: int) -> bool:
+    ny, nx = scene.image.shape
+    return 0 <= y < ny and 0 <= x < nx and not scene.is_masked[y, x]
+
+
+@njit(cache=True)
+def _add_own(data: Float32Image, stamp: Float32Image, flux: float, r: int, own: int) -> None:
+    for j in range(-own, own + 1):
+        for i in range(-own, own + 1):
+            data[r + j, r + i] += flux * stamp[own + j, own + i]
+
+
+@njit(cache=True)
+def _kron(
+    data: Float32Image,
+    noise: Float32Image,
+    x: float,
+    y: float,
+    shape: tuple[float, float, float],
+    psf_sigma: float,
+    factor: float,
+    min_kron: float,
+    out: Floats64,
+) -> None:
+    """Write total flux, its error, the Kron radius and the moments; a source without moments gets the PSF's."""
+    xx, yy, xy = shape
+    if not (xx > 0 and yy > 0 and xx * yy > xy * xy):
+        xx, yy, xy = psf_sigma**2, psf_sigma**2, 0.0
+    det = xx * yy - xy * xy
+    a, b, c = yy / det, xx / det, -2.0 * xy / det
+    moment, light = 0.0, 0.0
+    reach = 6.0 * np.sqrt(max(xx, yy))
+    for j in range(max(0, int(y - reach)), min(data.shape[0], int(y + reach) + 2)):
+        for i in range(max(0, int(x - reach)), min(data.shape[1], int(x + reach) + 2)):
+            u, v = i - x, j - y
+            q = a * u * u + b * v * v + c * u * v
+            if q <= 36.0:
+                moment += np.sqrt(q) * data[j, i]
+                light += data[j, i]
+    kron = moment / light if light > 0 else min_kron
+    kron = min(max(kron, min_kron), 4.0)
+    limit = (factor * kron) ** 2
+    flux, var = 0.0, 0.0
+    reach = factor * kron * np.sqrt(max(xx, yy)) + 1.0
+    for j in range(max(0, int(y - reach)), min(data.shape[0], int(y + reach) + 2)):
+        for i in range(max(0, int(x - reach)), min(data.shape[1], int(x + reach) + 2)):
+            share = _share_in_ellipse(i - x, j - y, a, b, c, limit)
+            if share > 0.0:
+                flux += share * data[j, i]
+                var += share * noise[j, i]
+    half_sum, half_difference = 0.5 * (xx + yy), np.hypot(0.5 * (xx - yy), xy)
+    out[0], out[1] = flux, np.sqrt(var)
+    out[2] = kron * np.sqrt(half_sum + half_difference)
+    out[3], out[4], out[5] = xx, yy, xy
+
+
+@njit(cache=True)
+def _share_in_ellipse(u: float, v: float, a: float, b: float, c: float, limit: float) -> float:
+    """Return the share of a pixel within an ellipse, on 5 x 5 points where the edge is near."""
+    q = a * u * u + b * v * v + c * u * v
+    slack = 1.5 * np.sqrt(max(q, 1e-12) * (a + b)) + (a + b)
+    if q + slack <= limit:
+        return 1.0
+    if q - slack > limit:
+        return 0.0
+    inside = 0
+    for j in range(-2, 3):
+        for i in range(-2, 3):
+            s, t = u + 0.2 * i, v + 0.2 * j
+            if a * s * s + b * t * t + c * s * t <= limit:
+                inside += 1
+    return inside / 25.0

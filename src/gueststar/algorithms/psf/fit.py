@@ -1,0 +1,351 @@
+"""Make a PSF model from the stars of one image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from gueststar.algorithms.detection.noise import NoiseModel
+from gueststar.algorithms.detection.peaks import Peaks
+from gueststar.algorithms.psf.evaluate import normalised, polynomial_terms
+from gueststar.algorithms.psf.profile import (
+    Moffat,
+    drawn_on_grid,
+    fit_moffat,
+    mean_profile,
+    moffat_of,
+    radius_of_light,
+    smooth_profile,
+)
+from gueststar.algorithms.psf.scene import Scene, SourceState, chosen, make_scene, new_sources
+from gueststar.algorithms.psf.simultaneous import FitConfig, fit_in_place, measure_errors
+from gueststar.algorithms.psf.solve import StarStamps, solve_samples
+from gueststar.algorithms.psf.spline import SplinePsf, shifted_stamps, spline_psf
+
+Booleans = NDArray[np.bool_]
+Floats32 = NDArray[np.float32]
+Floats64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PsfFitConfig:
+    """How the PSF is modelled."""
+
+    energy_outside: float = 0.004
+    """Stamps reach to where this share of the light, as far as it can be seen, is left outside."""
+    min_radius_fwhm: float = 4.5
+    """Least half side of the stamps, in FWHM."""
+    min_radius: int = 10
+    """Least half side, pixels."""
+    max_radius: int = 30
+    """Largest half side, pixels."""
+    oversample_below: float = 4.5
+    """Two samples a pixel where the FWHM is smaller than this many pixels."""
+    oversample_more_below: float = 1.9
+    """Three samples a pixel where it is smaller than this, and stars are enough for order 1."""
+    stars_for_order: tuple[int, int, int] = (20, 60, 300)
+    """Fewest stars for a polynomial in position of degree 1, 2 and 3."""
+    max_order: int = 3
+    """Highest degree."""
+    min_iterations: int = 3
+    """Fewest rounds of fitting the stars with the model and the model to the stars."""
+    max_iterations: int = 7
+    """Most rounds; they end when the model's error no longer falls by a tenth. Undersampled images need more."""
+    model_error: float = 0.01
+    """Least fractional difference to be expected between a star and the model: keeps the brightest from ruling."""
+    max_model_error: float = 0.1
+    """Largest such difference; it is measured on the stars between these."""
+    prior_fraction: float = 0.3
+    """How far a sample is expected to be from the round profile, as a fraction of it."""
+    prior_gradient: float = 0.15
+    """The same for the terms that vary with position."""
+    min_stars: int = 3
+    """With fewer stars the model is a round profile."""
+    max_chi2: float = 4.0
+    """Stars whose reduced chi-square, model error included, exceeds this are not used."""
+
+
+class StarFits(NamedTuple):
+    """Stars fitted with a model, their neighbours subtracted."""
+
+    x: Floats64
+    y: Floats64
+    flux: Floats64
+    flux_err: Floats64
+    sharpness: Floats64
+    sharpness_err: Floats64
+    data: Floats32
+    """``[n, side, side]`` pixels about each star's nearest pixel, neighbours subtracted, image units."""
+    model: Floats32
+    """The fitted model of the same pixels."""
+    sky_variance: Floats32
+    """Variance of the sky in the same pixels; infinite where masked or outside."""
+
+    def select(self, index: Booleans | NDArray[np.int64]) -> StarFits:
+        """Return some of the stars."""
+        return StarFits._make(values[index] for values in self)
+
+
+class PsfFit(NamedTuple):
+    """A PSF model in the form of `gueststar.model.psf.Psf`, and what it was made from."""
+
+    coefficients: Floats32
+    order: int
+    oversampling: int
+    kind: str
+    """"pixel": samples fitted to the stars; "profile": a round profile, for want of stars."""
+    moffat: Moffat
+    """Round profile that fits the core."""
+    stars: StarFits
+    """All given stars, fitted with the final model."""
+    chi2: Floats64
+    """Reduced chi-square of their cores, ``model_error`` included."""
+    model_error: float
+    """Fractional difference per pixel between bright stars and the model."""
+    is_used: Booleans
+    """Was used to the end."""
+
+
+def fit_psf(
+    image: Floats32,
+    noise: NoiseModel,
+    is_masked: Booleans,
+    peaks: Peaks,
+    stars: NDArray[np.int64],
+    *,
+    sigma: float,
+    is_reserved: Booleans | None = None,
+    config: PsfFitConfig = PsfFitConfig(),
+) -> PsfFit:
+    """Return the PSF that the ``stars`` (rows of ``peaks``) share, varying with position as their number allows.
+
+    ``peaks`` are all detections: those near the stars are fitted and subtracted. ``sigma`` is the stars'
+    size (pixels). Stars that ``is_reserved`` are fitted with the model but do not make it. The model is centred (its
+    windowed centroid is at the middle sample everywhere) and normalised to one over its stamp. At least one
+    star that is not reserved is needed.
+    """
+    fwhm = 2.3548 * sigma
+    kept_aside = np.zeros(stars.size, dtype=bool) if is_reserved is None else is_reserved
+    scene = make_scene(image, noise, is_masked, model_error=config.max_model_error)
+    crowd = _Crowd.around(peaks, stars, reach=1.5 * config.max_radius)
+    grid, moffat = first_model(scene, crowd, ~kept_aside, fwhm=fwhm, config=config)
+    kind, error = "profile", config.max_model_error
+    for iteration in range(config.max_iterations + 1):
+        crowd, fits = crowd.fitted(scene._replace(model_error=error), grid.spline(), fwhm=fwhm)
+        previous, error = error, measured_error(fits, noise.slope, fwhm=fwhm, config=config)
+        chi2 = core_chi2(fits, noise.slope, error, fwhm=fwhm)
+        is_used = ~kept_aside & _is_usable(fits, chi2, config, leniency=3.0 if iteration == 0 else 1.0)
+        is_done = iteration >= config.min_iterations and error > 0.9 * previous
+        if is_done or iteration == config.max_iterations or is_used.sum() < config.min_stars:
+            break
+        grid = _improved(fits.select(is_used), noise.slope, error, grid, fwhm=fwhm, config=config)
+        kind = "pixel"
+    return PsfFit(
+        grid.samples.astype(np.float32), grid.order, grid.oversampling, kind, moffat, fits, chi2, error, is_used
+    )
+
+
+class SampleGrid(NamedTuple):
+    """A model in the making."""
+
+    samples: Floats64
+    """``[n_terms, k, k]``."""
+    order: int
+    oversampling: int
+    shape: tuple[int, int]
+    round_samples: Floats64
+    """``[k, k]`` round profile: what is expected where the stars leave it open."""
+
+    def spline(self) -> SplinePsf:
+        """Return the model for rendering."""
+        return spline_psf(self.samples.astype(np.float32), self.order, self.shape, self.oversampling)
+
+
+class _Crowd(NamedTuple):
+    """The stars and their neighbours: where they are, and which rows are the stars."""
+
+    x: Floats64
+    y: Floats64
+    brightness: Floats64
+    rows: NDArray[np.int64]
+
+    @classmethod
+    def around(cls, peaks: Peaks, stars: NDArray[np.int64], *, reach: float) -> _Crowd:
+        tree = cKDTree(np.column_stack([peaks.x[stars], peaks.y[stars]]))
+        distance, _ = tree.query(np.column_stack([peaks.x, peaks.y]), distance_upper_bound=reach)
+        near = np.union1d(np.flatnonzero(np.isfinite(distance)), stars)
+        rows = np.searchsorted(near, stars).astype(np.int64)
+        return cls(peaks.x[near], peaks.y[near], peaks.score[near].astype(np.float64), rows)
+
+    def fitted(self, scene: Scene, model: SplinePsf, *, fwhm: float) -> tuple[_Crowd, StarFits]:
+        """Fit all with the model; return the crowd at its fitted places and the stars, neighbours subtracted."""
+        config = FitConfig(max_sweeps=3)
+        radius = config.fit_radius_fwhm * fwhm
+        state = new_sources(self.x, self.y, fit_radius=radius, flux=self.brightness)
+        scene.residual[...] = scene.image
+        fit_in_place(scene, model, state, fwhm=fwhm, config=config)
+        fits = _star_fits(scene, model, chosen(state, self.rows), fwhm=fwhm)
+        return self._replace(x=state.x, y=state.y), fits
+
+
+def _star_fits(scene: Scene, model: SplinePsf, own: SourceState, *, fwhm: float) -> StarFits:
+    errors = measure_errors(scene, model, own, fwhm=fwhm)
+    ix, iy = np.rint(own.x).astype(np.int64), np.rint(own.y).astype(np.int64)
+    unit = shifted_stamps(model, x=own.x, y=own.y, dx=own.x - ix, dy=own.y - iy)
+    fitted = (own.flux.astype(np.float32)[:, None, None] * unit).astype(np.float32)
+    is_lost = cutouts(scene.is_masked, ix, iy, model.half, True)
+    variance = np.where(is_lost, np.float32(np.inf), cutouts(scene.sky_variance, ix, iy, model.half, 1.0))
+    return StarFits(
+        own.x, own.y, own.flux, errors.flux_err, errors.sharpness, errors.sharpness_err,
+        cutouts(scene.residual, ix, iy, model.half, 0.0) + fitted, fitted, variance,
+    )  # fmt: skip
+
+
+def first_model(
+    scene: Scene, crowd: _Crowd, is_used: Booleans, *, fwhm: float, config: PsfFitConfig
+) -> tuple[SampleGrid, Moffat]:
+    """Return the round model that the stars' mean profile gives, its stamps as large as the light reaches."""
+    widest = config.max_radius
+    guess = moffat_of(fwhm)
+    alone = drawn_on_grid(np.zeros(1), np.ones(1), guess, side=2 * 2 * widest + 1, oversampling=2)[None]
+    shape = (scene.image.shape[0], scene.image.shape[1])
+    fits = crowd.fitted(scene, SampleGrid(alone, 0, 2, shape, alone[0]).spline(), fwhm=fwhm)[1].select(is_used)
+    brightest = np.argsort(-fits.flux, kind="stable")[:200]
+    stamps, radii = _stamps(fits.select(brightest), scene.slope, config.max_model_error)
+    value, weight = stamps.value.ravel().astype(np.float64), stamps.weight.ravel().astype(np.float64)
+    rings = mean_profile(radii.ravel(), value, weight, fwhm=fwhm, reach=float(widest))
+    moffat = fit_moffat(rings, fwhm=fwhm)
+    profile = smooth_profile(rings, moffat)
+    least = max(config.min_radius, round(config.min_radius_fwhm * moffat.fwhm))
+    radius = int(np.clip(radius_of_light(*profile, outside=config.energy_outside), min(least, widest), widest))
+    oversampling = oversampling_for(moffat.fwhm, fits.x.size, config)
+    drawn = drawn_on_grid(*profile, moffat, side=2 * radius * oversampling + 1, oversampling=oversampling)
+    return SampleGrid(drawn[None], 0, oversampling, shape, drawn), moffat
+
+
+def oversampling_for(fwhm: float, n_stars: int, config: PsfFitConfig = PsfFitConfig()) -> int:
+    """Return the samples a pixel: more for narrow PSFs, as far as the number of stars gives phases enough."""
+    if fwhm < config.oversample_more_below and n_stars >= config.stars_for_order[0]:
+        return 3
+    return 2 if fwhm < config.oversample_below else 1
+
+
+def core_chi2(fits: StarFits, slope: float, model_error: float, *, fwhm: float) -> Floats64:
+    """Return the reduced chi-square of each star's pixels within 1.3 FWHM, the error of the model included."""
+    dx, dy = fits.x - np.rint(fits.x), fits.y - np.rint(fits.y)
+    g = np.arange(fits.data.shape[1]) - fits.data.shape[1] // 2
+    is_core = np.hypot(g - dx[:, None, None], g[:, None] - dy[:, None, None]) < 1.3 * fwhm
+    is_core &= np.isfinite(fits.sky_variance)
+    variance = fits.sky_variance + slope * np.maximum(fits.model, 0) + (model_error * fits.model) ** 2
+    square = np.where(is_core, (fits.data - fits.model) ** 2 / variance, 0.0)
+    n = np.count_nonzero(is_core, axis=(1, 2))
+    return np.where(n > 3, square.sum(axis=(1, 2)) / np.maximum(n - 3, 1), np.nan)
+
+
+def measured_error(fits: StarFits, slope: float, *, fwhm: float, config: PsfFitConfig) -> float:
+    """Return the fractional error of the model that gives the brighter half of the stars a median chi-square of one."""
+    brightest = fits.select(np.argsort(-fits.flux, kind="stable")[: max(5, fits.flux.size // 2)])
+    trial = np.geomspace(config.model_error, config.max_model_error, 8)
+    chi2 = np.array([np.nanmedian(core_chi2(brightest, slope, float(e), fwhm=fwhm)) for e in trial])
+    if not np.isfinite(chi2).all():
+        return config.max_model_error
+    return float(np.exp(np.interp(0.0, -np.log(np.maximum(chi2, 1e-30)), np.log(trial))))
+
+
+def cutouts(
+    image: NDArray[Any], ix: NDArray[np.int64], iy: NDArray[np.int64], half: int, fill: float | bool
+) -> NDArray[Any]:
+    """Return ``[n, 2 half + 1, 2 half + 1]`` pixels about whole positions; ``fill`` beyond the image."""
+    g = np.arange(-half, half + 1)
+    y, x = iy[:, None] + g, ix[:, None] + g
+    is_in_y, is_in_x = (y >= 0) & (y < image.shape[0]), (x >= 0) & (x < image.shape[1])
+    y, x = np.clip(y, 0, image.shape[0] - 1), np.clip(x, 0, image.shape[1] - 1)
+    stamps = image[y[:, :, None], x[:, None, :]]
+    stamps[~(is_in_y[:, :, None] & is_in_x[:, None, :])] = fill
+    return stamps
+
+
+def _is_usable(fits: StarFits, chi2: Floats64, config: PsfFitConfig, *, leniency: float) -> Booleans:
+    """Return which stars are good: clearly detected, and neither worse fitted nor wider than the rest.
+
+    ``leniency`` widens the limits while the model is a rough one, lest it never learn where the PSF differs.
+    """
+    is_good = (fits.flux > 5.0 * fits.flux_err) & (chi2 < leniency * config.max_chi2)
+    if is_good.sum() < config.min_stars:
+        return is_good
+    width = np.median(fits.sharpness[is_good])
+    scatter = 1.4826 * np.median(np.abs(fits.sharpness[is_good] - width))
+    limit = 4.0 * leniency * np.hypot(np.maximum(scatter, 0.02), fits.sharpness_err)
+    return is_good & (np.abs(fits.sharpness - width) < limit)
+
+
+def _order_for(n_stars: int, config: PsfFitConfig) -> int:
+    allowed = sum(n_stars >= least for least in config.stars_for_order)
+    return min(allowed, config.max_order)
+
+
+def _stamps(fits: StarFits, slope: float, model_error: float) -> tuple[StarStamps, Floats64]:
+    """Return the stars' pixels over their fluxes with robust weights, and each pixel's distance from the centre."""
+    flux = fits.flux.astype(np.float32)[:, None, None]
+    variance = fits.sky_variance + slope * np.maximum(fits.model, 0) + (model_error * fits.model) ** 2
+    pull = np.abs(fits.data - fits.model) / np.sqrt(variance)
+    weight = flux**2 / variance * np.minimum(1.0, 4.0 / np.maximum(pull, 1e-6))
+    dx, dy = fits.x - np.rint(fits.x), fits.y - np.rint(fits.y)
+    g = np.arange(fits.data.shape[1]) - fits.data.shape[1] // 2
+    radii = np.hypot(g - dx[:, None, None], g[:, None] - dy[:, None, None])
+    return StarStamps(
+        (fits.data / flux).astype(np.float32), weight.astype(np.float32), dx, dy, np.ones((len(dx), 1))
+    ), radii
+
+
+def _improved(
+    fits: StarFits, slope: float, error: float, grid: SampleGrid, *, fwhm: float, config: PsfFitConfig
+) -> SampleGrid:
+    """Return the samples that fit the stars best, as they now stand."""
+    order = _order_for(fits.x.size, config)
+    stamps, _ = _stamps(fits, slope, error)
+    terms = polynomial_terms(*normalised(fits.x, fits.y, grid.shape), order).T
+    common = min(terms.shape[1], grid.samples.shape[0])
+    offset_x, offset_y = _windowed_offsets(grid.samples[:common], terms[:, :common], grid.oversampling)
+    stamps = stamps._replace(dx=stamps.dx + offset_x, dy=stamps.dy + offset_y, terms=terms)
+    prior = np.zeros((terms.shape[1], *grid.round_samples.shape))
+    prior[0] = grid.round_samples
+    scale = np.maximum(grid.round_samples, 1e-6 * grid.round_samples.max())
+    prior_sigma = np.broadcast_to(config.prior_gradient * scale, prior.shape).copy()
+    prior_sigma[0] = config.prior_fraction * scale
+    start = np.zeros_like(prior)
+    start[:common] = grid.samples[:common]
+    found = solve_samples(stamps, prior, prior_sigma, oversampling=grid.oversampling, start=start)
+    return grid._replace(samples=_normalised_samples(found, grid.oversampling), order=order)
+
+
+def _windowed_offsets(samples: Floats64, terms: Floats64, oversampling: int) -> tuple[Floats64, Floats64]:
+    """Return the windowed centroid of the model at each star, image pixels from the middle."""
+    k = samples.shape[1]
+    g = (np.arange(k) - k // 2) / oversampling
+    local = (terms @ samples.reshape(len(samples), -1)).reshape(-1, k, k)
+    mean = samples[0]
+    spread = np.sum(mean * (g[:, None] ** 2 + g**2) * (np.hypot(g[:, None], g) < g[-1] / 3)) / mean.sum()
+    x, y = np.zeros(len(local)), np.zeros(len(local))
+    for _ in range(6):
+        wx = np.exp(-0.5 * (g - x[:, None]) ** 2 / spread)
+        wy = np.exp(-0.5 * (g - y[:, None]) ** 2 / spread)
+        total = np.einsum("nij,ni,nj->n", local, wy, wx, optimize=True)
+        x = x + 2.0 * np.einsum("nij,ni,nj->n", local, wy, wx * (g - x[:, None]), optimize=True) / total
+        y = y + 2.0 * np.einsum("nij,ni,nj->n", local, wy * (g - y[:, None]), wx, optimize=True) / total
+    return x, y
+
+
+def _normalised_samples(samples: Floats64, oversampling: int) -> Floats64:
+    """Return samples whose pixel-sampled sum is one at every position, and at every sub-pixel phase in the mean."""
+    total = samples.sum(axis=(1, 2)) / oversampling**2
+    scaled = samples / total[0]
+    scaled[1:] -= scaled[0] * (total[1:] / total[0])[:, None, None]
+    for j in range(oversampling):
+        for i in range(oversampling):
+            scaled[:, j::oversampling, i::oversampling] /= scaled[0, j::oversampling, i::oversampling].sum()
+    return scaled

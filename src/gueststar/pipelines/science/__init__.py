@@ -1,0 +1,1 @@
+"""From a raw exposure to a calibrated image and its catalogs."""

@@ -1,0 +1,260 @@
+"""Make the catalogs of a science (or reference) image, and calibrate them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gueststar.algorithms.photometry.classify import star_likeness
+from gueststar.algorithms.photometry.flags import is_near_edge, mask_bits_within
+from gueststar.algorithms.photometry.growth import ApertureCorrection, fraction_within, measure_aperture_correction
+from gueststar.algorithms.photometry.psf_fit import PointSourceConfig, PointSources, measure_point_sources
+from gueststar.algorithms.photometry.total import ApertureConfig, TotalFluxes, measure_totals
+from gueststar.algorithms.psf.scene import SourceState, chosen
+from gueststar.algorithms.psf.spline import SplinePsf, spline_psf
+from gueststar.core.bits import UNUSABLE, MaskPlane, SourceFlag
+from gueststar.core.ids import source_ids
+from gueststar.model.catalog import Catalog
+from gueststar.model.columns import APERTURE, SOURCE
+from gueststar.model.image import MaskedImage
+from gueststar.model.instrumental_columns import INSTRUMENTAL_APERTURE, INSTRUMENTAL_SOURCE
+from gueststar.model.photocal import PhotoCal
+from gueststar.model.psf import Psf
+from gueststar.model.wcs import Wcs
+
+FLAG_OF_PLANE = {
+    MaskPlane.SATURATED: SourceFlag.SATURATED,
+    MaskPlane.BLEED: SourceFlag.SATURATED,
+    MaskPlane.BAD: SourceFlag.BAD_PIXEL,
+    MaskPlane.NO_DATA: SourceFlag.BAD_PIXEL,
+    MaskPlane.COSMIC_RAY: SourceFlag.COSMIC_RAY,
+    MaskPlane.SATELLITE: SourceFlag.SATELLITE,
+    MaskPlane.HALO: SourceFlag.NEAR_BRIGHT_STAR,
+    MaskPlane.SUSPECT: SourceFlag.SUSPECT,
+    MaskPlane.EDGE: SourceFlag.EDGE,
+}
+"""What a mask plane in a source's core means for the source."""
+
+MAX_CORRECTION_STARS = 1000
+"""Most stars that are looked at for the aperture correction."""
+
+
+@dataclass(frozen=True)
+class MakeCatalogsConfig:
+    """Parameters of the catalogs."""
+
+    sources: PointSourceConfig = field(default_factory=PointSourceConfig)
+    """Detection and PSF fit."""
+    apertures: ApertureConfig = field(default_factory=ApertureConfig)
+    """Apertures."""
+    is_flux_corrected: bool = True
+    """Bring PSF fluxes to the system of the third aperture, where its ratio can be measured."""
+
+
+@dataclass(frozen=True, eq=False)
+class InstrumentalCatalogs:
+    """Catalogs in electrons and pixels."""
+
+    psf: Catalog
+    """INSTRUMENTAL_SOURCE: every point source, the hidden ones too."""
+    aperture: Catalog
+    """INSTRUMENTAL_APERTURE: sources of the first detection, point-like or extended."""
+    metrics: dict[str, Any]
+    """Plain values: numbers, aperture diameters and correction, noise ratio, model error."""
+
+
+class MakeCatalogs:
+    """Detect and measure all sources of an image."""
+
+    def __init__(self, config: MakeCatalogsConfig = MakeCatalogsConfig()) -> None:
+        self.config = config
+
+    def run(self, pixels: MaskedImage, psf: Psf) -> InstrumentalCatalogs:
+        """Return PSF and aperture catalogs of background-subtracted ``pixels``; both may be empty."""
+        fwhm = psf.central_fwhm
+        spline = spline_psf(psf.coefficients, psf.order, psf.shape, psf.oversampling)
+        found = measure_point_sources(
+            pixels.image, pixels.variance, ~pixels.is_usable(UNUSABLE),
+            ~pixels.is_usable(MaskPlane.SATURATED | MaskPlane.BLEED), spline, fwhm=fwhm, config=self.config.sources,
+        )  # fmt: skip
+        is_first = found.first_index >= 0
+        first = chosen(found.state, is_first)
+        totals = self._totals(pixels, spline, found, first)
+        radius = 0.5 * fwhm * self.config.apertures.diameters_fwhm[2]
+        correction = _aperture_correction(found, is_first, totals, spline, radius)
+        factor = correction.ratio if self.config.is_flux_corrected else 1.0
+        flags = _flags(pixels, found, fwhm)
+        return InstrumentalCatalogs(
+            _psf_catalog(found, flags, factor, correction.floor),
+            _aperture_catalog(found, is_first, totals, flags),
+            self._metrics(found, correction, fwhm),
+        )
+
+    def _totals(self, pixels: MaskedImage, spline: SplinePsf, found: PointSources, first: SourceState) -> TotalFluxes:
+        area = found.footprints.area[found.first_index[found.first_index >= 0]]
+        return measure_totals(
+            found.scene, pixels.variance, spline, first,
+            area=area, fwhm=found.fwhm, config=self.config.apertures,
+        )  # fmt: skip
+
+    def _metrics(self, found: PointSources, correction: ApertureCorrection, fwhm: float) -> dict[str, Any]:
+        diameters = [d * fwhm for d in self.config.apertures.diameters_fwhm]
+        return {
+            "n_sources": len(found.state.x),
+            "n_by_pass": np.bincount(found.found_in_pass, minlength=1).tolist(),
+            "n_saturated": int(found.is_saturated.sum()),
+            "noise_ratio": found.noise_ratio,
+            "model_error": found.model_error,
+            "variance_slope": float(found.noise.slope),
+            "aperture_diameters": diameters,
+            "aperture_correction": correction.ratio,
+            "aperture_correction_err": None if np.isnan(correction.ratio_err) else correction.ratio_err,
+            "aperture_correction_scatter": None if np.isnan(correction.scatter) else correction.scatter,
+            "flux_floor": correction.floor,
+            "n_aperture_correction": correction.n_stars,
+            "is_flux_corrected": self.config.is_flux_corrected,
+        }
+
+
+def calibrate_sources(instrumental: Catalog, wcs: Wcs, photocal: PhotoCal, *, visit: int, detector: int) -> Catalog:
+    """Return the SOURCE catalog of an INSTRUMENTAL_SOURCE catalog: sky positions and nJy."""
+    magnitude, magnitude_err = _magnitudes(instrumental["flux"], instrumental["flux_err"], photocal)
+    return SOURCE.catalog(
+        {
+            "source_id": source_ids(visit, detector, instrumental.n_rows),
+            **_places(instrumental, wcs),
+            "psf_flux": instrumental["flux"] * photocal.njy_per_unit,
+            "psf_flux_err": instrumental["flux_err"] * photocal.njy_per_unit,
+            "mag": magnitude,
+            "mag_err": magnitude_err,
+            **{name: instrumental[name] for name in ("snr", "chi2", "sharpness", "sky", "n_iterations", "flags")},
+        }
+    )
+
+
+def calibrate_apertures(instrumental: Catalog, wcs: Wcs, photocal: PhotoCal, *, visit: int, detector: int) -> Catalog:
+    """Return the APERTURE catalog of an INSTRUMENTAL_APERTURE catalog: sky positions and nJy."""
+    magnitude, magnitude_err = _magnitudes(instrumental["total_flux"], instrumental["total_flux_err"], photocal)
+    fluxes = [name for name in instrumental if "flux" in name]
+    kept = ("kron_radius", "fwhm", "a_image", "b_image", "theta_deg", "area", "peak", "class_star", "flags")
+    return APERTURE.catalog(
+        {
+            "source_id": source_ids(visit, detector, instrumental.n_rows),
+            **_places(instrumental, wcs),
+            **{name: instrumental[name] * photocal.njy_per_unit for name in fluxes},
+            "mag": magnitude,
+            "mag_err": magnitude_err,
+            **{name: instrumental[name] for name in kept},
+        }
+    )
+
+
+def _places(instrumental: Catalog, wcs: Wcs) -> dict[str, NDArray[Any]]:
+    """Return positions and their errors on pixels and sky (the local scale is that of the reference pixel)."""
+    x, y = instrumental["x"], instrumental["y"]
+    ra, dec = wcs.pixel_to_sky(x=x, y=y)
+    jacobian = wcs.cd * 3600.0
+    x_err, y_err = instrumental["x_err"].astype(np.float64), instrumental["y_err"].astype(np.float64)
+    return {
+        "x": x,
+        "y": y,
+        "x_err": x_err,
+        "y_err": y_err,
+        "ra": ra,
+        "dec": dec,
+        "ra_err": np.hypot(jacobian[0, 0] * x_err, jacobian[0, 1] * y_err),
+        "dec_err": np.hypot(jacobian[1, 0] * x_err, jacobian[1, 1] * y_err),
+    }
+
+
+def _magnitudes(
+    flux: NDArray[np.float64], flux_err: NDArray[np.float32], photocal: PhotoCal
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    magnitude = photocal.magnitude(flux)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = np.where(flux > 0, 2.5 / np.log(10.0) * flux_err / flux, np.nan)
+    return magnitude, error
+
+
+def _aperture_correction(
+    found: PointSources, is_first: NDArray[np.bool_], totals: TotalFluxes, spline: SplinePsf, radius: float
+) -> ApertureCorrection:
+    """Compare an aperture with the PSF on up to `MAX_CORRECTION_STARS` bright, clean, point-like, unblended stars."""
+    flux, errors = found.state.flux, found.errors
+    is_clean = ~found.is_saturated & ~found.is_blended & (errors.n_masked == 0)
+    is_clean &= (np.abs(errors.sharpness) < 0.1) & (flux > 50.0 * errors.flux_err)
+    rows = np.flatnonzero(is_clean[is_first] & (totals.masked_fraction == 0))
+    own = flux[is_first]
+    rows = rows[np.argsort(-own[rows], kind="stable")[:MAX_CORRECTION_STARS]]
+    x, y = found.state.x[is_first][rows], found.state.y[is_first][rows]
+    return measure_aperture_correction(
+        own[rows], errors.flux_err[is_first][rows], totals.ap_flux[rows, 2], totals.ap_flux_err[rows, 2],
+        fraction_within(spline, x=x, y=y, radius=radius),
+    )  # fmt: skip
+
+
+def _flags(pixels: MaskedImage, found: PointSources, fwhm: float) -> NDArray[np.int32]:
+    x, y = found.state.x, found.state.y
+    bits = mask_bits_within(pixels.mask, x=x, y=y, radius=fwhm)
+    flags = np.zeros(len(x), dtype=np.int32)
+    for plane, flag in FLAG_OF_PLANE.items():
+        flags[(bits & int(plane)) != 0] |= int(flag)
+    flags[found.is_saturated] |= int(SourceFlag.SATURATED)
+    flags[found.is_blended] |= int(SourceFlag.BLENDED)
+    flags[is_near_edge(pixels.shape, x=x, y=y, margin=1.5 * fwhm)] |= int(SourceFlag.EDGE)
+    flags[~(np.isfinite(found.errors.x_err) & np.isfinite(found.errors.y_err))] |= int(SourceFlag.FIT_FAILED)
+    return flags
+
+
+def _psf_catalog(found: PointSources, flags: NDArray[np.int32], factor: float, floor: float) -> Catalog:
+    order = np.argsort(-found.state.flux, kind="stable")
+    errors = found.errors
+    return INSTRUMENTAL_SOURCE.catalog(
+        {
+            "x": found.state.x,
+            "y": found.state.y,
+            "x_err": errors.x_err,
+            "y_err": errors.y_err,
+            "flux": found.state.flux * factor,
+            "flux_err": np.hypot(errors.flux_err, floor * found.state.flux) * factor,
+            "snr": found.snr,
+            "chi2": errors.chi2,
+            "sharpness": errors.sharpness,
+            "sharpness_err": errors.sharpness_err,
+            "sky": found.local_sky,
+            "n_iterations": found.found_in_pass,
+            "flags": flags,
+        }
+    ).select(order)
+
+
+def _aperture_catalog(
+    found: PointSources, is_first: NDArray[np.bool_], totals: TotalFluxes, flags: NDArray[np.int32]
+) -> Catalog:
+    state, errors = chosen(found.state, is_first), found.errors
+    mean, difference = 0.5 * (totals.xx + totals.yy), np.hypot(0.5 * (totals.xx - totals.yy), totals.xy)
+    own_flags = flags[is_first] | np.where(totals.masked_fraction > 0, int(SourceFlag.APERTURE_INCOMPLETE), 0)
+    columns: dict[str, NDArray[Any]] = {
+        "x": state.x,
+        "y": state.y,
+        "x_err": errors.x_err[is_first],
+        "y_err": errors.y_err[is_first],
+        "total_flux": totals.total_flux,
+        "total_flux_err": totals.total_flux_err,
+        "kron_radius": totals.kron_radius,
+        "fwhm": 2.3548 * np.sqrt(mean),
+        "a_image": np.sqrt(mean + difference),
+        "b_image": np.sqrt(np.maximum(mean - difference, 0.0)),
+        "theta_deg": np.degrees(0.5 * np.arctan2(2.0 * totals.xy, totals.xx - totals.yy)),
+        "area": found.footprints.area[found.first_index[is_first]],
+        "peak": totals.peak,
+        "class_star": star_likeness(errors.sharpness[is_first], errors.sharpness_err[is_first]),
+        "flags": own_flags,
+    }
+    for k in range(4):
+        columns[f"ap_flux_{k + 1}"] = totals.ap_flux[:, k]
+        columns[f"ap_flux_err_{k + 1}"] = totals.ap_flux_err[:, k]
+    return INSTRUMENTAL_APERTURE.catalog(columns).select(np.argsort(-totals.total_flux, kind="stable"))
