@@ -126,7 +126,7 @@ def test_the_catalog_that_covers_the_place_is_chosen_calibrated_ones_first(tmp_p
     store.remove("few")
     store.remove("far")
     assert store.names() == ("deep", "south")
-    with pytest.raises(ConfigError, match=r"no reference catalog 'x' \(there: deep, shallow, south\)"):
+    with pytest.raises(ConfigError, match=r"no reference catalog 'x' \(there: deep, south\)"):
         store.cone(ra=0.0, dec=0.0, radius_deg=1.0, name="x")
     store.remove("deep")
     assert store.names() == ("south",)
