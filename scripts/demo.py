@@ -14,15 +14,18 @@ import time
 from pathlib import Path
 
 
-def run(*words: str) -> str:
-    """Run one command, show it and what it says, and return what it said; stop if it fails."""
+def run(*words: str, n_shown: int = 10_000) -> str:
+    """Run one command, show it and the first lines of what it says, and return all of that; stop if it fails."""
     print("\n$ gueststar " + " ".join(words), flush=True)
     process = subprocess.Popen(["gueststar", *words], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     said = []
     for line in process.stdout:
-        print(line, end="", flush=True)
+        if len(said) < n_shown:
+            print(line, end="", flush=True)
         said.append(line)
+    if len(said) > n_shown:
+        print(f"... and {len(said) - n_shown} more lines")
     if process.wait() != 0:
         sys.exit(f"gueststar {words[0]} ended with status {process.returncode}")
     return "".join(said)
@@ -46,7 +49,7 @@ def main() -> None:
         page = f"night_{night}.html"
         run("night", "report", "survey", "--night", night, "--truth", "sky/truth", "--html", page)
         pages.append(folder / page)
-    run("alerts", "list", "survey", "--limit", "5")
+    run("alerts", "list", "survey", n_shown=6)
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     print(f"\nDone in {time.monotonic() - start:.0f} s; the largest process took {peak / 1024:.0f} MB.")
     print("Open in a browser:")

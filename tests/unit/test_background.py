@@ -108,6 +108,7 @@ def test_constant_image_has_that_level():
     image = np.full((200, 200), 12.5, np.float32)
     sky = estimate_background(image, no_mask(image))
     np.testing.assert_allclose(sky.level, 12.5, rtol=1e-5)
+    assert (sky.rms > 0).all()
 
 
 def test_image_without_usable_pixels_is_refused():

@@ -12,6 +12,7 @@ from gueststar.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from gueststar.pipelines.ingest import IngestSummary, OnFile
+    from gueststar.pipelines.ingest_products import Measurers
     from gueststar.store.repo import SurveyRepo, Transfer
 
 
@@ -69,4 +70,18 @@ def _ingest(
         on_file: OnFile = lambda _path, _status, _reason: progress.advance(bar)  # noqa: E731
         if product == "raw":
             return ingest_paths(repo, files, transfer=transfer, on_file=on_file)
-        return ingest_products(repo, product, paths, detector=detector, on_file=on_file)
+        return ingest_products(
+            repo, product, paths, detector=detector, measure=_measurers(repo, product), on_file=on_file
+        )
+
+
+def _measurers(repo: SurveyRepo, product: str) -> Measurers:
+    """Return what is measured on images whose files do not tell it."""
+    from gueststar.pipelines.ingest_products import Measurers
+
+    if product == "source":
+        return Measurers()
+    from gueststar.pipelines.night.entry import ScienceEntry
+
+    entry = ScienceEntry(repo)
+    return Measurers(psf=entry.psf, sky=entry.sky, complete=entry.complete)

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from gueststar.algorithms.vetting.boosted_trees import Trees
-from gueststar.algorithms.vetting.calibration import CalibrationCurve
+from gueststar.algorithms.vetting.calibration import Calibration
 from gueststar.algorithms.vetting.features import FEATURE_NAMES, FEATURE_VERSION
 from gueststar.algorithms.vetting.score import ReliabilityModel
 from gueststar.core.errors import ConfigError
 from gueststar.formats.atomic import appearing_whole
 
-_DIGITS = 6
+_DIGITS = 8
 
 
 def write_reliability_model(path: Path, model: ReliabilityModel) -> None:
@@ -27,7 +27,7 @@ def write_reliability_model(path: Path, model: ReliabilityModel) -> None:
         "feature_version": model.feature_version,
         "feature_names": list(model.feature_names),
         "training": model.training,
-        "calibration": {name: _rounded(values) for name, values in model.calibration._asdict().items()},
+        "calibration": model.calibration._asdict(),
         "bias": model.trees.bias,
         "feature": model.trees.feature.tolist(),
         "threshold": [_rounded(row) for row in model.trees.threshold],
@@ -67,12 +67,12 @@ def _model_from(content: dict[str, Any], name: str) -> ReliabilityModel:
         np.asarray(content["nan_left"], dtype=bool), np.asarray(content["value"], dtype=np.float64),
         float(content["bias"]),
     )  # fmt: skip
-    curve = CalibrationCurve(*(np.asarray(content["calibration"][name]) for name in CalibrationCurve._fields))
+    calibration = Calibration(**content["calibration"])
     return ReliabilityModel(
-        content["version"], content["feature_version"], FEATURE_NAMES, trees, curve, content.get("training", {})
+        content["version"], content["feature_version"], FEATURE_NAMES, trees, calibration, content.get("training", {})
     )
 
 
 def _rounded(values: Any) -> list[float | None]:
-    """Return numbers with six digits, infinity as null."""
+    """Return numbers with eight digits, infinity as null."""
     return [float(f"{x:.{_DIGITS}g}") if np.isfinite(x) else None for x in np.asarray(values).tolist()]

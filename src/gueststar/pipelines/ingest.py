@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gueststar.cameras.translate import Translation, translate
-from gueststar.core.errors import DataError, TransientError
+from gueststar.core.errors import ConfigError, DataError, TransientError
 from gueststar.formats.raw import pixel_checksum, read_headers
 from gueststar.model.exposure import ExposureInfo
 from gueststar.store.ledger_rows import FileStatus
@@ -149,7 +149,7 @@ def refuse(
     transfer: Transfer,
 ) -> Outcome:
     """Keep a refused file and write its reason down."""
-    line = " ".join(reason.split())
+    line = " ".join(reason.split()).removeprefix(str(path)).lstrip(" :")
     if transfer != "direct" and sha256:
         _keep_refused(repo.root / "refused", path, sha256, line, is_linked=transfer == "link")
     repo.ledger.record_file(
@@ -175,7 +175,7 @@ def _understand(repo: SurveyRepo, path: Path) -> tuple[Translation, str]:
     try:
         translation = translate(repo.camera, read_headers(path))
         return translation, pixel_checksum(path)
-    except DataError:
+    except (DataError, ConfigError):
         raise
     except TransientError as problem:  # the disk, now: a later ingest tries again
         raise DataError(str(problem)) from problem

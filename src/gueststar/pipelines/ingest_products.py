@@ -8,10 +8,10 @@ raw files carry too.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,11 +33,19 @@ from gueststar.store.product_files import digest_of
 from gueststar.store.products import DataId
 from gueststar.store.repo import SurveyRepo
 
-UserProduct = Literal["science_image", "difference_image", "source"]
-"""Products that can enter from outside."""
-
 SKY_LIMIT = 1.0
 """A median above this many sigma of the noise means that the sky was not subtracted."""
+
+
+@dataclass(frozen=True, eq=False)
+class Completed:
+    """A science image with what was measured on it."""
+
+    image: CalibratedImage
+    products: Mapping[str, Any]
+    """Product -> value, of the same visit and detector."""
+    metrics: Mapping[str, Any]
+    """For the ledger."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,22 @@ class Measurers:
     psf: Callable[[MaskedImage], Psf] | None = None
     sky: Callable[[MaskedImage], NDArray[np.float32]] | None = None
     """Background level of every pixel, electrons."""
+    complete: Callable[[CalibratedImage, ExposureInfo, int], Completed] | None = None
+    """Makes the catalogs and metrics of a science image (of an exposure and a detector), so that it can be
+    worked on as one of the pipeline's own. None: the image alone is stored."""
+
+
+@dataclass(frozen=True, eq=False)
+class Understood:
+    """What a file holds."""
+
+    info: ExposureInfo
+    detector: int
+    value: Any
+    notes: tuple[str, ...] = ()
+    products: Mapping[str, Any] = field(default_factory=dict)
+    """Further products, measured on it."""
+    metrics: Mapping[str, Any] = field(default_factory=dict)
 
 
 def ingest_products(
@@ -72,7 +96,6 @@ def ingest_products(
 
 def _ingest_one(repo: SurveyRepo, product: str, path: Path, *, detector: int | None, measure: Measurers) -> Outcome:
     sha256 = ""
-    info: ExposureInfo | None = None
     try:
         if not path.is_file():
             raise DataError(f"{path} is not there")
@@ -80,74 +103,93 @@ def _ingest_one(repo: SurveyRepo, product: str, path: Path, *, detector: int | N
         if (known := ingested_before(repo, sha256)) is not None:
             repo.ledger.record_file(str(path), sha256, FileStatus.ALREADY, exposure_id=known)
             return Outcome(FileStatus.ALREADY, exposure_id=known)
-        info, number, value, notes = _understand(repo, product, path, detector=detector, measure=measure)
+        found = _understand(repo, product, path, detector=detector, measure=measure)
     except DataError as problem:
-        return refuse(repo, path, str(problem), sha256=sha256, info=info, transfer="direct")
-    info = repo.add_exposure(info, [number])
-    repo.put(product, DataId(visit=info.exposure_id, detector=number), value)
-    for note in notes:
-        repo.ledger.event("ingest_warning", path.name, note, exposure_id=info.exposure_id)
-    repo.ledger.record_file(
-        str(path), sha256, FileStatus.INGESTED, exposure_id=info.exposure_id, day_obs=info.day_obs
-    )  # fmt: skip
+        return refuse(repo, path, str(problem), sha256=sha256, transfer="direct")
+    info = _store(repo, product, path, found)
+    repo.ledger.record_file(str(path), sha256, FileStatus.INGESTED, exposure_id=info.exposure_id, day_obs=info.day_obs)
     return Outcome(FileStatus.INGESTED, exposure_id=info.exposure_id)
 
 
-def _understand(
-    repo: SurveyRepo, product: str, path: Path, *, detector: int | None, measure: Measurers
-) -> tuple[ExposureInfo, int, Any, tuple[str, ...]]:
-    """Return exposure, detector, value and notes of a file; whatever fails is the file's fault."""
+def _store(repo: SurveyRepo, product: str, path: Path, found: Understood) -> ExposureInfo:
+    """Commit what a file holds and write down that it stands for the job that would have made it."""
+    is_science = product == "science_image"
+    info = repo.add_exposure(found.info, [found.detector], is_to_be_processed=is_science)
+    which = DataId(visit=info.exposure_id, detector=found.detector)
+    repo.commit([repo.stage(name, which, value) for name, value in {product: found.value, **found.products}.items()])
+    for note in found.notes:
+        repo.ledger.event("ingest_warning", path.name, note, exposure_id=info.exposure_id)
+    place = {"exposure": info.exposure_id, "detector": found.detector}
+    kind, key = ("science", place) if is_science else ("entry", {**place, "product": product})
+    job = repo.ledger.submit(
+        kind, key, exposure_id=info.exposure_id, detector=found.detector, day_obs=info.day_obs
+    )  # fmt: skip
+    if repo.ledger.start(job, worker="ingest"):
+        repo.ledger.finish(job, found.metrics, inputs={product: str(path)})
+    repo.ledger.settle_exposure(info.exposure_id)
+    return info
+
+
+def _understand(repo: SurveyRepo, product: str, path: Path, *, detector: int | None, measure: Measurers) -> Understood:
+    """Return what a file holds; whatever fails is the file's fault."""
     try:
         if product == "source":
             return _catalog(repo, path, detector=detector)
         if is_calibrated_image(path):
-            return _own_image(path, detector=detector)
-        return _foreign_image(repo.camera, path, detector=detector, measure=measure)
-    except DataError:
+            found = _own_image(path, detector=detector)
+        else:
+            found = _foreign_image(repo.camera, path, detector=detector, measure=measure)
+        if measure.complete is None or product != "science_image":
+            return found
+        done = measure.complete(found.value, found.info, found.detector)
+        return replace(found, value=done.image, products=done.products, metrics=done.metrics)
+    except (DataError, ConfigError):
         raise
     except Exception as problem:
         repo.ledger.event("ingest_crash", path.name, traceback.format_exc())
         raise DataError(f"{path} cannot be understood: {type(problem).__name__}: {problem}") from problem
 
 
-def _own_image(path: Path, *, detector: int | None) -> tuple[ExposureInfo, int, CalibratedImage, tuple[str, ...]]:
+def _own_image(path: Path, *, detector: int | None) -> Understood:
     image = read_calibrated_image(path)
     facts, number = image.metadata.get("exposure"), image.metadata.get("detector", detector)
     if facts is None or number is None:
         raise DataError(f"{path}: its metadata do not tell the {'exposure' if facts is None else 'detector'}")
-    return ExposureInfo.from_dict(facts), int(number), image, ()
+    return Understood(ExposureInfo.from_dict(facts), int(number), image)
 
 
-def _foreign_image(
-    camera: Camera, path: Path, *, detector: int | None, measure: Measurers
-) -> tuple[ExposureInfo, int, CalibratedImage, tuple[str, ...]]:
+def _foreign_image(camera: Camera, path: Path, *, detector: int | None, measure: Measurers) -> Understood:
     info, number = exposure_of(camera, read_headers(path), detector=detector)
     found = read_foreign_image(path, exposure_s=info.exposure_s, band=info.band or "")
     shape = camera.detector(number).shape
     if found.pixels.shape != shape:
         raise DataError(f"{path} is {found.pixels.shape} but detector {number} of {camera.name} is {shape}")
-    pixels, notes = _without_sky(path, found, measure)
+    pixels, sky, notes = _without_sky(path, found, measure)
     if measure.psf is None:
         raise DataError(f"{path} has no PSF; one must be measured on it (Measurers.psf)")
     metadata = {
         "exposure": info.to_dict(), "detector": number, "origin": path.name, "notes": list(notes),
+        "sky_electrons": sky,
     }  # fmt: skip
-    return info, number, CalibratedImage(pixels, found.wcs, measure.psf(pixels), found.photocal, metadata), notes
+    image = CalibratedImage(pixels, found.wcs, measure.psf(pixels), found.photocal, metadata)
+    return Understood(info, number, image, notes)
 
 
-def _without_sky(path: Path, found: ForeignImage, measure: Measurers) -> tuple[MaskedImage, tuple[str, ...]]:
+def _without_sky(path: Path, found: ForeignImage, measure: Measurers) -> tuple[MaskedImage, float, tuple[str, ...]]:
+    """Return pixels without sky, the level of the sky that was subtracted here, and notes."""
     pixels = found.pixels
     good = pixels.is_usable(MaskPlane.BAD | MaskPlane.NO_DATA | MaskPlane.SATURATED)
     level, noise = float(np.median(pixels.image[good])), float(np.sqrt(np.median(pixels.variance[good])))
     if abs(level) < SKY_LIMIT * noise:
-        return pixels, found.notes
+        return pixels, 0.0, found.notes
     if measure.sky is None:
         raise DataError(f"{path} has a sky of {level:.1f} electrons; subtract it, or have it measured (Measurers.sky)")
-    image = np.where(good, pixels.image - measure.sky(pixels), pixels.image).astype(np.float32)
-    return replace(pixels, image=image), (*found.notes, f"sky of {level:.1f} electrons subtracted")
+    is_void = (pixels.mask & int(MaskPlane.NO_DATA)) != 0
+    image = np.where(is_void, pixels.image, pixels.image - measure.sky(pixels)).astype(np.float32)
+    return replace(pixels, image=image), level, (*found.notes, f"sky of {level:.1f} electrons subtracted")
 
 
-def _catalog(repo: SurveyRepo, path: Path, *, detector: int | None) -> tuple[ExposureInfo, int, Any, tuple[str, ...]]:
+def _catalog(repo: SurveyRepo, path: Path, *, detector: int | None) -> Understood:
     found = read_foreign_catalog(path)
     if found.visit is not None:
         row = repo.ledger.exposure(found.visit)
@@ -159,7 +201,7 @@ def _catalog(repo: SurveyRepo, path: Path, *, detector: int | None) -> tuple[Exp
     else:
         header = RawFile(path, found.header, (RawExtension(0, "", found.header, None),))
         info, number = exposure_of(repo.camera, header, detector=detector)
-    return info, number, found.catalog(info.exposure_id, number), found.notes
+    return Understood(info, number, found.catalog(info.exposure_id, number), found.notes)
 
 
 def exposure_of(camera: Camera, raw: RawFile, *, detector: int | None) -> tuple[ExposureInfo, int]:

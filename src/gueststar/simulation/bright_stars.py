@@ -25,7 +25,7 @@ def add_far_light_in_place(
     of the image's middle, at a fifth of the star's distance from the star.
     """
     least = 0.02 * noise
-    at_edge = psf.halo_fraction * _halo(0.36 * psf.size, psf.halo_scale)
+    at_edge = psf.halo_fraction * _halo(0.36 * psf.size, psf.halo_scale) + psf.wing / (0.36 * psf.size) ** (11 / 3)
     spike_peak = spike_fraction / (8.0 * SPIKE_CORE_PIXELS)
     ghost_area = np.pi * ghost_radius**2 * (1.0 - OBSTRUCTION**2)
     weights = taper(np.arange(psf.size, dtype=np.float64), psf.size)
@@ -33,7 +33,10 @@ def add_far_light_in_place(
     for index in bright:
         halo_reach = psf.halo_scale * (flux[index] * psf.halo_fraction * 0.16 / psf.halo_scale**2 / least) ** (1 / 3)
         spike_reach = SPIKE_CORE_PIXELS * np.sqrt(flux[index] * spike_peak / 2.0 / least)
-        _add_halo(image, x[index], y[index], flux[index] * psf.halo_fraction, psf.halo_scale, halo_reach, weights)
+        wing_reach = (flux[index] * psf.wing / least) ** (3 / 11)
+        halo, wing = flux[index] * psf.halo_fraction, flux[index] * psf.wing
+        reach = max(halo_reach, wing_reach)
+        _add_halo(image, x[index], y[index], halo, psf.halo_scale, wing, reach, weights)
         if spike_fraction > 0:
             amplitude = flux[index] * spike_peak
             _add_spikes(image, x[index], y[index], amplitude, spike_reach, np.radians(spike_angle_deg))
@@ -50,7 +53,7 @@ def _halo(radius, scale):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _add_halo(image, x, y, flux, scale, reach, weights):  # type: ignore[no-untyped-def]
+def _add_halo(image, x, y, flux, scale, wing, reach, weights):  # type: ignore[no-untyped-def]
     ny, nx = image.shape
     for j in range(max(0, int(y - reach)), min(ny, int(y + reach) + 2)):
         for i in range(max(0, int(x - reach)), min(nx, int(x + reach) + 2)):
@@ -61,7 +64,8 @@ def _add_halo(image, x, y, flux, scale, reach, weights):  # type: ignore[no-unty
             if radius < weights.size - 1:
                 low = int(radius)
                 inside = weights[low] + (radius - low) * (weights[low + 1] - weights[low])
-            image[j, i] += flux * _halo(radius, scale) * (1.0 - inside)
+            if inside < 1.0:
+                image[j, i] += (flux * _halo(radius, scale) + wing * radius ** (-11.0 / 3.0)) * (1.0 - inside)
 
 
 @numba.njit(cache=True)

@@ -65,6 +65,14 @@ def primary_cards(camera: Camera, facts: Facts) -> dict[str, Any]:
     return cards
 
 
+def calibration_program(camera: Camera) -> int:
+    """Return the access category that calibration frames carry: engineering, where the camera can say so."""
+    mapping = camera.header.program
+    if mapping.keyword is None or (mapping.values and 0 not in mapping.values.values()):
+        return mapping.default
+    return 0
+
+
 def has_observation_type(camera: Camera, kind: ObservationType) -> bool:
     """Return whether the camera's headers can say that an exposure is of this kind."""
     mapping = camera.header

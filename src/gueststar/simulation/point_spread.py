@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import galsim
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, optimize
+from scipy import fft, optimize, special
 
 from gueststar.model.camera import Camera, Detector
 from gueststar.simulation.optics import Aberrations, Optics, focal_plane_position
@@ -55,6 +55,8 @@ class PsfField:
     halo_scale: float
     """Scale radius of the aureole, pixels."""
     halo_fraction: float
+    wing: float
+    """Far wings of the Kolmogorov core: surface brightness times the radius (pixels) to the power 11/3."""
 
     def node_weights(self, x: Floats, y: Floats) -> tuple[NDArray[np.int64], Floats]:
         """Return corner node ``[n, 2]`` (y, x) and fractional position ``[n, 2]`` for bilinear interpolation."""
@@ -102,9 +104,9 @@ def make_psf_field(
             spots = _spot_otf(camera, detector, state.aberrations, field, size, fold)
             otf[row, column] = _tapered(base * spots, halo, core, size, fold)
     middle = otf[n_nodes // 2 - 1 : n_nodes // 2 + 1, n_nodes // 2 - 1 : n_nodes // 2 + 1].mean(axis=(0, 1))
-    return PsfField(
-        otf, size, fold, detector.shape, _radial_profile(middle, size, fold), halo_scale, plan.halo_fraction
-    )
+    wing = core * _kolmogorov_wing(air_fwhm_arcsec / scale)
+    profile = _radial_profile(middle, size, fold)
+    return PsfField(otf, size, fold, detector.shape, profile, halo_scale, plan.halo_fraction, wing)
 
 
 def air_fwhm(camera: Camera, optics: Optics, state: PsfState) -> float:
@@ -134,6 +136,16 @@ def _wave_numbers(size: int, fold: int) -> tuple[Floats, Floats]:
     n = fold * size
     along_x = np.asarray(2 * np.pi * fold * np.fft.rfftfreq(n), dtype=np.float64)
     return along_x, np.asarray(2 * np.pi * fold * np.fft.fftfreq(n), dtype=np.float64)
+
+
+def _kolmogorov_wing(fwhm: float) -> float:
+    """Return the coefficient of r**(-11/3) far from the centre of a Kolmogorov PSF.
+
+    The transform exp(-a k**(5/3)) has the inverse transform a 2**(5/3) Gamma(11/6) / (-pi Gamma(-5/6)) r**(-11/3).
+    """
+    k = 0.2 / fwhm
+    a = -np.log(galsim.Kolmogorov(fwhm=fwhm).kValue(k, 0.0).real) / k ** (5 / 3)
+    return float(a * 2 ** (5 / 3) * special.gamma(11 / 6) / (-np.pi * special.gamma(-5 / 6)))
 
 
 def _base_otf(
@@ -186,8 +198,7 @@ def _radii(size: int, fold: int) -> Floats:
 def _tapered(otf: NDArray[np.complex128], halo: Floats, core: float, size: int, fold: int) -> NDArray[np.complex64]:
     """Return the transform of the PSF within the stamp: core of flux ``core`` plus the inner aureole."""
     weight = taper(_radii(size, fold), size)
-    image = np.asarray(fft.irfft2(otf)) * fold**2 * weight
-    image *= core / (image.sum() / fold**2)
+    image = core * np.asarray(fft.irfft2(otf)) * fold**2 * weight
     return np.asarray(fft.rfft2(image + halo * weight) / fold**2, dtype=np.complex64)
 
 

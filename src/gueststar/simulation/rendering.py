@@ -8,6 +8,7 @@ Nyquist are folded back as sampling does. Stamps of equal size are inverted toge
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import galsim
 import numba
@@ -100,7 +101,7 @@ def _extended_at(psf: PsfField, x: float, y: float, size: int) -> PsfField:
     padded[start : start + small, start : start + small] = np.fft.fftshift(image)
     otf = np.asarray(fft.rfft2(np.fft.ifftshift(padded)), dtype=np.complex64)
     tiled = np.broadcast_to(otf, (2, 2, *otf.shape))
-    return PsfField(tiled, size, psf.fold, psf.shape, psf.profile, psf.halo_scale, psf.halo_fraction)
+    return PsfField(tiled, size, psf.fold, psf.shape, psf.profile, psf.halo_scale, psf.halo_fraction, psf.wing)
 
 
 def _add_batch(image: NDArray[np.float32], sources: Sources, psf: PsfField, size: int) -> None:
@@ -111,7 +112,7 @@ def _add_batch(image: NDArray[np.float32], sources: Sources, psf: PsfField, size
     _fill_spectra(
         psf.otf, _last_column(psf.otf), psf.size // size, psf.fold, corner, part,
         sources.x - left, sources.y - bottom, sources.flux, sources.shape, sources.bulge_fraction,
-        sources.bulge_ratio**2, sources.trail, _BULGE_TABLE, spectra,
+        sources.bulge_ratio**2, sources.trail, _bulge_table(), spectra,
     )  # fmt: skip
     stamps = np.asarray(fft.irfft2(spectra, s=(size, size), overwrite_x=True))
     _paste(image, stamps, left, bottom)
@@ -130,6 +131,7 @@ def _paste(image, stamps, left, bottom):  # type: ignore[no-untyped-def]
 _TABLE_STEP = 0.005
 
 
+@cache
 def _bulge_table() -> Floats:
     """Transform of a Sersic n = 4 profile of half-light radius 1 at square roots of k of 0, 0.005, 0.01 ..."""
     profile = galsim.DeVaucouleurs(half_light_radius=1.0, trunc=25.0)
@@ -137,7 +139,6 @@ def _bulge_table() -> Floats:
     return np.array([profile.kValue(float(value), 0.0).real for value in k])
 
 
-_BULGE_TABLE = _bulge_table()
 _NEGLIGIBLE = 2e-6
 """Transform below which a frequency is left out."""
 _DISC_SCALE2 = 1.6783469900166605**-2

@@ -246,7 +246,9 @@ def _write_calibration(folder: Path, simulation: Simulation, frame: CalibrationF
         response = bench.response(truth, frame.glass.physical_filter, frame.night) if frame.glass else None
         fraction = scenario.calibrations.flat_fraction_of_saturation
         electrons.append(calibration_electrons(frame, truth, response, fraction=fraction, seed=simulation.seed))
-    facts = headers.Facts(frame.kind, frame.mjd_start, frame.exposure_s, 0, frame.glass)
+    facts = headers.Facts(
+        frame.kind, frame.mjd_start, frame.exposure_s, headers.calibration_program(camera), frame.glass
+    )
     day_obs = times.day_obs(frame.mjd_start, longitude_deg=camera.site.longitude_deg)
     name = file_name(
         scenario, day_obs=day_obs, kind=frame.kind, mjd_start=frame.mjd_start,

@@ -101,6 +101,11 @@ def _visits_of_block(
     weather: Weather,
 ) -> list[Visit]:  # fmt: skip
     exposure_s = block.exposure_s or scenario.exposure_s
+    shortest, longest = camera.exposure_range_s
+    if not shortest <= exposure_s <= longest:
+        raise ConfigError(
+            f"exposure_s = {exposure_s:g} is outside the range {shortest:g} to {longest:g} of {camera.name}"
+        )
     visits: list[Visit] = []
     for turn in range(block.n_rounds):
         start = middle + block.start_h / 24.0 + turn * block.every_minutes / 1440.0

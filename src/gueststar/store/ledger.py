@@ -262,11 +262,14 @@ class Ledger:
         job_id: int,
         metrics: Mapping[str, Any] | None = None,
         *,
+        inputs: Any = None,
         cpu_s: float | None = None,
         peak_rss_mb: float | None = None,
     ) -> None:
-        """Write down that a job is done, with what it measured."""
+        """Write down that a job is done, with what it measured and (if not told at submission) what it used."""
         values = {"metrics": plain_json(metrics or {}), "cpu_s": cpu_s, "peak_rss_mb": peak_rss_mb}
+        if inputs is not None:
+            values["inputs"] = plain_json(inputs)
         with self._writing() as connection:
             ledger_jobs.settle(connection, job_id, JobState.DONE, reason="", error_kind="", traceback="", **values)
 

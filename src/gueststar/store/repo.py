@@ -66,8 +66,10 @@ class SurveyRepo:
         from gueststar.store.butler_setup import create_registry
 
         folder = Path(root).absolute()
-        if (folder / "survey.yaml").exists() or (folder / "butler.yaml").exists():
+        if (folder / "survey.yaml").exists():
             raise ConfigError(f"{folder} is a survey repository already")
+        if (folder / "butler.yaml").exists():
+            raise ConfigError(f"{folder} holds a repository that was never finished; remove the folder and try again")
         database = checked_url(db_url) if db_url else None
         if database and database.startswith("sqlite"):
             raise ConfigError("leave the database URL out for SQLite: its files lie in the repository")
@@ -219,12 +221,18 @@ class SurveyRepo:
         self.ledger.add_exposure(info, detectors=dict.fromkeys(detectors, pixel_checksum))
         return refs
 
-    def add_exposure(self, info: ExposureInfo, detector_ids: Iterable[int]) -> ExposureInfo:
-        """Make an exposure known whose raw files are not here (a user's own products); return it with its field."""
+    def add_exposure(
+        self, info: ExposureInfo, detector_ids: Iterable[int], *, is_to_be_processed: bool = True
+    ) -> ExposureInfo:
+        """Make an exposure known whose raw files are not here (a user's own products); return it with its field.
+
+        Unless ``is_to_be_processed`` the ledger does not count the detectors among those to work on.
+        """
         detectors = list(detector_ids)
-        info = self._with_field(info)
+        known = self.ledger.exposure(info.exposure_id)
+        info = self._with_field(info if known is None else replace(info, field=known.info.field))
         self._registry.insert_exposure(info, detectors)
-        self.ledger.add_exposure(info, detectors=detectors)
+        self.ledger.add_exposure(info, detectors=detectors if is_to_be_processed else ())
         return info
 
     def _with_field(self, info: ExposureInfo) -> ExposureInfo:

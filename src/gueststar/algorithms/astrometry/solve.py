@@ -30,9 +30,9 @@ Bools = NDArray[np.bool_]
 _MIN_POINT_LIKE = 30
 """With so many stars on the detector, extended objects are not fitted."""
 _MIN_POINTS = 30
-"""With so many points that are not bad, bad ones are not fitted."""
+"""With so many points beside a star that are not bad, bad ones are not fitted."""
 _WANTED_POINTS = 400
-"""With so many good points, poor ones are not fitted."""
+"""With so many good points beside a star, poor ones are not fitted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +92,10 @@ def solve_plane(
     moved = move_centre(pointing.start.transformed(verdict.matrix, verdict.shift), centre, new_centre)
     stars = catalog.in_plane(new_centre)
     rows = _rows_on_detector(stars, moved, shape)
-    fit_rows, fit_points = _rows_to_fit(rows, catalog.is_extended), _points_to_fit(points, quality, config)
     radius = max(2.0 * verdict.radius, 3.0 * float(np.sqrt(abs(np.linalg.det(moved.matrix)))))
+    fit_rows = _rows_to_fit(rows, catalog.is_extended)
+    is_near = _is_near_star(moved(points.x, points.y), stars.plane[fit_rows], radius)
+    fit_points = _points_to_fit(points, np.where(is_near, quality, -1), config)
     refined = refine(
         moved, points.select(fit_points), stars.select(fit_rows), shape=shape, radius=radius, config=config
     )
@@ -131,9 +133,19 @@ def _rows_to_fit(rows: NDArray[np.intp], is_extended: Bools) -> NDArray[np.intp]
     return point_like if point_like.size >= _MIN_POINT_LIKE else rows
 
 
+def _is_near_star(plane: Floats, stars: Floats, radius: float) -> Bools:
+    """Return which places have a catalog star within the radius: a deep image has few in a shallow catalog."""
+    if stars.shape[0] == 0:
+        return np.zeros(plane.shape[0], dtype=bool)
+    return np.asarray(cKDTree(stars).query(plane, distance_upper_bound=radius)[0] < radius)
+
+
 def _points_to_fit(points: MeasuredPoints, quality: NDArray[np.int_], config: AstrometryConfig) -> NDArray[np.intp]:
-    """Return the brightest of the good points, of the poor too if good ones are few, of all if both are."""
-    rows = np.arange(points.x.size)
+    """Return the brightest of the good points, of the poor too if good ones are few, of all if both are.
+
+    Points of negative quality, which have no star nearby, are left out.
+    """
+    rows = np.flatnonzero(quality >= 0)
     for least, enough in ((2, _WANTED_POINTS), (1, _MIN_POINTS)):
         if (quality >= least).sum() >= enough:
             rows = np.flatnonzero(quality >= least)

@@ -91,15 +91,16 @@ def estimate_background(
         if iteration == config.iterations - 1:
             break
         level = _join(mesh_level, *splines)
-        sigma = _join(np.maximum(mesh_sigma, 1e-6 * (1.0 + np.abs(mesh_level))), *splines)
+        sigma = _join_positive(np.maximum(mesh_sigma, 1e-6 * (1.0 + np.abs(mesh_level))), *splines)
         core = mark_deviant(values, is_empty, level, sigma, config.threshold)
         is_source = is_empty | _margin_where_there_is_room(core, edges_y, edges_x)
     noise = mesh_noise(variance, number, is_source, edges_y, edges_x)
     mesh_rms = _filled_and_filtered(noise, noise > 0, config.filter_size)
+    mesh_rms = np.maximum(mesh_rms, 1e-6 * (1.0 + np.abs(mesh_level)))
     shape = image.shape
     return Background(
         level=expand_cells(_join(mesh_level, *splines), cell, *shape),
-        rms=expand_cells(_join(mesh_rms, *splines), cell, *shape),
+        rms=expand_cells(_join_positive(mesh_rms, *splines), cell, *shape),
         mesh_level=mesh_level,
         mesh_rms=mesh_rms,
         free_fraction=float(np.mean(~is_source[~is_empty])),
@@ -138,6 +139,13 @@ def _join(mesh: NDArray[np.float64], along_y: NDArray[np.float32], along_x: NDAr
     joined = (along_y @ (mesh - mean).astype(np.float32)) @ along_x.T
     joined += np.float32(mean)
     return joined
+
+
+def _join_positive(
+    mesh: NDArray[np.float64], along_y: NDArray[np.float32], along_x: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return the grid's values at every position; a spline that dips between steep meshes is held positive."""
+    return np.maximum(_join(mesh, along_y, along_x), np.float32(0.5 * mesh.min()))
 
 
 def _filled_and_filtered(

@@ -37,6 +37,8 @@ def matched_filter(
     """
     grid = kernels[None, None] if kernels.ndim == 2 else kernels
     ny, nx = image.shape
+    if grid.shape[:2] == (1, 1):
+        return FilteredImage(*_filter_tile(image, variance, is_masked, separable_terms(grid[0, 0])))
     score, information = np.zeros_like(image), np.zeros_like(image)
     edges_y = np.linspace(0, ny, grid.shape[0] + 1).astype(int)
     edges_x = np.linspace(0, nx, grid.shape[1] + 1).astype(int)

@@ -25,14 +25,15 @@ def find_saturated_cores(is_saturated: NDArray[np.bool_], *, min_pixels: int = 2
 
     Bleed trails are thin and do not pull the centre. Regions of fewer than ``min_pixels`` are left out.
     """
-    labels, _ = ndimage.label(is_saturated, structure=np.ones((3, 3)), output=np.int32)
-    found = []
-    for number, where in enumerate(ndimage.find_objects(labels), start=1):
-        region = np.pad(labels[where] == number, 1)
+    every, _ = ndimage.label(is_saturated, structure=np.ones((3, 3)), output=np.int32)
+    labels, found = np.zeros_like(every), []
+    for number, where in enumerate(ndimage.find_objects(every), start=1):
+        region = every[where] == number
         if np.count_nonzero(region) < min_pixels:
             continue
-        depth = ndimage.distance_transform_edt(region)
+        depth = ndimage.distance_transform_edt(np.pad(region, 1))
         y, x = np.nonzero(depth >= 0.8 * depth.max())
         found.append((where[1].start + x.mean() - 1, where[0].start + y.mean() - 1, depth.max()))
+        labels[where][region] = len(found)
     table = np.array(found, dtype=np.float64).reshape(-1, 3)
     return SaturatedCores(table[:, 0], table[:, 1], table[:, 2], labels)

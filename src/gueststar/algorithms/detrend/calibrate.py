@@ -38,6 +38,7 @@ def model_variance(
     dark_variance: NDArray[np.float32] | None = None,
     flat: NDArray[np.float32] | None = None,
     flat_variance: NDArray[np.float32] | None = None,
+    out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Return the variance of a calibrated image (electrons squared): read noise, counts and calibrations.
 
@@ -48,15 +49,19 @@ def model_variance(
 
     ``image`` and ``sky`` are flat-fielded electrons with the sky in; ``read_variance`` is in electrons
     squared; the master bias is in counts of ``gain`` electrons, the master dark in electrons per second (its charge
-    over ``exposure_s`` was subtracted and adds its own noise), the flat relative.
+    over ``exposure_s`` was subtracted and adds its own noise), the flat relative. The result is written to ``out`` if
+    given.
     """
+    variance = np.empty_like(image) if out is None else out
     none = np.zeros((0, 0), np.float32)
-    return _variance(
-        image, sky, np.float32(read_variance), np.float32(gain**2), none if bias_variance is None else bias_variance,
+    _variance(
+        variance, image, sky, np.float32(read_variance), np.float32(gain**2),
+        none if bias_variance is None else bias_variance,
         np.float32(exposure_s), none if dark_rate is None else dark_rate,
         none if dark_variance is None else dark_variance,
         none if flat is None else flat, none if flat_variance is None else flat_variance,
     )  # fmt: skip
+    return variance
 
 
 @numba.njit(cache=True)
@@ -81,10 +86,19 @@ def _divide(image, mask, flat, min_response, bad):  # type: ignore[no-untyped-de
 
 @numba.njit(cache=True)
 def _variance(  # type: ignore[no-untyped-def]
-    image, sky, read_variance, gain_squared, bias_variance, exposure_s, dark_rate, dark_variance, flat, flat_variance
+    variance,
+    image,
+    sky,
+    read_variance,
+    gain_squared,
+    bias_variance,
+    exposure_s,
+    dark_rate,
+    dark_variance,
+    flat,
+    flat_variance,
 ):
     ny, nx = image.shape
-    variance = np.empty((ny, nx), np.float32)
     counts = np.empty(nx, np.float32)
     zero, one = np.float32(0.0), np.float32(1.0)
     for y in range(ny):
@@ -115,7 +129,6 @@ def _variance(  # type: ignore[no-untyped-def]
                 row[x] /= response * response
         for x in range(nx):
             row[x] = max(row[x], np.float32(1e-6))
-    return variance
 
 
 @numba.njit(cache=True)

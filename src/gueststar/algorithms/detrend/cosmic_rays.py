@@ -18,7 +18,7 @@ from gueststar.algorithms.detrend.interpolate import interpolate_in_place
 class CosmicRayConfig:
     """How cosmic rays are told from stars."""
 
-    significance: float = 4.5
+    significance: float = 5.0
     """Laplacian edge above the noise, sigma, for the first pixels of a ray."""
     sharpness: float = 0.75
     """First pixels hold neighbours with less than this fraction of what the sharpest star would give them."""
@@ -83,6 +83,7 @@ def remove_cosmic_rays_in_place(
             config.neighbour_sharpness_sigma,
         )
     y, x = pixels_with(is_ray, 1)
+    interpolate_in_place(image, is_ray | is_excluded, y=y, x=x)  # again, now that all hit neighbours are known
     return CosmicRays(y, x, int(label_groups(y, x, shape=image.shape).max(initial=-1)) + 1)
 
 

@@ -30,6 +30,24 @@ def has_any(mask, bits):  # type: ignore[no-untyped-def]
     return found
 
 
+@numba.njit(cache=True)
+def count_any(mask, bits):  # type: ignore[no-untyped-def]
+    """Return the number of pixels in which any of ``bits`` is set."""
+    n = 0
+    for y in range(mask.shape[0]):
+        for x in range(mask.shape[1]):
+            n += (mask[y, x] & bits) != 0
+    return n
+
+
+@numba.njit(cache=True)
+def add_bits_in_place(mask, other, bits):  # type: ignore[no-untyped-def]
+    """Set in ``mask`` those of ``bits`` that are set in another mask."""
+    for y in range(mask.shape[0]):
+        for x in range(mask.shape[1]):
+            mask[y, x] |= other[y, x] & bits
+
+
 def label_groups(y: NDArray[np.int64], x: NDArray[np.int64], *, shape: tuple[int, int]) -> NDArray[np.int64]:
     """Return the number (from 0) of the 8-connected group that each listed pixel belongs to.
 

@@ -87,24 +87,20 @@ def _joined_strips(sums, height):  # type: ignore[no-untyped-def]
 @numba.njit(cache=True)
 def _strongest(sums, ny, nx, n_rows, min_length):  # type: ignore[no-untyped-def]
     """Return shift, padded start column and significance of the line with the largest sum for its length."""
-    best_shift, best_column, best = 0, 0, -1.0
+    best_shift, best_column, best = 0, 0, 0.0  # best: signed square of the significance
     for shift in range(n_rows):
         slope = shift / (n_rows - 1.0)
-        per_row = math.sqrt(1.0 + slope * slope)
+        per_slope = 1.0 / slope if slope > 0 else 0.0
+        n_least = min_length / math.sqrt(1.0 + slope * slope)
         for column in range(sums.shape[1]):
-            start = column - n_rows
-            # Rows for which 0 <= start + slope * row < nx, within the image.
-            if slope > 0:
-                first = max(0.0, -start / slope)
-                last = min(ny - 1.0, (nx - 1.0 - start) / slope)
-            else:
-                first, last = 0.0, ny - 1.0
-                if start < 0:
-                    continue
-            n = last - first + 1.0
-            if n * per_row < min_length:
+            total = sums[shift, column]
+            if total <= 0.0:
                 continue
-            significance = sums[shift, column] / math.sqrt(n)
-            if significance > best:
-                best_shift, best_column, best = shift, column, significance
-    return best_shift, best_column, best
+            start = column - n_rows
+            if slope > 0:  # rows of the image for which 0 <= start + slope * row < nx
+                n = min(ny - 1.0, (nx - 1.0 - start) * per_slope) - max(0.0, -start * per_slope) + 1.0
+            else:
+                n = float(ny) if start >= 0 else 0.0
+            if n >= n_least and total * total > best * n:
+                best_shift, best_column, best = shift, column, total * total / n
+    return best_shift, best_column, math.sqrt(best)

@@ -32,10 +32,12 @@ class TrailConfig:
     """Sum along the whole line, sigma, for a candidate."""
     min_length: float = 0.2
     """Fraction of the shorter side of the image; shorter streaks are left for the search for movers."""
+    min_corner_length: float = 0.06
+    """The same for trails that go from edge to edge across a corner."""
     min_covered: float = 0.75
     """Fraction of the pieces of the trail that must be brighter than what lies beside them."""
     min_evenness: float = 0.15
-    """Faintest third over brightest third; spikes of stars fade."""
+    """Faintest third over brightest third; spikes of stars fade. Twice that across a corner."""
     max_half_width: int = 20
     """Widest trail, pixels either side."""
     margin: int = 2
@@ -64,7 +66,7 @@ def find_trails(
     *,
     config: TrailConfig = TrailConfig(),
 ) -> list[Trail]:
-    """Find trails that cross at least ``min_length`` of the image.
+    """Find trails that cross at least ``min_length`` of the image, or a corner of it.
 
     The image, less sky and in units of its noise, is binned, freed of what is broad, and clipped;
     all lines are summed; the strongest is followed piece by piece against strips beside it, and kept if most
@@ -73,13 +75,13 @@ def find_trails(
     """
     factor = max(config.min_cell, math.ceil(max(image.shape) / config.cells))
     cells = _flattened(_binned_significance(image, level, rms, is_excluded, factor), config.clip)
-    min_length = config.min_length * min(image.shape)
+    side = min(image.shape) / factor
     trails: list[Trail] = []
     for _ in range(config.max_trails):
-        line = strongest_line(cells, min_length=min_length / factor)
+        line = strongest_line(cells, min_length=config.min_corner_length * side)
         if line is None or line.significance < config.significance:
             break
-        stretch = _stretch_of(cells, line, min_cells=min_length / factor, min_covered=config.min_covered)
+        stretch = _stretch_of(cells, line, side, config)
         if stretch is not None:
             trail = _refined(image, level, rms, is_excluded, stretch, factor, config)
             if trail is not None:
@@ -122,31 +124,30 @@ def _strip(
     return strip, x, y
 
 
-def _stretch_of(cells: NDArray[np.float32], line: Line, *, min_cells: float, min_covered: float) -> Line | None:
+def _stretch_of(cells: NDArray[np.float32], line: Line, side: float, config: TrailConfig) -> Line | None:
     """Return the part of a line along which it is brighter than the strips beside it; None if it is no trail."""
     strip, x, y = _strip(np.where(cells == 0, np.nan, cells), line, reach=9)
-    is_inside = np.isfinite(strip[9]) | np.isfinite(strip[8]) | np.isfinite(strip[10])
-    if is_inside.sum() < _N_PIECES:
+    inside = np.flatnonzero(np.isfinite(strip[8:11]).any(axis=0))
+    if inside.size < 8:
         return None
-    inside = np.flatnonzero(is_inside)
     first, last = inside[0], inside[-1]
-    pieces = np.array_split(np.arange(first, last + 1), _N_PIECES)
+    pieces = np.array_split(np.arange(first, last + 1), min(_N_PIECES, inside.size // 3 + 1))
     on, off = strip[8:11], np.vstack([strip[:5], strip[14:]])
     pulls = np.array([_pull(on[:, p], off[:, p]) for p in pieces])
     # A piece counts for the trail if it has half of what the brighter pieces have; stars count for one piece.
     ordinary = float(np.clip(0.5 * np.percentile(pulls, 80.0), 1.0, 2.0))
     start, end = _best_run(np.minimum(pulls, 4.0) - ordinary)
+    if end == start:
+        return None
     run = pulls[start:end]
-    n_cells = pieces[end - 1][-1] - pieces[start][0] + 1 if end > start else 0
+    a, b = pieces[start][0], pieces[end - 1][-1]
+    is_whole = start == 0 and end == len(pieces)
     is_trail = (
-        n_cells >= min_cells
-        and np.mean(run > 1.0) >= min_covered
+        (b - a + 1 >= config.min_length * side or is_whole)
+        and np.mean(run > 1.0) >= config.min_covered
         and float(np.median(run)) > max(1.5, 6.0 / math.sqrt(run.size))
     )
-    if not is_trail:
-        return None
-    a, b = pieces[start][0], pieces[end - 1][-1]
-    return Line(float(x[a]), float(y[a]), float(x[b]), float(y[b]), line.significance)
+    return Line(float(x[a]), float(y[a]), float(x[b]), float(y[b]), line.significance) if is_trail else None
 
 
 def _pull(on: NDArray[np.float32], off: NDArray[np.float32]) -> float:
@@ -186,9 +187,15 @@ def _refined(
     reach = config.max_half_width + 2 * factor
     strip = _normalised_strip(image, level, rms, is_excluded, coarse, reach)
     line = _recentred(coarse, strip, reach)
-    line = _to_edges(line, image.shape, near=max(image.shape) / _N_PIECES)
+    line = _to_edges(
+        line,
+        image.shape,
+        near=min(0.1 * max(image.shape), 0.5 * math.hypot(line.x2 - line.x1, line.y2 - line.y1)),
+    )
     strip = _normalised_strip(image, level, rms, is_excluded, line, reach)
-    if not _is_continuous(strip, reach, config):
+    is_short = math.hypot(line.x2 - line.x1, line.y2 - line.y1) < config.min_length * min(image.shape)
+    evenness = config.min_evenness * (2.0 if is_short else 1.0)
+    if not _is_continuous(strip, reach, min_covered=config.min_covered, min_evenness=evenness):
         return None
     profile, noise = _profile(strip)
     peak = float(profile[reach - 2 : reach + 3].max())
@@ -200,20 +207,21 @@ def _refined(
     return Trail(line.x1, line.y1, line.x2, line.y2, half + 0.5 + config.margin, peak)
 
 
-def _is_continuous(strip: NDArray[np.float32], reach: int, config: TrailConfig) -> bool:
+def _is_continuous(strip: NDArray[np.float32], reach: int, *, min_covered: float, min_evenness: float) -> bool:
     """Return whether nearly all pieces of a strip have a ridge in the middle, none of them outshining the others.
 
     Medians are compared, so that a star on the line does not count for the piece it is in; their noise is the scatter
     between those of the rows beside, so that crowding does not count either.
     """
     ridges, noises = [], []
-    for piece in np.array_split(strip, _N_PIECES // 2, axis=1):
+    n_pieces = min(_N_PIECES // 2, max(strip.shape[1] // 16, 3))
+    for piece in np.array_split(strip, n_pieces, axis=1):
         profile, noise = _profile(piece)
         ridges.append(float(profile[reach - 1 : reach + 2].mean()))
         noises.append(noise)
     covered = np.mean(np.array(ridges) > 2.0 * np.array(noises))
     thirds = [float(np.mean(part)) for part in np.array_split(ridges, 3)]
-    return bool(covered >= config.min_covered and min(thirds) > config.min_evenness * max(thirds) > 0)
+    return bool(covered >= min_covered and min(thirds) > min_evenness * max(thirds) > 0)
 
 
 def _normalised_strip(
@@ -278,8 +286,8 @@ def _to_edges(line: Line, shape: tuple[int, ...], near: float) -> Line:
         return min(free)
 
     ahead, behind = to_edge(line.x2, line.y2, ux, uy), to_edge(line.x1, line.y1, -ux, -uy)
-    ahead = ahead if ahead <= near else near / 8.0
-    behind = behind if behind <= near else near / 8.0
+    ahead = ahead if ahead <= near else near / 10.0
+    behind = behind if behind <= near else near / 10.0
     return Line(
         line.x1 - behind * ux, line.y1 - behind * uy, line.x2 + ahead * ux, line.y2 + ahead * uy, line.significance
     )
@@ -293,20 +301,30 @@ def _erase_in_place(cells: NDArray[np.float32], line: Line, *, half_width: float
 
 @numba.njit(cache=True)
 def _binned_significance(image, level, rms, is_excluded, factor):  # type: ignore[no-untyped-def]
-    """Return the sum of deviations (in sigma) over the root of their number, in cells; 0 in half-empty ones."""
+    """Return the excess over the noise of cells (that of their central pixel); 0 in cells more than half excluded."""
     ny, nx = image.shape
     n_rows, n_columns = (ny + factor - 1) // factor, (nx + factor - 1) // factor
     cells = np.zeros((n_rows, n_columns), np.float32)
+    excess, count = np.empty(nx, np.float32), np.empty(nx, np.float32)
+    zero, one = np.float32(0.0), np.float32(1.0)
     for row in range(n_rows):
+        excess[:] = zero
+        count[:] = zero
+        last = min((row + 1) * factor, ny)
+        for y in range(row * factor, last):
+            values, sky, masks = image[y], level[y], is_excluded[y]
+            for x in range(nx):
+                excess[x] += zero if masks[x] else values[x] - sky[x]
+                count[x] += zero if masks[x] else one
+        noise = rms[(row * factor + last - 1) // 2]
         for column in range(n_columns):
-            total, n = np.float32(0.0), 0
-            for y in range(row * factor, min((row + 1) * factor, ny)):
-                for x in range(column * factor, min((column + 1) * factor, nx)):
-                    if not is_excluded[y, x]:
-                        total += (image[y, x] - level[y, x]) / rms[y, x]
-                        n += 1
+            total, n = zero, zero
+            stop = min((column + 1) * factor, nx)
+            for x in range(column * factor, stop):
+                total += excess[x]
+                n += count[x]
             if 2 * n > factor * factor:
-                cells[row, column] = total / np.float32(math.sqrt(n))
+                cells[row, column] = total / (np.float32(math.sqrt(n)) * noise[(column * factor + stop - 1) // 2])
     return cells
 
 

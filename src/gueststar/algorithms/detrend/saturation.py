@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 from gueststar.algorithms.detrend.groups import label_groups, pixels_with
 from gueststar.core.bits import MaskPlane
 
+MIN_RUN = 6
+"""Pixels in a row that make a trail, if they do not touch the saturated ones: neighbour stars are shorter."""
+
 
 def mark_bleeding_in_place(
     mask: NDArray[np.int32],
@@ -76,11 +79,12 @@ def _trace_bleeding(image, sky, rms, along, across, bounds):  # type: ignore[no-
 @numba.njit(cache=True)
 def _follow(image, sky, rms, start, step, column, heart, axis):  # type: ignore[no-untyped-def]
     """Return the pixels of one column beyond a saturated run that are brighter than the star can make them."""
-    followed = [0 for _ in range(0)]
+    followed, run = [0 for _ in range(0)], [0 for _ in range(0)]
     n_missed = 0
     place = start + step
     while 0 <= place < image.shape[0] and n_missed < 3:
         excess = image[place, column] - sky[place, column]
+        limit = 5.0 * rms[place, column]
         distance = abs(place - heart)
         beside = np.inf  # the fainter side, lest another star hides the trail
         for side in (axis - distance, axis + distance):
@@ -90,12 +94,18 @@ def _follow(image, sky, rms, start, step, column, heart, axis):  # type: ignore[
                 beside = min(beside, brightest - sky[heart, side])
         if beside == np.inf:
             beside = 0.0
-        if excess > 5.0 * rms[place, column] and excess > 2.0 * beside:
-            followed.append(place)
+        if excess > limit and excess > 2.0 * beside:
+            run.append(place)
             n_missed = 0
         else:
-            n_missed += 1
+            if excess <= limit or beside <= limit:  # within the star's own light a trail may hide and come out
+                n_missed += 1
+            if len(run) >= MIN_RUN or (len(run) > 0 and abs(run[0] - start) == 1):
+                followed.extend(run)
+            run.clear()
         place += step
+    if len(run) >= MIN_RUN or (len(run) > 0 and abs(run[0] - start) == 1):
+        followed.extend(run)
     return followed
 
 

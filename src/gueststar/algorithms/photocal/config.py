@@ -14,13 +14,15 @@ class PhotometryConfig:
     min_calibrators: int = 5
     """Fewer calibrators than this are refused."""
     max_scatter: float = 0.3
-    """Refused if the calibrators scatter more about the solution, mag."""
+    """Refused if the calibrators scatter more about the solution than their given errors explain, mag."""
     min_snr: float = 20.0
     """Of a calibrator; halved if fewer than ``wanted_calibrators`` reach it."""
     wanted_calibrators: int = 30
     """With so many left, flagged and crowded stars need not be used."""
     max_catalog_error: float = 0.1
-    """Of a calibrator's catalog magnitude, mag."""
+    """Of a calibrator's catalog magnitude, mag, where there are enough such stars."""
+    worst_catalog_error: float = 0.5
+    """Of a calibrator's catalog magnitude, mag, at all: a rough catalog gives a zero point with a large error."""
     isolation_arcsec: float = 6.0
     """No catalog neighbour brighter than 2.5 mag below the star within this distance."""
     clip_sigma: float = 3.5

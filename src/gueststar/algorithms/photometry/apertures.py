@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from gueststar.algorithms.photometry.overlap import disc_pixel_overlap
+from gueststar.algorithms.photometry.overlap import disc_half, fill_disc_weights
 
 Float32Image = NDArray[np.float32]
 Floats64 = NDArray[np.float64]
@@ -59,12 +59,14 @@ def _apertures(
     radii: Floats64,
     out: Floats64,
 ) -> None:
-    for n in range(x.size):
-        if not (np.isfinite(x[n]) and np.isfinite(y[n])):
-            out[:, n] = np.nan
-            continue
-        for k in range(radii.size):
-            sums = sum_in_disc(image, variance, is_masked, model, x[n], y[n], radii[k])
+    for k in range(radii.size):
+        half = disc_half(radii[k])
+        weights = np.empty((2 * half + 1, 2 * half + 1))
+        for n in range(x.size):
+            if not (np.isfinite(x[n]) and np.isfinite(y[n])):
+                out[:, n, k] = np.nan
+                continue
+            sums = sum_in_disc(image, variance, is_masked, model, x[n], y[n], radii[k], weights)
             out[0, n, k], out[1, n, k] = sums[0], np.sqrt(sums[1])
             out[2, n, k] = sums[2] / (np.pi * radii[k] ** 2)
 
@@ -78,29 +80,36 @@ def sum_in_disc(
     x: float,
     y: float,
     radius: float,
+    weights: Floats64,
 ) -> tuple[float, float, float]:
-    """Return the sum of the image, of its variance, and the masked area within a disc."""
+    """Return the sum of the image, of its variance, and the masked area within a disc.
+
+    ``weights`` is a work array of `disc_half` pixels each side of the middle; ``model`` may be of size 0.
+    """
     ny, nx = image.shape
     flux, var, lost = 0.0, 0.0, 0.0
-    has_model = model.size > 0
-    for j in range(int(np.floor(y - radius - 0.5)), int(np.ceil(y + radius + 0.5)) + 1):
-        for i in range(int(np.floor(x - radius - 0.5)), int(np.ceil(x + radius + 0.5)) + 1):
-            area = disc_pixel_overlap(i - x, j - y, radius)
-            if area <= 0.0:
+    half = weights.shape[0] // 2
+    ix, iy = int(np.rint(x)), int(np.rint(y))
+    fill_disc_weights(x - ix, y - iy, radius, weights)
+    for j in range(-half, half + 1):
+        for i in range(-half, half + 1):
+            area = weights[half + j, half + i]
+            if area <= 1e-12:
                 continue
-            if j < 0 or i < 0 or j >= ny or i >= nx:
+            yy, xx = iy + j, ix + i
+            if yy < 0 or xx < 0 or yy >= ny or xx >= nx:
                 lost += area
                 continue
-            if not is_masked[j, i]:
-                flux += area * image[j, i]
-                var += area * variance[j, i]
+            if not is_masked[yy, xx]:
+                flux += area * image[yy, xx]
+                var += area * variance[yy, xx]
                 continue
             lost += area
-            if has_model:
-                flux += area * model[j, i]
+            if model.size > 0:
+                flux += area * model[yy, xx]
                 continue
-            jj, ii = int(np.rint(2 * y - j)), int(np.rint(2 * x - i))
-            if 0 <= jj < ny and 0 <= ii < nx and not is_masked[jj, ii]:
-                flux += area * image[jj, ii]
-                var += area * variance[jj, ii]
+            yy, xx = int(np.rint(2 * y - yy)), int(np.rint(2 * x - xx))
+            if 0 <= yy < ny and 0 <= xx < nx and not is_masked[yy, xx]:
+                flux += area * image[yy, xx]
+                var += area * variance[yy, xx]
     return flux, var, lost

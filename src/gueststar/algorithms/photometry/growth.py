@@ -1,4 +1,4 @@
-"""From the PSF's flux to the flux in a large aperture."""
+"""Hold PSF fluxes against apertures: the aperture correction and what the PSF model leaves uncertain."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gueststar.algorithms.photometry.apertures import aperture_photometry
+from gueststar.algorithms.psf.spline import SplinePsf, shifted_stamps
+
 Floats64 = NDArray[np.float64]
 
 
 class ApertureCorrection(NamedTuple):
-    """Ratio of a large aperture's flux to the PSF's."""
+    """Ratio of an aperture's flux to what the PSF fit says should be in it."""
 
     ratio: float
     """1 where it could not be measured."""
@@ -19,33 +22,67 @@ class ApertureCorrection(NamedTuple):
     """Error of the ratio; NaN where it could not be measured."""
     scatter: float
     """Scatter of single stars about it."""
+    floor: float
+    """Part of the scatter that the errors do not explain: fractional error of bright PSF fluxes; 0 if unknown."""
     n_stars: int
+
+
+def fraction_within(psf: SplinePsf, *, x: Floats64, y: Floats64, radius: float) -> Floats64:
+    """Return the share of the PSF's stamp that lies within ``radius`` pixels of the centre, at each position."""
+    stamps = shifted_stamps(psf, x=x, y=y, dx=x - np.rint(x), dy=y - np.rint(y))
+    n, side, _ = stamps.shape
+    tall = np.ascontiguousarray(stamps.reshape(n * side, side))
+    inside = aperture_photometry(
+        tall, tall, np.zeros(tall.shape, dtype=bool),
+        x=side // 2 + x - np.rint(x),
+        y=side // 2 + side * np.arange(n) + y - np.rint(y),
+        radii=(min(radius, side / 2 - 1.0),),
+    )  # fmt: skip
+    return np.asarray(inside.flux[:, 0] if n else np.zeros(0))
 
 
 def measure_aperture_correction(
     psf_flux: Floats64,
+    psf_flux_err: Floats64,
     aperture_flux: Floats64,
     aperture_flux_err: Floats64,
+    fraction: Floats64,
     *,
     min_stars: int = 10,
     max_correction: float = 0.15,
 ) -> ApertureCorrection:
-    """Return the clipped weighted mean of ``aperture_flux / psf_flux`` of clean bright stars.
+    """Return the clipped weighted mean of ``aperture_flux / (psf_flux * fraction)`` of clean bright stars.
 
-    With fewer than ``min_stars`` stars, or a ratio further than ``max_correction`` from one, no correction is made.
+    ``fraction`` is `fraction_within` the aperture. With fewer than ``min_stars`` stars, or a ratio further than
+    ``max_correction`` from one, no correction is made. Both fluxes hold the same photons,
+    so their ratio scatters by the difference of their variances.
     """
-    ratio = aperture_flux / psf_flux
-    sigma = np.hypot(aperture_flux_err / psf_flux, 0.003)
+    ratio = aperture_flux / (psf_flux * fraction)
+    variance = np.maximum((aperture_flux_err / fraction) ** 2 - psf_flux_err**2, 0.0) / psf_flux**2
+    sigma = np.sqrt(variance)
     is_used = np.isfinite(ratio) & np.isfinite(sigma) & (sigma < 0.05)
     for _ in range(5):
         if is_used.sum() < min_stars:
-            return ApertureCorrection(1.0, float("nan"), float("nan"), int(is_used.sum()))
+            return ApertureCorrection(1.0, float("nan"), float("nan"), 0.0, int(is_used.sum()))
         centre = float(np.median(ratio[is_used]))
-        scatter = float(1.4826 * np.median(np.abs(ratio[is_used] - centre)))
-        is_used &= np.abs(ratio - centre) < 3.0 * np.hypot(sigma, scatter)
-    weight = 1.0 / (sigma[is_used] ** 2 + scatter**2)
-    mean = float(np.sum(weight * ratio[is_used]) / weight.sum())
-    error = float(1.0 / np.sqrt(weight.sum()))
+        scatter = _robust_scatter(ratio[is_used] - centre)
+        is_used &= np.abs(ratio - centre) < 4.0 * np.hypot(sigma, scatter)
+    floor = _excess(ratio[is_used] - centre, sigma[is_used])
+    weight = 1.0 / (variance[is_used] + max(floor, 1e-3) ** 2)
+    mean, error = float(np.sum(weight * ratio[is_used]) / weight.sum()), float(1.0 / np.sqrt(weight.sum()))
     if abs(mean - 1.0) > max_correction:
-        return ApertureCorrection(1.0, error, scatter, int(is_used.sum()))
-    return ApertureCorrection(mean, error, scatter, int(is_used.sum()))
+        mean = 1.0
+    return ApertureCorrection(mean, error, scatter, floor, int(is_used.sum()))
+
+
+def _robust_scatter(values: Floats64) -> float:
+    return float(1.4826 * np.median(np.abs(values - np.median(values))))
+
+
+def _excess(values: Floats64, sigma: Floats64) -> float:
+    """Return the scatter that, added to ``sigma``, gives normalised values of unit robust scatter."""
+    best = sigma <= np.quantile(sigma, 0.5)
+    values, sigma = values[best], sigma[best]
+    trial = np.concatenate([[0.0], np.geomspace(3e-4, 0.1, 60)])
+    spread = np.array([_robust_scatter(values / np.hypot(sigma, extra + 1e-12)) for extra in trial])
+    return float(trial[np.argmax(spread <= 1.0)]) if (spread <= 1.0).any() else float(trial[-1])

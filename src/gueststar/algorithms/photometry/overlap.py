@@ -4,45 +4,55 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
+
+Floats64 = NDArray[np.float64]
 
 
 @njit(cache=True)
-def quadrant_area(x: float, y: float, radius: float) -> float:
-    """Return the area of the disc within the rectangle from the centre to (x, y), negative where x * y is.
+def disc_half(radius: float) -> int:
+    """Return the half side of a box of pixels that holds a disc whose centre is in the middle pixel."""
+    return int(np.ceil(radius + 0.5))
 
-    The overlap of the disc with the rectangle x0..x1, y0..y1 is the alternating sum over its corners.
+
+@njit(cache=True)
+def fill_disc_weights(dx: float, dy: float, radius: float, weights: Floats64) -> None:
+    """Write the area of each pixel that lies in a disc about (dx, dy) from the middle of ``weights``.
+
+    The area of the disc within the rectangle from its centre to a corner is known in closed form; a pixel's
+    share is the alternating sum over its corners. The arcs depend on the column or the row alone.
     """
-    sign = 1.0
-    if x < 0.0:
-        x, sign = -x, -sign
-    if y < 0.0:
-        y, sign = -y, -sign
-    if x * x + y * y <= radius * radius:
-        return sign * x * y
-    x, y = min(x, radius), min(y, radius)
-    a = np.sqrt(radius * radius - y * y)
-    if x <= a:
-        return sign * x * y
-    return sign * (a * y + _under_arc(x, radius) - _under_arc(a, radius))
+    n = weights.shape[0]
+    half = n // 2
+    x, arc_x = np.empty(n + 1), np.empty(n + 1)
+    below, above = np.empty(n + 1), np.empty(n + 1)
+    for i in range(n + 1):
+        x[i] = i - half - 0.5 - dx
+        arc_x[i] = _under_arc(min(abs(x[i]), radius), radius)
+    _fill_corner_areas(x, arc_x, -half - 0.5 - dy, radius, below)
+    for j in range(n):
+        _fill_corner_areas(x, arc_x, j - half + 0.5 - dy, radius, above)
+        for i in range(n):
+            weights[j, i] = above[i + 1] - above[i] - below[i + 1] + below[i]
+        below, above = above, below
+
+
+@njit(cache=True)
+def _fill_corner_areas(x: Floats64, arc_x: Floats64, y: float, radius: float, area: Floats64) -> None:
+    """Write the signed area of the disc within the rectangle from its centre to each (x, y)."""
+    height = min(abs(y), radius)
+    reach = np.sqrt(radius * radius - height * height)
+    arc_reach = _under_arc(reach, radius)
+    sign_y = -1.0 if y < 0.0 else 1.0
+    for i in range(x.size):
+        width = abs(x[i])
+        if width <= reach:
+            quadrant = width * height
+        else:
+            quadrant = reach * height + arc_x[i] - arc_reach
+        area[i] = sign_y * quadrant if x[i] >= 0.0 else -sign_y * quadrant
 
 
 @njit(cache=True)
 def _under_arc(t: float, radius: float) -> float:
     return 0.5 * (t * np.sqrt(max(radius * radius - t * t, 0.0)) + radius * radius * np.arcsin(min(t / radius, 1.0)))
-
-
-@njit(cache=True)
-def disc_pixel_overlap(x: float, y: float, radius: float) -> float:
-    """Return the area of the unit pixel centred at (x, y) from the disc's centre that lies within the disc."""
-    far = np.hypot(abs(x) + 0.5, abs(y) + 0.5)
-    if far <= radius:
-        return 1.0
-    near = np.hypot(max(abs(x) - 0.5, 0.0), max(abs(y) - 0.5, 0.0))
-    if near >= radius:
-        return 0.0
-    return (
-        quadrant_area(x + 0.5, y + 0.5, radius)
-        - quadrant_area(x - 0.5, y + 0.5, radius)
-        - quadrant_area(x + 0.5, y - 0.5, radius)
-        + quadrant_area(x - 0.5, y - 0.5, radius)
-    )

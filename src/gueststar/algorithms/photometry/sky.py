@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy.ndimage import median_filter, zoom
+from scipy.ndimage import median_filter
 
-from gueststar.algorithms.psf.simultaneous import Scene
+from gueststar.algorithms.psf.scene import Scene
 
 Floats64 = NDArray[np.float64]
 
 
-def subtract_residual_background_in_place(scene: Scene, *, box: int, step: int = 2) -> float:
+def subtract_residual_background_in_place(scene: Scene, *, box: int, step: int = 3) -> float:
     """Subtract the smooth median of ``scene.residual`` from it and from ``scene.image``; return its largest size.
 
     In crowded fields a background estimated among the stars is too high or too low; when their models are gone the
@@ -28,10 +28,8 @@ def subtract_residual_background_in_place(scene: Scene, *, box: int, step: int =
         return 0.0
     grid = np.where(np.isfinite(grid), grid, np.nanmedian(grid))
     grid = median_filter(grid, size=3, mode="nearest")
-    level = zoom(grid, (ny / rows, nx / columns), order=1, mode="nearest", grid_mode=True)[:ny, :nx]
-    level = level.astype(np.float32)
-    scene.residual[...] -= level
-    scene.image[...] -= level
+    _subtract_grid(scene.residual, grid)
+    _subtract_grid(scene.image, grid)
     return float(np.max(np.abs(grid)))
 
 
@@ -47,6 +45,25 @@ def _box_medians(scene: Scene, rows: int, columns: int, step: int) -> Floats64:
             if values.size > 50:
                 grid[j, i] = np.median(values)
     return grid
+
+
+@njit(cache=True)
+def _subtract_grid(image: NDArray[np.float32], grid: Floats64) -> None:
+    """Subtract a grid of box values, joined bilinearly between the boxes' middles and flat beyond the outermost."""
+    ny, nx = image.shape
+    rows, columns = grid.shape
+    line = np.empty(columns)
+    for y in range(ny):
+        v = min(max((y + 0.5) * rows / ny - 0.5, 0.0), rows - 1.0)
+        j = min(int(v), max(rows - 2, 0))
+        below, above = grid[j], grid[min(j + 1, rows - 1)]
+        for c in range(columns):
+            line[c] = below[c] + (v - j) * (above[c] - below[c])
+        row = image[y]
+        for x in range(nx):
+            u = min(max((x + 0.5) * columns / nx - 0.5, 0.0), columns - 1.0)
+            i = min(int(u), max(columns - 2, 0))
+            row[x] -= np.float32(line[i] + (u - i) * (line[min(i + 1, columns - 1)] - line[i]))
 
 
 def annulus_sky(scene: Scene, *, x: Floats64, y: Floats64, inner: float, outer: float) -> Floats64:

@@ -10,8 +10,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from gueststar.algorithms.photometry.apertures import sum_in_disc
+from gueststar.algorithms.photometry.overlap import disc_half
 from gueststar.algorithms.psf.moments import matched_moments
-from gueststar.algorithms.psf.simultaneous import Scene, SourceState
+from gueststar.algorithms.psf.scene import Scene, SourceState
 from gueststar.algorithms.psf.spline import SplinePsf, make_scratch, render
 
 Float32Image = NDArray[np.float32]
@@ -99,17 +100,22 @@ def _totals(
     lost, none_lost = np.empty((largest, largest), np.bool_), np.zeros((largest, largest), np.bool_)
     scratch = make_scratch(psf.coefficients.shape[0], half, psf.oversampling)
     stamp = np.empty((2 * half + 1, 2 * half + 1), np.float32)
+    halves = np.empty(radii.size, np.int64)
+    for k in range(radii.size):
+        halves[k] = disc_half(radii[k])
+    widest = 2 * np.max(halves) + 1
+    weights = np.empty((radii.size, widest, widest))
     for n in range(state.x.size):
         r = reach[n]
         ix, iy = int(np.rint(state.x[n])), int(np.rint(state.y[n]))
         d, v, m = data[: 2 * r + 1, : 2 * r + 1], noise[: 2 * r + 1, : 2 * r + 1], lost[: 2 * r + 1, : 2 * r + 1]
         _cut(scene, variance, ix, iy, r, d, v, m)
         own = min(max(state.reach[n], 0), half, r)
-        render(psf, state.x[n], state.y[n], state.x[n] - ix, state.y[n] - iy, own, scratch, stamp)
+        render(psf, state.x[n], state.y[n], state.x[n] - ix, state.y[n] - iy, own, True, scratch, stamp)
         _add_own(d, stamp, state.flux[n], r, own)
         x, y = state.x[n] - ix + r, state.y[n] - iy + r
         for k in range(radii.size):
-            sums = sum_in_disc(d, v, m, d, x, y, radii[k])
+            sums = sum_in_disc(d, v, m, d, x, y, radii[k], weights[k, : 2 * halves[k] + 1, : 2 * halves[k] + 1])
             apertures[0, n, k], apertures[1, n, k] = sums[0], np.sqrt(sums[1])
             if k == 2:
                 masked[n] = sums[2] / (np.pi * radii[k] ** 2)
@@ -175,8 +181,9 @@ def _kron(
     det = xx * yy - xy * xy
     a, b, c = yy / det, xx / det, -2.0 * xy / det
     moment, light = 0.0, 0.0
-    for j in range(data.shape[0]):
-        for i in range(data.shape[1]):
+    reach = 6.0 * np.sqrt(max(xx, yy))
+    for j in range(max(0, int(y - reach)), min(data.shape[0], int(y + reach) + 2)):
+        for i in range(max(0, int(x - reach)), min(data.shape[1], int(x + reach) + 2)):
             u, v = i - x, j - y
             q = a * u * u + b * v * v + c * u * v
             if q <= 36.0:
@@ -186,8 +193,9 @@ def _kron(
     kron = min(max(kron, min_kron), 4.0)
     limit = (factor * kron) ** 2
     flux, var = 0.0, 0.0
-    for j in range(data.shape[0]):
-        for i in range(data.shape[1]):
+    reach = factor * kron * np.sqrt(max(xx, yy)) + 1.0
+    for j in range(max(0, int(y - reach)), min(data.shape[0], int(y + reach) + 2)):
+        for i in range(max(0, int(x - reach)), min(data.shape[1], int(x + reach) + 2)):
             share = _share_in_ellipse(i - x, j - y, a, b, c, limit)
             if share > 0.0:
                 flux += share * data[j, i]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,16 +18,11 @@ from gueststar.algorithms.psf.profile import (
     fit_moffat,
     mean_profile,
     moffat_of,
+    radius_of_light,
     smooth_profile,
 )
-from gueststar.algorithms.psf.simultaneous import (
-    FitConfig,
-    chosen,
-    fit_in_place,
-    make_scene,
-    measure_errors,
-    new_sources,
-)
+from gueststar.algorithms.psf.scene import Scene, SourceState, chosen, make_scene, new_sources
+from gueststar.algorithms.psf.simultaneous import FitConfig, fit_in_place, measure_errors
 from gueststar.algorithms.psf.solve import StarStamps, solve_samples
 from gueststar.algorithms.psf.spline import SplinePsf, shifted_stamps, spline_psf
 
@@ -40,24 +35,30 @@ Floats64 = NDArray[np.float64]
 class PsfFitConfig:
     """How the PSF is modelled."""
 
-    radius_fwhm: float = 5.5
-    """Half side of the stamps, in FWHM."""
+    energy_outside: float = 0.004
+    """Stamps reach to where this share of the light, as far as it can be seen, is left outside."""
+    min_radius_fwhm: float = 4.5
+    """Least half side of the stamps, in FWHM."""
     min_radius: int = 10
     """Least half side, pixels."""
     max_radius: int = 30
     """Largest half side, pixels."""
     oversample_below: float = 4.5
     """Two samples a pixel where the FWHM is smaller than this many pixels."""
-    oversample_more_below: float = 1.7
-    """Three samples a pixel where it is smaller than this."""
-    stars_for_order: tuple[int, int, int] = (20, 60, 400)
+    oversample_more_below: float = 1.9
+    """Three samples a pixel where it is smaller than this, and stars are enough for order 1."""
+    stars_for_order: tuple[int, int, int] = (20, 60, 300)
     """Fewest stars for a polynomial in position of degree 1, 2 and 3."""
     max_order: int = 3
     """Highest degree."""
-    iterations: int = 3
-    """Rounds of fitting the stars with the model and the model to the stars."""
+    min_iterations: int = 3
+    """Fewest rounds of fitting the stars with the model and the model to the stars."""
+    max_iterations: int = 7
+    """Most rounds; they end when the model's error no longer falls by a tenth. Undersampled images need more."""
     model_error: float = 0.01
-    """Expected fractional difference between a star and the model: keeps the brightest from ruling."""
+    """Least fractional difference to be expected between a star and the model: keeps the brightest from ruling."""
+    max_model_error: float = 0.1
+    """Largest such difference; it is measured on the stars between these."""
     prior_fraction: float = 0.3
     """How far a sample is expected to be from the round profile, as a fraction of it."""
     prior_gradient: float = 0.15
@@ -65,7 +66,28 @@ class PsfFitConfig:
     min_stars: int = 3
     """With fewer stars the model is a round profile."""
     max_chi2: float = 4.0
-    """Stars whose reduced chi-square exceeds this many times the median are dropped."""
+    """Stars whose reduced chi-square, model error included, exceeds this are not used."""
+
+
+class StarFits(NamedTuple):
+    """Stars fitted with a model, their neighbours subtracted."""
+
+    x: Floats64
+    y: Floats64
+    flux: Floats64
+    flux_err: Floats64
+    sharpness: Floats64
+    sharpness_err: Floats64
+    data: Floats32
+    """``[n, side, side]`` pixels about each star's nearest pixel, neighbours subtracted, image units."""
+    model: Floats32
+    """The fitted model of the same pixels."""
+    sky_variance: Floats32
+    """Variance of the sky in the same pixels; infinite where masked or outside."""
+
+    def select(self, index: Booleans | NDArray[np.int64]) -> StarFits:
+        """Return some of the stars."""
+        return StarFits._make(values[index] for values in self)
 
 
 class PsfFit(NamedTuple):
@@ -78,37 +100,14 @@ class PsfFit(NamedTuple):
     """"pixel": samples fitted to the stars; "profile": a round profile, for want of stars."""
     moffat: Moffat
     """Round profile that fits the core."""
-    x: Floats64
-    """Fitted positions of the given stars."""
-    y: Floats64
-    flux: Floats64
-    """Fitted fluxes, image units."""
+    stars: StarFits
+    """All given stars, fitted with the final model."""
     chi2: Floats64
-    """Reduced chi-square of each with the final model."""
+    """Reduced chi-square of their cores, ``model_error`` included."""
+    model_error: float
+    """Fractional difference per pixel between bright stars and the model."""
     is_used: Booleans
     """Was used to the end."""
-
-
-class StarFits(NamedTuple):
-    """Stars fitted with a model, their neighbours subtracted."""
-
-    x: Floats64
-    y: Floats64
-    flux: Floats64
-    flux_err: Floats64
-    chi2: Floats64
-    sharpness: Floats64
-    sharpness_err: Floats64
-    data: Floats32
-    """``[n, side, side]`` pixels about each star's nearest pixel, neighbours subtracted, image units."""
-    model: Floats32
-    """The fitted model of the same pixels."""
-    sky_variance: Floats32
-    """Variance of the sky in the same pixels; infinite where masked or outside."""
-
-    def select(self, index: Booleans) -> StarFits:
-        """Return some of the stars."""
-        return StarFits._make(values[index] for values in self)
 
 
 def fit_psf(
@@ -119,47 +118,113 @@ def fit_psf(
     stars: NDArray[np.int64],
     *,
     sigma: float,
+    is_reserved: Booleans | None = None,
     config: PsfFitConfig = PsfFitConfig(),
 ) -> PsfFit:
     """Return the PSF that the ``stars`` (rows of ``peaks``) share, varying with position as their number allows.
 
     ``peaks`` are all detections: those near the stars are fitted and subtracted. ``sigma`` is the stars'
-    size (pixels). The model is centred (its windowed centroid is at the middle sample everywhere) and normalised
-    to one over its stamp. At least one star is needed.
+    size (pixels). Stars that ``is_reserved`` are fitted with the model but do not make it. The model is centred (its
+    windowed centroid is at the middle sample everywhere) and normalised to one over its stamp. At least one
+    star that is not reserved is needed.
     """
-    fwhm, shape = 2.3548 * sigma, (image.shape[0], image.shape[1])
-    radius = stamp_radius(fwhm, config)
-    oversampling = oversampling_for(fwhm, stars.size, config)
-    side = 2 * radius * oversampling + 1
-    moffat = moffat_of(fwhm)
-    samples = drawn_on_grid(np.zeros(1), moffat.at(np.zeros(1)), moffat, side=side, oversampling=oversampling)[None]
-    order, kind = 0, "profile"
-    is_used = np.ones(stars.size, dtype=bool)
-    for iteration in range(config.iterations + 1):
-        model = spline_psf(samples.astype(np.float32), order, shape, oversampling)
-        error = max(config.model_error, 0.1 / 4.0**iteration)
-        fits = fit_stars(image, noise, is_masked, peaks, stars, model, fwhm=fwhm, model_error=error)
-        is_used = _still_used(fits, is_used, config)
-        if iteration == config.iterations:
+    fwhm = 2.3548 * sigma
+    kept_aside = np.zeros(stars.size, dtype=bool) if is_reserved is None else is_reserved
+    scene = make_scene(image, noise, is_masked, model_error=config.max_model_error)
+    crowd = _Crowd.around(peaks, stars, reach=1.5 * config.max_radius)
+    grid, moffat = first_model(scene, crowd, ~kept_aside, fwhm=fwhm, config=config)
+    kind, error = "profile", config.max_model_error
+    for iteration in range(config.max_iterations + 1):
+        crowd, fits = crowd.fitted(scene._replace(model_error=error), grid.spline(), fwhm=fwhm)
+        previous, error = error, measured_error(fits, noise.slope, fwhm=fwhm, config=config)
+        chi2 = core_chi2(fits, noise.slope, error, fwhm=fwhm)
+        is_used = ~kept_aside & _is_usable(fits, chi2, config, leniency=3.0 if iteration == 0 else 1.0)
+        is_done = iteration >= config.min_iterations and error > 0.9 * previous
+        if is_done or iteration == config.max_iterations or is_used.sum() < config.min_stars:
             break
-        usable = fits.select(is_used)
-        stamps, radii = _stamps(usable, noise.slope, error, model)
-        moffat, round_samples = _round_model(stamps, radii, fwhm=fwhm, side=side, oversampling=oversampling)
-        if usable.x.size < config.min_stars:
-            samples, order = round_samples[None], 0
-            continue
-        order, start = (0, None) if iteration == 0 else (_order_for(usable.x.size, config), samples)
-        samples = _solved(usable, stamps, round_samples, start, order, shape, oversampling, config)
+        grid = _improved(fits.select(is_used), noise.slope, error, grid, fwhm=fwhm, config=config)
         kind = "pixel"
     return PsfFit(
-        samples.astype(np.float32), order, oversampling, kind, moffat,
-        fits.x, fits.y, fits.flux, fits.chi2, is_used,
+        grid.samples.astype(np.float32), grid.order, grid.oversampling, kind, moffat, fits, chi2, error, is_used
+    )
+
+
+class SampleGrid(NamedTuple):
+    """A model in the making."""
+
+    samples: Floats64
+    """``[n_terms, k, k]``."""
+    order: int
+    oversampling: int
+    shape: tuple[int, int]
+    round_samples: Floats64
+    """``[k, k]`` round profile: what is expected where the stars leave it open."""
+
+    def spline(self) -> SplinePsf:
+        """Return the model for rendering."""
+        return spline_psf(self.samples.astype(np.float32), self.order, self.shape, self.oversampling)
+
+
+class _Crowd(NamedTuple):
+    """The stars and their neighbours: where they are, and which rows are the stars."""
+
+    x: Floats64
+    y: Floats64
+    brightness: Floats64
+    rows: NDArray[np.int64]
+
+    @classmethod
+    def around(cls, peaks: Peaks, stars: NDArray[np.int64], *, reach: float) -> _Crowd:
+        tree = cKDTree(np.column_stack([peaks.x[stars], peaks.y[stars]]))
+        distance, _ = tree.query(np.column_stack([peaks.x, peaks.y]), distance_upper_bound=reach)
+        near = np.union1d(np.flatnonzero(np.isfinite(distance)), stars)
+        rows = np.searchsorted(near, stars).astype(np.int64)
+        return cls(peaks.x[near], peaks.y[near], peaks.score[near].astype(np.float64), rows)
+
+    def fitted(self, scene: Scene, model: SplinePsf, *, fwhm: float) -> tuple[_Crowd, StarFits]:
+        """Fit all with the model; return the crowd at its fitted places and the stars, neighbours subtracted."""
+        config = FitConfig(max_sweeps=3)
+        radius = config.fit_radius_fwhm * fwhm
+        state = new_sources(self.x, self.y, fit_radius=radius, flux=self.brightness)
+        scene.residual[...] = scene.image
+        fit_in_place(scene, model, state, fwhm=fwhm, config=config)
+        fits = _star_fits(scene, model, chosen(state, self.rows), fwhm=fwhm)
+        return self._replace(x=state.x, y=state.y), fits
+
+
+def _star_fits(scene: Scene, model: SplinePsf, own: SourceState, *, fwhm: float) -> StarFits:
+    errors = measure_errors(scene, model, own, fwhm=fwhm)
+    ix, iy = np.rint(own.x).astype(np.int64), np.rint(own.y).astype(np.int64)
+    unit = shifted_stamps(model, x=own.x, y=own.y, dx=own.x - ix, dy=own.y - iy)
+    fitted = (own.flux.astype(np.float32)[:, None, None] * unit).astype(np.float32)
+    is_lost = cutouts(scene.is_masked, ix, iy, model.half, True)
+    variance = np.where(is_lost, np.float32(np.inf), cutouts(scene.sky_variance, ix, iy, model.half, 1.0))
+    return StarFits(
+        own.x, own.y, own.flux, errors.flux_err, errors.sharpness, errors.sharpness_err,
+        cutouts(scene.residual, ix, iy, model.half, 0.0) + fitted, fitted, variance,
     )  # fmt: skip
 
 
-def stamp_radius(fwhm: float, config: PsfFitConfig = PsfFitConfig()) -> int:
-    """Return the half side of the model's stamps, pixels."""
-    return int(np.clip(round(config.radius_fwhm * fwhm), config.min_radius, config.max_radius))
+def first_model(
+    scene: Scene, crowd: _Crowd, is_used: Booleans, *, fwhm: float, config: PsfFitConfig
+) -> tuple[SampleGrid, Moffat]:
+    """Return the round model that the stars' mean profile gives, its stamps as large as the light reaches."""
+    widest = config.max_radius
+    guess = moffat_of(fwhm)
+    alone = drawn_on_grid(np.zeros(1), np.ones(1), guess, side=2 * 2 * widest + 1, oversampling=2)[None]
+    shape = (scene.image.shape[0], scene.image.shape[1])
+    fits = crowd.fitted(scene, SampleGrid(alone, 0, 2, shape, alone[0]).spline(), fwhm=fwhm)[1].select(is_used)
+    brightest = np.argsort(-fits.flux, kind="stable")[:200]
+    stamps, radii = _stamps(fits.select(brightest), scene.slope, config.max_model_error)
+    value, weight = stamps.value.ravel().astype(np.float64), stamps.weight.ravel().astype(np.float64)
+    rings = mean_profile(radii.ravel(), value, weight, fwhm=fwhm, reach=float(widest))
+    moffat = fit_moffat(rings, fwhm=fwhm)
+    profile = smooth_profile(rings, moffat)
+    least = max(config.min_radius, round(config.min_radius_fwhm * moffat.fwhm))
+    radius = int(np.clip(radius_of_light(*profile, outside=config.energy_outside), min(least, widest), widest))
+    oversampling = oversampling_for(moffat.fwhm, fits.x.size, config)
+    drawn = drawn_on_grid(*profile, moffat, side=2 * radius * oversampling + 1, oversampling=oversampling)
+    return SampleGrid(drawn[None], 0, oversampling, shape, drawn), moffat
 
 
 def oversampling_for(fwhm: float, n_stars: int, config: PsfFitConfig = PsfFitConfig()) -> int:
@@ -169,67 +234,53 @@ def oversampling_for(fwhm: float, n_stars: int, config: PsfFitConfig = PsfFitCon
     return 2 if fwhm < config.oversample_below else 1
 
 
-def fit_stars(
-    image: Floats32,
-    noise: NoiseModel,
-    is_masked: Booleans,
-    peaks: Peaks,
-    stars: NDArray[np.int64],
-    model: SplinePsf,
-    *,
-    fwhm: float,
-    model_error: float,
-) -> StarFits:
-    """Fit stars (rows of ``peaks``) and all peaks near them with the model; return the stars, neighbours subtracted."""
-    near = _neighbourhood(peaks, stars, 1.5 * model.half)
-    rows = np.searchsorted(near, stars).astype(np.int64)
-    scene = make_scene(image, noise, is_masked, model_error=model_error)
-    config = FitConfig(max_sweeps=5)
-    state = new_sources(
-        peaks.x[near], peaks.y[near],
-        fit_radius=config.fit_radius_fwhm * fwhm, flux=peaks.score[near].astype(np.float64),
-    )  # fmt: skip
-    fit_in_place(scene, model, state, fwhm=fwhm, config=config)
-    own = chosen(state, rows)
-    errors = measure_errors(scene, model, own, fwhm=fwhm, config=config)
-    ix, iy = np.rint(own.x).astype(np.int64), np.rint(own.y).astype(np.int64)
-    unit = shifted_stamps(model, x=own.x, y=own.y, dx=own.x - ix, dy=own.y - iy)
-    fitted = (own.flux.astype(np.float32)[:, None, None] * unit).astype(np.float32)
-    residual = cutouts(scene.residual, ix, iy, model.half, 0.0)
-    variance = cutouts(np.where(scene.is_masked, np.float32(np.inf), scene.sky_variance), ix, iy, model.half, np.inf)
-    return StarFits(
-        own.x, own.y, own.flux, errors.flux_err, errors.chi2, errors.sharpness, errors.sharpness_err,
-        residual + fitted, fitted, variance,
-    )  # fmt: skip
+def core_chi2(fits: StarFits, slope: float, model_error: float, *, fwhm: float) -> Floats64:
+    """Return the reduced chi-square of each star's pixels within 1.3 FWHM, the error of the model included."""
+    dx, dy = fits.x - np.rint(fits.x), fits.y - np.rint(fits.y)
+    g = np.arange(fits.data.shape[1]) - fits.data.shape[1] // 2
+    is_core = np.hypot(g - dx[:, None, None], g[:, None] - dy[:, None, None]) < 1.3 * fwhm
+    is_core &= np.isfinite(fits.sky_variance)
+    variance = fits.sky_variance + slope * np.maximum(fits.model, 0) + (model_error * fits.model) ** 2
+    square = np.where(is_core, (fits.data - fits.model) ** 2 / variance, 0.0)
+    n = np.count_nonzero(is_core, axis=(1, 2))
+    return np.where(n > 3, square.sum(axis=(1, 2)) / np.maximum(n - 3, 1), np.nan)
 
 
-def cutouts(image: Floats32, ix: NDArray[np.int64], iy: NDArray[np.int64], half: int, fill: float) -> Floats32:
+def measured_error(fits: StarFits, slope: float, *, fwhm: float, config: PsfFitConfig) -> float:
+    """Return the fractional error of the model that gives the brighter half of the stars a median chi-square of one."""
+    brightest = fits.select(np.argsort(-fits.flux, kind="stable")[: max(5, fits.flux.size // 2)])
+    trial = np.geomspace(config.model_error, config.max_model_error, 8)
+    chi2 = np.array([np.nanmedian(core_chi2(brightest, slope, float(e), fwhm=fwhm)) for e in trial])
+    if not np.isfinite(chi2).all():
+        return config.max_model_error
+    return float(np.exp(np.interp(0.0, -np.log(np.maximum(chi2, 1e-30)), np.log(trial))))
+
+
+def cutouts(
+    image: NDArray[Any], ix: NDArray[np.int64], iy: NDArray[np.int64], half: int, fill: float | bool
+) -> NDArray[Any]:
     """Return ``[n, 2 half + 1, 2 half + 1]`` pixels about whole positions; ``fill`` beyond the image."""
     g = np.arange(-half, half + 1)
     y, x = iy[:, None] + g, ix[:, None] + g
     is_in_y, is_in_x = (y >= 0) & (y < image.shape[0]), (x >= 0) & (x < image.shape[1])
     y, x = np.clip(y, 0, image.shape[0] - 1), np.clip(x, 0, image.shape[1] - 1)
     stamps = image[y[:, :, None], x[:, None, :]]
-    return np.where(is_in_y[:, :, None] & is_in_x[:, None, :], stamps, np.float32(fill)).astype(np.float32)
+    stamps[~(is_in_y[:, :, None] & is_in_x[:, None, :])] = fill
+    return stamps
 
 
-def _neighbourhood(peaks: Peaks, stars: NDArray[np.int64], reach: float) -> NDArray[np.int64]:
-    """Return the rows of the stars and of all peaks within ``reach`` pixels of one, in rising order."""
-    tree = cKDTree(np.column_stack([peaks.x[stars], peaks.y[stars]]))
-    distance, _ = tree.query(np.column_stack([peaks.x, peaks.y]), distance_upper_bound=reach)
-    return np.union1d(np.flatnonzero(np.isfinite(distance)), stars)
+def _is_usable(fits: StarFits, chi2: Floats64, config: PsfFitConfig, *, leniency: float) -> Booleans:
+    """Return which stars are good: clearly detected, and neither worse fitted nor wider than the rest.
 
-
-def _still_used(fits: StarFits, is_used: Booleans, config: PsfFitConfig) -> Booleans:
-    """Return which stars are still good: clearly detected, and neither worse fitted nor wider than the rest."""
-    is_good = is_used & (fits.flux > 5.0 * fits.flux_err) & np.isfinite(fits.chi2)
+    ``leniency`` widens the limits while the model is a rough one, lest it never learn where the PSF differs.
+    """
+    is_good = (fits.flux > 5.0 * fits.flux_err) & (chi2 < leniency * config.max_chi2)
     if is_good.sum() < config.min_stars:
         return is_good
-    chi2 = np.median(fits.chi2[is_good])
     width = np.median(fits.sharpness[is_good])
     scatter = 1.4826 * np.median(np.abs(fits.sharpness[is_good] - width))
-    limit = 4.0 * np.hypot(np.maximum(scatter, 0.02), fits.sharpness_err)
-    return is_good & (fits.chi2 < config.max_chi2 * max(chi2, 1.0)) & (np.abs(fits.sharpness - width) < limit)
+    limit = 4.0 * leniency * np.hypot(np.maximum(scatter, 0.02), fits.sharpness_err)
+    return is_good & (np.abs(fits.sharpness - width) < limit)
 
 
 def _order_for(n_stars: int, config: PsfFitConfig) -> int:
@@ -237,56 +288,39 @@ def _order_for(n_stars: int, config: PsfFitConfig) -> int:
     return min(allowed, config.max_order)
 
 
-def _stamps(fits: StarFits, slope: float, model_error: float, model: SplinePsf) -> tuple[StarStamps, Floats64]:
+def _stamps(fits: StarFits, slope: float, model_error: float) -> tuple[StarStamps, Floats64]:
     """Return the stars' pixels over their fluxes with robust weights, and each pixel's distance from the centre."""
     flux = fits.flux.astype(np.float32)[:, None, None]
     variance = fits.sky_variance + slope * np.maximum(fits.model, 0) + (model_error * fits.model) ** 2
     pull = np.abs(fits.data - fits.model) / np.sqrt(variance)
     weight = flux**2 / variance * np.minimum(1.0, 4.0 / np.maximum(pull, 1e-6))
     dx, dy = fits.x - np.rint(fits.x), fits.y - np.rint(fits.y)
-    g = np.arange(-model.half, model.half + 1)
+    g = np.arange(fits.data.shape[1]) - fits.data.shape[1] // 2
     radii = np.hypot(g - dx[:, None, None], g[:, None] - dy[:, None, None])
     return StarStamps(
         (fits.data / flux).astype(np.float32), weight.astype(np.float32), dx, dy, np.ones((len(dx), 1))
     ), radii
 
 
-def _round_model(
-    stamps: StarStamps, radii: Floats64, *, fwhm: float, side: int, oversampling: int
-) -> tuple[Moffat, Floats64]:
-    reach = (side // 2) / oversampling
-    value, weight = stamps.value.ravel().astype(np.float64), stamps.weight.ravel().astype(np.float64)
-    rings = mean_profile(radii.ravel(), value, weight, fwhm=fwhm, reach=reach)
-    moffat = fit_moffat(rings, fwhm=fwhm)
-    radius, value = smooth_profile(rings, moffat)
-    return moffat, drawn_on_grid(radius, value, moffat, side=side, oversampling=oversampling)
-
-
-def _solved(
-    fits: StarFits,
-    stamps: StarStamps,
-    round_samples: Floats64,
-    start: Floats64 | None,
-    order: int,
-    shape: tuple[int, int],
-    oversampling: int,
-    config: PsfFitConfig,
-) -> Floats64:
-    terms = polynomial_terms(*normalised(fits.x, fits.y, shape), order).T
-    if start is not None:
-        offset_x, offset_y = _windowed_offsets(start, terms[:, : start.shape[0]], oversampling)
-        stamps = stamps._replace(dx=stamps.dx + offset_x, dy=stamps.dy + offset_y)
-    stamps = stamps._replace(terms=terms)
-    n_terms = terms.shape[1]
-    prior, prior_sigma = np.zeros((n_terms, *round_samples.shape)), np.empty((n_terms, *round_samples.shape))
-    prior[0] = round_samples
-    scale = np.maximum(round_samples, 1e-6 * round_samples.max())
-    prior_sigma[0], prior_sigma[1:] = config.prior_fraction * scale, config.prior_gradient * scale
-    first = prior.copy()
-    if start is not None:
-        first[: start.shape[0]] = start
-    found = solve_samples(stamps, prior, prior_sigma, oversampling=oversampling, start=first)
-    return _normalised_samples(found, oversampling)
+def _improved(
+    fits: StarFits, slope: float, error: float, grid: SampleGrid, *, fwhm: float, config: PsfFitConfig
+) -> SampleGrid:
+    """Return the samples that fit the stars best, as they now stand."""
+    order = _order_for(fits.x.size, config)
+    stamps, _ = _stamps(fits, slope, error)
+    terms = polynomial_terms(*normalised(fits.x, fits.y, grid.shape), order).T
+    common = min(terms.shape[1], grid.samples.shape[0])
+    offset_x, offset_y = _windowed_offsets(grid.samples[:common], terms[:, :common], grid.oversampling)
+    stamps = stamps._replace(dx=stamps.dx + offset_x, dy=stamps.dy + offset_y, terms=terms)
+    prior = np.zeros((terms.shape[1], *grid.round_samples.shape))
+    prior[0] = grid.round_samples
+    scale = np.maximum(grid.round_samples, 1e-6 * grid.round_samples.max())
+    prior_sigma = np.broadcast_to(config.prior_gradient * scale, prior.shape).copy()
+    prior_sigma[0] = config.prior_fraction * scale
+    start = np.zeros_like(prior)
+    start[:common] = grid.samples[:common]
+    found = solve_samples(stamps, prior, prior_sigma, oversampling=grid.oversampling, start=start)
+    return grid._replace(samples=_normalised_samples(found, grid.oversampling), order=order)
 
 
 def _windowed_offsets(samples: Floats64, terms: Floats64, oversampling: int) -> tuple[Floats64, Floats64]:

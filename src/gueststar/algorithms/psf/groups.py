@@ -13,6 +13,9 @@ from scipy.spatial import cKDTree
 MAX_CUTS = 12
 """How often the linking length of an oversized group is shortened before it is taken apart."""
 
+BAND = 16.0
+"""Height in pixels of the bands along which sources are visited."""
+
 
 class Groups(NamedTuple):
     """Sources in groups: those of group g are ``members[starts[g]:starts[g + 1]]``."""
@@ -24,7 +27,9 @@ class Groups(NamedTuple):
 def group_sources(
     *, x: NDArray[np.float64], y: NDArray[np.float64], flux: NDArray[np.float64], link: float, max_size: int
 ) -> Groups:
-    """Return friends-of-friends groups, those with the brightest member first.
+    """Return friends-of-friends groups, in classes of brightness and within a class in order of place.
+
+    Bright ones come first, so that faint ones see them subtracted; neighbours follow each other in memory.
 
     Sources nearer than ``link`` pixels are friends. Groups of more than ``max_size`` are linked again with
     a shorter length (four fifths, again and again), so that they part at their widest gaps.
@@ -41,7 +46,7 @@ def group_sources(
             break
         label[loose] = label.max() + 1 + np.arange(loose.size)
         link *= 0.8
-    return _by_brightness(label, flux)
+    return _in_order(label, x, y, flux)
 
 
 def _linked(x: NDArray[np.float64], y: NDArray[np.float64], link: float) -> NDArray[np.int64]:
@@ -51,12 +56,23 @@ def _linked(x: NDArray[np.float64], y: NDArray[np.float64], link: float) -> NDAr
     return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
 
 
-def _by_brightness(label: NDArray[np.int64], flux: NDArray[np.float64]) -> Groups:
+def visiting_order(*, x: NDArray[np.float64], y: NDArray[np.float64], flux: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the order in which to visit sources: by factors of four in flux, within each along bands of the image."""
+    brightness = np.floor(np.log(np.maximum(flux, 1e-30)) / np.log(4.0))
+    band = np.floor(y / BAND)
+    return np.lexsort((x, band, -brightness)).astype(np.int64)
+
+
+def _in_order(
+    label: NDArray[np.int64], x: NDArray[np.float64], y: NDArray[np.float64], flux: NDArray[np.float64]
+) -> Groups:
     label = np.unique(label, return_inverse=True)[1]
-    brightest = np.full(label.max(initial=-1) + 1, -np.inf)
-    np.maximum.at(brightest, label, flux)
-    rank = np.empty(brightest.size, dtype=np.int64)
-    rank[np.argsort(-brightest, kind="stable")] = np.arange(brightest.size)
+    by_flux = np.lexsort((-flux, label))
+    starts = np.flatnonzero(np.diff(label[by_flux], prepend=-1))
+    brightest = by_flux[starts]
+    order = visiting_order(x=x[brightest], y=y[brightest], flux=flux[brightest])
+    rank = np.empty(order.size, dtype=np.int64)
+    rank[order] = np.arange(order.size)
     members = np.lexsort((-flux, rank[label]))
-    starts = np.concatenate([[0], np.cumsum(np.bincount(rank[label], minlength=brightest.size))])
-    return Groups(members.astype(np.int64), starts.astype(np.int64))
+    sizes = np.bincount(rank[label], minlength=order.size)
+    return Groups(members.astype(np.int64), np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))

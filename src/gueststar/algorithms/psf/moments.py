@@ -168,12 +168,17 @@ def _weighted_sums(
     sums = np.zeros(7)
     radius = int(np.ceil(3.5 * np.sqrt(w2)))
     ix, iy = int(np.rint(cx)), int(np.rint(cy))
+    x0, x1 = max(0, ix - radius), min(image.shape[1], ix + radius + 1)
+    along_x = np.empty(max(x1 - x0, 0))
+    for i in range(along_x.size):
+        along_x[i] = np.exp(-0.5 * (x0 + i - cx) ** 2 / w2)
     for j in range(max(0, iy - radius), min(image.shape[0], iy + radius + 1)):
-        for i in range(max(0, ix - radius), min(image.shape[1], ix + radius + 1)):
+        dy = j - cy
+        along_y = np.exp(-0.5 * dy * dy / w2)
+        for i in range(x0, x1):
             if is_masked[j, i]:
                 continue
-            dx, dy = i - cx, j - cy
-            w = np.exp(-0.5 * (dx * dx + dy * dy) / w2)
+            dx, w = i - cx, along_y * along_x[i - x0]
             f = w * image[j, i]
             sums[0] += f
             sums[1] += f * dx

@@ -102,6 +102,15 @@ def smooth_profile(rings: Annuli, moffat: Moffat, *, trust: float = 0.5) -> tupl
     return rings.radius, np.maximum(np.minimum.accumulate(value), 0.0)
 
 
+def radius_of_light(radius: Floats64, value: Floats64, *, outside: float) -> float:
+    """Return the radius that leaves the share ``outside`` of a round profile's light beyond it."""
+    r = np.linspace(0.0, radius[-1], 400)
+    light = np.cumsum(np.interp(r, radius, value) * r)
+    if not light[-1] > 0:
+        return 0.0
+    return float(np.interp(1.0 - outside, light / light[-1], r))
+
+
 def drawn_on_grid(
     radius: Floats64, value: Floats64, moffat: Moffat, *, side: int, oversampling: int
 ) -> NDArray[np.float64]:

@@ -29,6 +29,8 @@ class SplinePsf(NamedTuple):
     """(ny, nx) of the image over which the polynomial's arguments run from -1 to 1."""
     oversampling: int
     """Samples per image pixel along one axis."""
+    tiles: Floats32
+    """``[rows, columns, side, side]`` coefficients summed at the middles of tiles of the image; may hold none."""
 
     @property
     def half(self) -> int:
@@ -56,7 +58,21 @@ def spline_psf(coefficients: Floats32, order: int, shape: tuple[int, int], overs
     splines = np.moveaxis(along_x.swapaxes(0, 1), 2, 0)
     pad = padding(oversampling)
     padded = np.pad(splines, ((0, 0), (pad, pad), (pad, pad)))
-    return SplinePsf(np.ascontiguousarray(padded, dtype=np.float32), order, shape, oversampling)
+    none = np.zeros((0, 0, 1, 1), dtype=np.float32)
+    return SplinePsf(np.ascontiguousarray(padded, dtype=np.float32), order, shape, oversampling, none)
+
+
+def with_tiles(psf: SplinePsf, *, tile: int = 64) -> SplinePsf:
+    """Return the PSF with its polynomial evaluated for tiles of about ``tile`` pixels, for fast rough rendering."""
+    ny, nx = psf.shape
+    rows, columns = (1, 1) if psf.order == 0 else (max(1, round(ny / tile)), max(1, round(nx / tile)))
+    y, x = (np.arange(rows) + 0.5) * ny / rows - 0.5, (np.arange(columns) + 0.5) * nx / columns - 0.5
+    at_y, at_x = (a.ravel() for a in np.meshgrid(y, x, indexing="ij"))
+    u, v = 2.0 * at_x / max(nx - 1, 1) - 1.0, 2.0 * at_y / max(ny - 1, 1) - 1.0
+    terms = np.stack([u ** (d - j) * v**j for d in range(psf.order + 1) for j in range(d + 1)]).astype(np.float32)
+    c = psf.coefficients
+    tiles = (terms.T @ c.reshape(len(c), -1)).reshape(rows, columns, *c.shape[1:])
+    return psf._replace(tiles=np.ascontiguousarray(tiles, dtype=np.float32))
 
 
 def spline_samples(psf: SplinePsf) -> Floats32:
@@ -153,17 +169,33 @@ def fill_local(coefficients: Floats32, terms: Floats32, y0: int, x0: int, side: 
 
 @njit(cache=True)
 def render(
-    psf: SplinePsf, x: float, y: float, dx: float, dy: float, radius: int, scratch: Scratch, value: Floats32
+    psf: SplinePsf,
+    x: float,
+    y: float,
+    dx: float,
+    dy: float,
+    radius: int,
+    is_exact: bool,
+    scratch: Scratch,
+    value: Floats32,
 ) -> None:
-    """Write the PSF of position (x, y), its centre (dx, dy) from the middle, into ``value[:2r+1, :2r+1]``."""
-    weights = _prepare(psf, x, y, dx, dy, radius, scratch)
+    """Write the PSF of position (x, y), its centre (dx, dy) from the middle, into ``value[:2r+1, :2r+1]``.
+
+    Unless ``is_exact``, the PSF of the middle of the tile is taken for that of the position.
+    """
+    weights = np.empty((4, 4), np.float32)
+    y0, x0 = _place_taps(psf, dx, dy, radius, weights)
     wy, wx, step = weights[0], weights[2], psf.oversampling
+    length = 2 * radius * step + 4
+    local = _local(psf, x, y, y0, x0, length, is_exact, scratch)
+    if is_exact or psf.tiles.shape[0] == 0:
+        y0, x0 = 0, 0
     for i in range(2 * radius + 1):
-        row = scratch.rows[i]
-        _blend_rows(scratch.local, step * i, wy, 2 * radius * step + 4, row)
+        row, target = scratch.rows[i], value[i]
+        _blend_rows(local, y0 + step * i, x0, wy, length, row)
         for j in range(2 * radius + 1):
             c = step * j
-            value[i, j] = wx[0] * row[c] + wx[1] * row[c + 1] + wx[2] * row[c + 2] + wx[3] * row[c + 3]
+            target[j] = wx[0] * row[c] + wx[1] * row[c + 1] + wx[2] * row[c + 2] + wx[3] * row[c + 3]
 
 
 @njit(cache=True)
@@ -174,18 +206,24 @@ def render_with_slopes(
     dx: float,
     dy: float,
     radius: int,
+    is_exact: bool,
     scratch: Scratch,
     value: Floats32,
     slope_x: Floats32,
     slope_y: Floats32,
 ) -> None:
     """Like `render`, with the derivatives by the centre's x and y as well."""
-    weights = _prepare(psf, x, y, dx, dy, radius, scratch)
+    weights = np.empty((4, 4), np.float32)
+    y0, x0 = _place_taps(psf, dx, dy, radius, weights)
     wy, sy, wx, sx, step = weights[0], weights[1], weights[2], weights[3], psf.oversampling
+    length = 2 * radius * step + 4
+    local = _local(psf, x, y, y0, x0, length, is_exact, scratch)
+    if is_exact or psf.tiles.shape[0] == 0:
+        y0, x0 = 0, 0
     for i in range(2 * radius + 1):
         row, slope = scratch.rows[i], scratch.slopes[i]
-        _blend_rows(scratch.local, step * i, wy, 2 * radius * step + 4, row)
-        _blend_rows(scratch.local, step * i, sy, 2 * radius * step + 4, slope)
+        _blend_rows(local, y0 + step * i, x0, wy, length, row)
+        _blend_rows(local, y0 + step * i, x0, sy, length, slope)
         for j in range(2 * radius + 1):
             c = step * j
             value[i, j] = wx[0] * row[c] + wx[1] * row[c + 1] + wx[2] * row[c + 2] + wx[3] * row[c + 3]
@@ -196,27 +234,40 @@ def render_with_slopes(
 
 
 @njit(cache=True)
-def _blend_rows(local: Floats32, first: int, weights: Floats32, length: int, out: Floats32) -> None:
-    l0, l1, l2, l3 = local[first], local[first + 1], local[first + 2], local[first + 3]
+def _blend_rows(local: Floats32, first: int, column: int, weights: Floats32, length: int, out: Floats32) -> None:
+    stop = column + length
+    l0, l1 = local[first, column:stop], local[first + 1, column:stop]
+    l2, l3 = local[first + 2, column:stop], local[first + 3, column:stop]
     for c in range(length):
         out[c] = weights[0] * l0[c] + weights[1] * l1[c] + weights[2] * l2[c] + weights[3] * l3[c]
 
 
 @njit(cache=True)
-def _prepare(psf: SplinePsf, x: float, y: float, dx: float, dy: float, radius: int, scratch: Scratch) -> Floats32:
-    """Sum the polynomial where it is needed; return the weights ``[wy, dwy, wx, dwx]`` of the four taps."""
-    weights = np.empty((4, 4), np.float32)
+def _place_taps(psf: SplinePsf, dx: float, dy: float, radius: int, weights: Floats32) -> tuple[int, int]:
+    """Write the weights ``[wy, dwy, wx, dwx]`` of the four taps; return the first row and column they apply to."""
     middle = psf.coefficients.shape[1] // 2
-    origin_y, frac_y = _tap_origin(middle, psf.oversampling, dy)
-    origin_x, frac_x = _tap_origin(middle, psf.oversampling, dx)
+    y0, frac_y = _tap_origin(middle, psf.oversampling, dy)
+    x0, frac_x = _tap_origin(middle, psf.oversampling, dx)
     spline_weights(frac_y, weights[0], weights[1])
     spline_weights(frac_x, weights[2], weights[3])
-    u = 2.0 * x / max(psf.shape[1] - 1, 1) - 1.0
-    v = 2.0 * y / max(psf.shape[0] - 1, 1) - 1.0
-    polynomial_terms_at(psf.order, u, v, scratch.terms)
-    reach = psf.oversampling * radius
-    fill_local(psf.coefficients, scratch.terms, origin_y - reach, origin_x - reach, 2 * reach + 4, scratch.local)
-    return weights
+    return y0 - psf.oversampling * radius, x0 - psf.oversampling * radius
+
+
+@njit(cache=True)
+def _local(
+    psf: SplinePsf, x: float, y: float, y0: int, x0: int, side: int, is_exact: bool, scratch: Scratch
+) -> Floats32:
+    """Return the coefficients that hold at (x, y): the tile's, or the exact ones from (y0, x0) on in ``scratch``."""
+    rows, columns = psf.tiles.shape[:2]
+    if is_exact or rows == 0:
+        u = 2.0 * x / max(psf.shape[1] - 1, 1) - 1.0
+        v = 2.0 * y / max(psf.shape[0] - 1, 1) - 1.0
+        polynomial_terms_at(psf.order, u, v, scratch.terms)
+        fill_local(psf.coefficients, scratch.terms, y0, x0, side, scratch.local)
+        return scratch.local
+    row = min(max(int((y + 0.5) * rows / psf.shape[0]), 0), rows - 1)
+    column = min(max(int((x + 0.5) * columns / psf.shape[1]), 0), columns - 1)
+    return psf.tiles[row, column]
 
 
 @njit(cache=True)
@@ -224,4 +275,4 @@ def _render_many(psf: SplinePsf, x: Floats64, y: Floats64, dx: Floats64, dy: Flo
     half = out.shape[1] // 2
     scratch = make_scratch(psf.coefficients.shape[0], half, psf.oversampling)
     for n in range(x.size):
-        render(psf, x[n], y[n], dx[n], dy[n], half, scratch, out[n])
+        render(psf, x[n], y[n], dx[n], dy[n], half, True, scratch, out[n])

@@ -52,13 +52,12 @@ def make_fine_psf(stamps: NDArray[np.float32], shape: tuple[int, int], n_cells: 
 
 def _upsample(stamps: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return band-limited interpolation by FACTOR of odd-sided periodic stamps."""
-    n, k, _ = stamps.shape
+    k = stamps.shape[1]
     spectrum = fft.fftshift(fft.fft2(stamps), axes=(1, 2))
-    margin = (FACTOR * k - k) // 2
-    extra = FACTOR * k - k - 2 * margin
     # The zero frequency must stay at index size // 2.
     before = FACTOR * k // 2 - k // 2
-    wide = np.pad(spectrum, ((0, 0), (before, 2 * margin + extra - before), (before, 2 * margin + extra - before)))
+    after = FACTOR * k - k - before
+    wide = np.pad(spectrum, ((0, 0), (before, after), (before, after)))
     return np.asarray(fft.ifft2(fft.ifftshift(wide, axes=(1, 2))).real * FACTOR**2, dtype=np.float32)
 
 
@@ -111,19 +110,30 @@ def render(fine, dx, dy, half, value, grad_x, grad_y):  # type: ignore[no-untype
 @njit(cache=True)
 def render_value(fine, dx, dy, half, value):  # type: ignore[no-untyped-def]
     """Fill a ``[2 half + 1] * 2`` array with the PSF centred (dx, dy) from the middle; zero outside of the stamp."""
+    value[:] = 0.0
+    add_value(fine, dx, dy, half, 2 * half + 1, 1.0, value)
+
+
+@njit(cache=True)
+def add_value(fine, dx, dy, half, reach, factor, value):  # type: ignore[no-untyped-def]
+    """Add ``factor`` times the PSF centred (dx, dy) from the middle, within ``reach`` pixels of its centre."""
     wx, wy, d = np.empty(4), np.empty(4), np.empty(4)
     middle, m = fine.shape[0] // 2, fine.shape[0]
     px, py = middle - dx * FACTOR, middle - dy * FACTOR
     ix, iy = int(np.floor(px)), int(np.floor(py))
     _weights(px - ix, wx, d)
     _weights(py - iy, wy, d)
-    for j in range(2 * half + 1):
-        b0 = iy + (j - half) * FACTOR - 1
-        for i in range(2 * half + 1):
-            a0 = ix + (i - half) * FACTOR - 1
+    x0, y0 = int(np.rint(dx)), int(np.rint(dy))
+    for j in range(max(y0 - reach, -half), min(y0 + reach, half) + 1):
+        b0 = iy + j * FACTOR - 1
+        if b0 < 0 or b0 + 3 >= m:
+            continue
+        for i in range(max(x0 - reach, -half), min(x0 + reach, half) + 1):
+            a0 = ix + i * FACTOR - 1
+            if a0 < 0 or a0 + 3 >= m:
+                continue
             v = 0.0
-            if b0 >= 0 and a0 >= 0 and b0 + 3 < m and a0 + 3 < m:
-                for b in range(4):
-                    row = fine[b0 + b]
-                    v += wy[b] * (wx[0] * row[a0] + wx[1] * row[a0 + 1] + wx[2] * row[a0 + 2] + wx[3] * row[a0 + 3])
-            value[j, i] = v
+            for b in range(4):
+                row = fine[b0 + b]
+                v += wy[b] * (wx[0] * row[a0] + wx[1] * row[a0 + 1] + wx[2] * row[a0 + 2] + wx[3] * row[a0 + 3])
+            value[j + half, i + half] += factor * v

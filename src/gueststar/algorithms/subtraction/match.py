@@ -56,7 +56,7 @@ def fit_polynomial_field(
         return PolynomialField(np.zeros(1), 0, shape, np.inf, 0)
     u, v = normalised(np.asarray(x, np.float64), np.asarray(y, np.float64), shape)
     terms = polynomial_terms(u, v, order).T
-    coefficients = np.zeros(n_terms)
+    coefficients: Floats = np.zeros(n_terms)
     coefficients[0] = np.median(value[good])
     rms = 0.0
     for _ in range(6):
@@ -66,7 +66,7 @@ def fit_polynomial_field(
         if keep.sum() < n_terms:
             break
         w = 1.0 / np.hypot(error[keep], 0.3 * rms)
-        coefficients = np.linalg.lstsq(terms[keep] * w[:, None], value[keep] * w, rcond=None)[0]
+        coefficients[:] = np.linalg.lstsq(terms[keep] * w[:, None], value[keep] * w, rcond=None)[0]
     residual = value - terms @ coefficients
     return PolynomialField(
         coefficients, order, shape, 1.4826 * float(np.median(np.abs(residual[good]))), int(good.sum())

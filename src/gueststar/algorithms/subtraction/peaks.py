@@ -40,9 +40,9 @@ def drop_side_lobes(
     """Return the peaks that brighter ones near them do not explain.
 
     ``response`` ``[k, k]`` is the score about a point source of score one (the autocorrelation of the
-    difference's PSF). A peak is dropped if one of the same sign and greater height lies within ``merge_radius`` pixels, or
-    if, less the response of a brighter peak (of either sign) and less ``tolerance`` of that peak's height for
-    what the PSF model does not know, it falls below ``threshold``.
+    difference's PSF). A peak is dropped if one of the same sign and greater height lies within
+    ``merge_radius`` pixels, or if, less the response of a brighter peak (of either sign) and less
+    ``tolerance`` of that peak's height for what the PSF model does not know, it falls below ``threshold``.
     """
     x = np.concatenate([positive.x, negative.x])
     y = np.concatenate([positive.y, negative.y])
@@ -51,10 +51,11 @@ def drop_side_lobes(
     kept = np.zeros(x.size, bool)
     kept[order] = _explained(x[order], y[order], score[order], response, threshold, merge_radius, tolerance)
     n = positive.x.size
-    return (
-        Peaks(*(column[kept[:n]] for column in positive)),
-        Peaks(*(column[kept[n:]] for column in negative)),
-    )
+    return _select(positive, kept[:n]), _select(negative, kept[n:])
+
+
+def _select(peaks: Peaks, index: NDArray[np.bool_]) -> Peaks:
+    return Peaks(peaks.x[index], peaks.y[index], peaks.score[index])
 
 
 def score_response(psf: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -48,17 +48,15 @@ def prepare_pair(
     rows = _row_polynomials(flux_ratio, (ny, nx))
     scaled, difference = _scale_and_subtract(science, reference, rows)
     bad = bad_science | bad_reference
-    mesh = np.zeros((1, 1), np.float32)
+    mesh, background = np.zeros((1, 1), np.float32), np.zeros((ny, nx), np.float32)
     if background_box:
         mesh = background_mesh(difference, ~bad, box=background_box)
-        difference -= interpolate_mesh(mesh, (ny, nx))
-    difference = fill_masked(difference, bad)
-    if (bad_science & bad_reference).any():
-        scaled = np.where(bad_reference & bad_science, fill_masked(scaled, bad_reference), scaled)
-    if bad_reference.any():
         background = interpolate_mesh(mesh, (ny, nx))
-        scaled = np.where(bad_reference & ~bad_science, science - background - difference, scaled)
-    difference += scaled
+        difference -= background
+    filled = fill_masked(difference, bad)
+    both = bad_science & bad_reference
+    own = fill_masked(scaled, bad_reference) if both.any() else scaled
+    _assemble_in_place(filled, scaled, science, background, own, bad_science, bad_reference)
     variances = [
         _filled_variance(variance, off, field, _typical(variance, off))
         for variance, off, field in (
@@ -66,7 +64,7 @@ def prepare_pair(
             (reference_variance, bad_reference, rows),
         )
     ]
-    return Pair(difference, scaled, *variances), mesh
+    return Pair(filled, scaled, *variances), mesh
 
 
 @njit(cache=True)
@@ -125,6 +123,19 @@ def _scale_and_subtract(science, reference, rows):  # type: ignore[no-untyped-de
             scaled[y, x] = value
             difference[y, x] = science[y, x] - value
     return scaled, difference
+
+
+@njit(cache=True)
+def _assemble_in_place(filled, scaled, science, background, own, bad_science, bad_reference):  # type: ignore[no-untyped-def]
+    """Mend the scaled reference, and turn the filled difference into the science image."""
+    for y in range(filled.shape[0]):
+        for x in range(filled.shape[1]):
+            if bad_reference[y, x]:
+                if bad_science[y, x]:
+                    scaled[y, x] = own[y, x]
+                else:
+                    scaled[y, x] = science[y, x] - background[y, x] - filled[y, x]
+            filled[y, x] += scaled[y, x]
 
 
 @njit(cache=True)

@@ -86,9 +86,10 @@ def fit_mismatch(
     """Return the mismatch noise that explains the residuals of static stars.
 
     The variance of S about a star is modelled as photon noise, plus the registration noise of the rms shifts
-    given (pixels), plus S_r**2 convolved with a sum of Gaussians of ``widths`` (pixels; 0: a point), whose weights are fitted,
-    none negative, to the residuals' profile with distance. The profile is such that in each ring the ``quantile``
-    of the squared normalised residuals is that of normal deviates, so that the few stars that vary do not count.
+    given (pixels), plus S_r**2 convolved with a sum of Gaussians of ``widths`` (pixels; 0: a point), whose
+    weights are fitted, none negative, to the residuals' profile with distance. The profile is such that in each
+    ring the ``quantile`` of the squared normalised residuals is that of normal deviates, so that the few stars
+    that vary do not count.
     With fewer than ``min_stars`` stars only the registration noise is known.
     """
     weights = np.zeros(len(widths))

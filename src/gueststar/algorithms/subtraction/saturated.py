@@ -18,7 +18,7 @@ Bools = NDArray[np.bool_]
 
 def find_saturated_cores(saturated: Bools, *, min_pixels: int = 2) -> tuple[Floats, Floats]:
     """Return (x, y) of the thickest place of each connected group of saturated pixels."""
-    labels, n = ndimage.label(saturated, structure=np.ones((3, 3)))
+    labels, _ = ndimage.label(saturated, structure=np.ones((3, 3)))
     x, y = [], []
     for k, window in enumerate(ndimage.find_objects(labels), 1):
         core = np.pad(labels[window] == k, 1)

@@ -8,12 +8,16 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from gueststar.algorithms.subtraction.fine_psf import FinePsf, render, render_value, stamp_at
+from gueststar.algorithms.subtraction.fine_psf import FinePsf, add_value, render, render_value, stamp_at
 from gueststar.algorithms.subtraction.stars import cholesky_solve
 
 Float32Image = NDArray[np.float32]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+
+
+MAX_HALF_TRAIL = 15
+"""Half of a trail that a fit follows at most, pixels; longer ones are for the search for streaks."""
 
 
 class Dipoles(NamedTuple):
@@ -57,7 +61,7 @@ def fit_dipoles(
     """
     out = _dipoles(
         image, variance, usable, psf.stamps, psf.cell[0], psf.cell[1],
-        np.asarray(x, np.float64), np.asarray(y, np.float64), np.asarray(flux, np.float64), min(radius, psf.half), n_sigma,
+        *(np.asarray(a, np.float64) for a in (x, y, flux)), min(radius, psf.half), n_sigma,
     )  # fmt: skip
     return Dipoles(*out.T)
 
@@ -75,7 +79,10 @@ def fit_trails(
     angle_deg: Floats,
     radius: int,
 ) -> Trails:
-    """Fit a PSF-convolved line, from starting values of length (0: not tried) and angle, within ``radius`` pixels."""
+    """Fit a PSF-convolved line, from starting values of length (0: not tried) and angle.
+
+    The fitted box reaches ``radius`` pixels, about where the PSF ends, beyond the line's ends.
+    """
     out = _trails(
         image, variance, usable, psf.stamps, psf.cell[0], psf.cell[1],
         *(np.asarray(a, np.float64) for a in (x, y, flux, length, angle_deg)), min(radius, psf.half),
@@ -207,26 +214,26 @@ def _gauss_newton_dipole(data, weight, fine, half, p, planes):  # type: ignore[n
 
 
 @njit(cache=True)
-def _line(fine, place, half, model, part):  # type: ignore[no-untyped-def]
+def _line(fine, place, half, reach, model):  # type: ignore[no-untyped-def]
     """Fill ``model`` with a line of unit flux, place = (dx, dy, length, angle): PSFs at most a pixel apart."""
     n = max(3, int(np.ceil(abs(place[2]))) + 2)
     model[:] = 0.0
     c, s = np.cos(place[3]), np.sin(place[3])
     for k in range(n):
         t = ((k + 0.5) / n - 0.5) * place[2]
-        render_value(fine, place[0] + t * c, place[1] + t * s, half, part)
-        model += part / n
+        add_value(fine, place[0] + t * c, place[1] + t * s, half, reach, 1.0 / n, model)
 
 
 @njit(cache=True)
-def _trails(image, variance, usable, stamps, cell_y, cell_x, x, y, flux, length, angle_deg, half):  # type: ignore[no-untyped-def]
-    side = 2 * half + 1
+def _trails(image, variance, usable, stamps, cell_y, cell_x, x, y, flux, length, angle_deg, reach):  # type: ignore[no-untyped-def]
     out = np.zeros((x.size, 4))
-    data, weight, planes = np.empty((side, side)), np.empty((side, side)), np.empty((6, side, side))
     for k in range(x.size):
         out[k, 1], out[k, 2], out[k, 3] = angle_deg[k], flux[k], 1.0
         if not length[k] > 0:
             continue
+        half = reach + min(int(0.75 * length[k]), MAX_HALF_TRAIL)
+        side = 2 * half + 1
+        data, weight, planes = np.empty((side, side)), np.empty((side, side)), np.empty((6, side, side))
         x0, y0 = int(np.rint(x[k])), int(np.rint(y[k]))
         if 2 * _box(image, variance, usable, x0, y0, half, data, weight) < side * side:
             continue
@@ -234,7 +241,7 @@ def _trails(image, variance, usable, stamps, cell_y, cell_x, x, y, flux, length,
         render_value(fine, x[k] - x0, y[k] - y0, half, planes[5])
         chi2_psf = _linear_flux(data, weight, planes[5])[2]
         place = np.array([x[k] - x0, y[k] - y0, length[k], np.radians(angle_deg[k])])
-        f, chi2 = _gauss_newton_line(data, weight, fine, half, place, planes)
+        f, chi2 = _gauss_newton_line(data, weight, fine, half, reach, place, planes)
         if chi2 < chi2_psf:
             out[k, 0], out[k, 1] = abs(place[2]), np.degrees(place[3])
             out[k, 2], out[k, 3] = f, chi2 / chi2_psf
@@ -242,14 +249,14 @@ def _trails(image, variance, usable, stamps, cell_y, cell_x, x, y, flux, length,
 
 
 @njit(cache=True)
-def _gauss_newton_line(data, weight, fine, half, place, planes):  # type: ignore[no-untyped-def]
+def _gauss_newton_line(data, weight, fine, half, reach, place, planes):  # type: ignore[no-untyped-def]
     """Improve the line in place, with numerical derivatives; return flux and chi-square."""
     matrix, vector, row = np.zeros((5, 5)), np.zeros(5), np.zeros(5)
     best, best_chi2, best_flux, damping = place.copy(), np.inf, 0.0, 1e-2
     deltas = np.array([0.1, 0.1, 0.2, 0.03])
     trial = place.copy()
     for _ in range(10):
-        _line(fine, place, half, planes[0], planes[5])
+        _line(fine, place, half, reach, planes[0])
         f, _, chi2 = _linear_flux(data, weight, planes[0])
         if chi2 < best_chi2:
             converged = best_chi2 - chi2 < 1e-3 * chi2
@@ -260,12 +267,12 @@ def _gauss_newton_line(data, weight, fine, half, place, planes):  # type: ignore
         else:
             damping *= 10.0
             place[:] = best
-            _line(fine, place, half, planes[0], planes[5])
+            _line(fine, place, half, reach, planes[0])
             f = best_flux
         for a in range(4):
             trial[:] = place
             trial[a] += deltas[a]
-            _line(fine, trial, half, planes[a + 1], planes[5])
+            _line(fine, trial, half, reach, planes[a + 1])
         matrix[:] = 0.0
         vector[:] = 0.0
         for j in range(2 * half + 1):

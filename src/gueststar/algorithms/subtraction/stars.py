@@ -40,8 +40,8 @@ def find_isolated_stars(
 ) -> tuple[Floats, Floats]:
     """Return (x, y) of bright peaks whose surroundings hold neither masked pixels nor a rival.
 
-    A peak is the highest pixel within two FWHM, above ``snr`` in itself, all of whose neighbours within one
-    FWHM are usable and which no pixel between one and a half and four FWHM exceeds by a tenth of it. The
+    A peak is the highest pixel within two FWHM, above ``snr`` in itself, all of whose neighbours within two
+    FWHM are usable and of which no pixel up to four FWHM away exceeds a tenth (half, within 2.3 FWHM). The
     brightest are taken first in each of ``cells`` x ``cells`` parts of the image, so that they cover it.
     """
     reach = max(3, round(2 * fwhm))
@@ -79,7 +79,8 @@ def fit_stars(
     """
     out = _fit_all(
         image, variance, usable, psf.stamps, psf.cell[0], psf.cell[1],
-        np.asarray(x, np.float64), np.asarray(y, np.float64), min(radius, psf.half), with_background, max_shift, min_usable,
+        np.asarray(x, np.float64), np.asarray(y, np.float64), min(radius, psf.half),
+        with_background, max_shift, min_usable,
     )  # fmt: skip
     return StarFits(*(out[:, k].copy() for k in range(7)))
 
@@ -95,7 +96,7 @@ def _isolated_peaks(image, variance, usable, snr, reach, wide, inner):  # type: 
                 continue
             if v < image[y, x - 1] or v < image[y, x + 1] or v < image[y - 1, x] or v < image[y + 1, x]:
                 continue
-            if _is_isolated(image, usable, x, y, reach, wide, inner):
+            if _is_isolated(image, usable, x, y, reach, wide, inner, 5.0 * np.sqrt(variance[y, x])):
                 found.append((float(x), float(y), float(v)))
     if len(found) == 0:
         return np.zeros((0, 3))
@@ -103,7 +104,7 @@ def _isolated_peaks(image, variance, usable, snr, reach, wide, inner):  # type: 
 
 
 @njit(cache=True)
-def _is_isolated(image, usable, x, y, reach, wide, inner):  # type: ignore[no-untyped-def]
+def _is_isolated(image, usable, x, y, reach, wide, inner, noise):  # type: ignore[no-untyped-def]
     v = image[y, x]
     for j in range(-wide, wide + 1):
         for i in range(-wide, wide + 1):
@@ -116,7 +117,7 @@ def _is_isolated(image, usable, x, y, reach, wide, inner):  # type: ignore[no-un
             if r2 <= inner * inner:
                 if value > v or (value == v and (j < 0 or (j == 0 and i < 0))):
                     return False
-            elif (value > 0.1 * v and r2 > 2.25 * inner * inner) or value > 0.5 * v:
+            elif value > max(0.5 * v, noise) or (r2 > 2.25 * inner * inner and value > max(0.1 * v, noise)):
                 return False
     return True
 

@@ -99,11 +99,24 @@ def _bin(features: Floats, n_bins: int) -> _Binned:
     edges = []
     for column in range(features.shape[1]):
         x = features[:, column]
-        known = x[np.isfinite(x)]
-        steps = np.unique(np.quantile(known, np.linspace(0, 1, n_bins + 1)[1:-1])) if known.size else np.zeros(0)
+        steps = _edges(x[np.isfinite(x)], n_bins)
         index[:, column] = np.where(np.isfinite(x), 1 + np.searchsorted(steps, x, side="right"), 0)
         edges.append(steps)
     return _Binned(index, edges)
+
+
+def _edges(known: Floats, n_bins: int) -> Floats:
+    """Return edges of bins of about equal counts, each midway between two neighbouring values.
+
+    So that rounding an edge, or a value, does not move a row to the other side.
+    """
+    if known.size == 0:
+        return np.zeros(0)
+    values = np.unique(known)
+    wanted = np.quantile(known, np.linspace(0, 1, n_bins + 1)[1:-1], method="higher")
+    above = np.unique(np.searchsorted(values, wanted))
+    above = above[above > 0]
+    return np.asarray((values[above - 1] + values[above]) / 2.0)
 
 
 def _grow(

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
-class CalibrationCurve(NamedTuple):
-    """Probability as a rising, piecewise linear function of the log odds."""
+class Calibration(NamedTuple):
+    """Log odds that come true are ``slope * log_odds + offset``."""
 
-    log_odds: Floats
-    probability: Floats
+    slope: float
+    offset: float
 
 
 class ReliabilityDiagram(NamedTuple):
@@ -26,28 +26,26 @@ class ReliabilityDiagram(NamedTuple):
     n_detections: NDArray[np.int64]
 
 
-def fit_calibration(log_odds: Floats, labels: NDArray[np.bool_], *, n_knots: int = 15) -> CalibrationCurve:
-    """Fit the curve to rows that the classifier was not trained on.
+def fit_calibration(log_odds: Floats, labels: NDArray[np.bool_], *, n_steps: int = 50) -> Calibration:
+    """Fit the line to rows that the classifier was not trained on, by maximum likelihood (Platt 1999).
 
-    Isotonic regression (pool adjacent violators) of the labels in bins of equal counts, each with one
-    real and one artefact added, so that no score says 0 or 1 for certain.
+    Labels are drawn in by one real and one artefact more than there are, so that the line stays finite.
     """
-    order = np.argsort(log_odds, kind="stable")
-    bins = [part for part in np.array_split(order, n_knots) if part.size]
-    place = np.array([log_odds[part].mean() for part in bins])
-    weight = np.array([part.size + 2.0 for part in bins])
-    share = np.array([(labels[part].sum() + 1.0) / (part.size + 2.0) for part in bins])
-    return CalibrationCurve(place, _pooled(share, weight))
+    n_real, n_false = int(labels.sum()), int((~labels).sum())
+    target = np.where(labels, (n_real + 1.0) / (n_real + 2.0), 1.0 / (n_false + 2.0))
+    design = np.stack([log_odds, np.ones_like(log_odds)], axis=1)
+    line = np.array([1.0, 0.0])
+    for _ in range(n_steps):
+        probability = _logistic(design @ line)
+        weight = np.maximum(probability * (1.0 - probability), 1e-9)
+        step = np.linalg.solve(design.T @ (design * weight[:, None]), design.T @ (probability - target))
+        line = line - np.clip(step, -1.0, 1.0)
+    return Calibration(max(float(line[0]), 1e-3), float(line[1]))
 
 
-def calibrated(curve: CalibrationCurve, log_odds: Floats) -> Floats:
-    """Return probabilities; beyond the curve's ends they follow the log odds from the end's value on."""
-    probability = np.interp(log_odds, curve.log_odds, curve.probability)
-    for end, is_beyond in ((0, log_odds < curve.log_odds[0]), (-1, log_odds > curve.log_odds[-1])):
-        p = curve.probability[end]
-        shifted = np.log(p / (1.0 - p)) + log_odds - curve.log_odds[end]
-        probability = np.where(is_beyond, 1.0 / (1.0 + np.exp(-shifted)), probability)
-    return np.asarray(probability)
+def calibrated(calibration: Calibration, log_odds: Floats) -> Floats:
+    """Return probabilities, rising with the log odds."""
+    return _logistic(calibration.slope * log_odds + calibration.offset)
 
 
 def reliability_diagram(score: Floats, labels: NDArray[np.bool_], *, n_bins: int = 10) -> ReliabilityDiagram:
@@ -60,20 +58,5 @@ def reliability_diagram(score: Floats, labels: NDArray[np.bool_], *, n_bins: int
     return ReliabilityDiagram(mean, real, count[filled])
 
 
-def _pooled(share: Floats, weight: Floats) -> Floats:
-    """Return the rising sequence that is closest to ``share`` in weighted least squares."""
-    values: list[float] = []
-    weights: list[float] = []
-    lengths: list[int] = []
-    for value, w in zip(share.tolist(), weight.tolist(), strict=True):
-        values.append(value)
-        weights.append(w)
-        lengths.append(1)
-        while len(values) > 1 and values[-2] > values[-1]:
-            total = weights[-2] + weights[-1]
-            values[-2] = (values[-2] * weights[-2] + values[-1] * weights[-1]) / total
-            weights[-2], lengths[-2] = total, lengths[-2] + lengths[-1]
-            values.pop()
-            weights.pop()
-            lengths.pop()
-    return np.repeat(values, lengths)
+def _logistic(x: Floats) -> Floats:
+    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(x, -500.0, 500.0))))

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from gueststar.core.bits import SourceFlag
 
@@ -22,6 +21,7 @@ Floats = NDArray[np.float64]
 Columns = Mapping[str, NDArray[Any]]
 
 _FAR = 30.0
+_FWHM_PER_SIGMA = 2.3548
 _FLAGS = ("EDGE", "SATURATED", "BAD_PIXEL", "COSMIC_RAY", "FIT_FAILED", "NEAR_BRIGHT_STAR", "SUSPECT")
 
 
@@ -59,8 +59,7 @@ FEATURES = (
     Feature("bright_distance", "distance to the nearest bright star over the PSF's width"),
     Feature("bright_contrast", "magnitude of the detection minus that of the nearest bright star"),
     Feature("residual_sky", "local background over the noise of a pixel"),
-    Feature("edge_distance", "distance to the edge over the PSF's width"),
-    Feature("crowding", "logarithm of one plus the number of other detections within ten PSF widths"),
+    Feature("edge_distance", "distance to the edge over the PSF's width, cut at five"),
     Feature("is_positive", "1: brighter than the reference; 0: fainter"),
     *(Feature(f"flag_{name.lower()}", f"1 if SourceFlag.{name} is set") for name in _FLAGS),
 )
@@ -69,11 +68,9 @@ FEATURES = (
 FEATURE_NAMES = tuple(feature.name for feature in FEATURES)
 
 
-def measure_features(sources: Columns, *, psf_fwhm: float, pixel_scale_arcsec: float) -> Floats:
-    """Return ``[n, n_features]`` of detections given by the columns of `DIA_SOURCE`.
-
-    ``psf_fwhm`` is that of the difference image's PSF, pixels. Distances are cut at 30 PSF widths.
-    """
+def measure_features(sources: Columns) -> Floats:
+    """Return ``[n, n_features]`` of the detections of one image, given by the columns of `DIA_SOURCE`."""
+    psf_fwhm, pixel_scale_arcsec = psf_width(sources), pixel_scale(sources)
     columns = _significance(sources) | _shape(sources, psf_fwhm) | _models(sources, psf_fwhm)
     columns |= _surroundings(sources, psf_fwhm, pixel_scale_arcsec)
     columns["is_positive"] = sources["is_positive"].astype(np.float64)
@@ -81,6 +78,27 @@ def measure_features(sources: Columns, *, psf_fwhm: float, pixel_scale_arcsec: f
         columns[f"flag_{name.lower()}"] = ((sources["flags"] & int(SourceFlag[name])) != 0).astype(np.float64)
     matrix = np.stack([np.asarray(columns[name], dtype=np.float64) for name in FEATURE_NAMES], axis=1)
     return np.where(np.isfinite(matrix), matrix, np.nan)
+
+
+def psf_width(sources: Columns) -> float:
+    """Return the FWHM of the PSF (pixels) that the detections' widths were compared with; NaN if none tells.
+
+    ``sharpness`` is the signed root of the excess of the squared width over the PSF's, so that width and
+    sharpness together give the PSF's width back.
+    """
+    sharpness, sigma = _float(sources, "sharpness"), _float(sources, "fwhm") / _FWHM_PER_SIGMA
+    variance = sigma**2 - np.sign(sharpness) * sharpness**2
+    known = variance[np.isfinite(variance) & (variance > 0)]
+    return float(_FWHM_PER_SIGMA * np.sqrt(np.median(known))) if known.size else np.nan
+
+
+def pixel_scale(sources: Columns) -> float:
+    """Return the side of a pixel (arcsec) from position errors in pixels and on the sky; NaN if none tells."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        on_sky = np.hypot(_float(sources, "ra_err"), _float(sources, "dec_err"))
+        scale = on_sky / np.hypot(_float(sources, "x_err"), _float(sources, "y_err"))
+    known = scale[np.isfinite(scale) & (scale > 0)]
+    return float(np.median(known)) if known.size else np.nan
 
 
 def _significance(sources: Columns) -> dict[str, Floats]:
@@ -134,18 +152,8 @@ def _surroundings(sources: Columns, psf_fwhm: float, pixel_scale_arcsec: float) 
         "reference_contrast": np.clip(mag - _float(sources, "reference_mag"), -10.0, 15.0),
         "bright_distance": np.minimum(_float(sources, "bright_distance") / width_arcsec, 10 * _FAR),
         "bright_contrast": np.clip(mag - _float(sources, "bright_mag"), -10.0, 15.0),
-        "edge_distance": np.minimum(_float(sources, "edge_distance") / psf_fwhm, _FAR),
-        "crowding": np.log1p(_neighbours(sources, 10.0 * psf_fwhm)),
+        "edge_distance": np.minimum(_float(sources, "edge_distance") / psf_fwhm, 5.0),
     }
-
-
-def _neighbours(sources: Columns, radius: float) -> Floats:
-    """Return how many other detections lie within ``radius`` pixels of each."""
-    places = np.stack([_float(sources, "x"), _float(sources, "y")], axis=1)
-    if len(places) == 0:
-        return np.zeros(0)
-    counts = cKDTree(places).query_ball_point(places, radius, return_length=True)
-    return np.asarray(counts, dtype=np.float64) - 1.0
 
 
 def _float(sources: Columns, name: str) -> Floats:

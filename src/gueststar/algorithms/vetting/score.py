@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gueststar.algorithms.vetting.boosted_trees import BoostingConfig, Trees, fit_trees, log_odds
-from gueststar.algorithms.vetting.calibration import CalibrationCurve, calibrated, fit_calibration
+from gueststar.algorithms.vetting.calibration import Calibration, calibrated, fit_calibration
 
 Floats = NDArray[np.float64]
 
@@ -23,7 +23,7 @@ class ReliabilityModel:
     feature_version: int
     feature_names: tuple[str, ...]
     trees: Trees
-    calibration: CalibrationCurve
+    calibration: Calibration
     training: dict[str, Any] = field(default_factory=dict)
     """Numbers of rows, figures on rows kept aside, reliability diagram."""
 
@@ -55,8 +55,8 @@ def cross_validated_log_odds(
 
 def fit_calibrated_trees(
     features: Floats, labels: NDArray[np.bool_], groups: NDArray[Any], *, config: BoostingConfig
-) -> tuple[Trees, CalibrationCurve, Floats]:
+) -> tuple[Trees, Calibration, Floats]:
     """Return trees fitted to all rows, their calibration, and scores of rows by trees that had not seen them."""
     held_out = cross_validated_log_odds(features, labels, groups, config=config)
-    curve = fit_calibration(held_out, labels)
-    return fit_trees(features, labels, config=config), curve, calibrated(curve, held_out)
+    line = fit_calibration(held_out, labels)
+    return fit_trees(features, labels, config=config), line, calibrated(line, held_out)

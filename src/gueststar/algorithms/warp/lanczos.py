@@ -22,6 +22,8 @@ _NO_DATA = int(MaskPlane.NO_DATA)
 _UNUSABLE = int(UNUSABLE)
 _SATURATED = int(MaskPlane.SATURATED | MaskPlane.BLEED)
 _FILLED = int(MaskPlane.BAD | MaskPlane.COSMIC_RAY | MaskPlane.NO_DATA)
+_REORDER = {"reassoc", "contract", "nsz"}
+"""Sums may be reordered and fused; NaN keeps its meaning."""
 _NEAR_SATURATED = 1 << 30
 """Private bit of this module: a saturated pixel lies within the kernel."""
 
@@ -48,6 +50,7 @@ def warp_pixels(
     *,
     taps: int = 3,
     rows: tuple[int, int] | None = None,
+    flux_scale: float = 1.0,
 ) -> WarpedPixels:
     """Resample (image, variance, mask) onto the grid of ``position_map``.
 
@@ -56,7 +59,8 @@ def warp_pixels(
     kernel is widened accordingly. Masks spread: every bit to the pixels that interpolate next to it,
     those of unusable pixels over the inner 4 x 4 of the kernel. Unusable pixels are filled before, except
     saturated ones, near which the kernel becomes bilinear and so has no negative lobes. Pixels whose kernel
-    leaves the source are NO_DATA with image and variance 0. ``rows`` (first, last + 1) limits the target.
+    leaves the source are NO_DATA with image and variance 0. ``rows`` (first, last + 1) limits the target;
+    ``flux_scale`` multiplies the image (and its square the variance).
     """
     first, last = rows if rows is not None else (0, position_map.shape[0])
     finite = np.isfinite(image) & np.isfinite(variance)
@@ -73,7 +77,8 @@ def warp_pixels(
     out = (np.zeros(shape, np.float32), np.zeros(shape, np.float32), np.full(shape, _NO_DATA, np.int32))
     _resample(
         np.ascontiguousarray(source, np.float32), np.ascontiguousarray(source_variance, np.float32), spread,
-        position_map.x, position_map.y, position_map.area, position_map.step, first, table, *out,
+        position_map.x, position_map.y, position_map.area, position_map.step, first,
+        table, np.float32(flux_scale), *out,
     )  # fmt: skip
     return WarpedPixels(*out, correlated_noise_factor(table, position_map.scale))
 
@@ -143,7 +148,7 @@ def _bilinear(image, iy, ix, ty, tx):  # type: ignore[no-untyped-def]
     return (1 - ty) * low + ty * high
 
 
-@njit(cache=True)
+@njit(cache=True, fastmath=_REORDER)
 def _dot(image, iy, ix, wy, wx):  # type: ignore[no-untyped-def]
     n = wx.size
     total = np.float32(0)
@@ -164,8 +169,8 @@ def _dot(image, iy, ix, wy, wx):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(cache=True, error_model="numpy")
-def _resample(source, variance, bits, node_x, node_y, node_area, step, first, table, image, out_variance, mask):  # type: ignore[no-untyped-def]
+@njit(cache=True, error_model="numpy", fastmath=_REORDER)
+def _resample(source, variance, bits, node_x, node_y, node_area, step, first, table, scale, image, out_variance, mask):  # type: ignore[no-untyped-def]
     ny, nx = source.shape
     n = table.shape[1]
     low, high = n // 2 - 1, n // 2
@@ -189,9 +194,9 @@ def _resample(source, variance, bits, node_x, node_y, node_area, step, first, ta
                 tx, ty = np.float32(x - ix), np.float32(y - iy)
                 flag = bits[iy, ix]
                 if flag & _NEAR_SATURATED and n <= 8:
-                    image[row, column] = area * _bilinear(source, iy, ix, ty, tx)
+                    image[row, column] = scale * area * _bilinear(source, iy, ix, ty, tx)
                 else:
                     wx, wy = table[int(tx * N_PHASES + 0.5)], table[int(ty * N_PHASES + 0.5)]
-                    image[row, column] = area * _dot(source, iy, ix, wy, wx)
-                out_variance[row, column] = area * _bilinear(variance, iy, ix, ty, tx)
+                    image[row, column] = scale * area * _dot(source, iy, ix, wy, wx)
+                out_variance[row, column] = scale * scale * area * _bilinear(variance, iy, ix, ty, tx)
                 mask[row, column] = flag & ~_NEAR_SATURATED

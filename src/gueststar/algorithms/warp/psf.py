@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from gueststar.algorithms.psf.evaluate import normalised, polynomial_terms, shift_stamp
+from gueststar.algorithms.psf.evaluate import evaluate_stamp, normalised, polynomial_terms
 from gueststar.algorithms.warp.lanczos import N_PHASES, kernel_table
 
 Floats = NDArray[np.float64]
@@ -29,7 +29,8 @@ def warp_psf_stamps(stamps: Stamps, jacobians: Floats, *, side: int, taps: int =
         table = kernel_table(taps, stretch if stretch >= 1.05 else 1.0)
         padded = np.pad(stamp, 2)
         for dx, dy in _PHASES:
-            _sample_stamp(shift_stamp(padded, dx=dx, dy=dy), dx, dy, jacobian, table, out[k])
+            shifted = evaluate_stamp(padded[None], 0, (1, 1), 1, x=0.0, y=0.0, dx=dx, dy=dy)
+            _sample_stamp(shifted, dx, dy, jacobian, table, out[k])
     total = out.sum(axis=(1, 2), keepdims=True)
     return np.asarray(out / np.where(total > 0, total, 1.0), dtype=np.float32)
 

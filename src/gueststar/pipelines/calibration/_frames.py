@@ -54,6 +54,7 @@ class FrameSet:
     prepare: Prepare
     overscan: OverscanConfig
     memory_mb: float
+    """For frames that are kept; a quarter of it in addition for the band that is being stacked."""
     keep_pedestal: bool
     """Amplifiers without overscan keep their zero level: a bias takes it away, or is being made."""
     frames: list[Frame] = field(default_factory=list)
@@ -127,7 +128,7 @@ class FrameSet:
         shape = (self.detector.shape[0], self.detector.shape[1])
         total = empty_stack(shape)
         scales = [np.float32(scale_of(frame)) for frame in self.frames]
-        for band in row_bands(shape, n_frames=len(self.frames), memory_mb=self.memory_mb):
+        for band in row_bands(shape, n_frames=len(self.frames), memory_mb=0.25 * self.memory_mb):
             values = np.stack(
                 [self.values(frame)[band] / scale for frame, scale in zip(self.frames, scales, strict=True)]
             )

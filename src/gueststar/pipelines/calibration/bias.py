@@ -72,7 +72,9 @@ class MakeBias:
         )
         frames.read(raws)
         frames.require(config.min_frames)
-        noise = max(a.read_noise / a.gain for a in detector.amplifiers)
+        noise = max(
+            0.5, *(a.read_noise / a.gain for a in detector.amplifiers)
+        )  # half a count: of a noiseless camera, too
         frames.reject_outliers(
             max_level=config.max_level_offset * noise, max_shape=config.max_shape_offset * noise, is_ratio=False
         )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,15 +10,27 @@ from gueststar.algorithms.subtraction.kernel import MatchingKernel
 from gueststar.algorithms.subtraction.prepare import Pair
 from gueststar.algorithms.subtraction.tiles import TransferAt
 from gueststar.algorithms.subtraction.transfer import Transfer, kernel_transfer, proper_transfer, psf_stamp
-from gueststar.algorithms.subtraction.wings import soften_wings
+from gueststar.algorithms.subtraction.wings import share_wings
 from gueststar.algorithms.warp.psf import fit_psf_polynomial
 from gueststar.model.psf import Psf
 
 
-def with_quiet_wings(psf: Psf, *, radius_fwhm: float) -> Psf:
-    """Return a PSF of which the far wings are round and fade at the stamp's edge."""
-    radius = radius_fwhm * psf.central_fwhm * psf.oversampling
-    return replace(psf, coefficients=soften_wings(psf.coefficients, radius=radius))
+def with_common_wings(science: Psf, reference: Psf, *, radius_fwhm: float, nodes: int = 6) -> tuple[Psf, Psf]:
+    """Return both PSFs with one and the same round profile far out, as image-sampled models of one size."""
+    x, y = cell_centres(science.shape, (nodes, nodes))
+    side = max(_side(science), _side(reference))
+    stamps = [psf.stamps(x=x, y=y, side=side) for psf in (science, reference)]
+    shared = share_wings(*stamps, radius=radius_fwhm * max(science.central_fwhm, reference.central_fwhm))
+    models = [
+        Psf(fit_psf_polynomial(s, x=x, y=y, shape=psf.shape, order=psf.order), psf.order, psf.shape)
+        for s, psf in zip(shared, (science, reference), strict=True)
+    ]
+    return models[0], models[1]
+
+
+def _side(psf: Psf) -> int:
+    """Return the side of a PSF's stamps, image pixels."""
+    return 2 * (psf.coefficients.shape[1] // 2 // psf.oversampling) + 1
 
 
 def proper_filters(pair: Pair, science_psf: Psf, reference_psf: Psf, *, tile_size: int) -> TransferAt:
@@ -57,7 +67,7 @@ def difference_psf(filters: TransferAt, science_psf: Psf, *, nodes: int = 5, gri
     """Return the PSF of the difference as a model: the filters' P_D at a grid of places, fitted by a polynomial."""
     shape = science_psf.shape
     x, y = cell_centres(shape, (nodes, nodes))
-    side = min(science_psf.coefficients.shape[1] // science_psf.oversampling | 1, grid - 1)
+    side = min(_side(science_psf), grid - 1)
     stamps = np.stack(
         [psf_stamp(filters(float(px), float(py), (grid, grid)), side) for px, py in zip(x, y, strict=True)]
     )

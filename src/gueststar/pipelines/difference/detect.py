@@ -139,11 +139,13 @@ class DetectCandidates:
     def _find(self, result: DifferenceResult) -> tuple[Peaks, dict[str, Any]]:
         config = self.config
         psf = result.difference.psf
-        signs = [find_peaks(result.score, threshold=config.threshold, is_positive=p) for p in (True, False)]
+        positive, negative = (
+            find_peaks(result.score, threshold=config.threshold, is_positive=sign) for sign in (True, False)
+        )
         ny, nx = psf.shape
         response = score_response(psf.stamp(x=(nx - 1) / 2, y=(ny - 1) / 2))
         kept = drop_side_lobes(
-            *signs, response, threshold=config.threshold,
+            positive, negative, response, threshold=config.threshold,
             merge_radius=max(1.5, config.merge_radius_fwhm * psf.central_fwhm), tolerance=config.lobe_tolerance,
         )  # fmt: skip
         limit = min(config.max_per_sign, MAX_PER_SIGN)
@@ -163,13 +165,15 @@ class DetectCandidates:
         fwhm, psf_fwhm = science.psf.central_fwhm, result.difference.psf.central_fwhm
         sign = np.sign(peaks.score)
         radius = max(3, round(1.5 * psf_fwhm))
-        at = {"x": peaks.x.astype(np.float64), "y": peaks.y.astype(np.float64)}
-        fit = fit_candidates(image, variance, usable, psf, **at, radius=radius, max_shift=self.config.max_fit_shift)
+        peak_x, peak_y = peaks.x.astype(np.float64), peaks.y.astype(np.float64)
+        fit = fit_candidates(
+            image, variance, usable, psf, x=peak_x, y=peak_y, radius=radius, max_shift=self.config.max_fit_shift
+        )
         is_fitted = np.isfinite(fit[:, 0]) & (fit[:, 2] * sign > 0)
         fit = np.where(is_fitted[:, None], fit, _unfitted(peaks, variance, result, psf_fwhm))
-        place = {"x": fit[:, 0], "y": fit[:, 1]}
+        x, y = fit[:, 0], fit[:, 1]
         moments = measure_moments(
-            image, **place, sign=sign, sigma=psf_fwhm / 2.3548, radius=max(4, round(2.5 * psf_fwhm))
+            image, x=x, y=y, sign=sign, sigma=psf_fwhm / 2.3548, radius=max(4, round(2.5 * psf_fwhm))
         )
         length, angle = _trail_start(moments, psf_fwhm, np.abs(peaks.score))
         wide = max(4, round(2.5 * psf_fwhm))
@@ -177,18 +181,20 @@ class DetectCandidates:
         return _Measured(
             sign, fit, is_fitted,
             measure_apertures(
-                image, variance, usable, **place,
+                image, variance, usable, x=x, y=y,
                 radius=self.config.aperture_fwhm * fwhm / 2, big_radius=self.config.big_aperture_fwhm * fwhm / 2,
             ),
             moments,
             measure_boxes(image, usable, x=peaks.x, y=peaks.y, sign=sign),
-            fit_dipoles(image, variance, usable, psf, **place, flux=fit[:, 2], radius=wide),
-            fit_trails(image, variance, usable, psf, **place, flux=fit[:, 2], length=length, angle_deg=angle, radius=2 * wide),
+            fit_dipoles(image, variance, usable, psf, x=x, y=y, flux=fit[:, 2], radius=wide),
+            fit_trails(
+                image, variance, usable, psf, x=x, y=y, flux=fit[:, 2], length=length, angle_deg=angle, radius=wide
+            ),
             forced_flux(
                 science.pixels.image, science.pixels.variance, science.pixels.is_usable(), fine_psf_of(science.psf),
-                **place, radius=max(3, round(1.5 * fwhm)),
+                x=x, y=y, radius=max(3, round(1.5 * fwhm)),
             ),
-            is_sharper_than_psf(simple, science.pixels.variance, fine_psf_of(science.psf), **at),
+            is_sharper_than_psf(simple, science.pixels.variance, fine_psf_of(science.psf), x=peak_x, y=peak_y),
         )  # fmt: skip
 
     def _flags(

@@ -25,7 +25,7 @@ from gueststar.core.bits import UNUSABLE, MaskPlane
 from gueststar.core.errors import DataError
 from gueststar.model.image import CalibratedImage, MaskedImage
 from gueststar.model.psf import Psf
-from gueststar.pipelines.difference._filters import difference_psf, kernel_filters, proper_filters, with_quiet_wings
+from gueststar.pipelines.difference._filters import difference_psf, kernel_filters, proper_filters, with_common_wings
 from gueststar.pipelines.difference._stars import fine_psf_of, fit_same_stars, isolated_stars_of
 
 Floats = NDArray[np.float64]
@@ -49,7 +49,7 @@ class DifferenceConfig:
     tile_margin: int = 32
     """Pixels that each tile sees beyond its own, at least the filters' reach."""
     wing_radius_fwhm: float = 2.0
-    """Distance from which the PSFs' wings are taken to be round, FWHM."""
+    """Distance from which the PSFs' wings are taken to be round and alike, FWHM."""
     star_snr: float = 30.0
     """Signal to noise per peak pixel of the stars by which the images are compared."""
     max_stars: int = 500
@@ -104,10 +104,8 @@ class MakeDifference:
         Raises DataError when too few pixels are usable in both.
         """
         bad_science, bad_reference = self._checked(science, reference_warped)
-        science, reference_warped = (
-            replace(image, psf=with_quiet_wings(image.psf, radius_fwhm=self.config.wing_radius_fwhm))
-            for image in (science, reference_warped)
-        )
+        psfs = with_common_wings(science.psf, reference_warped.psf, radius_fwhm=self.config.wing_radius_fwhm)
+        science, reference_warped = replace(science, psf=psfs[0]), replace(reference_warped, psf=psfs[1])
         bad = bad_science | bad_reference
         x, y = isolated_stars_of(science, snr=self.config.star_snr, max_stars=self.config.max_stars)
         fits = fit_same_stars(science, reference_warped, x=x, y=y)

@@ -22,8 +22,6 @@ LABELLED_SOURCE = Schema(
     (
         *DIA_SOURCE.columns,
         Column("is_real", "?", "", "a thing on the sky that changed, not an artefact"),
-        Column("psf_fwhm", "f4", "pixel", "of the difference image's PSF"),
-        Column("pixel_scale", "f4", "arcsec", "side of a pixel"),
     ),
 )
 """Training rows: detections as measured, with the truth. Rows of one visit and detector belong together."""
@@ -50,7 +48,7 @@ class TrainReliability:
         if min(labels.sum(), (~labels).sum()) < 50:
             raise DataError(f"training needs 50 real and 50 artefacts, got {labels.sum()} and {(~labels).sum()}")
         features, groups = training_features(rows)
-        trees, curve, held_out = fit_calibrated_trees(features, labels, groups, config=self.config.boosting)
+        trees, calibration, held_out = fit_calibrated_trees(features, labels, groups, config=self.config.boosting)
         digest = hashlib.blake2b(np.ascontiguousarray(features).tobytes() + labels.tobytes(), digest_size=3).hexdigest()
         training = {
             "n_real": int(labels.sum()),
@@ -60,7 +58,7 @@ class TrainReliability:
             "held_out": figures(held_out, labels),
         }
         version = f"{self.config.name}_f{FEATURE_VERSION}_{digest}"
-        return ReliabilityModel(version, FEATURE_VERSION, FEATURE_NAMES, trees, curve, training)
+        return ReliabilityModel(version, FEATURE_VERSION, FEATURE_NAMES, trees, calibration, training)
 
 
 def training_features(rows: Catalog) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
@@ -71,10 +69,7 @@ def training_features(rows: Catalog) -> tuple[NDArray[np.float64], NDArray[np.in
     features = np.empty((rows.n_rows, len(FEATURE_NAMES)))
     for image in range(images.shape[1]):
         mine = np.flatnonzero(group == image)
-        features[mine] = measure_features(
-            rows.select(mine), psf_fwhm=float(rows["psf_fwhm"][mine[0]]),
-            pixel_scale_arcsec=float(rows["pixel_scale"][mine[0]]),
-        )  # fmt: skip
+        features[mine] = measure_features(rows.select(mine))
     return features, group
 
 

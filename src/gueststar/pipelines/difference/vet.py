@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from gueststar.algorithms.vetting.features import measure_features
 from gueststar.algorithms.vetting.score import ReliabilityModel, score
@@ -12,17 +13,26 @@ from gueststar.model.catalog import Catalog
 
 
 @dataclass(frozen=True)
-class VettingConfig:
+class VetConfig:
     """How detections are scored."""
 
     model: str = ""
     """Path of a reliability model; empty: the one that ships with the package."""
 
 
+class Vetted(NamedTuple):
+    """Scored detections."""
+
+    dia_sources: Catalog
+    """`DIA_SOURCE` rows with ``reliability``."""
+    metrics: dict[str, Any]
+    """``version``: name of the model; ``n_reliable``: detections with a score of at least one half."""
+
+
 class VetCandidates:
     """Fill in the reliability of detections."""
 
-    def __init__(self, config: VettingConfig = VettingConfig(), *, model: ReliabilityModel | None = None) -> None:
+    def __init__(self, config: VetConfig = VetConfig(), *, model: ReliabilityModel | None = None) -> None:
         """``model`` takes the place of the one that the configuration names."""
         self.config = config
         self._model = model or (
@@ -34,7 +44,8 @@ class VetCandidates:
         """Name of the model, as alerts tell it."""
         return self._model.version
 
-    def run(self, dia_sources: Catalog, *, psf_fwhm: float, pixel_scale_arcsec: float) -> Catalog:
-        """Return the `DIA_SOURCE` rows with ``reliability``; ``psf_fwhm`` is of the difference's PSF, pixels."""
-        features = measure_features(dia_sources, psf_fwhm=psf_fwhm, pixel_scale_arcsec=pixel_scale_arcsec)
-        return dia_sources.replace(reliability=score(self._model, features))
+    def run(self, dia_sources: Catalog) -> Vetted:
+        """Return the `DIA_SOURCE` rows of one image with their scores."""
+        scores = score(self._model, measure_features(dia_sources))
+        metrics = {"version": self.version, "n_reliable": int((scores >= 0.5).sum())}
+        return Vetted(dia_sources.replace(reliability=scores), metrics)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gueststar.algorithms.stats.robust import median_and_sigma
 from gueststar.core.bits import SourceFlag
 from gueststar.model.camera import Camera
 from gueststar.model.catalog import Catalog
@@ -65,19 +66,17 @@ def _stage_difference(work: DifferenceWork) -> Result:
     facts = reference_facts(reference)
     with timer("vet"):
         flagged = _flag_reference_epochs(detections.catalog, work.info.exposure_id in facts["epochs"])
-        vet = VetCandidates(settings.vetting)
-        width, scale = result.difference.psf.central_fwhm, science.wcs.pixel_scale_arcsec
-        vetted = vet.run(flagged, psf_fwhm=width, pixel_scale_arcsec=scale)
+        vetted = VetCandidates(settings.vetting).run(flagged)
     metrics = difference_metrics(warped, result, detections) | {"reference": facts}
-    metrics["vetting"] = {"version": vet.version}
+    metrics["vetting"] = vetted.metrics
     with timer("cutouts"):
-        likely = likely_alerts(vetted, settings)
+        likely = likely_alerts(vetted.dia_sources, settings)
         cutouts = cut_candidates(likely, science.pixels, warped.pixels, result.difference.pixels)
     data_id = DataId(visit=work.info.exposure_id, detector=work.detector_id)
     with timer("write"):
         staged = (
             context.stage("difference_image", data_id, result.difference),
-            context.stage("dia_source", data_id, vetted),
+            context.stage("dia_source", data_id, vetted.dia_sources),
             context.stage("candidate_cutouts", data_id, cutouts),
             context.stage("difference_metrics", data_id, metrics),
         )
@@ -142,9 +141,16 @@ def difference_metrics(warped: CalibratedImage, result: DifferenceResult, detect
     rms = [float(r) for axis in "xy" if (r := warped.metadata.get(f"registration_rms_{axis}")) is not None]
     return {
         "registration_rms_pixel": float(np.sqrt(np.mean(np.square(rms)))) if rms else None,
-        "score_sigma": result.metrics["score_noise"],
+        "score_sigma": score_sigma(result),
         "difference_limiting_mag": result.metrics["limiting_mag"],
         "n_candidates": detections.catalog.n_rows,
         "subtraction": result.metrics,
         "detection": detections.metrics,
     }
+
+
+def score_sigma(result: DifferenceResult) -> float:
+    """Return the robust rms of the score away from masked pixels; one where the noise is understood."""
+    usable = result.difference.pixels.is_usable()[::2, ::2] & np.isfinite(result.score[::2, ::2])
+    values = result.score[::2, ::2][usable]
+    return float(median_and_sigma(values)[1]) if values.size else float("nan")

@@ -71,7 +71,7 @@ class DaskEngine(AbstractContextManager["DaskEngine"]):
 
         waiting = iter(calls)
         flying: dict[Any, Call] = {}
-        done = as_completed(raise_errors=False)
+        done = as_completed(loop=self._client.loop, raise_errors=False)
 
         def launch() -> bool:
             call = next(waiting, None)

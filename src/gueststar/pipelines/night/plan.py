@@ -26,6 +26,9 @@ CALIBRATION_ORDER: tuple[CalibrationKind, ...] = ("bias", "dark", "flat")
 """Each kind needs the ones before it."""
 
 
+REQUIRED_KINDS: tuple[CalibrationKind, ...] = ("bias", "flat")
+"""Science waits for these where the camera takes such frames at all; a missing dark is told in the metrics."""
+
 DEEPEN_FACTOR = 2
 """A reference is made anew when this many times its epochs are good: more often gains little depth."""
 
@@ -91,7 +94,7 @@ class Planner:
     def science(self, night: int) -> list[ScienceWork]:
         """Return the detector images of a night that are to be calibrated."""
         work = []
-        kinds = [kind for kind in CALIBRATION_ORDER if self.ledger.exposures(observation_type=kind)]
+        kinds = [kind for kind in REQUIRED_KINDS if self.ledger.exposures(observation_type=kind)]
         masters: dict[tuple[CalibrationKind, int, str | None], Path | None] = {}
         for row in self.ledger.exposures(day_obs=night, observation_type="science"):
             for detector in row.detectors:

@@ -207,7 +207,7 @@ def summary_metrics(
         "sky_rms_electrons": background["sky_rms"],
         "n_sources": steps["catalogs"]["n_sources"],
         "n_astrometric_matches": astrometry["n_fitted"],
-        "astrometric_rms_mas": float(np.hypot(astrometry["rms_bright_ra_mas"], astrometry["rms_bright_dec_mas"]))
+        "astrometric_rms_mas": float(np.hypot(astrometry["rms_best_ra_mas"], astrometry["rms_best_dec_mas"]))
         / np.sqrt(2.0),
         "zero_point": photocal.zero_point,
         "zero_point_err": photocal.zero_point_err,
@@ -246,5 +246,6 @@ def image_metadata(info: ExposureInfo, detector: Detector, metrics: dict[str, An
         "band": info.band,
         "field": info.field,
         "object": info.object_name,
+        "exposure": info.to_dict(),
         "metrics": metrics,
     }

@@ -16,7 +16,7 @@ from gueststar.pipelines.calibration.flat import MakeFlatConfig
 from gueststar.pipelines.difference.detect import DetectionConfig
 from gueststar.pipelines.difference.reference_warp import ReferenceWarpConfig
 from gueststar.pipelines.difference.subtract import DifferenceConfig
-from gueststar.pipelines.difference.vet import VettingConfig
+from gueststar.pipelines.difference.vet import VetConfig
 from gueststar.pipelines.moving.tracklets import TrackletConfig
 from gueststar.pipelines.overrides import as_plain, with_overrides
 from gueststar.pipelines.reference.reference_image import MakeReferenceConfig
@@ -47,7 +47,7 @@ class PipelineSettings:
     reference_warp: ReferenceWarpConfig = field(default_factory=ReferenceWarpConfig)
     subtraction: DifferenceConfig = field(default_factory=DifferenceConfig)
     detection: DetectionConfig = field(default_factory=DetectionConfig)
-    vetting: VettingConfig = field(default_factory=VettingConfig)
+    vetting: VetConfig = field(default_factory=VetConfig)
     alerts: AlertVisitConfig = field(default_factory=AlertVisitConfig)
     tracklets: TrackletConfig = field(default_factory=TrackletConfig)
 

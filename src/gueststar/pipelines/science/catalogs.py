@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from gueststar.algorithms.photometry.classify import star_likeness
 from gueststar.algorithms.photometry.flags import is_near_edge, mask_bits_within
-from gueststar.algorithms.photometry.growth import ApertureCorrection, measure_aperture_correction
+from gueststar.algorithms.photometry.growth import ApertureCorrection, fraction_within, measure_aperture_correction
 from gueststar.algorithms.photometry.psf_fit import PointSourceConfig, PointSources, measure_point_sources
 from gueststar.algorithms.photometry.total import ApertureConfig, TotalFluxes, measure_totals
-from gueststar.algorithms.psf.simultaneous import SourceState, chosen
+from gueststar.algorithms.psf.scene import SourceState, chosen
 from gueststar.algorithms.psf.spline import SplinePsf, spline_psf
 from gueststar.core.bits import UNUSABLE, MaskPlane, SourceFlag
 from gueststar.core.ids import source_ids
@@ -38,6 +38,9 @@ FLAG_OF_PLANE = {
 }
 """What a mask plane in a source's core means for the source."""
 
+MAX_CORRECTION_STARS = 1000
+"""Most stars that are looked at for the aperture correction."""
+
 
 @dataclass(frozen=True)
 class MakeCatalogsConfig:
@@ -48,7 +51,7 @@ class MakeCatalogsConfig:
     apertures: ApertureConfig = field(default_factory=ApertureConfig)
     """Apertures."""
     is_flux_corrected: bool = True
-    """Bring PSF fluxes to the system of the largest aperture, where its ratio can be measured."""
+    """Bring PSF fluxes to the system of the third aperture, where its ratio can be measured."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,11 +83,12 @@ class MakeCatalogs:
         is_first = found.first_index >= 0
         first = chosen(found.state, is_first)
         totals = self._totals(pixels, spline, found, first)
-        correction = _aperture_correction(found, is_first, totals)
+        radius = 0.5 * fwhm * self.config.apertures.diameters_fwhm[2]
+        correction = _aperture_correction(found, is_first, totals, spline, radius)
         factor = correction.ratio if self.config.is_flux_corrected else 1.0
         flags = _flags(pixels, found, fwhm)
         return InstrumentalCatalogs(
-            _psf_catalog(found, flags, factor),
+            _psf_catalog(found, flags, factor, correction.floor),
             _aperture_catalog(found, is_first, totals, flags),
             self._metrics(found, correction, fwhm),
         )
@@ -109,6 +113,7 @@ class MakeCatalogs:
             "aperture_correction": correction.ratio,
             "aperture_correction_err": None if np.isnan(correction.ratio_err) else correction.ratio_err,
             "aperture_correction_scatter": None if np.isnan(correction.scatter) else correction.scatter,
+            "flux_floor": correction.floor,
             "n_aperture_correction": correction.n_stars,
             "is_flux_corrected": self.config.is_flux_corrected,
         }
@@ -174,13 +179,21 @@ def _magnitudes(
     return magnitude, error
 
 
-def _aperture_correction(found: PointSources, is_first: NDArray[np.bool_], totals: TotalFluxes) -> ApertureCorrection:
-    """Compare the largest aperture with the PSF on bright, clean, point-like, unblended stars."""
+def _aperture_correction(
+    found: PointSources, is_first: NDArray[np.bool_], totals: TotalFluxes, spline: SplinePsf, radius: float
+) -> ApertureCorrection:
+    """Compare an aperture with the PSF on up to `MAX_CORRECTION_STARS` bright, clean, point-like, unblended stars."""
     flux, errors = found.state.flux, found.errors
     is_clean = ~found.is_saturated & ~found.is_blended & (errors.n_masked == 0)
     is_clean &= (np.abs(errors.sharpness) < 0.1) & (flux > 50.0 * errors.flux_err)
-    rows = is_clean[is_first] & (totals.masked_fraction == 0)
-    return measure_aperture_correction(flux[is_first][rows], totals.ap_flux[rows, 3], totals.ap_flux_err[rows, 3])
+    rows = np.flatnonzero(is_clean[is_first] & (totals.masked_fraction == 0))
+    own = flux[is_first]
+    rows = rows[np.argsort(-own[rows], kind="stable")[:MAX_CORRECTION_STARS]]
+    x, y = found.state.x[is_first][rows], found.state.y[is_first][rows]
+    return measure_aperture_correction(
+        own[rows], errors.flux_err[is_first][rows], totals.ap_flux[rows, 2], totals.ap_flux_err[rows, 2],
+        fraction_within(spline, x=x, y=y, radius=radius),
+    )  # fmt: skip
 
 
 def _flags(pixels: MaskedImage, found: PointSources, fwhm: float) -> NDArray[np.int32]:
@@ -196,7 +209,7 @@ def _flags(pixels: MaskedImage, found: PointSources, fwhm: float) -> NDArray[np.
     return flags
 
 
-def _psf_catalog(found: PointSources, flags: NDArray[np.int32], factor: float) -> Catalog:
+def _psf_catalog(found: PointSources, flags: NDArray[np.int32], factor: float, floor: float) -> Catalog:
     order = np.argsort(-found.state.flux, kind="stable")
     errors = found.errors
     return INSTRUMENTAL_SOURCE.catalog(
@@ -206,7 +219,7 @@ def _psf_catalog(found: PointSources, flags: NDArray[np.int32], factor: float) -
             "x_err": errors.x_err,
             "y_err": errors.y_err,
             "flux": found.state.flux * factor,
-            "flux_err": errors.flux_err * factor,
+            "flux_err": np.hypot(errors.flux_err, floor * found.state.flux) * factor,
             "snr": found.snr,
             "chi2": errors.chi2,
             "sharpness": errors.sharpness,

@@ -15,7 +15,7 @@ from gueststar.algorithms.detrend.calibrate import (
     subtract_in_place,
 )
 from gueststar.algorithms.detrend.cosmic_rays import CosmicRayConfig, remove_cosmic_rays_in_place
-from gueststar.algorithms.detrend.groups import has_any, pixels_with
+from gueststar.algorithms.detrend.groups import add_bits_in_place, count_any, has_any, pixels_with
 from gueststar.algorithms.detrend.interpolate import interpolate_in_place
 from gueststar.algorithms.detrend.overscan import OverscanConfig, OverscanLevel
 from gueststar.algorithms.detrend.satellites import TrailConfig, find_trails, trail_pixels
@@ -122,7 +122,7 @@ class Detrend:
             "n_saturated": n_saturated,
             **ray_metrics,
             "n_satellite_trails": n_trails,
-            "fraction_masked": float(np.count_nonzero(mask & int(UNUSABLE)) / mask.size),
+            "fraction_masked": count_any(mask, int(UNUSABLE)) / mask.size,
             **_calibration_metrics(raw, masters),
         }
         return DetrendedImage(MaskedImage(image, variance, mask), metrics)
@@ -135,10 +135,10 @@ class Detrend:
             divide_by_flat_in_place(image, mask, masters.flat.pixels.image, min_response=self.config.min_response)
         for master in masters:
             if master is not None:
-                mask |= master.pixels.mask & int(MaskPlane.BAD)
+                add_bits_in_place(mask, master.pixels.mask, int(MaskPlane.BAD))
 
     def _require_light(self, mask: MaskImage) -> None:
-        saturated = np.count_nonzero(mask & int(MaskPlane.SATURATED)) / mask.size
+        saturated = count_any(mask, int(MaskPlane.SATURATED)) / mask.size
         if saturated > self.config.max_saturated_fraction:
             raise DataError(f"{saturated:.0%} of the pixels are saturated")
 
@@ -208,7 +208,7 @@ def _variance(
         amplifier = part.amplifier
         target = parse_section(amplifier.detector_section)
         bias, dark, flat = (None if master is None else _part_of(master.pixels, target) for master in masters)
-        variance[target] = model_variance(
+        model_variance(
             image[target],
             sky[target],
             read_variance=read_noise[amplifier.name] ** 2,
@@ -219,6 +219,7 @@ def _variance(
             dark_variance=None if dark is None else dark.variance,
             flat=None if flat is None else flat.image,
             flat_variance=None if flat is None else flat.variance,
+            out=variance[target],
         )
     return variance
 

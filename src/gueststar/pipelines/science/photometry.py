@@ -101,10 +101,10 @@ class SolvePhotometry:
             table.calibrators(chosen), x=table.x[chosen], y=table.y[chosen], shape=shape, config=self.config
         )
         n_used = int(solution.fit.is_used.sum())
-        if n_used < self.config.min_calibrators or solution.fit.rms > self.config.max_scatter:
+        if n_used < self.config.min_calibrators or solution.fit.intrinsic_scatter > self.config.max_scatter:
             raise DataError(
                 f"zero point refused: {n_used} of {int(chosen.sum())} calibrators remain and scatter by "
-                f"{solution.fit.rms:.3f} mag (limit {self.config.max_scatter})"
+                f"{solution.fit.intrinsic_scatter:.3f} mag beyond their errors (limit {self.config.max_scatter})"
             )
         used = np.flatnonzero(chosen)[solution.fit.is_used]
         photocal = _photocal(solution, table, used)
@@ -116,13 +116,16 @@ class SolvePhotometry:
         config = self.config
         point_like = ~table.is_extended & ~table.is_variable & ((table.flags & config.bad_flags) == 0)
         known = (
-            np.isfinite(table.band_mag) & np.isfinite(table.instrumental) & (table.band_err < config.max_catalog_error)
+            np.isfinite(table.band_mag)
+            & np.isfinite(table.instrumental)
+            & (table.band_err < config.worst_catalog_error)
         )
         if table.has_colour:
             low, high = config.colour_range
             known &= (table.colour > low) & (table.colour < high)
         required = [point_like, known, table.snr >= config.min_snr / 2.0]
-        wanted = [table.snr >= config.min_snr, (table.flags & config.poor_flags) == 0]
+        wanted = [table.band_err < config.max_catalog_error, table.snr >= config.min_snr]
+        wanted.append((table.flags & config.poor_flags) == 0)
         if np.any(known):
             wanted.append(table.is_isolated(config.isolation_arcsec))
         return relax(required, wanted, enough=config.wanted_calibrators)

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from gueststar.algorithms.detection.matched_filter import matched_filter
 from gueststar.algorithms.detection.noise import NoiseModel, split_variance
 from gueststar.algorithms.detection.peaks import Peaks, detect_peaks
-from gueststar.algorithms.psf.fit import PsfFit, PsfFitConfig, StarFits, fit_psf, fit_stars
+from gueststar.algorithms.psf.fit import PsfFit, PsfFitConfig, fit_psf
 from gueststar.algorithms.psf.profile import moffat_of
 from gueststar.algorithms.psf.select import SelectConfig, Selection, select_stars
-from gueststar.algorithms.psf.spline import spline_psf
 from gueststar.algorithms.psf.validate import ShapeDifferences, by_brightness, compare_shapes, summary
 from gueststar.core.bits import UNUSABLE
 from gueststar.core.errors import DataError
@@ -72,18 +71,14 @@ class MeasurePsf:
                 f"{selection.n_candidates} of them bright and clean, none alike in size near {expected_fwhm:.1f} pixels"
             )
         is_reserved = self._reserved(selection.rows.size)
-        used = selection.rows[~is_reserved]
-        fit = fit_psf(pixels.image, noise, is_masked, peaks, used, sigma=selection.sigma, config=self.config.fit)
-        psf = Psf(fit.coefficients, fit.order, pixels.shape, fit.oversampling)
-        fwhm = psf.central_fwhm
-        every = fit_stars(
+        fit = fit_psf(
             pixels.image, noise, is_masked, peaks, selection.rows,
-            spline_psf(psf.coefficients, psf.order, psf.shape, psf.oversampling),
-            fwhm=fwhm, model_error=self.config.fit.model_error,
+            sigma=selection.sigma, is_reserved=is_reserved, config=self.config.fit,
         )  # fmt: skip
-        shapes = compare_shapes(every, fwhm=fwhm)
-        stars = _star_catalog(every, shapes, is_reserved, fit)
-        return PsfResult(psf, _metrics(psf, fit, selection, every, shapes, is_reserved), stars)
+        psf = Psf(fit.coefficients, fit.order, pixels.shape, fit.oversampling)
+        shapes = compare_shapes(fit.stars, fwhm=psf.central_fwhm)
+        stars = _star_catalog(fit, shapes, is_reserved)
+        return PsfResult(psf, _metrics(psf, fit, selection, shapes, is_reserved), stars)
 
     def _stars(
         self, pixels: MaskedImage, noise: NoiseModel, is_masked: NDArray[np.bool_], expected_fwhm: float
@@ -117,21 +112,19 @@ def _round_kernel(fwhm: float) -> NDArray[np.float32]:
     return np.asarray(kernel / kernel.sum(), dtype=np.float32)
 
 
-def _star_catalog(fits: StarFits, shapes: ShapeDifferences, is_reserved: NDArray[np.bool_], fit: PsfFit) -> Catalog:
-    is_used = np.zeros(is_reserved.size, dtype=bool)
-    is_used[~is_reserved] = fit.is_used
+def _star_catalog(fit: PsfFit, shapes: ShapeDifferences, is_reserved: NDArray[np.bool_]) -> Catalog:
     return PSF_STAR.catalog(
         {
-            "x": fits.x,
-            "y": fits.y,
-            "flux": fits.flux,
-            "chi2": fits.chi2,
+            "x": fit.stars.x,
+            "y": fit.stars.y,
+            "flux": fit.stars.flux,
+            "chi2": fit.chi2,
             "size": shapes.size,
             "size_difference": shapes.size_difference,
             "e1_difference": shapes.e1_difference,
             "e2_difference": shapes.e2_difference,
             "is_reserved": is_reserved,
-            "is_used": is_used,
+            "is_used": fit.is_used,
         }
     )
 
@@ -140,7 +133,6 @@ def _metrics(
     psf: Psf,
     fit: PsfFit,
     selection: Selection,
-    fits: StarFits,
     shapes: ShapeDifferences,
     is_reserved: NDArray[np.bool_],
 ) -> dict[str, Any]:
@@ -153,17 +145,19 @@ def _metrics(
         "oversampling": fit.oversampling,
         "fwhm": psf.central_fwhm,
         "fwhm_corners": corners,
+        "side": psf.coefficients.shape[1] // psf.oversampling,
+        "model_error": fit.model_error,
         "moffat_beta": fit.moffat.beta,
         "n_candidates": selection.n_candidates,
         "n_stars": int(selection.rows.size),
         "n_used": int(fit.is_used.sum()),
         "n_reserved": int(is_reserved.sum()),
         "is_validated_on_reserved": bool(is_reserved.any()),
-        "chi2_median": float(np.nanmedian(fits.chi2[tested])),
+        "chi2_median": float(np.nanmedian(fit.chi2[tested])),
         "size_difference": summary(shapes.size_difference[tested]),
         "e1_difference": summary(shapes.e1_difference[tested]),
         "e2_difference": summary(shapes.e2_difference[tested]),
-        "size_difference_by_flux": by_brightness(fits.flux[tested], shapes.size_difference[tested]),
-        "e1_difference_by_flux": by_brightness(fits.flux[tested], shapes.e1_difference[tested]),
-        "e2_difference_by_flux": by_brightness(fits.flux[tested], shapes.e2_difference[tested]),
+        "size_difference_by_flux": by_brightness(fit.stars.flux[tested], shapes.size_difference[tested]),
+        "e1_difference_by_flux": by_brightness(fit.stars.flux[tested], shapes.e1_difference[tested]),
+        "e2_difference_by_flux": by_brightness(fit.stars.flux[tested], shapes.e2_difference[tested]),
     }

@@ -1,0 +1,423 @@
+"""Gauss-Newton steps of point sources and of small groups of them, compiled."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from gueststar.algorithms.psf.scene import Scene, SourceState
+from gueststar.algorithms.psf.spline import Scratch, SplinePsf, make_scratch, render, render_with_slopes
+
+Floats32 = NDArray[np.float32]
+Floats64 = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+RIDGE = 1e-6
+"""Added to the unit diagonal of normal matrices, so that coincident sources do not stop the rest."""
+
+
+class Limits(NamedTuple):
+    """What the steps keep to."""
+
+    profile: Floats64
+    """The PSF's largest value at each whole distance; its length gives the half side of stamps."""
+    faintest: float
+    """Models are subtracted out to where they fall below this value."""
+    exact_above: float
+    """Sources of more flux are rendered exactly."""
+    max_shift: float
+    """Furthest a source may move from where it was detected, pixels."""
+    settled_at: float
+    """Steps below this fraction of the errors are small."""
+
+
+class Work(NamedTuple):
+    """Work arrays."""
+
+    scratch: Scratch
+    stamp: Floats32
+    values: Floats32
+    """``[members, 3, side, side]``: PSF and its slopes of each member of a group."""
+
+
+@njit(cache=True)
+def make_work(psf: SplinePsf, state: SourceState, starts: Integers, half: int) -> Work:
+    """Return work arrays for the groups that ``starts`` delimits."""
+    largest = 1
+    for g in range(starts.size - 1):
+        largest = max(largest, starts[g + 1] - starts[g])
+    box = 1
+    for s in range(state.x.size):
+        box = max(box, box_of(state, s, half))
+    side = 2 * half + 1
+    return Work(
+        make_scratch(psf.coefficients.shape[0], half, psf.oversampling),
+        np.empty((side, side), np.float32),
+        np.empty((largest, 3, 2 * box + 1, 2 * box + 1), np.float32),
+    )
+
+
+@njit(cache=True)
+def box_of(state: SourceState, s: int, half: int) -> int:
+    """Return the half side of the box that holds a source's fit radius."""
+    return min(int(np.ceil(state.fit_radius[s])), half)
+
+
+@njit(cache=True)
+def add_model(residual: Floats32, psf: SplinePsf, state: SourceState, s: int, sign: float, work: Work) -> None:
+    """Add ``sign`` times a source's model to the residual image, over its reach."""
+    ny, nx = residual.shape
+    x, y, reach, flux = state.x[s], state.y[s], state.reach[s], np.float32(sign * state.flux[s])
+    ix, iy = int(np.rint(x)), int(np.rint(y))
+    render(psf, x, y, x - ix, y - iy, reach, state.is_exact[s], work.scratch, work.stamp)
+    i0, i1 = max(0, ix - reach), min(nx, ix + reach + 1)
+    for j in range(max(0, iy - reach), min(ny, iy + reach + 1)):
+        line, row = work.stamp[j - iy + reach, i0 - ix + reach : i1 - ix + reach], residual[j, i0:i1]
+        for i in range(row.size):
+            row[i] += flux * line[i]
+
+
+@njit(cache=True)
+def reach_of(flux: float, fit_radius: float, limits: Limits) -> int:
+    """Return the half side of the box out to which a source of this flux must be subtracted."""
+    last = limits.profile.size - 1
+    reach = min(int(np.ceil(fit_radius)) + 1, last)
+    while reach < last and abs(flux) * limits.profile[reach] > limits.faintest:
+        reach += 1
+    return reach
+
+
+@njit(cache=True)
+def pixel_weight(scene: Scene, j: int, i: int) -> float:
+    """Return the inverse variance of a pixel, the Poisson noise and the error of the model there included."""
+    if scene.is_masked[j, i]:
+        return 0.0
+    model = scene.image[j, i] - scene.residual[j, i]
+    variance = scene.sky_variance[j, i] + scene.slope * max(model, 0.0) + (scene.model_error * model) ** 2
+    return 1.0 / variance
+
+
+@njit(cache=True)
+def take_first_fluxes(
+    scene: Scene, psf: SplinePsf, state: SourceState, order: Integers, limits: Limits, work: Work
+) -> None:
+    """Give each new source the flux that fits at its place, one after another, and subtract it."""
+    half = limits.profile.size - 1
+    ny, nx = scene.image.shape
+    for s in order:
+        x, y, box = state.x[s], state.y[s], box_of(state, s, half)
+        ix, iy = int(np.rint(x)), int(np.rint(y))
+        render(psf, x, y, x - ix, y - iy, box, False, work.scratch, work.stamp)
+        pp, pr, radius2 = 0.0, 0.0, state.fit_radius[s] ** 2
+        for j in range(max(0, iy - box), min(ny, iy + box + 1)):
+            for i in range(max(0, ix - box), min(nx, ix + box + 1)):
+                if (i - x) ** 2 + (j - y) ** 2 > radius2:
+                    continue
+                w, p = pixel_weight(scene, j, i), work.stamp[j - iy + box, i - ix + box]
+                pp += w * p * p
+                pr += w * p * scene.residual[j, i]
+        state.flux[s] = pr / pp if pp > 0.0 else 0.0
+        state.flux_err[s] = 1.0 / np.sqrt(pp) if pp > 0.0 else np.inf
+        state.is_exact[s] = state.flux[s] > limits.exact_above
+        state.reach[s] = reach_of(state.flux[s], state.fit_radius[s], limits)
+        add_model(scene.residual, psf, state, s, -1.0, work)
+
+
+@njit(cache=True)
+def sweep(
+    scene: Scene, psf: SplinePsf, state: SourceState, members: Integers, starts: Integers, limits: Limits, work: Work
+) -> int:
+    """Let each unsettled group take one step; return how many groups have not settled."""
+    half = limits.profile.size - 1
+    n_moving = 0
+    for g in range(starts.size - 1):
+        group = members[starts[g] : starts[g + 1]]
+        is_done = True
+        for s in group:
+            is_done = is_done and state.is_settled[s]
+        if is_done:
+            continue
+        step, variance = solve_group(scene, psf, state, group, half, work)
+        is_small = True
+        for a in range(group.size):
+            part = slice(3 * a, 3 * a + 3)
+            is_still = _move(scene, psf, state, group[a], step[part], variance[part], limits, work)
+            is_small = is_small and is_still
+        for s in group:
+            state.is_settled[s] = is_small
+        if not is_small:
+            n_moving += 1
+    return n_moving
+
+
+@njit(cache=True)
+def solve_group(
+    scene: Scene, psf: SplinePsf, state: SourceState, group: Integers, half: int, work: Work
+) -> tuple[Floats64, Floats64]:
+    """Return the step of (flux, x, y) of each member and its variance; NaN for what is held or unknown."""
+    for a in range(group.size):
+        s = group[a]
+        x, y = state.x[s], state.y[s]
+        values = work.values[a]
+        render_with_slopes(
+            psf, x, y, x - np.rint(x), y - np.rint(y), box_of(state, s, half), state.is_exact[s], work.scratch,
+            values[0], values[1], values[2],
+        )  # fmt: skip
+    matrix, vector = np.zeros((3 * group.size, 3 * group.size)), np.zeros(3 * group.size)
+    if group.size == 1:
+        _equations_of_one(scene, state, group[0], half, work.values[0], matrix, vector)
+    else:
+        _equations_of_many(scene, state, group, half, work.values, matrix, vector)
+    return _solved(matrix, vector)
+
+
+@njit(cache=True)
+def _position_scale(state: SourceState, s: int) -> float:
+    return 0.0 if state.is_fixed[s] else state.flux[s]
+
+
+@njit(cache=True)
+def _equations_of_one(
+    scene: Scene, state: SourceState, s: int, half: int, values: Floats32, matrix: Floats64, vector: Floats64
+) -> None:
+    ny, nx = scene.image.shape
+    x, y, box, f = state.x[s], state.y[s], box_of(state, s, half), _position_scale(state, s)
+    ix, iy = int(np.rint(x)), int(np.rint(y))
+    radius2 = state.fit_radius[s] ** 2
+    a00, a01, a02, a11, a12, a22, b0, b1, b2 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for j in range(max(0, iy - box), min(ny, iy + box + 1)):
+        for i in range(max(0, ix - box), min(nx, ix + box + 1)):
+            if (i - x) ** 2 + (j - y) ** 2 > radius2:
+                continue
+            w = pixel_weight(scene, j, i)
+            k, m = j - iy + box, i - ix + box
+            p0, p1, p2 = values[0, k, m], values[1, k, m], values[2, k, m]
+            r = w * scene.residual[j, i]
+            a00 += w * p0 * p0
+            a01 += w * p0 * p1
+            a02 += w * p0 * p2
+            a11 += w * p1 * p1
+            a12 += w * p1 * p2
+            a22 += w * p2 * p2
+            b0 += r * p0
+            b1 += r * p1
+            b2 += r * p2
+    matrix[0, 0], matrix[1, 1], matrix[2, 2] = a00, f * f * a11, f * f * a22
+    matrix[0, 1] = matrix[1, 0] = f * a01
+    matrix[0, 2] = matrix[2, 0] = f * a02
+    matrix[1, 2] = matrix[2, 1] = f * f * a12
+    vector[0], vector[1], vector[2] = b0, f * b1, f * b2
+
+
+@njit(cache=True)
+def _equations_of_many(
+    scene: Scene, state: SourceState, group: Integers, half: int, values: Floats32, matrix: Floats64, vector: Floats64
+) -> None:
+    """Add up over the union of the members' circles; a member counts within its own box."""
+    ny, nx = scene.image.shape
+    n = group.size
+    ix, iy, box = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
+    for a in range(n):
+        ix[a], iy[a] = int(np.rint(state.x[group[a]])), int(np.rint(state.y[group[a]]))
+        box[a] = box_of(state, group[a], half)
+    here, p = np.empty(n, np.int64), np.empty((n, 3))
+    for j in range(max(0, np.min(iy - box)), min(ny, np.max(iy + box) + 1)):
+        for i in range(max(0, np.min(ix - box)), min(nx, np.max(ix + box) + 1)):
+            if not _is_in_circle(state, group, i, j):
+                continue
+            w = pixel_weight(scene, j, i)
+            if w == 0.0:
+                continue
+            m = 0
+            for a in range(n):
+                dx, dy = i - ix[a] + box[a], j - iy[a] + box[a]
+                if 0 <= dx <= 2 * box[a] and 0 <= dy <= 2 * box[a]:
+                    f = _position_scale(state, group[a])
+                    here[m] = 3 * a
+                    p[m, 0], p[m, 1], p[m, 2] = values[a, 0, dy, dx], f * values[a, 1, dy, dx], f * values[a, 2, dy, dx]
+                    m += 1
+            r = w * scene.residual[j, i]
+            for a in range(m):
+                for c in range(3):
+                    vector[here[a] + c] += r * p[a, c]
+                    for b in range(a + 1):
+                        for d in range(3):
+                            matrix[here[a] + c, here[b] + d] += w * p[a, c] * p[b, d]
+    for a in range(3 * n):
+        for b in range(a):
+            matrix[b, a] = matrix[a, b]
+
+
+@njit(cache=True)
+def _is_in_circle(state: SourceState, group: Integers, i: int, j: int) -> bool:
+    is_inside = False
+    for s in group:
+        is_inside = is_inside or (i - state.x[s]) ** 2 + (j - state.y[s]) ** 2 <= state.fit_radius[s] ** 2
+    return is_inside
+
+
+@njit(cache=True)
+def _solved(matrix: Floats64, vector: Floats64) -> tuple[Floats64, Floats64]:
+    """Return the step and its variances; parameters without information stay where they are (variance NaN)."""
+    n = vector.size
+    step, variance = np.zeros(n), np.full(n, np.nan)
+    used = np.empty(n, np.int64)
+    m = 0
+    for k in range(n):
+        if matrix[k, k] > 0.0:
+            used[m] = k
+            m += 1
+    if m == 0:
+        return step, variance
+    scaled, scale = np.empty((m, m)), np.empty(m)
+    for a in range(m):
+        scale[a] = 1.0 / np.sqrt(matrix[used[a], used[a]])
+    for a in range(m):
+        for b in range(m):
+            scaled[a, b] = matrix[used[a], used[b]] * scale[a] * scale[b]
+        scaled[a, a] += RIDGE
+    _invert_in_place(scaled)
+    for a in range(m):
+        total = 0.0
+        for b in range(m):
+            total += scaled[a, b] * scale[b] * vector[used[b]]
+        step[used[a]] = scale[a] * total
+        variance[used[a]] = scaled[a, a] * scale[a] * scale[a]
+    return step, variance
+
+
+@njit(cache=True)
+def _invert_in_place(matrix: Floats64) -> None:
+    """Invert a small symmetric positive definite matrix by Gauss-Jordan elimination (no pivoting is needed)."""
+    n = matrix.shape[0]
+    for k in range(n):
+        pivot = 1.0 / matrix[k, k]
+        matrix[k, k] = 1.0
+        for c in range(n):
+            matrix[k, c] *= pivot
+        for r in range(n):
+            if r != k:
+                factor = matrix[r, k]
+                matrix[r, k] = 0.0
+                for c in range(n):
+                    matrix[r, c] -= factor * matrix[k, c]
+
+
+@njit(cache=True)
+def _move(
+    scene: Scene,
+    psf: SplinePsf,
+    state: SourceState,
+    s: int,
+    step: Floats64,
+    variance: Floats64,
+    limits: Limits,
+    work: Work,
+) -> bool:
+    """Take a step, in the residual image too; return whether it was small against the errors."""
+    x, y, flux = state.x[s], state.y[s], state.flux[s]
+    sigma = np.sqrt(variance[0])
+    new_x, new_y, new = x, y, flux + step[0]
+    if new > 2.0 * sigma and np.isfinite(variance[1]):
+        longest = max(abs(step[1]), abs(step[2]))
+        shrink = 1.0 if longest <= 0.5 else 0.5 / longest
+        new_x, new_y = x + shrink * step[1], y + shrink * step[2]
+        away_x, away_y = new_x - state.start_x[s], new_y - state.start_y[s]
+        far = np.hypot(away_x, away_y)
+        if far > limits.max_shift:
+            new_x = state.start_x[s] + away_x * limits.max_shift / far
+            new_y = state.start_y[s] + away_y * limits.max_shift / far
+    add_model(scene.residual, psf, state, s, 1.0, work)
+    state.x[s], state.y[s], state.flux[s], state.flux_err[s] = new_x, new_y, new, sigma
+    state.is_exact[s] = new > limits.exact_above
+    state.reach[s] = reach_of(new, state.fit_radius[s], limits)
+    add_model(scene.residual, psf, state, s, -1.0, work)
+    moved = max(abs(new_x - x), abs(new_y - y))
+    error = np.sqrt(max(variance[1], variance[2]))
+    is_still = abs(new - flux) <= limits.settled_at * sigma + 1e-5 * abs(new)
+    return bool(is_still and (moved <= 0.0005 or moved <= limits.settled_at * error))
+
+
+@njit(cache=True)
+def release(scene: Scene, psf: SplinePsf, state: SourceState, rows: Integers, work: Work) -> None:
+    """Put the light of some sources back into the residual image."""
+    for s in rows:
+        if state.reach[s] >= 0:
+            add_model(scene.residual, psf, state, s, 1.0, work)
+            state.reach[s] = -1
+
+
+@njit(cache=True)
+def measure_groups(
+    scene: Scene,
+    psf: SplinePsf,
+    state: SourceState,
+    members: Integers,
+    starts: Integers,
+    half: int,
+    psf_variance: float,
+    work: Work,
+    out: Floats64,
+    counts: Integers,
+) -> None:
+    """Write errors and quality of all sources into ``out[7, n]`` and ``counts[2, n]``."""
+    for g in range(starts.size - 1):
+        group = members[starts[g] : starts[g + 1]]
+        variance = solve_group(scene, psf, state, group, half, work)[1]
+        for a in range(group.size):
+            s = group[a]
+            out[0, s], out[1, s] = np.sqrt(variance[3 * a + 1]), np.sqrt(variance[3 * a + 2])
+            out[2, s] = np.sqrt(variance[3 * a])
+            _quality(scene, psf, state, s, half, psf_variance, work, out, counts)
+
+
+@njit(cache=True)
+def _quality(
+    scene: Scene,
+    psf: SplinePsf,
+    state: SourceState,
+    s: int,
+    half: int,
+    psf_variance: float,
+    work: Work,
+    out: Floats64,
+    counts: Integers,
+) -> None:
+    ny, nx = scene.image.shape
+    x, y, flux, stamp = state.x[s], state.y[s], state.flux[s], work.stamp
+    box = min(box_of(state, s, half), half - 1)
+    ix, iy = int(np.rint(x)), int(np.rint(y))
+    render(psf, x, y, x - ix, y - iy, box + 1, state.is_exact[s], work.scratch, stamp)
+    chi2, pp, pl, ll, lr, sky = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    n_used, n_lost, radius2 = 0, 0, state.fit_radius[s] ** 2
+    for j in range(iy - box, iy + box + 1):
+        for i in range(ix - box, ix + box + 1):
+            if (i - x) ** 2 + (j - y) ** 2 > radius2:
+                continue
+            if j < 0 or i < 0 or j >= ny or i >= nx or scene.is_masked[j, i]:
+                n_lost += 1
+                continue
+            n_used += 1
+            w, r = pixel_weight(scene, j, i), scene.residual[j, i]
+            a, b = j - iy + box + 1, i - ix + box + 1
+            p = stamp[a, b]
+            # P + c * laplacian is P convolved with a kernel of variance 2 c along each axis.
+            spread = stamp[a + 1, b] + stamp[a - 1, b] + stamp[a, b + 1] + stamp[a, b - 1] - 4 * p
+            chi2 += w * r * r
+            pp += w * p * p
+            pl += w * p * spread
+            ll += w * spread * spread
+            lr += w * spread * r
+            sky += p * p / scene.sky_variance[j, i]
+    counts[0, s], counts[1, s] = n_used, n_lost
+    if n_used > 3:
+        out[3, s] = chi2 / (n_used - 3)
+    power = ll - pl * pl / pp if pp > 0 else 0.0
+    if power > 0 and flux > 0:
+        out[4, s] = 2.0 * lr / (flux * power) / psf_variance
+        out[5, s] = 2.0 / (flux * np.sqrt(power)) / psf_variance
+    if sky > 0:
+        out[6, s] = 1.0 / np.sqrt(sky)
