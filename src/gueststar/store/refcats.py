@@ -74,7 +74,7 @@ class RefcatStore:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
-        self._known: dict[Path, RefcatInfo] = {}
+        self._known: dict[tuple[Path, int], RefcatInfo] = {}
 
     def names(self) -> tuple[str, ...]:
         """Return the catalogs' names, sorted."""
@@ -88,9 +88,10 @@ class RefcatStore:
         if not _NAME.match(name) or not path.is_file():
             known = ", ".join(self.names()) or "none"
             raise ConfigError(f"{self.root} has no reference catalog {name!r} (there: {known})")
-        version = path.resolve()
+        file = path.resolve()
+        version = (file, file.stat().st_mtime_ns)
         if version not in self._known:
-            document = json.loads(version.read_text())
+            document = json.loads(file.read_text())
             shards = {(int(order), int(pixel)): int(rows) for order, pixel, rows in document["shards"]}
             self._known[version] = RefcatInfo(name, sum(shards.values()), shards, document["metadata"])
         return self._known[version]
