@@ -141,7 +141,9 @@ def _calibrated(
             is_parity_known=camera.is_parity_known,
             band=glass.catalog_band,
         )
-        steps["astrometry"] = astrometry.to_metadata()
+        found = astrometry.metrics
+        bright = float(np.hypot(found.rms_bright_ra_mas, found.rms_bright_dec_mas) / np.sqrt(2.0))
+        steps["astrometry"] = astrometry.to_metadata() | {"rms_bright_mas": bright}
     with timer("photometry"):
         photometry = SolvePhotometry(settings.photometry).run(
             sources, astrometry.matches, reference, filter=glass, shape=shape
@@ -207,8 +209,7 @@ def summary_metrics(
         "sky_rms_electrons": background["sky_rms"],
         "n_sources": steps["catalogs"]["n_sources"],
         "n_astrometric_matches": astrometry["n_fitted"],
-        "astrometric_rms_mas": float(np.hypot(astrometry["rms_bright_ra_mas"], astrometry["rms_bright_dec_mas"]))
-        / np.sqrt(2.0),
+        "astrometric_rms_mas": astrometry["rms_bright_mas"],
         "zero_point": photocal.zero_point,
         "zero_point_err": photocal.zero_point_err,
         "zero_point_rms_mag": photocal.zero_point_rms,
