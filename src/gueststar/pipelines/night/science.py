@@ -141,9 +141,7 @@ def _calibrated(
             is_parity_known=camera.is_parity_known,
             band=glass.catalog_band,
         )
-        found = astrometry.metrics
-        bright = float(np.hypot(found.rms_bright_ra_mas, found.rms_bright_dec_mas) / np.sqrt(2.0))
-        steps["astrometry"] = astrometry.to_metadata() | {"rms_bright_mas": bright}
+        steps["astrometry"] = astrometry.to_metadata()
     with timer("photometry"):
         photometry = SolvePhotometry(settings.photometry).run(
             sources, astrometry.matches, reference, filter=glass, shape=shape
