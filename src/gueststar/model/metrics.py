@@ -94,7 +94,7 @@ METRICS: tuple[Metric, ...] = (
         -2.3,
         is_higher_better=True,
         is_relative_to="depth",
-    ),  # fmt: skip
+    ),
     Metric("n_candidates", "", "detections on the difference, both signs", 300, 2000),
     Metric("n_alerts", "", "alerts", 200, 1500),
     Metric("cpu_s", "s", "CPU seconds spent on the detector image"),
