@@ -22,7 +22,7 @@ def write_cutout_cube(path: Path, cutouts: CandidateCutouts) -> None:
         n, planes, side, _ = cutouts.stamps.shape
         flat = cutouts.stamps.reshape(n * planes, side, side)
         cube = fits.CompImageHDU(flat, name="STAMPS", compression_type="GZIP_2", quantize_level=0.0)
-        cube.header["PLANES"] = (",".join(PLANES), "order within each candidate's run of planes")
+        cube.header["PLANES"] = (",".join(PLANES), "order of the planes")
         cube.header["BUNIT"] = "electron"
         hdus.append(cube)
     with appearing_whole(path) as temporary:
