@@ -67,7 +67,7 @@ def stamps_at(psf: SplinePsf, *, x: Floats64, y: Floats64, radius: int = 0) -> N
     return shifted_stamps(psf, x=x, y=y, dx=x - np.rint(x), dy=y - np.rint(y), radius=radius)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _forced(
     image: Float32Image,
     variance: Float32Image,
