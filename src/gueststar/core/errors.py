@@ -17,3 +17,7 @@ class ConfigError(GueststarError):
 
 class TransientError(GueststarError):
     """The world failed (disk, network, database): the same call may succeed later."""
+
+
+class MissingInput(GueststarError):
+    """Something this unit needs is not there yet (catalog, calibration, reference): it is held, not failed."""

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from gueststar.core.errors import DataError
-from gueststar.core.times import mjd_utc
+from gueststar.core.times import mjd_utc, mjd_utc_of
 
 NIGHT_ZERO_MJD = 57754
 """MJD of 2017-01-01, day 0 of the night number ``nid`` on the wire."""
@@ -32,9 +33,24 @@ def content_id(*parts: object, bits: int = 63) -> int:
     return int.from_bytes(digest, "big") >> (64 - bits)
 
 
+def keyed_id(key: bytes, *parts: object, bits: int = 63) -> int:
+    """Return a positive integer that depends on ``parts`` and on a secret ``key`` (at most 64 bytes).
+
+    Who does not know the key learns nothing of ``parts``, not even by trying all of them.
+    """
+    text = "\x1f".join(str(part) for part in parts)
+    digest = hashlib.blake2b(text.encode(), digest_size=8, key=key).digest()
+    return int.from_bytes(digest, "big") >> (64 - bits)
+
+
 def exposure_id(mjd_tai_start: float) -> int:
     """Return an exposure's id: its start in units of 10 ms since MJD 50000 (one shutter, one start)."""
     return round((mjd_tai_start - 50000.0) * 8_640_000.0)
+
+
+def exposure_start(number: int) -> float:
+    """Return the start (MJD TAI, to 10 ms) of the exposure with this id."""
+    return 50000.0 + number / 8_640_000.0
 
 
 def source_ids(visit: int, detector: int, n: int) -> NDArray[np.int64]:
@@ -62,6 +78,15 @@ def wire_pid(mjd_tai: float, rcid: int) -> int:
     return night_number(mjd_tai) * 1_000_000_000 + fraction * 10_000 + rcid * 100 + 15
 
 
+def wire_pids(mjd_tai: ArrayLike, rcid: ArrayLike) -> NDArray[np.int64]:
+    """Return `wire_pid` of many detector images at once."""
+    utc = mjd_utc_of(mjd_tai)
+    night = np.floor(utc)
+    fraction = np.floor((utc - night) * 1e5).astype(np.int64)
+    number = night.astype(np.int64) - NIGHT_ZERO_MJD
+    return np.asarray(number * 1_000_000_000 + fraction * 10_000 + np.asarray(rcid, dtype=np.int64) * 100 + 15)
+
+
 def wire_candid(pid: int, *, is_positive: bool, serial: int) -> int:
     """Return ``candid`` of the ``serial``-th detection of its sign on the detector image ``pid``.
 
@@ -70,6 +95,26 @@ def wire_candid(pid: int, *, is_positive: bool, serial: int) -> int:
     if not 0 <= serial < MAX_PER_SIGN:
         raise DataError(f"detection serial {serial} of pid {pid} is outside 0..{MAX_PER_SIGN - 1}")
     return pid * 1_000_000 + (15_000 if is_positive else 10_000) + serial
+
+
+class CandidParts(NamedTuple):
+    """What a candid says: the detector image, the sign and the serial number of the detection."""
+
+    pid: int
+    is_positive: bool
+    serial: int
+
+
+def candid_parts(candid: int) -> CandidParts:
+    """Take a candid apart (the inverse of `wire_candid`); raises DataError if it is not one."""
+    pid, rest = divmod(int(candid), 1_000_000)
+    if pid <= 0 or not 10_000 <= rest < 20_000:
+        raise DataError(f"{candid} is not a candid: its last six digits must lie in 010000..019999")
+    return CandidParts(pid, rest >= 15_000, rest % MAX_PER_SIGN)
+
+
+MAX_OBJECT_NAMES = 26**7
+"""Numbers that seven letters can write."""
 
 
 def object_name(number: int, *, prefix: str, year: int) -> str:

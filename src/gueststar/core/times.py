@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from datetime import datetime, timedelta
 
+import numpy as np
 from astropy.time import Time
+from numpy.typing import ArrayLike, NDArray
 
 MJD_ZERO_JD = 2400000.5
 """Julian date of MJD 0."""
@@ -26,6 +28,16 @@ def jd_utc(mjd_tai: float) -> float:
     return float(Time(mjd_tai, scale="tai", format="mjd").utc.jd)
 
 
+def jd_utc_of(mjd_tai: ArrayLike) -> NDArray[np.float64]:
+    """Return Julian dates in UTC of many MJDs (TAI) at once."""
+    return np.asarray(Time(np.asarray(mjd_tai, dtype=np.float64), scale="tai", format="mjd").utc.jd)
+
+
+def mjd_utc_of(mjd_tai: ArrayLike) -> NDArray[np.float64]:
+    """Return MJDs in UTC of many MJDs in TAI at once."""
+    return np.asarray(Time(np.asarray(mjd_tai, dtype=np.float64), scale="tai", format="mjd").utc.mjd)
+
+
 def mjd_utc(mjd_tai: float) -> float:
     """Return MJD in UTC of an MJD in TAI."""
     return float(Time(mjd_tai, scale="tai", format="mjd").utc.mjd)
@@ -34,6 +46,11 @@ def mjd_utc(mjd_tai: float) -> float:
 def isot_utc(mjd_tai: float) -> str:
     """Return an ISO-8601 UTC string with milliseconds."""
     return str(Time(mjd_tai, scale="tai", format="mjd").utc.isot)
+
+
+def now_mjd_tai() -> float:
+    """Return the present moment; pass this function where a clock is asked for."""
+    return float(Time.now().tai.mjd)
 
 
 def julian_year(mjd_tai: float) -> float:

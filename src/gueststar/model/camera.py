@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from functools import cached_property
+from itertools import combinations
 from typing import Annotated, Any
 
-import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from gueststar.core.errors import ConfigError
@@ -25,6 +25,10 @@ def parse_section(text: str) -> tuple[slice, slice]:
     if x1 < 1 or y1 < 1 or x2 < x1 or y2 < y1:
         raise ValueError(f"section {text!r} is empty or starts before pixel 1")
     return slice(y1 - 1, y2), slice(x1 - 1, x2)
+
+
+def _overlap(first: tuple[slice, slice], second: tuple[slice, slice]) -> bool:
+    return all(a.start < b.stop and b.start < a.stop for a, b in zip(first, second, strict=True))
 
 
 def _checked_section(text: str) -> str:
@@ -113,7 +117,7 @@ class Detector(Part):
 
     @model_validator(mode="after")
     def _amplifiers_fill_the_detector(self) -> Detector:
-        filled = np.zeros(self.shape, dtype=np.int8)
+        targets: list[tuple[slice, slice]] = []
         for amplifier in self.amplifiers:
             target = parse_section(amplifier.detector_section)
             source = parse_section(amplifier.data_section)
@@ -124,8 +128,9 @@ class Detector(Part):
                 )
             if target[0].stop > self.shape[0] or target[1].stop > self.shape[1]:
                 raise ValueError(f"amplifier {amplifier.name}: detector_section exceeds shape {self.shape}")
-            filled[target] += 1
-        if not np.all(filled == 1):
+            targets.append(target)
+        area = sum((rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in targets)
+        if area != self.shape[0] * self.shape[1] or any(_overlap(a, b) for a, b in combinations(targets, 2)):
             raise ValueError(f"detector {self.name}: amplifiers leave gaps or overlap in shape {self.shape}")
         return self
 
@@ -194,6 +199,20 @@ class Camera(Part):
         ):
             if len(set(values)) != len(values):
                 raise ValueError(f"{what} is not unique: {values}")
+        return self
+
+    @model_validator(mode="after")
+    def _filter_names_are_unambiguous(self) -> Camera:
+        owner: dict[str, str] = {}
+        for item in self.filters:
+            for name in {item.physical_filter, *item.aliases}:
+                if owner.setdefault(name, item.physical_filter) != item.physical_filter:
+                    raise ValueError(f"filter name {name!r} means both {owner[name]} and {item.physical_filter}")
+        default = self.header.default_filter
+        if default is not None and self.filter_named(default) is None:
+            raise ValueError(f"header.default_filter {default!r} is none of the filters {sorted(owner)}")
+        if not 0 <= self.exposure_range_s[0] < self.exposure_range_s[1]:
+            raise ValueError(f"exposure_range_s {self.exposure_range_s} must be (least, most)")
         return self
 
     @cached_property

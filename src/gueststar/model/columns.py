@@ -185,3 +185,24 @@ REFCAT = Schema(
     ),
 )
 """Reference catalogs, HEALPix-sharded."""
+
+TRACKLET = Schema(
+    "tracklet",
+    (
+        Column("tracklet_id", "i8", "", "identifier, made of its detections'"),
+        Column("n_detections", "i4", "", "detections that it links"),
+        Column("mjd_tai", "f8", "day", "mean time"),
+        Column("ra", "f8", "deg", "right ascension at that time"),
+        Column("dec", "f8", "deg", "declination at that time"),
+        Column("rate_arcsec_per_min", "f8", "arcsec/min", "speed on the sky"),
+        Column("rate_err", "f4", "arcsec/min", "its error"),
+        Column("position_angle_deg", "f8", "deg", "direction of motion, from north over east"),
+        Column("position_angle_err", "f4", "deg", "its error"),
+        Column("span_min", "f4", "min", "time from the first to the last detection"),
+        Column("mag", "f4", "mag", "median AB magnitude"),
+        Column("mag_scatter", "f4", "mag", "standard deviation of the magnitudes"),
+        Column("chi2", "f4", "", "reduced chi-square of straight, even motion"),
+        Column("false_probability", "f4", "", "that unrelated detections made such a link"),
+    ),
+)
+"""Detections of one night that move straight and evenly."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
 
 from gueststar.core import ids, times
 from gueststar.core.errors import DataError
@@ -60,3 +61,18 @@ class ExposureInfo:
     def epoch_year(self) -> float:
         """Julian year of mid-exposure."""
         return times.julian_year(self.mjd_tai)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for the ``exposure`` entry of an image's metadata."""
+        return {**asdict(self), "program": int(self.program)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ExposureInfo:
+        """Return what `to_dict` told; DataError if a value is missing or foreign."""
+        names = {item.name for item in fields(cls)}
+        if foreign := sorted(set(values) - names):
+            raise DataError(f"facts of an exposure do not include {foreign}")
+        try:
+            return cls(**{**values, "program": Program(values["program"])})
+        except (KeyError, TypeError, ValueError) as problem:
+            raise DataError(f"facts of an exposure are incomplete: {problem}") from None

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class HeaderPart(BaseModel):
     """A model whose unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+ProgramId = Annotated[int, Field(ge=0, le=3)]
+ObservationTypeName = Literal["science", "bias", "dark", "flat"]
 
 
 class TimeMapping(HeaderPart):
@@ -23,16 +28,23 @@ class TimeMapping(HeaderPart):
     point: Literal["start", "middle", "end"] = "start"
     """Which moment of the exposure the cards tell."""
 
+    @model_validator(mode="after")
+    def _keywords_fit_the_format(self) -> TimeMapping:
+        most = 2 if self.format == "isot" else 1
+        if not 1 <= len(self.keywords) <= most:
+            raise ValueError(f"format {self.format} takes 1 to {most} keywords, got {list(self.keywords)}")
+        return self
+
 
 class ProgramMapping(HeaderPart):
     """Where the access category is written."""
 
     keyword: str | None = None
     """Card that holds it; None: every exposure gets ``default``."""
-    values: dict[str, int] = {}
+    values: dict[str, ProgramId] = {}
     """Header value -> programid (0 engineering, 1 public, 2 partnership, 3 private); empty: the number itself."""
-    default: int = 3
-    """Where the card is absent or its value unknown: the narrowest."""
+    default: ProgramId = 3
+    """Where the card is absent; by default the narrowest. A value that is not known always is private."""
 
 
 class HeaderMapping(HeaderPart):
@@ -44,9 +56,9 @@ class HeaderMapping(HeaderPart):
     instrument_match: dict[str, str] = {}
     """Cards and the values (regular expressions, whole) that say a file is from this camera; empty: not checked."""
     observation_type: tuple[str, ...] = ("IMAGETYP", "OBSTYPE")
-    observation_types: dict[str, str] = {}
-    """Header value (upper case) -> bias, dark, flat or science; absent card: ``default_observation_type``."""
-    default_observation_type: str | None = None
+    observation_types: dict[str, ObservationTypeName] = {}
+    """Header value (case does not matter) -> bias, dark, flat or science; absent card: ``default_observation_type``."""
+    default_observation_type: ObservationTypeName | None = None
     """Type of a file without the card; None: refused."""
     time: TimeMapping
     exposure_s: tuple[str, ...] = ("EXPTIME", "EXPOSURE")
@@ -54,8 +66,8 @@ class HeaderMapping(HeaderPart):
     default_filter: str | None = None
     ra: tuple[str, ...] = ("RA", "OBJCTRA", "TELRA")
     dec: tuple[str, ...] = ("DEC", "OBJCTDEC", "TELDEC")
-    position_unit: Literal["sexagesimal_hours", "degrees", "auto"] = "auto"
-    """``auto``: text with separators is hours and degrees, a plain number is degrees."""
+    position_unit: Literal["sexagesimal_hours", "decimal_hours", "degrees", "auto"] = "auto"
+    """``auto``: text with separators is hours and degrees, a plain number is degrees. ``decimal_hours``: RA only."""
     rotation_deg: tuple[str, ...] = ()
     """Cards with the camera rotation in the sense of `Wcs.tangent`; empty: 0."""
     airmass: tuple[str, ...] = ("AIRMASS",)
@@ -73,3 +85,13 @@ class HeaderMapping(HeaderPart):
     """CTYPE says TAN but PV cards hold a TPV distortion. False: such a file is refused."""
     is_wcs_trusted: bool = False
     """The header's WCS is a solution (not a pointing) that may serve as a starting point or for a catalog."""
+
+    @field_validator("instrument_match")
+    @classmethod
+    def _patterns_compile(cls, patterns: dict[str, str]) -> dict[str, str]:
+        for keyword, pattern in patterns.items():
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{keyword}: {pattern!r} is not a regular expression ({error})") from None
+        return patterns

@@ -1,1 +1,1 @@
-"""From raw exposures to calibrated images and catalogs."""
+"""From a raw exposure to a calibrated image and its catalogs."""

@@ -1,0 +1,54 @@
+# Everything sets itself up: `make demo` and `make test` need Python 3.11 or newer and nothing else.
+.DEFAULT_GOAL := help
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO ?= demo
+
+# One thread per process: the engine runs one worker per core, and reruns agree to the last bit.
+export OMP_NUM_THREADS := 1
+export OPENBLAS_NUM_THREADS := 1
+export MKL_NUM_THREADS := 1
+
+.PHONY: help setup system-packages demo test check unit docs bench lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+setup: $(READY) ## Make the virtual environment with everything locked
+
+$(READY): pyproject.toml requirements.lock scripts/make_environment.sh
+	sh scripts/make_environment.sh $(VENV)
+	touch $(READY)
+
+system-packages:
+	sh scripts/install_system_packages.sh
+
+demo: $(READY) ## Simulate a small survey, process it, report it (in ./demo)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/demo.py $(DEMO)
+
+check: $(READY) ## Lint, types, layer contracts, documentation
+	$(BIN)/ruff check src tests benchmarks scripts
+	$(BIN)/ruff format --check src tests benchmarks scripts
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
+test: $(READY) system-packages check ## Everything: check, then every test
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
+
+unit: $(READY) ## The quick tests only
+	$(BIN)/python -m pytest tests/unit
+
+docs: $(READY) ## Build the documentation in docs/_build/html
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+bench: $(READY) ## Print every figure that the documentation claims
+	$(BIN)/python -m benchmarks
+
+lock: ## Resolve requirements.lock anew from pyproject.toml
+	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --no-header \
+	    --no-emit-index-url --no-annotate -o requirements.lock pyproject.toml
+
+clean: ## Remove what this Makefile made
+	rm -rf $(VENV) $(DEMO) docs/_build .mypy_cache .ruff_cache .pytest_cache build

@@ -1,0 +1,208 @@
+"""The sky: a smooth level and its noise, from meshes in which sources are masked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.interpolate import make_interp_spline
+
+from gueststar.algorithms.background.mesh import (
+    bin_pixels,
+    expand_cells,
+    grow_by_one,
+    mark_deviant,
+    mesh_noise,
+    mesh_statistics,
+)
+from gueststar.algorithms.stats.robust import median_and_sigma
+
+
+@dataclass(frozen=True)
+class BackgroundConfig:
+    """How the sky is estimated."""
+
+    box: int = 128
+    """Side of a mesh, pixels: structure smaller than about twice this stays in the image."""
+    cell: int = 4
+    """Sources are searched on cells of this many pixels a side."""
+    iterations: int = 4
+    """Rounds of masking sources and measuring the level."""
+    threshold: float = 2.5
+    """Smoothed cells further than this many sigma from the level are sources."""
+    min_free_fraction: float = 0.15
+    """A mesh with less than this fraction of its cells free of sources is filled from its neighbours."""
+    filter_size: int = 3
+    """Side of the median filter over the meshes (1: none)."""
+
+
+class Background(NamedTuple):
+    """Sky level and noise of an image, in its unit."""
+
+    level: NDArray[np.float32]
+    """Sky of every pixel."""
+    rms: NDArray[np.float32]
+    """Standard deviation of the noise of one pixel of sky."""
+    mesh_level: NDArray[np.float64]
+    """Level of every mesh, after filling and filtering."""
+    mesh_rms: NDArray[np.float64]
+    """Noise of every mesh, after filling and filtering."""
+    free_fraction: float
+    """Fraction of the unmasked cells in which no source was found."""
+
+
+def estimate_background(
+    image: NDArray[np.float32],
+    is_masked: NDArray[np.bool_],
+    *,
+    box: int | None = None,
+    config: BackgroundConfig = BackgroundConfig(),
+) -> Background:
+    """Estimate sky level and noise of every pixel of an image.
+
+    The image is binned into small cells; cells that stand out from the level are masked as sources
+    with a margin, and the level of each mesh is the clipped median of what is left, until it
+    settles. Masking both signs of deviation keeps plain noise unbiased. Meshes without free cells
+    are filled from their neighbours; the grid is median filtered and joined by a natural bicubic
+    spline from cell to cell (linearly within a cell), continued linearly beyond the outermost mesh
+    centres. The rms comes from the scatter within cells.
+
+    ``is_masked`` pixels and non-finite ones are ignored. ``box`` overrides ``config.box``. Raises ValueError
+    if no pixel is usable.
+    """
+    side = box or config.box
+    cell = max(1, min(config.cell, min(image.shape) // 16))
+    values, variance, number = bin_pixels(image, is_masked, cell)
+    is_empty = number < 0.5 * cell**2
+    if is_empty.all():
+        raise ValueError("no usable pixel to estimate a background from")
+    edges_y, edges_x = (_mesh_edges(n, side / cell) for n in values.shape)
+    splines = [_spline_operator(edges, n) for edges, n in zip((edges_y, edges_x), values.shape, strict=True)]
+    area = np.outer(np.diff(edges_y), np.diff(edges_x))
+    is_source = is_empty
+    for iteration in range(config.iterations):
+        mesh_level, mesh_sigma, n_free = mesh_statistics(values, is_source, edges_y, edges_x)
+        is_good = (n_free >= config.min_free_fraction * area) & (mesh_sigma > 0)
+        mesh_level = _filled_and_filtered(mesh_level, is_good, config.filter_size)
+        mesh_sigma = _filled_and_filtered(mesh_sigma, is_good, config.filter_size)
+        if iteration == config.iterations - 1:
+            break
+        level = _join(mesh_level, *splines)
+        sigma = _join_positive(np.maximum(mesh_sigma, 1e-6 * (1.0 + np.abs(mesh_level))), *splines)
+        core = mark_deviant(values, is_empty, level, sigma, config.threshold)
+        is_source = is_empty | _margin_where_there_is_room(core, edges_y, edges_x)
+    noise = mesh_noise(variance, number, is_source, edges_y, edges_x)
+    mesh_rms = _filled_and_filtered(noise, noise > 0, config.filter_size)
+    mesh_rms = np.maximum(mesh_rms, 1e-6 * (1.0 + np.abs(mesh_level)))
+    shape = image.shape
+    return Background(
+        level=expand_cells(_join(mesh_level, *splines), cell, *shape),
+        rms=expand_cells(_join_positive(mesh_rms, *splines), cell, *shape),
+        mesh_level=mesh_level,
+        mesh_rms=mesh_rms,
+        free_fraction=float(np.mean(~is_source[~is_empty])),
+    )
+
+
+def _mesh_edges(n: int, side: float) -> NDArray[np.int64]:
+    """Return the bounds of nearly equal meshes that divide ``n`` cells, at least one."""
+    count = max(1, round(n / side))
+    return np.round(np.linspace(0, n, count + 1)).astype(np.int64)
+
+
+def _spline_operator(edges: NDArray[np.int64], n: int) -> NDArray[np.float32]:
+    """Return the (n, number of meshes) matrix that carries values at mesh centres to ``n`` positions.
+
+    A natural cubic spline within the outermost centres, its tangent beyond; linear for fewer than four meshes.
+    """
+    centres = (edges[1:] + np.minimum(edges[:-1], n - 1) - 1) / 2.0
+    if centres.size == 1:
+        return np.ones((n, 1), np.float32)
+    is_cubic = centres.size >= 4
+    spline = make_interp_spline(
+        centres, np.eye(centres.size), k=3 if is_cubic else 1, bc_type="natural" if is_cubic else None
+    )
+    positions = np.arange(n, dtype=float)
+    operator = np.asarray(spline(np.clip(positions, centres[0], centres[-1])))
+    for end, is_beyond in ((centres[0], positions < centres[0]), (centres[-1], positions > centres[-1])):
+        slope = np.asarray(spline(end, 1))
+        operator[is_beyond] = spline(end) + (positions[is_beyond] - end)[:, None] * slope
+    return operator.astype(np.float32)
+
+
+def _join(mesh: NDArray[np.float64], along_y: NDArray[np.float32], along_x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the grid's values at every position; the mean is carried apart for the sake of float32."""
+    mean = float(mesh.mean())
+    joined = (along_y @ (mesh - mean).astype(np.float32)) @ along_x.T
+    joined += np.float32(mean)
+    return joined
+
+
+def _join_positive(
+    mesh: NDArray[np.float64], along_y: NDArray[np.float32], along_x: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return the grid's values at every position; a spline that dips between steep meshes is held positive."""
+    return np.maximum(_join(mesh, along_y, along_x), np.float32(0.5 * mesh.min()))
+
+
+def _filled_and_filtered(
+    mesh: NDArray[np.float64], is_good: NDArray[np.bool_], filter_size: int
+) -> NDArray[np.float64]:
+    """Return the grid with its bad meshes filled from near good ones, then median filtered.
+
+    A smooth trend (a robust polynomial) is taken out before and put back after: a median filter would flatten slopes
+    at the edges, where it has neighbours on one side only.
+    """
+    if not is_good.any():
+        is_good = np.ones_like(is_good)
+    trend = _smooth_trend(mesh, is_good)
+    mesh = mesh - trend
+    filled = mesh.copy()
+    is_left = ~is_good
+    width = 0.7
+    while is_left.any():
+        weight = ndimage.gaussian_filter(is_good.astype(float), width, mode="constant", truncate=3.0)
+        total = ndimage.gaussian_filter(np.where(is_good, mesh, 0.0), width, mode="constant", truncate=3.0)
+        can_fill = is_left & (weight > 1e-3)
+        filled[can_fill] = total[can_fill] / weight[can_fill]
+        is_left &= ~can_fill
+        width *= 2.0
+    if filter_size > 1:
+        filled = ndimage.median_filter(filled, filter_size, mode="nearest")
+    return filled + trend
+
+
+def _smooth_trend(mesh: NDArray[np.float64], is_good: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the polynomial (second order, first for few meshes) that most good meshes follow."""
+    ny, nx = mesh.shape
+    v, u = np.meshgrid(np.linspace(-1, 1, ny), np.linspace(-1, 1, nx), indexing="ij")
+    if is_good.sum() >= 20 and min(ny, nx) >= 4:
+        terms = np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], axis=-1)
+    elif is_good.sum() >= 6 and min(ny, nx) >= 2:
+        terms = np.stack([np.ones_like(u), u, v], axis=-1)
+    else:
+        terms = np.ones((ny, nx, 1))
+    is_kept = is_good.copy()
+    for _ in range(4):
+        coefficients = np.linalg.lstsq(terms[is_kept], mesh[is_kept], rcond=None)[0]
+        off = np.abs(mesh - terms @ coefficients)
+        is_now_kept = is_good & (off <= 4.0 * median_and_sigma(off[is_good])[1] + 3.0 * np.median(off[is_good]))
+        if is_now_kept.sum() <= terms.shape[-1] or np.array_equal(is_now_kept, is_kept):
+            break
+        is_kept = is_now_kept
+    return np.asarray(terms @ coefficients)
+
+
+def _margin_where_there_is_room(
+    core: NDArray[np.bool_], edges_y: NDArray[np.int64], edges_x: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Grow the mask by one cell, except in meshes so crowded that under 40 % would be left free."""
+    grown = grow_by_one(core)
+    height, width = np.diff(edges_y), np.diff(edges_x)
+    masked = np.add.reduceat(np.add.reduceat(grown, edges_y[:-1], axis=0, dtype=float), edges_x[:-1], axis=1)
+    has_room = masked < 0.6 * np.outer(height, width)
+    has_room = np.repeat(np.repeat(has_room, height, axis=0), width, axis=1)
+    return np.where(has_room, grown, core)

@@ -1,0 +1,54 @@
+"""From the amplifiers' raw counts to one image of the detector in electrons."""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from gueststar.core.bits import MaskPlane
+
+
+def place_amplifier_in_place(
+    image: NDArray[np.float32],
+    mask: NDArray[np.int32],
+    *,
+    data: NDArray[np.float32],
+    row_level: NDArray[np.float32],
+    target: tuple[slice, slice],
+    flip_x: bool,
+    flip_y: bool,
+    gain: float,
+    saturation: float,
+) -> None:
+    """Write one amplifier's pixels, less the zero level of their row, into the detector image.
+
+    ``data`` and ``row_level`` are ADU in the orientation of the raw file; ``target`` is the (y, x) part of
+    the detector that the amplifier fills, mirrored as the flips say. The image receives
+    electrons; the mask, SATURATED where the raw count reaches ``saturation`` (ADU, before any subtraction)
+    and NO_DATA (value 0) where it is not finite.
+    """
+    _place(
+        image[target], mask[target], data, row_level, flip_x, flip_y, np.float32(gain), np.float32(saturation),
+        int(MaskPlane.SATURATED), int(MaskPlane.NO_DATA),
+    )  # fmt: skip
+
+
+@numba.njit(cache=True)
+def _place(image, mask, data, row_level, flip_x, flip_y, gain, saturation, saturated, no_data):  # type: ignore[no-untyped-def]
+    ny, nx = data.shape
+    for row in range(ny):
+        y = ny - 1 - row if flip_y else row
+        level = row_level[row]
+        start, step = (nx - 1, -1) if flip_x else (0, 1)
+        for column in range(nx):
+            x = start + step * column
+            value = data[row, column]
+            if math.isfinite(value):
+                image[y, x] = (value - level) * gain
+                mask[y, x] = saturated if value >= saturation else 0
+            else:
+                image[y, x] = np.float32(0.0)
+                mask[y, x] = no_data

@@ -1,0 +1,63 @@
+"""Bring a score to unit variance away from sources."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from gueststar.algorithms.subtraction.match import interpolate_mesh
+
+Float32Image = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+
+
+class ScoreNoise(NamedTuple):
+    """Robust scatter of a score on a coarse mesh."""
+
+    mesh: NDArray[np.float64]
+    """Scatter in boxes, ``[n_y, n_x]``."""
+    median: float
+    lowest: float
+    highest: float
+
+
+def measure_score_noise(score: Float32Image, usable: Bools, *, box: int = 384) -> ScoreNoise:
+    """Return the robust standard deviation of ``score`` over usable pixels in boxes of about ``box`` pixels.
+
+    Half the distance between the 16th and the 84th percentile about the median would be pulled by crowds of
+    residuals; the half-width that holds the central half of the pixels is used (0.6745 sigma).
+    """
+    ny, nx = score.shape
+    n_y, n_x = max(1, round(ny / box)), max(1, round(nx / box))
+    edges_y, edges_x = (np.linspace(0, size, n + 1).astype(int) for size, n in ((ny, n_y), (nx, n_x)))
+    mesh = np.full((n_y, n_x), np.nan)
+    for j in range(n_y):
+        for i in range(n_x):
+            part = np.s_[edges_y[j] : edges_y[j + 1] : 2, edges_x[i] : edges_x[i + 1] : 2]
+            values = score[part][usable[part]]
+            if values.size >= 200:
+                low, high = np.percentile(values, [25, 75])
+                mesh[j, i] = (high - low) / 1.349
+    if not np.isfinite(mesh).any():
+        mesh[:] = 1.0
+    median = float(np.nanmedian(mesh))
+    mesh = np.where(np.isfinite(mesh) & (mesh > 0), mesh, median if median > 0 else 1.0)
+    return ScoreNoise(mesh, median, float(mesh.min()), float(mesh.max()))
+
+
+def normalise_in_place(score: Float32Image, variance: Float32Image, excluded: Bools, noise: ScoreNoise) -> None:
+    """Divide ``score`` by its interpolated scatter (0 where excluded) and multiply ``variance`` by its square."""
+    factor = interpolate_mesh(noise.mesh, (score.shape[0], score.shape[1]))
+    _divide(score, variance, excluded, factor)
+
+
+@njit(cache=True)
+def _divide(score, variance, excluded, factor):  # type: ignore[no-untyped-def]
+    for y in range(score.shape[0]):
+        for x in range(score.shape[1]):
+            f = factor[y, x]
+            score[y, x] = np.float32(0) if excluded[y, x] else score[y, x] / f
+            variance[y, x] *= f * f

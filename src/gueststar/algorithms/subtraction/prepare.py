@@ -1,0 +1,168 @@
+"""Make two aligned images comparable: no masked pixels, one flux scale, one background."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from gueststar.algorithms.subtraction.match import PolynomialField, background_mesh, interpolate_mesh
+from gueststar.algorithms.warp.fill import fill_masked
+
+Float32Image = NDArray[np.float32]
+MaskImage = NDArray[np.int32]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+class Pair(NamedTuple):
+    """Science image and reference on one grid, flux scale and background, with nothing masked in them."""
+
+    science: Float32Image
+    reference: Float32Image
+    science_variance: Float32Image
+    reference_variance: Float32Image
+
+
+def prepare_pair(
+    science: Float32Image,
+    reference: Float32Image,
+    science_variance: Float32Image,
+    reference_variance: Float32Image,
+    *,
+    bad_science: Bools,
+    bad_reference: Bools,
+    flux_ratio: PolynomialField,
+    background_box: int,
+) -> tuple[Pair, Float32Image]:
+    """Return the pair ready for filtering, and the mesh of residual background that was taken off the science image.
+
+    The reference is multiplied by ``1 + flux_ratio``. The difference is interpolated over the union of bad
+    pixels; a pixel bad in one image is then the other image's value plus or minus that, so that a masked
+    pixel in a star's core keeps the star. Where both are bad, the reference is interpolated from its own
+    surroundings first. Variances of bad pixels are the images' medians. ``background_box`` 0: no background is matched.
+    """
+    ny, nx = science.shape
+    rows = _row_polynomials(flux_ratio, (ny, nx))
+    scaled, difference = _scale_and_subtract(science, reference, rows)
+    bad = bad_science | bad_reference
+    mesh, background = np.zeros((1, 1), np.float32), np.zeros((ny, nx), np.float32)
+    if background_box:
+        mesh = background_mesh(difference, ~bad, box=background_box)
+        background = interpolate_mesh(mesh, (ny, nx))
+        difference -= background
+    filled = fill_masked(difference, bad)
+    both = bad_science & bad_reference
+    own = fill_masked(scaled, bad_reference) if both.any() else scaled
+    _assemble_in_place(filled, scaled, science, background, own, bad_science, bad_reference)
+    variances = [
+        _filled_variance(variance, off, field, _typical(variance, off))
+        for variance, off, field in (
+            (science_variance, bad_science, np.zeros((ny, 1))),
+            (reference_variance, bad_reference, rows),
+        )
+    ]
+    return Pair(filled, scaled, *variances), mesh
+
+
+@njit(cache=True)
+def find_unusable(image, variance, mask, planes):  # type: ignore[no-untyped-def]
+    """Return where a mask bit of ``planes`` is set, or image or variance are not finite, or variance not positive."""
+    out = np.empty(image.shape, np.bool_)
+    for y in range(image.shape[0]):
+        for x in range(image.shape[1]):
+            good = (mask[y, x] & planes) == 0 and np.isfinite(image[y, x]) and variance[y, x] > 0
+            out[y, x] = not (good and np.isfinite(variance[y, x]))
+    return out
+
+
+def grow(bad: Bools, radius: float) -> Bools:
+    """Return ``bad`` grown by a disc of ``radius`` pixels."""
+    reach = int(radius)
+    offsets = np.array(
+        [(j, i) for j in range(-reach, reach + 1) for i in range(-reach, reach + 1) if j * j + i * i <= radius**2]
+    )
+    return np.asarray(_scatter(bad, offsets))
+
+
+def _typical(variance: Float32Image, bad: Bools) -> float:
+    part = np.s_[::7, ::5]
+    values = variance[part][~bad[part]]
+    if values.size < 16:
+        values = variance[~bad]
+    return float(np.median(values)) if values.size else 1.0
+
+
+def _row_polynomials(field: PolynomialField, shape: tuple[int, int]) -> Floats:
+    """Return ``[ny, order + 1]`` coefficients, for each row, of the field as a polynomial in u."""
+    v = 2.0 * np.arange(shape[0]) / max(shape[0] - 1, 1) - 1.0
+    rows = np.zeros((shape[0], field.order + 1))
+    powers = [(d - j, j) for d in range(field.order + 1) for j in range(d + 1)]
+    for c, (i, j) in zip(field.coefficients, powers, strict=True):
+        rows[:, i] += c * v**j
+    return rows
+
+
+@njit(cache=True)
+def _horner(row, u):  # type: ignore[no-untyped-def]
+    total = row[-1]
+    for k in range(row.size - 2, -1, -1):
+        total = total * u + row[k]
+    return total
+
+
+@njit(cache=True)
+def _scale_and_subtract(science, reference, rows):  # type: ignore[no-untyped-def]
+    ny, nx = science.shape
+    scaled, difference = np.empty((ny, nx), np.float32), np.empty((ny, nx), np.float32)
+    for y in range(ny):
+        for x in range(nx):
+            value = reference[y, x] * np.float32(1.0 + _horner(rows[y], 2.0 * x / max(nx - 1, 1) - 1.0))
+            scaled[y, x] = value
+            difference[y, x] = science[y, x] - value
+    return scaled, difference
+
+
+@njit(cache=True)
+def _assemble_in_place(filled, scaled, science, background, own, bad_science, bad_reference):  # type: ignore[no-untyped-def]
+    """Mend the scaled reference, and turn the filled difference into the science image."""
+    for y in range(filled.shape[0]):
+        for x in range(filled.shape[1]):
+            if bad_reference[y, x]:
+                if bad_science[y, x]:
+                    scaled[y, x] = own[y, x]
+                else:
+                    scaled[y, x] = science[y, x] - background[y, x] - filled[y, x]
+            filled[y, x] += scaled[y, x]
+
+
+@njit(cache=True)
+def _filled_variance(variance, bad, rows, typical):  # type: ignore[no-untyped-def]
+    ny, nx = variance.shape
+    out = np.empty((ny, nx), np.float32)
+    for y in range(ny):
+        for x in range(nx):
+            value = np.float32(typical) if bad[y, x] else variance[y, x]
+            factor = np.float32(1.0 + _horner(rows[y], 2.0 * x / max(nx - 1, 1) - 1.0))
+            out[y, x] = value * factor * factor
+    return out
+
+
+@njit(cache=True)
+def _scatter(bad, offsets):  # type: ignore[no-untyped-def]
+    ny, nx = bad.shape
+    out = bad.copy()
+    for y in range(ny):
+        for x in range(nx):
+            if not bad[y, x]:
+                continue
+            inner = 0 < x < nx - 1 and 0 < y < ny - 1
+            if inner and bad[y, x - 1] and bad[y, x + 1] and bad[y - 1, x] and bad[y + 1, x]:
+                continue  # its neighbours cover all that it would
+            for k in range(offsets.shape[0]):
+                j, i = y + offsets[k, 0], x + offsets[k, 1]
+                if 0 <= j < ny and 0 <= i < nx:
+                    out[j, i] = True
+    return out

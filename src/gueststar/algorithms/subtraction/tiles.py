@@ -1,0 +1,197 @@
+"""Form a difference image and its score tile by tile, with filters that vary over the image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy import fft
+
+from gueststar.algorithms.subtraction.transfer import Transfer, matched_kernels, psf_power, stamp_spectrum
+
+Float32Image = NDArray[np.float32]
+TransferAt = Callable[[float, float, tuple[int, int]], Transfer]
+"""Gives the filters at image position (x, y) for a grid of (ny, nx)."""
+NoiseAt = Callable[[float, float], "MismatchNoise"]
+
+
+class MismatchNoise(NamedTuple):
+    """How much worse than photon noise the two images match, at one place of the image."""
+
+    shift_x: float
+    """Rms residual shift between the images, pixels."""
+    shift_y: float
+    widths: tuple[float, ...]
+    """Widths (sigma, pixels) of the Gaussians over which a source's residual power is spread."""
+    powers: tuple[float, ...]
+    """Their weights: residual power as a fraction of the power of the filtered reference."""
+
+
+class TiledDifference(NamedTuple):
+    """Products of `subtract_in_tiles`; see there."""
+
+    difference: Float32Image
+    score: Float32Image
+    variance: Float32Image
+    inflation: Float32Image
+
+
+class Tile(NamedTuple):
+    """One tile: what it reads, and the weights with which it is laid into the whole."""
+
+    y0: int
+    x0: int
+    """First pixel of the FFT grid (may be negative: zeros are read there)."""
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+    """Half-open ranges of the image that it writes."""
+    weight_y: Float32Image
+    weight_x: Float32Image
+
+
+def subtract_in_tiles(
+    science: Float32Image,
+    reference: Float32Image,
+    science_variance: Float32Image,
+    reference_variance: Float32Image,
+    *,
+    transfer_at: TransferAt,
+    noise_at: NoiseAt,
+    tile_size: int = 512,
+    ramp: int = 16,
+    margin: int = 32,
+) -> TiledDifference:
+    """Return difference, score, variance and noise inflation of two images on one grid.
+
+    The inputs hold no masked values (fill them first) and share one flux scale. ``difference`` is in units
+    of the science image. ``score`` is the matched filter for a point source over its standard deviation
+    (Zackay, Ofek & Gal-Yam 2016, eq. 25 to 29), in which photon noise of both images enters pixel by
+    pixel, and the noise of mismatch through the filtered reference and its gradient (their section 3.4).
+    ``variance`` is such that a PSF fit on the difference has the score's error. ``inflation`` is the ratio
+    of the total noise of the score to its photon noise.
+
+    Neighbouring tiles overlap and are blended linearly over ``2 ramp`` pixels; each sees ``margin`` pixels
+    more, which must reach as far as the filters do.
+    """
+    shape = science.shape
+    out = TiledDifference(*(np.zeros(shape, np.float32) for _ in range(4)))
+    for tile, grid in tile_layout((shape[0], shape[1]), tile_size=tile_size, ramp=ramp, margin=margin):
+        x, y = sum(tile.columns) / 2 - 0.5, sum(tile.rows) / 2 - 0.5
+        planes = [_cut(image, tile, grid) for image in (science, reference, science_variance, reference_variance)]
+        filters = transfer_at(x, y, grid), transfer_at(x, y, (2 * margin, 2 * margin))
+        _subtract_tile(planes, tile, grid, filters, noise_at(x, y), out)
+    return out
+
+
+def tile_layout(
+    shape: tuple[int, int], *, tile_size: int, ramp: int, margin: int
+) -> Iterator[tuple[Tile, tuple[int, int]]]:
+    """Yield tiles that cover the image, with the (ny, nx) of their FFT grid; weights sum to one everywhere."""
+    parts = [_split(size, tile_size, ramp) for size in shape]
+    grid_sizes = [
+        fft.next_fast_len(max(stop - start for start, stop, _ in part) + 2 * margin, real=True) for part in parts
+    ]
+    for y_start, y_stop, weight_y in parts[0]:
+        for x_start, x_stop, weight_x in parts[1]:
+            rows, columns = (max(y_start, 0), min(y_stop, shape[0])), (max(x_start, 0), min(x_stop, shape[1]))
+            tile = Tile(rows[0] - margin, columns[0] - margin, rows, columns, weight_y, weight_x)
+            yield tile, (grid_sizes[0], grid_sizes[1])
+
+
+def _split(size: int, tile_size: int, ramp: int) -> list[tuple[int, int, Float32Image]]:
+    n = max(1, round(size / tile_size))
+    edges = np.linspace(0, size, n + 1).round().astype(int)
+    position = np.arange(size) + 0.5
+    parts = []
+    for k in range(n):
+        start, stop = max(edges[k] - ramp, 0), min(edges[k + 1] + ramp, size)
+        weight = np.ones(size, np.float32)
+        if k > 0:
+            weight = np.minimum(weight, np.clip((position - edges[k] + ramp) / (2 * ramp), 0, 1))
+        if k < n - 1:
+            weight = np.minimum(weight, np.clip((edges[k + 1] + ramp - position) / (2 * ramp), 0, 1))
+        parts.append((int(start), int(stop), weight[start:stop].astype(np.float32)))
+    return parts
+
+
+def _cut(image: Float32Image, tile: Tile, grid: tuple[int, int]) -> Float32Image:
+    """Return a tile's pixels: a view where it lies inside the image, else a copy with zeros beyond the edges."""
+    y1, x1 = tile.y0 + grid[0], tile.x0 + grid[1]
+    if tile.y0 >= 0 and tile.x0 >= 0 and y1 <= image.shape[0] and x1 <= image.shape[1]:
+        return image[tile.y0 : y1, tile.x0 : x1]
+    out = np.zeros(grid, np.float32)
+    y0, x0, y1, x1 = max(tile.y0, 0), max(tile.x0, 0), min(y1, image.shape[0]), min(x1, image.shape[1])
+    out[y0 - tile.y0 : y1 - tile.y0, x0 - tile.x0 : x1 - tile.x0] = image[y0:y1, x0:x1]
+    return out
+
+
+def _subtract_tile(
+    planes: list[Float32Image],
+    tile: Tile,
+    grid: tuple[int, int],
+    filters: tuple[Transfer, Transfer],
+    noise: MismatchNoise,
+    out: TiledDifference,
+) -> None:
+    """Filter one tile and lay it into ``out``; ``filters`` are on the tile's grid and on one as large as they reach."""
+    large, small = filters
+    n, r, v_n, v_r = (fft.rfft2(plane) for plane in planes)
+    d, s_r, s = _filter(n, r, *large)
+    squares = [stamp_spectrum(kernel**2, grid) for kernel in matched_kernels(small)]
+    difference, filtered_reference, score = (fft.irfft2(a, s=grid) for a in (d, s_r, s))
+    photon = fft.irfft2(squares[0] * v_n + squares[1] * v_r, s=grid)
+    mismatch = _spread_power(filtered_reference, noise, grid)
+    _lay_tile(
+        difference, score, filtered_reference, photon, mismatch, psf_power(small), noise.shift_x**2, noise.shift_y**2,
+        tile.y0, tile.x0, tile.rows[0], tile.columns[0], tile.weight_y, tile.weight_x, *out,
+    )  # fmt: skip
+
+
+@njit(cache=True)
+def _filter(n, r, a_n, a_r, psf):  # type: ignore[no-untyped-def]
+    """Return the spectra of D, S_r and S."""
+    d, s_r, s = np.empty_like(n), np.empty_like(n), np.empty_like(n)
+    for j in range(n.shape[0]):
+        for i in range(n.shape[1]):
+            reference = a_r[j, i] * r[j, i]
+            matched = np.conj(psf[j, i])
+            d[j, i] = a_n[j, i] * n[j, i] - reference
+            s_r[j, i] = matched * reference
+            s[j, i] = matched * d[j, i]
+    return d, s_r, s
+
+
+def _spread_power(s_r: Float32Image, noise: MismatchNoise, grid: tuple[int, int]) -> Float32Image:
+    """Return the power of the filtered reference convolved with the mismatch kernel."""
+    if not any(noise.powers):
+        return np.zeros_like(s_r)
+    fy, fx = np.fft.fftfreq(grid[0]), np.fft.rfftfreq(grid[1])
+    kernel = np.zeros((fy.size, fx.size), np.float32)
+    for width, power in zip(noise.widths, noise.powers, strict=True):
+        gauss_y, gauss_x = (np.exp(-2.0 * (np.pi * width * f) ** 2).astype(np.float32) for f in (fy, fx))
+        kernel += np.float32(power) * gauss_y[:, None] * gauss_x[None, :]
+    return np.asarray(fft.irfft2(fft.rfft2(s_r * s_r) * kernel, s=grid))
+
+
+@njit(cache=True, error_model="numpy")
+def _lay_tile(  # type: ignore[no-untyped-def]
+    difference, s, s_r, v, mismatch, norm, vx, vy,
+    y0, x0, row0, column0, wy, wx, out_d, out_score, out_variance, out_inflation,
+):  # fmt: skip
+    for j in range(wy.size):
+        b = row0 + j - y0
+        for i in range(wx.size):
+            a = column0 + i - x0
+            photon = max(v[b, a], np.float32(1e-20))
+            gx = np.float32(0.5) * (s_r[b, a + 1] - s_r[b, a - 1])
+            gy = np.float32(0.5) * (s_r[b + 1, a] - s_r[b - 1, a])
+            total = photon + vx * gx * gx + vy * gy * gy + max(mismatch[b, a], np.float32(0))
+            w = wy[j] * wx[i]
+            y, x = row0 + j, column0 + i
+            out_d[y, x] += w * difference[b, a]
+            out_score[y, x] += w * s[b, a] / np.sqrt(total)
+            out_variance[y, x] += w * total / norm
+            out_inflation[y, x] += w * np.sqrt(total / photon)

@@ -1,0 +1,120 @@
+"""Transfer functions of a difference D = A_n * N - A_r * R, for two families of method.
+
+Whatever the method, a difference is one linear filter on the science image N minus another on the
+reference R (already on the science flux scale). From these two filters follow the PSF of D, the
+matched filter, and how the noise of both images enters the score.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+Stamp = NDArray[np.float32]
+Spectrum = NDArray[np.complex64]
+
+
+FADE_POWER = 1e-3
+"""Power of the PSFs' transfer below which the difference is damped (1: no frequency lost). A point source has a
+thousandth of its signal there, but a bright star's residuals would ring at the pixel frequency."""
+
+
+class Transfer(NamedTuple):
+    """Filters of one tile on its real-FFT grid, unit gain at zero frequency for a point source's flux."""
+
+    science: Spectrum
+    """A_n, applied to the science image."""
+    reference: Spectrum
+    """A_r, applied to the reference."""
+    psf: Spectrum
+    """P_D, the PSF of the difference for a source in the science image (its sum is one)."""
+
+
+def stamp_spectrum(stamp: Stamp, shape: tuple[int, int]) -> Spectrum:
+    """Return the real FFT of an odd-sided stamp on a grid of ``shape``, its middle pixel at the origin."""
+    k = stamp.shape[0]
+    half = k // 2
+    rows = np.zeros((k, shape[1]), np.float32)
+    rows[:, : half + 1] = stamp[:, half:]
+    rows[:, shape[1] - half :] = stamp[:, :half]
+    along_x = fft.rfft(rows, axis=1)
+    full = np.zeros((shape[0], along_x.shape[1]), np.complex64)
+    full[: half + 1] = along_x[half:]
+    full[shape[0] - half :] = along_x[:half]
+    return np.asarray(fft.fft(full, axis=0, overwrite_x=True), dtype=np.complex64)
+
+
+def matched_kernels(transfer: Transfer) -> tuple[Stamp, Stamp]:
+    """Return the kernels that take science image and reference to the score, as odd-sided stamps.
+
+    The transfer must be on a square grid of even side that holds the kernels; its last row and column are lost.
+    """
+    size = transfer.psf.shape[0]
+    matched = np.conj(transfer.psf)
+    kernels = [
+        fft.fftshift(fft.irfft2(matched * a, s=(size, size)))[1:, 1:] for a in (transfer.science, transfer.reference)
+    ]
+    return kernels[0], kernels[1]
+
+
+def psf_power(transfer: Transfer) -> float:
+    """Return the sum of the squares of the difference's PSF (its noise-equivalent area, inverted)."""
+    size = transfer.psf.shape[0]
+    return float(np.sum(fft.irfft2(transfer.psf, s=(size, size)).astype(np.float64) ** 2))
+
+
+def psf_stamp(transfer: Transfer, side: int) -> Stamp:
+    """Return the difference's PSF as a stamp of odd ``side``, of unit sum; the grid must be square and larger."""
+    size = transfer.psf.shape[0]
+    index = np.arange(-(side // 2), side // 2 + 1)
+    stamp = fft.irfft2(transfer.psf, s=(size, size))[np.ix_(index, index)]
+    return np.asarray(stamp / stamp.sum(), dtype=np.float32)
+
+
+def proper_transfer(
+    science_psf: Stamp, reference_psf: Stamp, shape: tuple[int, int], *, science_noise: float, reference_noise: float
+) -> Transfer:
+    """Return the filters of proper image subtraction (Zackay, Ofek & Gal-Yam 2016, ApJ 830, 27, eq. 13 to 16).
+
+    ``*_noise`` are the variances per pixel of the two images' backgrounds. With D normalised to the
+    science image's flux, its noise is white with the variance ``science_noise + reference_noise``.
+    """
+    p_n, p_r = stamp_spectrum(science_psf, shape), stamp_spectrum(reference_psf, shape)
+    total = np.float32(science_noise + reference_noise)
+    a, b = np.float32(science_noise) / total, np.float32(reference_noise) / total
+    power = a * (p_r.real**2 + p_r.imag**2) + b * (p_n.real**2 + p_n.imag**2)
+    # Where both PSFs are below a few per cent their ratio is that of the models' errors: let D fade there.
+    scale = 1.0 / np.sqrt(power + np.float32(FADE_POWER))
+    scale *= np.float32(np.sqrt(1.0 + FADE_POWER))
+    a_n, a_r = p_r * scale, p_n * scale
+    return Transfer(a_n, a_r, p_n * a_n)
+
+
+def kernel_transfer(
+    kernel: Stamp,
+    psf: Stamp,
+    shape: tuple[int, int],
+    *,
+    convolved_noise: float,
+    target_noise: float,
+    convolves_science: bool,
+) -> Transfer:
+    """Return the filters of a kernel-matched difference with its noise decorrelated.
+
+    The kernel takes the reference (or, with ``convolves_science``, the science image) to the PSF of the
+    other. The decorrelation filter (Reiss & Lupton 2016, DMTN-021) makes the noise white again.
+    ``psf`` is that of the science image.
+    """
+    k = stamp_spectrum(kernel, shape)
+    total = np.float32(convolved_noise + target_noise)
+    power = np.float32(target_noise) + np.float32(convolved_noise) * (k.real**2 + k.imag**2)
+    phi = np.sqrt(total / np.maximum(power, np.float32(1e-6) * total)).astype(np.float32)
+    p = stamp_spectrum(psf, shape)
+    if not convolves_science:
+        return Transfer(phi.astype(np.complex64), phi * k, p * phi)
+    gain = np.float32(1.0 / max(float(kernel.sum()), 1e-6))
+    # The kernel's sum is the flux scale of the other image: divide it out, so that D is in science units.
+    return Transfer(phi * k * gain, (phi * gain).astype(np.complex64), p * phi * k * gain)

@@ -1,0 +1,63 @@
+"""`gueststar night`: the night's account."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def command() -> None:
+    """The account of a night: what was received and what became of it."""
+
+
+@command.command()
+@click.argument("repo", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--night", type=int, help="Survey night YYYYMMDD; default: the last one.")
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), help="Also write the report as JSON ('-': stdout)."
+)
+@click.option("--html", "html_file", type=click.Path(path_type=Path), help="Also write the report as an HTML page.")
+@click.option("--truth", type=click.Path(exists=True, path_type=Path), help="Folder of truth tables to compare with.")
+def report(repo: Path, night: int | None, json_file: Path | None, html_file: Path | None, truth: Path | None) -> None:
+    """Report a night of REPO; exit status 1 if any detector image is unexplained."""
+    from gueststar.operations.night_report import as_json, make_report
+    from gueststar.operations.report_html import render_html
+    from gueststar.operations.report_text import report_lines
+    from gueststar.operations.truth import compare_with_truth
+    from gueststar.store.repo import SurveyRepo
+
+    survey = SurveyRepo.open(repo)
+    nights = sorted({row.info.day_obs for row in survey.ledger.exposures()})
+    if not nights:
+        raise click.ClickException(f"{repo} holds no exposures: gueststar ingest {repo} FILES")
+    chosen = night or nights[-1]
+    compared = compare_with_truth(survey, chosen, truth) if truth else None
+    made = make_report(survey, chosen, truth=compared)
+    if html_file:
+        html_file.write_text(render_html(made, survey))
+    text = json.dumps(as_json(made), indent=1, default=str)
+    if json_file and str(json_file) == "-":
+        click.echo(text)
+    else:
+        if json_file:
+            json_file.write_text(text)
+        for line in report_lines(made):
+            click.echo(line)
+    sys.exit(0 if made.is_explained else 1)
+
+
+@command.command("list")
+@click.argument("repo", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def list_nights(repo: Path) -> None:
+    """List the nights of REPO with their number of exposures."""
+    from collections import Counter
+
+    from gueststar.store.repo import SurveyRepo
+
+    rows = SurveyRepo.open(repo).ledger.exposures()
+    for night, n in sorted(Counter(row.info.day_obs for row in rows).items()):
+        click.echo(f"{night} {n} exposures")

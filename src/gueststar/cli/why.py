@@ -1,0 +1,23 @@
+"""`gueststar why`: the whole causal story of one thing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("repo", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("subject")
+def command(repo: Path, subject: str) -> None:
+    """Tell what arrived, what was used and what was rejected where, for SUBJECT in REPO.
+
+    SUBJECT is an exposure's id, an alert's candid, an object's name, the name of a received file, or a place on
+    the sky as RA,DEC in degrees.
+    """
+    from gueststar.operations.why import story_of
+    from gueststar.store.repo import SurveyRepo
+
+    for line in story_of(SurveyRepo.open(repo), subject):
+        click.echo(line)

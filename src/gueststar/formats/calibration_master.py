@@ -1,0 +1,83 @@
+"""Calibration masters as multi-extension FITS: IMAGE, VARIANCE, MASK, METADATA."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+
+from gueststar.formats import fits_planes
+from gueststar.model.calibration import CalibrationMaster
+from gueststar.model.image import MaskedImage
+
+STEPS_PER_SIGMA = 16.0
+"""Quantisation steps per sigma of the master's own median noise."""
+
+VARIANCE_STEP = 0.02
+"""Quantisation step of the variance as a fraction of its first percentile."""
+
+UNITS = {"bias": "adu", "dark": "electron / s", "flat": ""}
+
+
+def write_calibration_master(path: Path | str, master: CalibrationMaster) -> None:
+    """Write a master; the file appears whole or not at all."""
+    pixels = master.pixels
+    image_step, variance_step = _steps_of(pixels)
+    unit = UNITS[master.kind]
+    hdus: list[Any] = [
+        fits.PrimaryHDU(header=_primary_header(master)),
+        fits_planes.float_plane("IMAGE", pixels.image, {"BUNIT": unit}, step=image_step),
+        fits_planes.float_plane("VARIANCE", pixels.variance, {}, step=variance_step),
+        fits_planes.integer_plane("MASK", pixels.mask, fits_planes.mask_cards()),
+        fits_planes.metadata_hdu(master.metadata),
+    ]
+    fits_planes.write_hdus(path, hdus)
+
+
+def read_calibration_master(path: Path | str) -> CalibrationMaster:
+    """Read a master that `write_calibration_master` wrote; DataError if it is not one."""
+    with fits_planes.open_fits(path) as hdus:
+        header = hdus[0].header
+        planes = [
+            np.ascontiguousarray(fits_planes.hdu_named(hdus, name, path).data, dtype=np.float32)
+            for name in ("IMAGE", "VARIANCE")
+        ]
+        pixels = MaskedImage(planes[0], planes[1], fits_planes.mask_of(fits_planes.hdu_named(hdus, "MASK", path)))
+        return CalibrationMaster(
+            kind=header["CALKIND"],
+            detector_id=int(header["DETECTOR"]),
+            pixels=pixels,
+            mjd_tai=float(header["MJD-TAI"]),
+            n_frames=int(header["NFRAMES"]),
+            physical_filter=header.get("FILTER"),
+            metadata=fits_planes.metadata_of(hdus),
+        )
+
+
+def read_master_time(path: Path | str) -> float:
+    """Read only the mean time of a master's frames, MJD TAI."""
+    return float(fits.getheader(path, 0)["MJD-TAI"])
+
+
+def _steps_of(pixels: MaskedImage) -> tuple[float | None, float | None]:
+    known = pixels.variance[np.isfinite(pixels.variance) & (pixels.variance > 0)]
+    if known.size == 0:
+        return None, None
+    sample = known[:: max(1, known.size // 100_000)]
+    return float(np.sqrt(np.median(sample))) / STEPS_PER_SIGMA, float(np.percentile(sample, 1)) * VARIANCE_STEP
+
+
+def _primary_header(master: CalibrationMaster) -> fits.Header:
+    header = fits.Header()
+    header["ORIGIN"] = "gueststar"
+    header["CALKIND"] = (master.kind, "bias, dark or flat")
+    header["DETECTOR"] = (master.detector_id, "detector id of the camera")
+    header["MJD-TAI"] = (master.mjd_tai, "[d] mean time of the frames")
+    header["NFRAMES"] = (master.n_frames, "frames in the stack")
+    if master.physical_filter is not None:
+        header["FILTER"] = master.physical_filter
+    for key, value in fits_planes.scalar_cards(master.metadata).items():
+        header[key] = value
+    return header

@@ -1,0 +1,87 @@
+"""Cut-outs of alert packets: small gzip-compressed FITS images."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gueststar.core.errors import DataError
+
+CUTOUT_SIDE = 63
+"""Pixels along one side of a packet's cut-outs."""
+
+_BLOCK = 2880
+_GZIP_LEVEL = 6
+
+
+def cut_stamp(
+    image: NDArray[np.float32],
+    *,
+    x: float,
+    y: float,
+    is_missing: NDArray[np.bool_] | None = None,
+    side: int = CUTOUT_SIDE,
+) -> NDArray[np.float32]:
+    """Return ``[side, side]`` pixels with the one nearest to (x, y) in the middle.
+
+    Pixels outside the image, and those where ``is_missing``, are NaN.
+    """
+    half = side // 2
+    x0, y0 = round(x) - half, round(y) - half
+    ny, nx = image.shape
+    stamp = np.full((side, side), np.nan, dtype=np.float32)
+    rows, columns = slice(max(y0, 0), min(y0 + side, ny)), slice(max(x0, 0), min(x0 + side, nx))
+    if rows.start >= rows.stop or columns.start >= columns.stop:
+        return stamp
+    inside = (slice(rows.start - y0, rows.stop - y0), slice(columns.start - x0, columns.stop - x0))
+    stamp[inside] = image[rows, columns]
+    if is_missing is not None:
+        stamp[inside][is_missing[rows, columns]] = np.nan
+    return stamp
+
+
+def encode_cutout(stamp: NDArray[np.float32]) -> bytes:
+    """Return a gzip-compressed FITS image of float32 pixels in electrons; the same pixels give the same bytes."""
+    pixels = np.ascontiguousarray(stamp, dtype=">f4").tobytes()
+    padding = bytes(-len(pixels) % _BLOCK)
+    return gzip.compress(_header(*stamp.shape) + pixels + padding, _GZIP_LEVEL, mtime=0)
+
+
+def decode_cutout(data: bytes) -> NDArray[np.float32]:
+    """Return the pixels of a cut-out, gzip-compressed or plain FITS; raises DataError if damaged."""
+    from astropy.io import fits
+
+    try:
+        plain = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+        with fits.open(io.BytesIO(plain), ignore_missing_simple=True) as file:
+            return np.asarray(file[0].data, dtype=np.float32)
+    except (OSError, EOFError, zlib.error, TypeError, ValueError) as error:
+        raise DataError(f"cut-out of {len(data)} bytes is not a FITS image: {error}") from error
+
+
+def science_name(candid: int, pid: int) -> str:
+    """Return the wire's name of a science cut-out."""
+    return f"candid{candid}_pid{pid}_targ_sci.fits.gz"
+
+
+def reference_name(candid: int) -> str:
+    """Return the wire's name of a reference cut-out."""
+    return f"candid{candid}_ref.fits.gz"
+
+
+def difference_name(candid: int, pid: int, *, is_positive: bool) -> str:
+    """Return the wire's name of a difference cut-out: science minus reference, or the reverse."""
+    order = "scimref" if is_positive else "refmsci"
+    return f"candid{candid}_pid{pid}_targ_{order}.fits.gz"
+
+
+def _header(ny: int, nx: int) -> bytes:
+    cards = (
+        f"SIMPLE  = {'T':>20}", f"BITPIX  = {-32:>20}", f"NAXIS   = {2:>20}",
+        f"NAXIS1  = {nx:>20}", f"NAXIS2  = {ny:>20}", "BUNIT   = 'electron'", "END",
+    )  # fmt: skip
+    return "".join(card.ljust(80) for card in cards).ljust(_BLOCK).encode()

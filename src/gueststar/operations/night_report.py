@@ -1,0 +1,194 @@
+"""The nightly report as plain values: text, JSON and HTML are made from it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gueststar import __version__
+from gueststar.core import times
+from gueststar.model.camera import Camera
+from gueststar.model.metrics import METRICS, Grade
+from gueststar.model.rights import Program
+from gueststar.operations.account import Fate, NightAccount, Unit, account_of
+from gueststar.store.ledger import Job, JobState
+from gueststar.store.repo import SurveyRepo
+
+
+@dataclass(frozen=True)
+class MetricSummary:
+    """One metric over the detector images of a night."""
+
+    name: str
+    unit: str
+    doc: str
+    n: int
+    median: float
+    low: float
+    """16th percentile."""
+    high: float
+    """84th percentile."""
+    fair: float | None
+    poor: float | None
+    grades: dict[str, int]
+    """Grade -> number of detector images."""
+
+
+@dataclass(frozen=True)
+class NightReport:
+    """Everything that the report of a night says."""
+
+    survey: str
+    camera: str
+    version: str
+    account: NightAccount
+    metrics: tuple[MetricSummary, ...]
+    steps: dict[str, float]
+    """Stage and step -> median CPU seconds per unit of work."""
+    references: tuple[dict[str, Any], ...]
+    tracklets: tuple[dict[str, Any], ...]
+    alerts: dict[str, int]
+    """Program -> number of alerts."""
+    peak_rss_mb: float
+    cpu_s: float
+    truth: dict[str, Any] = field(default_factory=dict)
+    """Comparison with the truth, where there is one."""
+
+    @property
+    def is_explained(self) -> bool:
+        """Whether every detector image is accounted for."""
+        return self.account.is_balanced
+
+
+def make_report(repo: SurveyRepo, night: int, *, truth: dict[str, Any] | None = None) -> NightReport:
+    """Return the report of a night from what the ledger holds."""
+    account = account_of(repo.ledger, night)
+    jobs = repo.ledger.jobs(day_obs=night)
+    tracklet_jobs = [job for job in jobs if job.kind == "tracklets" and job.state is JobState.DONE]
+    return NightReport(
+        survey=repo.settings.name,
+        camera=repo.camera.name,
+        version=__version__,
+        account=account,
+        metrics=tuple(summarise(account, repo.camera)),
+        steps=median_steps(jobs),
+        references=tuple(_references(jobs)),
+        tracklets=tuple(tracklet_jobs[-1].metrics.get("tracklets", ())) if tracklet_jobs else (),
+        alerts=alerts_by_program(account),
+        peak_rss_mb=max((job.peak_rss_mb or 0.0 for job in jobs), default=0.0),
+        cpu_s=sum(job.cpu_s or 0.0 for job in jobs),
+        truth=truth or {},
+    )
+
+
+def value_of(unit: Unit, name: str) -> float:
+    """Return a unit's metric as a float; NaN where it was not measured."""
+    value = unit.metrics.get(name)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+
+
+def science_units(account: NightAccount) -> list[Unit]:
+    """Return the detector images of science exposures, by time."""
+    return [unit for unit in account.units if unit.exposure.info.observation_type == "science"]
+
+
+def summarise(account: NightAccount, camera: Camera) -> list[MetricSummary]:
+    """Return every metric that at least one detector image of the night has."""
+    summaries = []
+    for metric in METRICS:
+        values = np.array([value_of(unit, metric.name) for unit in science_units(account)])
+        values = values[np.isfinite(values)]
+        if values.size == 0:
+            continue
+        low, median, high = (float(v) for v in np.percentile(values, (16, 50, 84)))
+        limits = metric.thresholds(camera)
+        grades = Counter(metric.grade(float(v), camera).value for v in values)
+        summaries.append(
+            MetricSummary(
+                metric.name, metric.unit, metric.doc, int(values.size), median, low, high,
+                limits[0] if limits else None, limits[1] if limits else None, dict(grades),
+            )
+        )  # fmt: skip
+    return summaries
+
+
+def median_steps(jobs: list[Job]) -> dict[str, float]:
+    """Return median CPU seconds of every step of every kind of job."""
+    seconds: dict[str, list[float]] = {}
+    for job in jobs:
+        for step, value in job.metrics.get("steps", {}).items():
+            seconds.setdefault(f"{job.kind}: {step}", []).append(float(value))
+    return {step: float(np.median(values)) for step, values in seconds.items()}
+
+
+def alerts_by_program(account: NightAccount) -> dict[str, int]:
+    """Return the number of alerts of each program."""
+    counts: Counter[str] = Counter()
+    for unit in science_units(account):
+        value = value_of(unit, "n_alerts")
+        if math.isfinite(value):
+            counts[Program(unit.exposure.info.program).name.lower()] += int(value)
+    return dict(counts)
+
+
+def _references(jobs: list[Job]) -> list[dict[str, Any]]:
+    return [
+        {
+            "field": job.key["field"], "detector": job.key["detector"], "band": job.key["band"],
+            "n_epochs": len(job.key["epochs"]), "state": job.state.value, "reason": job.reason,
+        }
+        for job in jobs if job.kind == "reference"
+    ]  # fmt: skip
+
+
+def as_json(report: NightReport) -> dict[str, Any]:
+    """Return the report as JSON-able values, one entry per detector image."""
+    account = report.account
+    return {
+        "survey": report.survey,
+        "camera": report.camera,
+        "version": report.version,
+        "night": account.day_obs,
+        "is_explained": report.is_explained,
+        "received": len(account.units),
+        **{fate.value: account.count(fate) for fate in Fate},
+        "refused_files": [{"path": path, "reason": reason} for path, reason in account.refused],
+        "reasons": [{"fate": f, "reason": r, "n": n} for f, r, n in account.reasons()],
+        "alerts": report.alerts,
+        "references": list(report.references),
+        "tracklets": list(report.tracklets),
+        "metrics": [vars(summary) for summary in report.metrics],
+        "cpu_s_by_step": report.steps,
+        "cpu_s": report.cpu_s,
+        "peak_rss_mb": report.peak_rss_mb,
+        "truth": report.truth,
+        "units": [_unit_as_json(unit) for unit in account.units],
+    }
+
+
+def _unit_as_json(unit: Unit) -> dict[str, Any]:
+    info = unit.exposure.info
+    return {
+        "exposure": unit.exposure.id,
+        "detector": unit.detector,
+        "time_utc": times.isot_utc(info.mjd_start),
+        "observation_type": info.observation_type,
+        "program": int(info.program),
+        "field": info.field,
+        "physical_filter": info.physical_filter,
+        "fate": unit.fate.value,
+        "stage": unit.stage,
+        "reason": unit.reason,
+        "metrics": {m.name: value_of(unit, m.name) for m in METRICS if math.isfinite(value_of(unit, m.name))},
+    }
+
+
+def worst_grade(unit: Unit, camera: Camera) -> Grade:
+    """Return the worst grade among a unit's metrics."""
+    order = (Grade.UNKNOWN, Grade.GOOD, Grade.FAIR, Grade.POOR)
+    grades = [metric.grade(value_of(unit, metric.name), camera) for metric in METRICS]
+    return max(grades, key=order.index)

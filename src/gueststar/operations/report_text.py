@@ -1,0 +1,47 @@
+"""The nightly report for a terminal."""
+
+from __future__ import annotations
+
+from gueststar.operations.account import Fate
+from gueststar.operations.night_report import NightReport
+
+
+def report_lines(report: NightReport) -> list[str]:
+    """Return the report as lines of text."""
+    account = report.account
+    parts = [f"{account.count(fate)} {fate.value}" for fate in Fate if account.count(fate)]
+    verdict = "every one is explained" if report.is_explained else "NOT EVERY ONE IS EXPLAINED"
+    lines = [
+        f"{report.survey}, camera {report.camera}, night {account.day_obs}",
+        f"{len(account.units)} detector images received = {' + '.join(parts) or '0'}: {verdict}",
+    ]
+    lines += [f"  {fate}: {n} x {reason}" for fate, reason, n in account.reasons()]
+    if account.refused:
+        lines.append(f"{len(account.refused)} files refused:")
+        lines += [f"  {path}: {reason}" for path, reason in account.refused]
+    if report.references:
+        lines.append("references made or deepened:")
+        lines += [
+            f"  field {r['field']} detector {r['detector']} {r['band']}: {r['n_epochs']} epochs, {r['state']}"
+            + (f" ({r['reason']})" if r["reason"] else "")
+            for r in report.references
+        ]
+    if report.metrics:
+        lines.append(f"{'metric':<26}{'median':>10}{'16%':>10}{'84%':>10}  {'unit':<9}good/fair/poor")
+    for m in report.metrics:
+        grades = (
+            "/".join(str(m.grades.get(grade, 0)) for grade in ("good", "fair", "poor")) if m.fair is not None else ""
+        )
+        lines.append(f"{m.name:<26}{m.median:>10.4g}{m.low:>10.4g}{m.high:>10.4g}  {m.unit:<9}{grades}")
+    if report.alerts:
+        lines.append("alerts: " + ", ".join(f"{n} {program}" for program, n in sorted(report.alerts.items())))
+    if report.tracklets:
+        lines.append(f"{len(report.tracklets)} tracklets of moving objects")
+    lines.append(f"{report.cpu_s:.1f} s of CPU, peak memory of a worker {report.peak_rss_mb:.0f} MB")
+    lines += truth_lines(report)
+    return lines
+
+
+def truth_lines(report: NightReport) -> list[str]:
+    """Return the comparison with the truth, empty where there is none."""
+    return [f"  {key}: {value}" for key, value in report.truth.get("summary", {}).items()]

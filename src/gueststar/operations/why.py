@@ -1,0 +1,190 @@
+"""The whole causal story of one thing, from the ledger: an exposure, an alert, or a place on the sky."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from gueststar.core import times
+from gueststar.core.errors import ConfigError
+from gueststar.model.metrics import METRICS_BY_NAME
+from gueststar.model.rights import Program
+from gueststar.operations.account import account_of
+from gueststar.store.alert_log import AlertLog
+from gueststar.store.ledger import ExposureRow, Job
+from gueststar.store.repo import SurveyRepo
+
+_PLACE = re.compile(r"^\s*([0-9.]+)\s*,\s*([+-]?[0-9.]+)\s*$")
+
+
+def story_of(repo: SurveyRepo, subject: str) -> list[str]:
+    """Return the story of an exposure id, a candid, an object name or ``RA,DEC`` in degrees, as lines.
+
+    Raises ConfigError if there is no such thing.
+    """
+    if place := _PLACE.match(subject):
+        return story_of_place(repo, ra=float(place[1]), dec=float(place[2]))
+    if subject.isdigit() and (row := repo.ledger.exposure(int(subject))) is not None:
+        return story_of_exposure(repo, row)
+    if (lines := story_of_alert(repo, subject)) is not None:
+        return lines
+    if lines := _story_of_file(repo, subject):
+        return lines
+    raise ConfigError(
+        f"{subject!r} is no exposure, alert, object, received file or place (RA,DEC in degrees) of {repo.root}"
+    )
+
+
+def story_of_exposure(repo: SurveyRepo, row: ExposureRow) -> list[str]:
+    """Return what arrived, what was done with it and what became of every detector."""
+    info = row.info
+    glass = f" through {info.physical_filter}" if info.physical_filter else ""
+    program = info.program.name.lower()
+    lines = [
+        f"exposure {row.id}: {info.observation_type}, {info.exposure_s:g} s{glass}, {program} program",
+        f"  started {times.isot_utc(info.mjd_start)} UTC, night {info.day_obs}, object {info.object_name or '-'}",
+    ]
+    if info.ra is not None and info.dec is not None:
+        lines.append(f"  pointing RA {info.ra:.5f} Dec {info.dec:+.5f}, field {info.field}")
+    lines.append(f"  received {_clock(row.received)}, detectors {', '.join(map(str, row.detectors))}")
+    lines += [f"  file {f.path}: {f.status.value} {f.reason}" for f in _files_of(repo, row.id)]
+    account = account_of(repo.ledger, info.day_obs)
+    for unit in account.units:
+        if unit.exposure.id == row.id:
+            lines.append(f"detector {unit.detector}: {unit.fate.value}{': ' + unit.reason if unit.reason else ''}")
+            for job in _jobs_of(repo, row, unit.detector):
+                lines += [f"  {line}" for line in job_lines(job)]
+    return lines
+
+
+def job_lines(job: Job) -> list[str]:
+    """Return what one unit of work used, measured and cost."""
+    when = f" at {_clock(job.finished)}" if job.finished else ""
+    lines = [f"{job.kind}: {job.state.value}{when}, attempt {job.attempts}, {job.cpu_s or 0:.2f} s of CPU"]
+    if job.reason:
+        lines.append(f"  because {job.reason}")
+    for name, used in (job.metrics.get("inputs") or {}).items():
+        shown = f"{len(used)} ({used[0]} ...)" if isinstance(used, list) and len(used) > 3 else used
+        if used:
+            lines.append(f"  used {name}: {shown}")
+    measured = [
+        f"{name} {float(value):.4g} {METRICS_BY_NAME[name].unit}".rstrip()
+        for name, value in job.metrics.items()
+        if name in METRICS_BY_NAME and isinstance(value, int | float)
+    ]
+    if measured:
+        lines.append("  measured " + ", ".join(measured))
+    rejected = job.metrics.get("not_alerted") or job.metrics.get("rejected")
+    if rejected:
+        lines.append(f"  rejected {rejected}")
+    if job.traceback:
+        lines += [f"  {line}" for line in job.traceback.strip().splitlines()[-4:]]
+    return lines
+
+
+def story_of_alert(repo: SurveyRepo, subject: str) -> list[str] | None:
+    """Return the story of a candid or of an object's alerts; None if the log has none.
+
+    The operator's command sees all programs.
+    """
+    log, everyone = AlertLog(repo.root), tuple(Program)
+    entries = [e] if subject.isdigit() and (e := log.find(int(subject), programs=everyone)) else []
+    entries = entries or log.entries(programs=everyone, object_name=subject)
+    if not entries:
+        return None
+    from gueststar.formats.avro import decode_alert
+
+    lines = []
+    for entry in entries:
+        packet = decode_alert(log.read(entry))
+        candidate, stream = packet["candidate"], Program(entry.program).name.lower()
+        sign = "brighter" if candidate["isdiffpos"] in ("t", "1") else "fainter"
+        lines += [
+            f"alert {entry.candid} of {entry.object_name}, {stream} stream, {entry.segment}",
+            f"  RA {candidate['ra']:.6f} Dec {candidate['dec']:+.6f}, {sign} than the reference, "
+            f"mag {candidate['magpsf']:.3f} ± {candidate['sigmapsf']:.3f}, reliability {candidate['rb']}",
+            f"  history: {len(packet['prv_candidates'] or [])} items shown, {candidate['ndethist']} detections counted",
+        ]
+    if len(entries) == 1:
+        lines += _exposure_behind(repo, candidate)
+    return lines
+
+
+def _exposure_behind(repo: SurveyRepo, candidate: dict[str, Any]) -> list[str]:
+    jd = float(candidate["jd"])
+    for row in repo.ledger.exposures(observation_type="science"):
+        if abs(times.jd_utc(row.info.mjd_start) - jd) < 0.05 / 86400.0:
+            return story_of_exposure(repo, row)
+    return []
+
+
+def story_of_place(repo: SurveyRepo, *, ra: float, dec: float) -> list[str]:
+    """Return which images covered a place and what was detected there."""
+    lines = [f"place RA {ra:.5f} Dec {dec:+.5f}"]
+    for row in repo.ledger.exposures(observation_type="science"):
+        for job in repo.ledger.jobs(kind="science", exposure_id=row.id):
+            corners = job.metrics.get("corners")
+            if corners and _is_inside(ra, dec, corners):
+                lines.append(
+                    f"  {times.isot_utc(row.info.mjd_start)[:19]} exposure {row.id} detector {job.detector} "
+                    f"{row.info.physical_filter}: limit {float(job.metrics.get('limiting_mag', float('nan'))):.2f} mag"
+                )
+                lines += _detections_near(repo, row.id, int(job.detector or 0), ra, dec)
+    if len(lines) == 1:
+        lines.append("  no calibrated image covers it")
+    return lines
+
+
+def _detections_near(repo: SurveyRepo, visit: int, detector: int, ra: float, dec: float) -> list[str]:
+    import numpy as np
+
+    from gueststar.store.products import DataId
+
+    lines = []
+    data_id = DataId(visit=visit, detector=detector)
+    for product, what in (("source", "source"), ("dia_source", "difference detection")):
+        if not repo.exists(product, data_id):
+            continue
+        table = repo.get(product, data_id)
+        dx = (table["ra"] - ra + 180.0) % 360.0 - 180.0
+        distance = np.hypot(dx * np.cos(np.radians(dec)), table["dec"] - dec) * 3600.0
+        for row in np.flatnonzero(distance < 3.0):
+            extra = f", reliability {table['reliability'][row]:.2f}" if "reliability" in table else ""
+            flux, error = table["psf_flux"][row], table["psf_flux_err"][row]
+            lines.append(f"    {what} at {distance[row]:.2f} arcsec: {flux:.0f} ± {error:.0f} nJy{extra}")
+    return lines
+
+
+def _is_inside(ra: float, dec: float, corners: list[list[float]]) -> bool:
+    """Return whether a place lies inside a small convex footprint given by its corners in order."""
+    import numpy as np
+
+    points = np.asarray(corners, dtype=np.float64)
+    x = ((points[:, 0] - ra + 180.0) % 360.0 - 180.0) * np.cos(np.radians(dec))
+    y = points[:, 1] - dec
+    cross = x * np.roll(y, -1) - np.roll(x, -1) * y
+    return bool(np.all(cross > 0) or np.all(cross < 0))
+
+
+def _story_of_file(repo: SurveyRepo, subject: str) -> list[str]:
+    return [
+        f"file {f.path}: {f.status.value} {_clock(f.received)}{': ' + f.reason if f.reason else ''}"
+        for f in repo.ledger.files()
+        if f.path.endswith(subject) or f.sha256.startswith(subject)
+    ]
+
+
+def _files_of(repo: SurveyRepo, exposure: int) -> list[Any]:
+    return [f for f in repo.ledger.files() if f.exposure_id == exposure]
+
+
+def _jobs_of(repo: SurveyRepo, row: ExposureRow, detector: int) -> list[Job]:
+    if row.info.observation_type == "science":
+        return repo.ledger.jobs(exposure_id=row.id, detector=detector)
+    jobs = repo.ledger.jobs(kind="calibration", day_obs=row.info.day_obs, detector=detector)
+    return [job for job in jobs if row.id in job.key.get("frames", ())]
+
+
+def _clock(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,197 @@
+"""The past of each detection as its stream may show it: detections, upper limits, forced fluxes, counts.
+
+Everything is found by place, not by membership in an object: which detection was associated with which
+object depends on the images of all programs, and must not show in a packet that may not tell of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gueststar.algorithms.association.footprint import is_inside
+from gueststar.algorithms.association.match import MatchConfig, near_pairs
+from gueststar.core import times
+from gueststar.formats.avro import field_names
+from gueststar.model.catalog import Catalog
+from gueststar.model.detections import History
+from gueststar.model.rights import RightsPolicy
+from gueststar.model.visit import VisitRecord, corner_arrays
+from gueststar.pipelines.alerts.forced_history import References, finished, forced_records, reference_rows
+from gueststar.pipelines.alerts.visible import Image, VisibleHistory, images_of
+from gueststar.pipelines.alerts.wire_fields import Fields, detection_fields, exposure_fields, numbers, rows_from
+
+Places = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class HistoryConfig:
+    """What counts as the past of a detection."""
+
+    window_days: float = 30.0
+    """How far back detections, upper limits and forced fluxes are told."""
+    match: MatchConfig = field(default_factory=MatchConfig)
+    """How far apart a detection and an earlier one at the same place may lie."""
+
+
+@dataclass(frozen=True)
+class Past:
+    """What one packet tells of the past."""
+
+    prv_candidates: list[dict[str, Any]]
+    fp_hists: list[dict[str, Any]]
+    counts: dict[str, Any]
+    """ndethist, ncovhist, jdstarthist and jdendhist."""
+
+
+class TellHistory:
+    """Tell the past of the detections of one visit, each item only if the visit's stream may show it."""
+
+    def __init__(self, config: HistoryConfig = HistoryConfig(), *, policy: RightsPolicy) -> None:
+        self.config = config
+        self.policy = policy
+
+    def run(
+        self,
+        triggers: Catalog,
+        record: VisitRecord,
+        history: History,
+        *,
+        reference_places: Places,
+        known_since: Mapping[int, int],
+        at_mjd_tai: float,
+    ) -> list[Past]:
+        """Return the past of each trigger (`DIA_SOURCE` rows of ``record``).
+
+        ``reference_places`` are (ra, dec) of the triggers' nearest reference sources; ``known_since`` is the
+        commit from which on the stream knows each object; ``at_mjd_tai`` is the moment at which the packets
+        leave: what has been released by then is public.
+        """
+        config = self.config
+        seen = VisibleHistory.of(
+            history, record, policy=self.policy, at_mjd_tai=at_mjd_tai, window_days=config.window_days
+        )
+        covered = _covering(seen.visits, triggers)
+        detected = _detected(triggers, seen.detections, config.match)
+        counts = _counts(record, seen.all_detections, _detected(triggers, seen.all_detections, config.match), covered)
+        told = _told_detections(seen)
+        limits = _told_limits(seen)
+        forced = _ForcedPast(seen, triggers, reference_places, known_since)
+        past = []
+        for row in range(triggers.n_rows):
+            items = [told[i] for i in detected[row]]
+            images = {_image_at(seen.detections, i) for i in detected[row]}
+            items += [item for i, image, item in limits if covered[i, row] and image not in images]
+            items.sort(key=_by_time)
+            past.append(Past(items, forced.of(row, detected[row]), counts[row]))
+        return past
+
+
+class _ForcedPast:
+    """Forced fluxes of each trigger's object, from the commit on at which the stream first knew it."""
+
+    def __init__(
+        self, seen: VisibleHistory, triggers: Catalog, reference_places: Places, known_since: Mapping[int, int]
+    ) -> None:
+        self._seen, self._triggers, self._known_since = seen, triggers, known_since
+        self._records = forced_records(seen)
+        self._own = reference_rows(triggers, *reference_places)
+        detections = seen.detections
+        self._known = reference_rows(detections, detections["reference_ra"], detections["reference_dec"])
+
+    def of(self, row: int, detected: list[int]) -> list[dict[str, Any]]:
+        """Return the `fp_hist` records of one trigger, by time."""
+        object_id = int(self._triggers["dia_object_id"][row])
+        if not self._records or object_id not in self._known_since:
+            return []
+        forced = self._seen.forced
+        is_mine = (forced["dia_object_id"] == object_id) & (forced["sequence"] > self._known_since[object_id])
+        references = self._references(row, detected)
+        return sorted((finished(self._records[i], references) for i in np.flatnonzero(is_mine).tolist()), key=_by_time)
+
+    def _references(self, row: int, detected: list[int]) -> References:
+        """Return the nearest reference source by filter: the trigger's own, else the latest detection's."""
+        bands = self._seen.detections["band_id"]
+        references = {int(bands[i]): self._known[i] for i in sorted(detected, key=self._time_of)}
+        return references | {int(self._triggers["band_id"][row]): self._own[row]}
+
+    def _time_of(self, detection: int) -> float:
+        return float(self._seen.detections["mjd_start"][detection])
+
+
+def _by_time(item: dict[str, Any]) -> tuple[float, int]:
+    return item["jd"], item["pid"]
+
+
+def _image_at(catalog: Catalog, row: int) -> Image:
+    return int(catalog["visit"][row]), int(catalog["detector"][row])
+
+
+def _detected(triggers: Catalog, detections: Catalog, config: MatchConfig) -> list[list[int]]:
+    """Return for each trigger the rows of earlier detections at its place, the nearest one of each image."""
+    first, second, separation = near_pairs(*_places(triggers), *_places(detections), config=config)
+    found: list[dict[Image, int]] = [{} for _ in range(triggers.n_rows)]
+    for pair in np.argsort(separation, kind="stable").tolist():
+        row = int(second[pair])
+        found[first[pair]].setdefault(_image_at(detections, row), row)
+    return [list(rows.values()) for rows in found]
+
+
+def _counts(
+    record: VisitRecord, earlier: Catalog, detected: list[list[int]], covered: NDArray[np.bool_]
+) -> list[dict[str, Any]]:
+    """Return the counts of each trigger, itself included; detections on its own field and channel only."""
+    jd_now, jd = record.jd_start, times.jd_utc_of(earlier["mjd_start"])
+    is_same = (earlier["rcid"] == record.rcid) & (earlier["field"] == record.field)
+    counts = []
+    for rows, n_covered in zip(detected, covered.sum(axis=0).tolist(), strict=True):
+        same = [i for i in rows if is_same[i]]
+        first = float(jd[same].min()) if same else jd_now
+        counts.append({"ndethist": 1 + len(same), "ncovhist": 1 + n_covered, "jdstarthist": first, "jdendhist": jd_now})
+    return counts
+
+
+def _places(catalog: Catalog) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return (ra, dec, the larger position error) of detections."""
+    return catalog["ra"], catalog["dec"], np.fmax(catalog["ra_err"], catalog["dec_err"]).astype(np.float64)
+
+
+def _covering(visits: Catalog, triggers: Catalog) -> NDArray[np.bool_]:
+    """Return ``[n_visits, n_triggers]``: whose images cover which place."""
+    if visits.n_rows == 0:
+        return np.zeros((0, triggers.n_rows), dtype=bool)
+    return is_inside(*corner_arrays(visits), triggers["ra"], triggers["dec"])
+
+
+def _told_detections(seen: VisibleHistory) -> list[dict[str, Any]]:
+    """Return the `prv_candidate` records of the visible detections."""
+    detections = seen.detections
+    if detections.n_rows == 0:
+        return []
+    row_of = {image: row for row, image in enumerate(images_of(seen.visits))}
+    visits = seen.visits.select(np.array([row_of[image] for image in images_of(detections)]))
+    fields = exposure_fields(visits) | detection_fields(detections, visits)
+    fields |= {"ranr": numbers(detections["reference_ra"]), "decnr": numbers(detections["reference_dec"])}
+    unknown: Fields = {name: [None] * detections.n_rows for name in ("ssdistnr", "ssmagnr", "ssnamenr")}
+    return rows_from(fields | unknown)
+
+
+def _told_limits(seen: VisibleHistory) -> list[tuple[int, Image, dict[str, Any]]]:
+    """Return the `prv_candidate` records of upper limits within the window: (row of the visit, image, record)."""
+    rows = np.flatnonzero(seen.is_recent)
+    if len(rows) == 0:
+        return []
+    visits = seen.visits.select(rows)
+    blank = dict.fromkeys(_prv_fields())
+    records = [blank | fields for fields in rows_from(exposure_fields(visits))]
+    return list(zip(rows.tolist(), images_of(visits), records, strict=True))
+
+
+@cache
+def _prv_fields() -> tuple[str, ...]:
+    return field_names("prv_candidate")

@@ -1,0 +1,162 @@
+"""One detector image of one visit, from vetted detections to alerts in the log: associate, tell, commit, send."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gueststar.core.errors import TransientError
+from gueststar.formats.avro import encode_alert
+from gueststar.model.catalog import Catalog
+from gueststar.model.cutouts import CandidateCutouts
+from gueststar.model.detections import CommitReceipt, History, OutboxAlert, VisitCommit, WorkingSet
+from gueststar.model.rights import Program, RightsPolicy
+from gueststar.model.visit import VisitRecord
+from gueststar.pipelines.alerts.associate import AssociateSources, Association, AssociationConfig
+from gueststar.pipelines.alerts.candidate import ReferenceFacts
+from gueststar.pipelines.alerts.history import Places
+from gueststar.pipelines.alerts.neighbours import with_reference
+from gueststar.pipelines.alerts.packet import AlertConfig, BuildAlerts, Neighbourhood
+from gueststar.pipelines.alerts.view import known_since, object_names, objects_in_footprint
+from gueststar.store.alert_log import AlertLog, drain_outbox
+from gueststar.store.detections import DetectionStore
+
+MeasureForced = Callable[[Catalog], Catalog]
+"""From objects (`DIA_OBJECT` rows) to fluxes at their places on the visit's difference image (`FORCED_SOURCE`)."""
+
+
+@dataclass(frozen=True)
+class AlertVisitConfig:
+    """How a visit's detections become alerts."""
+
+    association: AssociationConfig = field(default_factory=AssociationConfig)
+    alerts: AlertConfig = field(default_factory=AlertConfig)
+    most_attempts: int = 5
+    """How often a visit is associated anew when overlapping images overtake it."""
+
+
+@dataclass(frozen=True, eq=False)
+class VisitProducts:
+    """What the image pipelines hand over."""
+
+    record: VisitRecord
+    dia_sources: Catalog
+    """`DIA_SOURCE` rows, scored."""
+    cutouts: CandidateCutouts
+    """Of every detection that may be alerted."""
+    reference: ReferenceFacts
+    reference_sources: Catalog | None = None
+    """`SOURCE` rows of the reference image."""
+    refcat: Catalog | None = None
+    """`REFCAT` rows out to 90 arcsec around the image."""
+    solar_system: Catalog | None = None
+    """`SOLAR_SYSTEM_MATCH` rows."""
+    measure_forced: MeasureForced | None = None
+    is_target_of_opportunity: bool = False
+
+
+@dataclass(frozen=True)
+class VisitOutcome:
+    """What became of a visit's detections."""
+
+    receipt: CommitReceipt
+    not_alerted: dict[str, int]
+    """How many detections made no alert, by reason; empty for a visit that had been committed before."""
+
+
+class AlertVisit:
+    """Associate a visit's detections, build its alerts, commit all at once, and send what is committed.
+
+    Visits over the same sky belong in order of time; one that comes late is taken and marked as late.
+    """
+
+    def __init__(
+        self,
+        store: DetectionStore,
+        log: AlertLog,
+        *,
+        policy: RightsPolicy,
+        clock: Callable[[], float],
+        config: AlertVisitConfig = AlertVisitConfig(),
+    ) -> None:
+        """``clock`` returns the current moment, MJD TAI."""
+        self._store, self._log, self._policy, self._clock = store, log, policy, clock
+        self._config = config
+        self._associate = AssociateSources(config.association, policy=policy)
+        self._build = BuildAlerts(config.alerts, policy=policy)
+
+    def run(self, products: VisitProducts) -> VisitOutcome:
+        """Return what was committed; a visit that was committed before only has its waiting alerts sent."""
+        record = products.record
+        known = self._store.receipt(record.visit, record.detector)
+        outcome = VisitOutcome(known, {}) if known is not None else self._commit(products)
+        drain_outbox(self._store, self._log)
+        return outcome
+
+    def _commit(self, products: VisitProducts) -> VisitOutcome:
+        for _ in range(self._config.most_attempts - 1):
+            try:
+                return self._attempt(products)
+            except TransientError:
+                continue
+        return self._attempt(products)
+
+    def _attempt(self, products: VisitProducts) -> VisitOutcome:
+        record, store = products.record, self._store
+        working_set = store.working_set(record)
+        sources, reference_ra, reference_dec = with_reference(products.dia_sources, products.reference_sources)
+        stream = Program(record.program)
+        association = self._associate.run(sources, working_set, stream=stream, new_object_ids=store.new_object_ids)
+        numbers = store.name_numbers(sorted({int(i) for i in association.dia_sources["dia_object_id"] if i}))
+        forced = self._forced(products, working_set)
+        alerts, not_alerted = self._alerts(products, association, working_set, numbers, (reference_ra, reference_dec))
+        new_numbers = {int(i): numbers[int(i)] for i in association.new_object_ids}
+        receipt = store.commit_visit(
+            VisitCommit(
+                record, association.dia_sources, (reference_ra, reference_dec), forced, new_numbers, alerts,
+                base_sequence=working_set.sequence,
+            )
+        )  # fmt: skip
+        return VisitOutcome(receipt, not_alerted)
+
+    def _forced(self, products: VisitProducts, working_set: WorkingSet) -> Catalog | None:
+        if products.measure_forced is None:
+            return None
+        objects = objects_in_footprint(working_set, products.record, self._policy)
+        return products.measure_forced(objects) if objects.n_rows else None
+
+    def _history(self, record: VisitRecord, triggers: Catalog) -> History:
+        config = self._config.alerts.history
+        return self._store.history(
+            record, triggers, radius_arcsec=config.match.max_arcsec, window_days=config.window_days
+        )
+
+    def _alerts(
+        self,
+        products: VisitProducts,
+        association: Association,
+        working_set: WorkingSet,
+        numbers: dict[int, int],
+        places: Places,
+    ) -> tuple[tuple[OutboxAlert, ...], dict[str, int]]:
+        record, sources, build = products.record, association.dia_sources, self._build
+        chosen, reasons = build.select(sources, record)
+        if len(chosen) == 0:
+            return (), reasons
+        triggers = sources.select(chosen)
+        names = object_names(
+            triggers["dia_object_id"], working_set, record, numbers,
+            policy=self._policy, prefix=self._config.alerts.name_prefix,
+        )  # fmt: skip
+        around = Neighbourhood(
+            products.reference, places, products.refcat, products.solar_system, products.is_target_of_opportunity
+        )
+        batch = build.run(
+            sources, record, names=names, cutouts=products.cutouts, history=self._history(record, triggers),
+            neighbourhood=around, at_mjd_tai=self._clock(),
+            known_since=known_since(working_set, Program(record.program), self._policy),
+        )  # fmt: skip
+        return tuple(
+            OutboxAlert(packet["candid"], packet["objectId"], record.day_obs, record.program, encode_alert(packet))
+            for packet in batch.packets
+        ), reasons

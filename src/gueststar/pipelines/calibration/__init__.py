@@ -1,0 +1,1 @@
+"""From calibration exposures to masters."""

@@ -1,0 +1,27 @@
+"""What is taken from a calibration frame before it is stacked."""
+
+from __future__ import annotations
+
+from gueststar.algorithms.detrend.calibrate import subtract_in_place
+from gueststar.core.errors import ConfigError
+from gueststar.model.calibration import CalibrationMaster
+from gueststar.model.camera import Detector, parse_section
+from gueststar.model.image import Float32Image
+
+
+def subtract_bias_in_place(image: Float32Image, detector: Detector, bias: CalibrationMaster | None) -> None:
+    """Subtract a master bias (ADU) from an image in electrons; no bias, no change."""
+    if bias is None:
+        return
+    check_belongs(bias, detector)
+    for amplifier in detector.amplifiers:
+        target = parse_section(amplifier.detector_section)
+        subtract_in_place(image[target], bias.pixels.image[target], factor=amplifier.gain)
+
+
+def check_belongs(master: CalibrationMaster, detector: Detector) -> None:
+    """Raise ConfigError if a master is not of this detector."""
+    if master.detector_id != detector.id:
+        raise ConfigError(f"{master.kind} master is of detector {master.detector_id}, not of {detector.id}")
+    if master.pixels.shape != tuple(detector.shape):
+        raise ConfigError(f"{master.kind} master is {master.pixels.shape} but detector {detector.id} {detector.shape}")

@@ -1,0 +1,1 @@
+"""Difference imaging: reference on science pixels, subtraction, detection, vetting."""

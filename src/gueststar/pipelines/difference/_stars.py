@@ -1,0 +1,49 @@
+"""Star lists and fine PSFs of images, as the difference tasks share them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gueststar.algorithms.subtraction.fine_psf import FinePsf, cell_centres, make_fine_psf
+from gueststar.algorithms.subtraction.stars import StarFits, find_isolated_stars, fit_stars
+from gueststar.core.bits import UNUSABLE, MaskPlane
+from gueststar.model.image import CalibratedImage
+from gueststar.model.psf import Psf
+
+NOT_FOR_STARS = UNUSABLE | MaskPlane.SUSPECT
+"""Planes whose pixels must not lie in a star that is used to compare images."""
+
+
+def fine_psf_of(psf: Psf, *, cells: int = 6) -> FinePsf:
+    """Return a PSF's stamps, finely sampled, on ``cells`` x ``cells`` parts of its image."""
+    x, y = cell_centres(psf.shape, (cells, cells))
+    return make_fine_psf(psf.stamps(x=x, y=y), psf.shape, (cells, cells))
+
+
+def isolated_stars_of(
+    image: CalibratedImage, *, snr: float, max_stars: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return (x, y) of isolated bright peaks of an image."""
+    return find_isolated_stars(
+        image.pixels.image, image.pixels.variance, image.pixels.is_usable(NOT_FOR_STARS),
+        fwhm=image.psf.central_fwhm, snr=snr, max_stars=max_stars,
+    )  # fmt: skip
+
+
+def fit_same_stars(
+    science: CalibratedImage, reference_warped: CalibratedImage, *, x: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[StarFits, StarFits]:
+    """Return PSF fits of stars at (x, y) on two images of one grid: the rows where both succeeded."""
+    fits = []
+    for image in (science, reference_warped):
+        pixels, radius = image.pixels, max(4, round(1.5 * image.psf.central_fwhm))
+        usable = pixels.is_usable(NOT_FOR_STARS)
+        fits.append(fit_stars(pixels.image, pixels.variance, usable, fine_psf_of(image.psf), x=x, y=y, radius=radius))
+    return both_fitted(*fits)
+
+
+def both_fitted(ours: StarFits, theirs: StarFits) -> tuple[StarFits, StarFits]:
+    """Return the rows in which both fits succeeded with positive flux."""
+    good = np.isfinite(ours.x) & np.isfinite(theirs.x) & (ours.flux > 0) & (theirs.flux > 0)
+    return StarFits(*(a[good] for a in ours)), StarFits(*(a[good] for a in theirs))

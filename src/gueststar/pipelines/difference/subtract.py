@@ -1,0 +1,274 @@
+"""The difference image and its score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gueststar.algorithms.subtraction.kernel import fit_kernel, kernel_half_side
+from gueststar.algorithms.subtraction.match import PolynomialField, fit_polynomial_field
+from gueststar.algorithms.subtraction.normalise import ScoreNoise, measure_score_noise, normalise_in_place
+from gueststar.algorithms.subtraction.prepare import Pair, find_unusable, grow, prepare_pair
+from gueststar.algorithms.subtraction.residuals import (
+    StarResiduals,
+    fit_mismatch,
+    measure_star_residuals,
+    registration_rms,
+)
+from gueststar.algorithms.subtraction.saturated import find_saturated_cores, fit_saturated, restore_cores
+from gueststar.algorithms.subtraction.stars import StarFits
+from gueststar.algorithms.subtraction.tiles import MismatchNoise, TransferAt, subtract_in_tiles
+from gueststar.core.bits import UNUSABLE, MaskPlane
+from gueststar.core.errors import DataError
+from gueststar.model.image import CalibratedImage, MaskedImage
+from gueststar.model.psf import Psf
+from gueststar.pipelines.difference._filters import difference_psf, kernel_filters, proper_filters, with_common_wings
+from gueststar.pipelines.difference._stars import fine_psf_of, fit_same_stars, isolated_stars_of
+
+Floats = NDArray[np.float64]
+Float32Image = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+Method = Literal["proper", "kernel"]
+
+
+@dataclass(frozen=True)
+class DifferenceConfig:
+    """How difference images are made."""
+
+    method: Literal["auto", "proper", "kernel"] = "auto"
+    """proper: ZOGY; kernel: a fitted convolution kernel; auto: whichever leaves less of static stars."""
+    kernel_advantage: float = 0.8
+    """auto: the kernel is taken if it leaves less than this fraction of what the proper subtraction leaves."""
+    kernel_order: int = 2
+    """Polynomial order of the kernel over the image."""
+    tile_size: int = 512
+    """Side of the parts of the image within which the filters are constant, pixels."""
+    tile_margin: int = 32
+    """Pixels that each tile sees beyond its own, at least the filters' reach."""
+    wing_radius_fwhm: float = 2.0
+    """Distance from which the PSFs' wings are taken to be round and alike, FWHM."""
+    star_snr: float = 30.0
+    """Signal to noise per peak pixel of the stars by which the images are compared."""
+    max_stars: int = 500
+    """Such stars at most."""
+    max_test_stars: int = 100
+    """Stars on which the methods are compared and mismatch is measured."""
+    flux_ratio_order: int = 2
+    """Polynomial order of the residual flux ratio over the image."""
+    background_box: int = 256
+    """Box of the residual background, pixels; 0: none is subtracted."""
+    score_box: int = 384
+    """Box in which the score's scatter is measured and brought to one, pixels."""
+    mask_growth: float = 2.0
+    """Pixels by which unusable pixels are grown for the score, in which they are 0."""
+    saturated_growth_fwhm: float = 2.0
+    """FWHM by which saturated pixels (not their bleed trails) are grown for the score."""
+    min_usable: float = 0.02
+    """Fraction of pixels that must be usable in both images."""
+
+
+class DifferenceResult(NamedTuple):
+    """What `MakeDifference` makes."""
+
+    difference: CalibratedImage
+    """Science minus reference, science electrons; its variance is such that a PSF fit has the right error."""
+    score: Float32Image
+    """Matched-filter significance of a point source at each pixel: unit variance, 0 where unusable."""
+    inflation: Float32Image
+    """Noise of the score over its photon noise: above 1 where the images' mismatch dominates (bright stars)."""
+    metrics: dict[str, Any]
+    """JSON-able figures: method and both methods' star residuals, noise, limiting magnitude, flux ratio..."""
+
+
+class _Choice(NamedTuple):
+    """The method taken, and what it leaves of stars that the kernel was not fitted to."""
+
+    method: Method
+    filters: TransferAt
+    residuals: StarResiduals
+    metrics: dict[str, Any]
+
+
+class MakeDifference:
+    """Subtract a warped reference from a science image."""
+
+    def __init__(self, config: DifferenceConfig = DifferenceConfig()) -> None:
+        self.config = config
+
+    def run(self, science: CalibratedImage, reference_warped: CalibratedImage) -> DifferenceResult:
+        """Return difference, score and metrics; both images are on the science grid and flux scale.
+
+        Raises DataError when too few pixels are usable in both.
+        """
+        bad_science, bad_reference = self._checked(science, reference_warped)
+        psfs = with_common_wings(science.psf, reference_warped.psf, radius_fwhm=self.config.wing_radius_fwhm)
+        science, reference_warped = replace(science, psf=psfs[0]), replace(reference_warped, psf=psfs[1])
+        bad = bad_science | bad_reference
+        x, y = isolated_stars_of(science, snr=self.config.star_snr, max_stars=self.config.max_stars)
+        fits = fit_same_stars(science, reference_warped, x=x, y=y)
+        ratio = self._flux_ratio(fits, science.shape)
+        n, r, restored = self._restore(science, reference_warped, bad_science, bad_reference, ratio)
+        pair, background = prepare_pair(
+            n, r, science.pixels.variance, reference_warped.pixels.variance,
+            bad_science=bad_science & ~restored, bad_reference=bad_reference & ~restored,
+            flux_ratio=ratio, background_box=self.config.background_box,
+        )  # fmt: skip
+        choice = self._choose(pair, science.psf, reference_warped.psf, fits[0])
+        mismatch = self._mismatch(choice.residuals, fits, science.psf.central_fwhm)
+        made = subtract_in_tiles(
+            *pair, transfer_at=choice.filters, noise_at=lambda x, y: mismatch,
+            tile_size=self.config.tile_size, margin=self.config.tile_margin,
+        )  # fmt: skip
+        excluded = self._excluded(science, reference_warped, bad)
+        noise = measure_score_noise(made.score, ~excluded, box=self.config.score_box)
+        normalise_in_place(made.score, made.variance, excluded, noise)
+        pixels = MaskedImage(made.difference, made.variance, _mask_of(science.pixels, bad_reference))
+        psf = difference_psf(choice.filters, science.psf)
+        metrics = _star_metrics(fits, ratio) | choice.metrics | {"background_rms": float(background.std())}
+        metrics |= _noise_metrics(noise, mismatch, pixels, psf, science, ~excluded)
+        metadata = science.metadata | {"difference": metrics}
+        difference = CalibratedImage(pixels, science.wcs, psf, science.photocal, metadata)
+        return DifferenceResult(difference, made.score, made.inflation, metrics)
+
+    def _checked(self, science: CalibratedImage, reference: CalibratedImage) -> tuple[Bools, Bools]:
+        """Return the unusable pixels of both images; DataError if the rest is too little."""
+        if science.shape != reference.shape:
+            raise DataError(f"reference is {reference.shape} but science image is {science.shape}")
+        bad = [
+            find_unusable(i.pixels.image, i.pixels.variance, i.pixels.mask, int(UNUSABLE)) for i in (science, reference)
+        ]
+        usable = 1.0 - float(np.mean(bad[0] | bad[1]))
+        if usable < self.config.min_usable:
+            raise DataError(
+                f"only {usable:.1%} of the pixels are usable in science image and reference,"
+                f" needs {self.config.min_usable:.0%}"
+            )
+        return bad[0], bad[1]
+
+    def _restore(
+        self,
+        science: CalibratedImage,
+        reference: CalibratedImage,
+        bad_science: Bools,
+        bad_reference: Bools,
+        ratio: PolynomialField,
+    ) -> tuple[Float32Image, Float32Image, Bools]:
+        """Return both images with the cores of saturated stars restored, and where."""
+        saturated = ((science.pixels.mask | reference.pixels.mask) & int(MaskPlane.SATURATED)) != 0
+        x, y = find_saturated_cores(saturated)
+        psfs = fine_psf_of(science.psf), fine_psf_of(reference.psf)
+        ours, theirs = (
+            fit_saturated(image.pixels.image, image.pixels.variance, ~(bad | saturated), psf, x=x, y=y)
+            for image, bad, psf in ((science, bad_science, psfs[0]), (reference, bad_reference, psfs[1]))
+        )
+        return restore_cores(
+            science.pixels.image, reference.pixels.image, (ours, theirs), psfs, saturated=saturated, flux_ratio=ratio
+        )
+
+    def _flux_ratio(self, fits: tuple[StarFits, StarFits], shape: tuple[int, int]) -> PolynomialField:
+        """Return the field of science flux over reference flux, minus one."""
+        ours, theirs = fits
+        error = np.hypot(ours.flux_err / ours.flux, theirs.flux_err / theirs.flux)
+        return fit_polynomial_field(
+            ours.x, ours.y, ours.flux / theirs.flux - 1.0, error, shape, order=self.config.flux_ratio_order
+        )
+
+    def _choose(self, pair: Pair, science_psf: Psf, reference_psf: Psf, stars: StarFits) -> _Choice:
+        """Return the method that leaves less of static stars; half of the stars test what the others fitted."""
+        config = self.config
+        brightest = np.argsort(-stars.flux, kind="stable")
+        tested, fitted = brightest[::2][: config.max_test_stars], brightest[1::2][: 2 * config.max_test_stars]
+        options: dict[Method, TransferAt] = {}
+        if config.method != "kernel":
+            options["proper"] = proper_filters(pair, science_psf, reference_psf, tile_size=config.tile_size)
+        if config.method != "proper":
+            kernel = self._kernel(pair, science_psf, reference_psf, stars, fitted)
+            if kernel is not None:
+                options["kernel"] = kernel
+            elif not options:
+                raise DataError(f"{stars.x.size} stars are too few to fit a kernel")
+        half = max(6, round(4 * science_psf.central_fwhm))
+        residuals = {
+            name: measure_star_residuals(*pair, transfer_at=filters, x=stars.x[tested], y=stars.y[tested], half=half)
+            for name, filters in options.items()
+        }
+        method = self._better(residuals)
+        figures: dict[str, Any] = {"method": method, "n_test_stars": int(residuals[method].score.shape[0])}
+        for name, found in residuals.items():
+            figures |= {f"{name}_star_chi2": found.chi2, f"{name}_star_residual": found.relative}
+        return _Choice(method, options[method], residuals[method], figures)
+
+    def _better(self, residuals: dict[Method, StarResiduals]) -> Method:
+        if len(residuals) == 1:
+            return next(iter(residuals))
+        kernel, proper = residuals["kernel"].relative, residuals["proper"].relative
+        return "kernel" if kernel < self.config.kernel_advantage * proper else "proper"
+
+    def _kernel(
+        self, pair: Pair, science_psf: Psf, reference_psf: Psf, stars: StarFits, fitted: NDArray[np.intp]
+    ) -> TransferAt | None:
+        """Return the filters of a kernel that convolves the sharper image; None if it cannot be fitted."""
+        science_fwhm, reference_fwhm = science_psf.central_fwhm, reference_psf.central_fwhm
+        convolves_science = science_fwhm < reference_fwhm
+        images = (pair.science, pair.reference) if convolves_science else (pair.reference, pair.science)
+        kernel = fit_kernel(
+            *images, pair.science_variance + pair.reference_variance, x=stars.x[fitted], y=stars.y[fitted],
+            half=kernel_half_side(science_fwhm, reference_fwhm),
+            box=round(2.5 * max(science_fwhm, reference_fwhm)), order=self.config.kernel_order,
+        )  # fmt: skip
+        if kernel is None:
+            return None
+        return kernel_filters(
+            pair, kernel, science_psf, convolves_science=convolves_science, tile_size=self.config.tile_size
+        )
+
+    def _mismatch(self, residuals: StarResiduals, fits: tuple[StarFits, StarFits], fwhm: float) -> MismatchNoise:
+        shift_x, shift_y = registration_rms(*fits)
+        widths = tuple(f * fwhm / 2.3548 for f in (0.0, 1.0, 2.0, 4.0))
+        return fit_mismatch(residuals, shift_x=shift_x, shift_y=shift_y, widths=widths)
+
+    def _excluded(self, science: CalibratedImage, reference: CalibratedImage, bad: Bools) -> Bools:
+        """Return where the score means nothing: unusable pixels and what they spoil."""
+        saturated = ((science.pixels.mask | reference.pixels.mask) & int(MaskPlane.SATURATED)) != 0
+        fwhm = max(science.psf.central_fwhm, reference.psf.central_fwhm)
+        spoiled = grow(saturated, self.config.saturated_growth_fwhm * fwhm)
+        return np.asarray(grow(bad, self.config.mask_growth) | spoiled)
+
+
+def _mask_of(science: MaskedImage, bad_reference: Bools) -> NDArray[np.int32]:
+    """Return the science image's mask, with REFERENCE_MASKED where the reference cannot be used."""
+    keep = np.int32(~int(MaskPlane.DETECTED | MaskPlane.DETECTED_NEGATIVE))
+    return (science.mask & keep) | np.where(bad_reference, np.int32(int(MaskPlane.REFERENCE_MASKED)), np.int32(0))
+
+
+def _star_metrics(fits: tuple[StarFits, StarFits], ratio: PolynomialField) -> dict[str, Any]:
+    known = ratio.n > 0
+    return {
+        "n_stars": ratio.n,
+        "residual_flux_ratio": float(1.0 + ratio.coefficients[0]),
+        "residual_flux_ratio_rms": ratio.rms if known else None,
+        "residual_shift_x": float(np.median(fits[0].x - fits[1].x)) if known else None,
+        "residual_shift_y": float(np.median(fits[0].y - fits[1].y)) if known else None,
+    }
+
+
+def _noise_metrics(
+    noise: ScoreNoise, mismatch: MismatchNoise, pixels: MaskedImage, psf: Psf, science: CalibratedImage, usable: Bools
+) -> dict[str, Any]:
+    """Return figures of noise; the limiting magnitude is that of a 5-sigma point source on blank sky."""
+    ny, nx = science.shape
+    power = float(np.sum(psf.stamp(x=(nx - 1) / 2, y=(ny - 1) / 2).astype(np.float64) ** 2))
+    sigma = float(np.sqrt(np.median(pixels.variance[::4, ::4][usable[::4, ::4]]) / power))
+    return {
+        "score_noise": noise.median,
+        "score_noise_range": [noise.lowest, noise.highest],
+        "mismatch_shift": [mismatch.shift_x, mismatch.shift_y],
+        "mismatch_power": list(mismatch.powers),
+        "limiting_mag": float(science.photocal.magnitude(5.0 * sigma)),
+        "psf_flux_sigma": sigma,
+        "usable_fraction": float(usable.mean()),
+        "difference_fwhm": psf.central_fwhm,
+    }

@@ -1,0 +1,1 @@
+"""Moving objects of a night."""

@@ -1,0 +1,1 @@
+"""A night from raw exposures to alerts: recipes, work items, engine, runner."""

@@ -1,0 +1,179 @@
+"""The night's candidates become objects and alerts: one detector image at a time, in the order of time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gueststar.algorithms.photometry.forced import forced_psf_photometry
+from gueststar.core import times
+from gueststar.core.bits import SourceFlag
+from gueststar.core.errors import DataError
+from gueststar.formats.calibrated_image import read_calibrated_image
+from gueststar.model.catalog import Catalog
+from gueststar.model.columns import FORCED_SOURCE
+from gueststar.model.image import CalibratedImage
+from gueststar.model.photocal import NJY_ZERO_POINT
+from gueststar.model.rights import Releases, RightsPolicy
+from gueststar.model.visit import VisitRecord
+from gueststar.pipelines.alerts.candidate import ReferenceFacts
+from gueststar.pipelines.alerts.visit import AlertVisit, VisitProducts
+from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
+from gueststar.pipelines.night.settings import PipelineSettings
+from gueststar.store.alert_log import AlertLog
+from gueststar.store.detections import DetectionStore
+from gueststar.store.ledger import Job
+from gueststar.store.products import DataId, StagedProduct
+from gueststar.store.refcats import RefcatStore
+from gueststar.store.repo import SurveyRepo
+
+NEIGHBOUR_MARGIN_DEG = 90.0 / 3600.0
+"""How far around an image catalog neighbours of candidates are looked for."""
+
+
+class AssociateVisit:
+    """Associates the candidates of detector images and writes their alerts, each image exactly once."""
+
+    def __init__(self, repo: SurveyRepo, settings: PipelineSettings, *, releases: Releases) -> None:
+        self.repo = repo
+        self.refcats = RefcatStore(repo.root / "refcats")
+        self.log = AlertLog(repo.root)
+        store = DetectionStore(repo.settings.database) if repo.settings.database else DetectionStore.at(repo.root)
+        self.alert_visit = AlertVisit(
+            store, self.log, policy=RightsPolicy(releases), clock=times.now_mjd_tai, config=settings.alerts
+        )
+
+    def run(self, job_id: int, difference: Job) -> Outcome:
+        """Return what became of the candidates of one difference job."""
+        return attempt(job_id, lambda: self._associate(difference))
+
+    def _associate(self, job: Job) -> Result:
+        assert job.exposure_id is not None
+        assert job.detector is not None
+        timer = StepTimer()
+        data_id = DataId(visit=job.exposure_id, detector=job.detector)
+        with timer("read"):
+            science = read_calibrated_image(self.repo.path("science_image", data_id))
+            difference = read_calibrated_image(self.repo.path("difference_image", data_id))
+            candidates = self.repo.get("dia_source", data_id)
+            cutouts = self.repo.get("candidate_cutouts", data_id)
+        record = self._record(job, science, difference)
+        measure = ForcedMeasurement(difference, record)
+        with timer("associate"):
+            outcome = self.alert_visit.run(
+                VisitProducts(
+                    record=record,
+                    dia_sources=candidates,
+                    cutouts=cutouts,
+                    reference=self._reference_facts(job),
+                    reference_sources=self.repo.get("reference_source", self._reference_id(job)),
+                    refcat=self._neighbours(science),
+                    measure_forced=measure,
+                )
+            )
+        receipt = outcome.receipt
+        metrics: dict[str, Any] = {
+            "n_alerts": receipt.n_alerts,
+            "n_new_objects": receipt.n_new_objects,
+            "is_late": receipt.is_late,
+            "not_alerted": outcome.not_alerted,
+        }
+        staged: tuple[StagedProduct, ...] = ()
+        if measure.measured is not None:
+            staged = (self.repo.stage("forced_source", data_id, measure.measured),)
+        return Result(staged, metrics, {"reference": record.reference_id}, timer.seconds)
+
+    def _reference_id(self, job: Job) -> DataId:
+        row = self.repo.ledger.exposure(job.exposure_id or 0)
+        if row is None:
+            raise DataError(f"the ledger has no exposure {job.exposure_id}")
+        return DataId(field=row.info.field, detector=job.detector, band=row.info.band)
+
+    def _reference_facts(self, job: Job) -> ReferenceFacts:
+        """Return what packets tell of the reference that was subtracted (a newer one may exist by now)."""
+        facts = job.metrics["reference"]
+        return ReferenceFacts(
+            mjd_first=float(facts["mjd_first"]),
+            mjd_last=float(facts["mjd_last"]),
+            n_exposures=int(facts["n_exposures"]),
+        )
+
+    def _neighbours(self, science: CalibratedImage) -> Catalog:
+        ny, nx = science.shape
+        ra, dec = science.wcs.pixel_to_sky(x=(nx - 1) / 2, y=(ny - 1) / 2)
+        radius = 0.5 * float(np.hypot(nx, ny)) * science.wcs.pixel_scale_arcsec / 3600.0 + NEIGHBOUR_MARGIN_DEG
+        return self.refcats.cone(ra=float(ra), dec=float(dec), radius_deg=radius)
+
+    def _record(self, job: Job, science: CalibratedImage, difference: CalibratedImage) -> VisitRecord:
+        row = self.repo.ledger.exposure(job.exposure_id or 0)
+        if row is None or job.detector is None:
+            raise DataError(f"the ledger has no exposure {job.exposure_id}")
+        info, detector = row.info, self.repo.camera.detector(job.detector)
+        glass = self.repo.camera.filter_named(info.physical_filter or "")
+        if glass is None:
+            raise DataError(f"exposure {row.id} has filter {info.physical_filter!r}, unknown to {info.camera}")
+        corners = np.stack(science.wcs.corners(science.shape), axis=1).tolist()
+        photocal, metrics = science.photocal, science.metadata["metrics"]
+        (ra_1, dec_1), (ra_2, dec_2), (ra_3, dec_3), (ra_4, dec_4) = corners
+        return VisitRecord(
+            visit=row.id, detector=detector.id, mjd_start=info.mjd_start, exposure_s=info.exposure_s,
+            day_obs=info.day_obs, program=int(info.program), band_id=glass.fid, rcid=detector.rcid,
+            ra_1=ra_1, dec_1=dec_1, ra_2=ra_2, dec_2=dec_2, ra_3=ra_3, dec_3=dec_3, ra_4=ra_4, dec_4=dec_4,
+            limiting_mag=float(job.metrics["difference_limiting_mag"]),
+            zero_point=photocal.zero_point, zero_point_err=photocal.zero_point_err,
+            zero_point_rms=photocal.zero_point_rms, colour_term=photocal.colour_term,
+            colour_term_err=photocal.colour_term_err, n_calibrators=photocal.n_calibrators,
+            median_colour=photocal.median_colour, rms_colour=photocal.rms_colour,
+            pixel_scale=science.wcs.pixel_scale_arcsec, field=info.field or 0,
+            fwhm=science.psf.central_fwhm, difference_fwhm=difference.psf.central_fwhm,
+            difference_noise=_noise_of(difference), noise=_noise_of(science),
+            background=float(metrics["sky_electrons"]),
+            astrometric_rms_ra=float(metrics["astrometry"]["rms_ra_mas"]) / 1000.0,
+            astrometric_rms_dec=float(metrics["astrometry"]["rms_dec_mas"]) / 1000.0,
+            reference_id=int(job.metrics["reference"]["reference_id"]),
+            principal_investigator=info.principal_investigator,
+            difference_name=self.repo.path("difference_image", DataId(visit=row.id, detector=detector.id)).name,
+            reliability_version=str(job.metrics["vetting"]["version"]),
+        )  # fmt: skip
+
+
+def _noise_of(image: CalibratedImage) -> float:
+    variance = image.pixels.variance[image.pixels.is_usable()]
+    return float(np.sqrt(np.median(variance))) if variance.size else 0.0
+
+
+class ForcedMeasurement:
+    """Measures fluxes at known objects on one difference image, and remembers what it measured."""
+
+    def __init__(self, difference: CalibratedImage, record: VisitRecord) -> None:
+        self.difference, self.record = difference, record
+        self.measured: Catalog | None = None
+
+    def __call__(self, objects: Catalog) -> Catalog:
+        """Return `FORCED_SOURCE` rows of those objects that lie on the image."""
+        image, pixels = self.difference, self.difference.pixels
+        x, y = image.wcs.sky_to_pixel(ra=objects["ra"], dec=objects["dec"])
+        ny, nx = image.shape
+        inside = np.isfinite(x) & np.isfinite(y) & (x > 0) & (y > 0) & (x < nx - 1) & (y < ny - 1)
+        x, y = x[inside], y[inside]
+        stamps = image.psf.stamps(x=x, y=y)
+        forced = forced_psf_photometry(pixels.image, pixels.variance, ~pixels.is_usable(), stamps, x=x, y=y)
+        scale, n = image.photocal.njy_per_unit, int(inside.sum())
+        with np.errstate(divide="ignore", invalid="ignore"):
+            limit = NJY_ZERO_POINT - 2.5 * np.log10(5.0 * forced.flux_err * scale)
+        flags = np.where(np.isfinite(forced.flux) & (forced.n_masked == 0), 0, int(SourceFlag.BAD_PIXEL))
+        self.measured = FORCED_SOURCE.catalog(
+            {
+                "dia_object_id": objects["dia_object_id"][inside],
+                "visit": np.full(n, self.record.visit),
+                "detector": np.full(n, self.record.detector),
+                "mjd_tai": np.full(n, self.record.mjd_start + self.record.exposure_s / 172800.0),
+                "band_id": np.full(n, self.record.band_id),
+                "program": np.full(n, self.record.program),
+                "x": x, "y": y,
+                "psf_flux": forced.flux * scale, "psf_flux_err": forced.flux_err * scale,
+                "limiting_mag": limit, "chi2": forced.chi2, "flags": flags,
+            }
+        )  # fmt: skip
+        return self.measured

@@ -1,0 +1,156 @@
+"""One detector of one visit, from science and reference image to vetted candidates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gueststar.algorithms.stats.robust import median_and_sigma
+from gueststar.core.bits import SourceFlag
+from gueststar.model.camera import Camera
+from gueststar.model.catalog import Catalog
+from gueststar.model.exposure import ExposureInfo
+from gueststar.model.image import CalibratedImage
+from gueststar.pipelines.difference.detect import BrightStars, DetectCandidates, DetectionContext, Detections
+from gueststar.pipelines.difference.reference_warp import WarpReference
+from gueststar.pipelines.difference.subtract import DifferenceResult, MakeDifference
+from gueststar.pipelines.difference.vet import VetCandidates
+from gueststar.pipelines.night.cutouts import cut_candidates
+from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
+from gueststar.pipelines.night.settings import PipelineSettings
+from gueststar.pipelines.night.worker import WorkerContext
+from gueststar.store.products import DataId
+
+
+@dataclass(frozen=True)
+class DifferenceWork:
+    """One science image and the reference it is compared with."""
+
+    job_id: int
+    repo_root: Path
+    info: ExposureInfo
+    detector_id: int
+    science: Path
+    reference: Path
+    reference_sources: Path
+    settings: PipelineSettings
+
+
+def run_difference(work: DifferenceWork) -> Outcome:
+    """Subtract, detect, vet and stage; every failure becomes an outcome."""
+    return attempt(work.job_id, lambda: _stage_difference(work))
+
+
+def _stage_difference(work: DifferenceWork) -> Result:
+    context, timer = WorkerContext.of(work.repo_root), StepTimer()
+    with timer("read"):
+        science, reference = context.image(work.science), context.image(work.reference)
+        reference_sources = context.catalog(work.reference_sources)
+    settings = work.settings
+    with timer("warp"):
+        warped = WarpReference(settings.reference_warp).run(science, reference)
+    with timer("subtract"):
+        result = MakeDifference(settings.subtraction).run(science, warped)
+    with timer("detect"):
+        detections = DetectCandidates(settings.detection).run(
+            result,
+            science,
+            warped,
+            context=_context_of(work, context.camera),
+            reference_sources=reference_sources,
+            bright_stars=_bright_stars(context, science, settings.detection.bright_mag),
+        )
+    facts = reference_facts(reference)
+    with timer("vet"):
+        flagged = _flag_reference_epochs(detections.catalog, work.info.exposure_id in facts["epochs"])
+        vetted = VetCandidates(settings.vetting).run(flagged)
+    metrics = difference_metrics(warped, result, detections) | {"reference": facts}
+    metrics["vetting"] = vetted.metrics
+    with timer("cutouts"):
+        likely = likely_alerts(vetted.dia_sources, settings)
+        cutouts = cut_candidates(likely, science.pixels, warped.pixels, result.difference.pixels)
+    data_id = DataId(visit=work.info.exposure_id, detector=work.detector_id)
+    with timer("write"):
+        staged = (
+            context.stage("difference_image", data_id, result.difference),
+            context.stage("dia_source", data_id, vetted.dia_sources),
+            context.stage("candidate_cutouts", data_id, cutouts),
+            context.stage("difference_metrics", data_id, metrics),
+        )
+    inputs = {"science": str(work.science), "reference": str(work.reference)}
+    return Result(staged, metrics, inputs, timer.seconds)
+
+
+def _context_of(work: DifferenceWork, camera: Camera) -> DetectionContext:
+    info = work.info
+    glass = camera.filter_named(info.physical_filter or "")
+    return DetectionContext(
+        visit=info.exposure_id,
+        detector=work.detector_id,
+        rcid=camera.detector(work.detector_id).rcid,
+        mjd_start=info.mjd_start,
+        mjd_tai=info.mjd_tai,
+        band_id=glass.fid if glass else 0,
+        program=int(info.program),
+    )
+
+
+def _bright_stars(context: WorkerContext, science: CalibratedImage, limit: float) -> BrightStars | None:
+    """Return catalog stars on and around the image that are bright enough to spoil it; None if there are none."""
+    ny, nx = science.shape
+    ra, dec = science.wcs.pixel_to_sky(x=(nx - 1) / 2, y=(ny - 1) / 2)
+    radius = 0.6 * float(np.hypot(nx, ny)) * science.wcs.pixel_scale_arcsec / 3600.0
+    stars = context.refcats.cone(ra=float(ra), dec=float(dec), radius_deg=radius)
+    brightest = np.fmin.reduce([stars[f"mag_{band}"].astype(np.float64) for band in "gri"])
+    is_bright = brightest < limit
+    x, y = science.wcs.sky_to_pixel(ra=stars["ra"][is_bright], dec=stars["dec"][is_bright])
+    on = np.isfinite(x) & np.isfinite(y)
+    return (x[on], y[on], brightest[is_bright][on]) if on.any() else None
+
+
+def _flag_reference_epochs(candidates: Catalog, is_in_reference: bool) -> Catalog:
+    if not is_in_reference:
+        return candidates
+    return candidates.replace(flags=candidates["flags"] | int(SourceFlag.IN_REFERENCE))
+
+
+def likely_alerts(candidates: Catalog, settings: PipelineSettings) -> Catalog:
+    """Return the candidates that score and flags allow to become alerts."""
+    alerts = settings.alerts.alerts
+    is_scored = candidates["reliability"] >= alerts.min_reliability
+    return candidates.select(is_scored & ((candidates["flags"] & int(alerts.never_alert)) == 0))
+
+
+def reference_facts(reference: CalibratedImage) -> dict[str, Any]:
+    """Return what alerts tell of a reference, to be recorded with the difference that used it."""
+    metadata = reference.metadata
+    return {
+        "reference_id": int(metadata["reference_id"]),
+        "mjd_first": float(metadata["mjd_first"]),
+        "mjd_last": float(metadata["mjd_last"]),
+        "n_exposures": len(metadata["epochs"]),
+        "epochs": [int(visit) for visit in metadata["epochs"]],
+    }
+
+
+def difference_metrics(warped: CalibratedImage, result: DifferenceResult, detections: Detections) -> dict[str, Any]:
+    """Return the named metrics of `gueststar.model.metrics`, with each step's own figures under its name."""
+    rms = [float(r) for axis in "xy" if (r := warped.metadata.get(f"registration_rms_{axis}")) is not None]
+    return {
+        "registration_rms_pixel": float(np.sqrt(np.mean(np.square(rms)))) if rms else None,
+        "score_sigma": score_sigma(result),
+        "difference_limiting_mag": result.metrics["limiting_mag"],
+        "n_candidates": detections.catalog.n_rows,
+        "subtraction": result.metrics,
+        "detection": detections.metrics,
+    }
+
+
+def score_sigma(result: DifferenceResult) -> float:
+    """Return the robust rms of the score away from masked pixels; one where the noise is understood."""
+    usable = result.difference.pixels.is_usable()[::2, ::2] & np.isfinite(result.score[::2, ::2])
+    values = result.score[::2, ::2][usable]
+    return float(median_and_sigma(values)[1]) if values.size else float("nan")

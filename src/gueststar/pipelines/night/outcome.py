@@ -1,0 +1,102 @@
+"""What became of one unit of work: products or a reason, and what it cost."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from gueststar.core.errors import ConfigError, DataError, MissingInput, TransientError
+from gueststar.store.products import StagedProduct
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a unit of work hands over when it succeeds."""
+
+    staged: tuple[StagedProduct, ...] = ()
+    """Products written to staging, not yet in the registry."""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    """Measured values, JSON-able."""
+    inputs: dict[str, Any] = field(default_factory=dict)
+    """What was used: calibrations, reference, catalog."""
+    steps: dict[str, float] = field(default_factory=dict)
+    """CPU seconds of each step."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of one attempt at one job."""
+
+    job_id: int
+    state: Literal["done", "failed", "held"]
+    result: Result = field(default_factory=Result)
+    reason: str = ""
+    error_kind: str = ""
+    """DataError, TransientError, ConfigError, or Bug for anything unexpected."""
+    trace: str = ""
+    worker: str = ""
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+    peak_rss_mb: float = 0.0
+
+    @property
+    def is_retryable(self) -> bool:
+        """Whether another attempt may end differently: the world's failures and bugs, not bad pixels."""
+        return self.error_kind in ("TransientError", "Bug")
+
+
+class StepTimer:
+    """Adds up CPU seconds by named step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Time the body of a ``with`` statement as step ``name``."""
+        start = time.process_time()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.process_time() - start, 4)
+
+
+def attempt(job_id: int, work: Callable[[], Result]) -> Outcome:
+    """Run ``work`` and return what became of it; the one place where every exception is caught.
+
+    A worker must outlive anything that one exposure's pixels do to it, so unexpected errors are recorded
+    as bugs with their traceback. ConfigError passes through: a person must act and the run stops.
+    """
+    cpu, wall = time.process_time(), time.monotonic()
+    state: Literal["done", "failed", "held"] = "done"
+    result, reason, kind, trace = Result(), "", "", ""
+    try:
+        result = work()
+    except ConfigError:
+        raise
+    except MissingInput as error:
+        state, reason = "held", str(error)
+    except (DataError, TransientError) as error:
+        state, reason, kind = "failed", str(error), type(error).__name__
+    except OSError as error:
+        state, reason, kind, trace = (
+            "failed",
+            f"{type(error).__name__}: {error}",
+            "TransientError",
+            traceback.format_exc(),
+        )
+    except Exception as error:
+        state, reason, kind, trace = "failed", f"{type(error).__name__}: {error}", "Bug", traceback.format_exc()
+    return Outcome(
+        job_id=job_id, state=state, result=result, reason=reason, error_kind=kind, trace=trace,
+        worker=f"{socket.gethostname()}:{os.getpid()}",
+        cpu_s=round(time.process_time() - cpu, 3), wall_s=round(time.monotonic() - wall, 3),
+        peak_rss_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0, 1),
+    )  # fmt: skip

@@ -1,0 +1,256 @@
+"""What is to be done for a night: jobs from what the ledger and the repository hold.
+
+Planning is idempotent: a job that is done stays done, one that was held is asked again when what it lacked is
+there, and inputs are resolved to files here so that workers never open the registry.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from gueststar.model.calibration import CalibrationKind
+from gueststar.pipelines.night.calibrations import CalibrationWork
+from gueststar.pipelines.night.difference import DifferenceWork
+from gueststar.pipelines.night.reference import ReferenceEpoch, ReferenceWork
+from gueststar.pipelines.night.science import ScienceWork
+from gueststar.pipelines.night.settings import DIFFERENCE, SCIENCE, PipelineSettings
+from gueststar.pipelines.overrides import as_plain
+from gueststar.pipelines.reference.select_epochs import EpochQuality, EpochSelection, SelectEpochs
+from gueststar.store.ledger import ExposureRow, Job, JobState
+from gueststar.store.products import DataId
+from gueststar.store.repo import SurveyRepo
+
+CALIBRATION_ORDER: tuple[CalibrationKind, ...] = ("bias", "dark", "flat")
+"""Each kind needs the ones before it."""
+
+
+REQUIRED_KINDS: tuple[CalibrationKind, ...] = ("bias", "flat")
+"""Science waits for these where the camera takes such frames at all; a missing dark is told in the metrics."""
+
+DEEPEN_FACTOR = 2
+"""A reference is made anew when this many times its epochs are good: more often gains little depth."""
+
+
+class Planner:
+    """Plans the work of nights on one repository."""
+
+    def __init__(self, repo: SurveyRepo, settings: PipelineSettings, *, do_retry: bool = False) -> None:
+        self.repo, self.ledger, self.settings = repo, repo.ledger, settings
+        self.do_retry = do_retry
+        self._released: set[int] = set()
+
+    def _open_job(self, kind: str, key: dict[str, Any], *, is_ready: bool = True, **facts: Any) -> int | None:
+        """Submit a job and return its id if it should run now, else None."""
+        job_id = self.ledger.submit(kind, key, **facts)
+        job = self.ledger.job(job_id)
+        assert job is not None
+        asked_again = (JobState.FAILED, JobState.QUARANTINED) if self.do_retry else ()
+        is_wanted = job.state in asked_again or (job.state is JobState.HELD and is_ready)
+        if is_wanted and job_id not in self._released:  # once a run, or a job that cannot succeed would loop
+            self._released.add(job_id)
+            self.ledger.release(job_id)
+            return job_id
+        return job_id if job.state is JobState.PENDING else None
+
+    def calibrations(self, night: int, kind: CalibrationKind) -> list[CalibrationWork]:
+        """Return the masters of one kind to be made from a night's frames."""
+        groups: dict[tuple[int, str | None], list[ExposureRow]] = defaultdict(list)
+        for row in self.ledger.exposures(day_obs=night, observation_type=kind):
+            for detector in row.detectors:
+                groups[detector, row.info.physical_filter if kind == "flat" else None].append(row)
+        work = []
+        for (detector, glass), rows in sorted(groups.items(), key=str):
+            key = {"kind": kind, "night": night, "detector": detector, "filter": glass, "frames": [r.id for r in rows]}
+            config = as_plain(getattr(self.settings, kind))
+            job = self._open_job("calibration", key, detector=detector, day_obs=night, config=config)
+            if job is not None:
+                work.append(self._calibration_work(job, night, kind, detector, glass, rows))
+        return work
+
+    def _calibration_work(
+        self, job: int, night: int, kind: CalibrationKind, detector: int, glass: str | None, rows: list[ExposureRow]
+    ) -> CalibrationWork:
+        mjd = rows[len(rows) // 2].info.mjd_tai
+        return CalibrationWork(
+            job_id=job,
+            repo_root=self.repo.root,
+            kind=kind,
+            day_obs=night,
+            detector_id=detector,
+            frames=tuple((self.repo.path("raw", DataId(exposure=r.id, detector=detector)), r.info) for r in rows),
+            settings=self.settings,
+            physical_filter=glass,
+            bias=None if kind == "bias" else self._master("bias", detector, mjd),
+            dark=self._master("dark", detector, mjd) if kind == "flat" else None,
+            previous=self._master(kind, detector, mjd, glass),
+        )
+
+    def _master(self, kind: CalibrationKind, detector: int, mjd: float, glass: str | None = None) -> Path | None:
+        found = self.repo.find_calibration(kind, detector, mjd, physical_filter=glass)
+        return found.path if found else None
+
+    def science(self, night: int) -> list[ScienceWork]:
+        """Return the detector images of a night that are to be calibrated."""
+        work = []
+        kinds = [kind for kind in REQUIRED_KINDS if self.ledger.exposures(observation_type=kind)]
+        masters: dict[tuple[CalibrationKind, int, str | None], Path | None] = {}
+        for row in self.ledger.exposures(day_obs=night, observation_type="science"):
+            for detector in row.detectors:
+                key = {"exposure": row.id, "detector": detector}
+                job = self._open_job(
+                    "science", key, exposure_id=row.id, detector=detector, day_obs=night,
+                    config=self.settings.part(SCIENCE),
+                )  # fmt: skip
+                if job is None:
+                    continue
+                found: dict[CalibrationKind, Path | None] = {}
+                for kind in CALIBRATION_ORDER:
+                    place = (kind, detector, row.info.physical_filter if kind == "flat" else None)
+                    if place not in masters:
+                        masters[place] = self._master(kind, detector, row.info.mjd_tai, place[2])
+                    found[kind] = masters[place]
+                if missing := [kind for kind in kinds if found[kind] is None and self._has_frames(kind, row)]:
+                    self.ledger.hold(job, f"no valid {' or '.join(missing)} master at the time of the exposure")
+                    continue
+                raw = self.repo.path("raw", DataId(exposure=row.id, detector=detector))
+                work.append(ScienceWork(job, self.repo.root, raw, row.info, detector, self.settings, **found))
+        return work
+
+    def _has_frames(self, kind: CalibrationKind, row: ExposureRow) -> bool:
+        """Return whether frames for this master were ever received: without any, the camera does without it."""
+        if kind != "flat":
+            return True
+        glass = row.info.physical_filter
+        return any(flat.info.physical_filter == glass for flat in self.ledger.exposures(observation_type="flat"))
+
+    def references(self, night: int) -> list[ReferenceWork]:
+        """Return the references that can be made, or deepened, now that this night's images are there."""
+        places = set()
+        for row in self.ledger.exposures(day_obs=night, observation_type="science"):
+            if row.info.field is not None and row.info.band is not None:
+                places |= {(row.info.field, detector, row.info.band) for detector in row.detectors}
+        return [work for place in sorted(places) if (work := self._reference(night, *place)) is not None]
+
+    def _reference(self, night: int, field: int, detector: int, band: str) -> ReferenceWork | None:
+        selection = self._selection(field, detector, band)
+        have = self.repo.find("reference_metrics", field=field, detector=detector, band=band)
+        n_have = int(self.repo.get("reference_metrics", have[0].data_id)["n_epochs"]) if have else 0
+        if not selection.is_enough or len(selection.used) < DEEPEN_FACTOR * n_have:
+            return None
+        visits = [int(name) for name in selection.used]
+        key = {"field": field, "detector": detector, "band": band, "epochs": sorted(visits)}
+        job = self._open_job(
+            "reference", key, detector=detector, day_obs=night, config=as_plain(self.settings.reference)
+        )
+        place = self.ledger.field(field)
+        if job is None or place is None:
+            return None
+        return ReferenceWork(
+            job_id=job,
+            repo_root=self.repo.root,
+            field=field,
+            field_ra=place.ra,
+            field_dec=place.dec,
+            detector_id=detector,
+            band=band,
+            settings=self.settings,
+            epochs=tuple(self._epoch(visit, detector) for visit in visits),
+            chosen=tuple({"visit": int(d.name), "is_used": d.is_used, "reason": d.reason} for d in selection.decisions),
+        )
+
+    def _epoch(self, visit: int, detector: int) -> ReferenceEpoch:
+        row = self.ledger.exposure(visit)
+        assert row is not None
+        path = self.repo.path("science_image", DataId(visit=visit, detector=detector))
+        return ReferenceEpoch(visit, row.info.mjd_start, row.info.mjd_tai, path)
+
+    def _selection(self, field: int, detector: int, band: str) -> EpochSelection:
+        """Return which calibrated images of a place are good enough for its reference."""
+        epochs = []
+        for row in self.ledger.exposures(observation_type="science", field=field, band=band):
+            for job in self.ledger.jobs(kind="science", exposure_id=row.id, detector=detector):
+                if job.state is JobState.DONE:
+                    epochs.append(_quality(row, job))
+        return SelectEpochs(self.settings.reference_selection).run(epochs)
+
+    def differences(self, night: int) -> list[DifferenceWork]:
+        """Return the science images of a night that have a reference; the others are held with the reason."""
+        work = []
+        for row in self.ledger.exposures(day_obs=night, observation_type="science"):
+            for job in self.ledger.jobs(kind="science", exposure_id=row.id):
+                if job.state is JobState.DONE and job.detector is not None:
+                    found = self._difference(night, row, job.detector)
+                    work += [found] if found else []
+        return work
+
+    def _difference(self, night: int, row: ExposureRow, detector: int) -> DifferenceWork | None:
+        references = (
+            self.repo.find("reference_image", field=row.info.field, detector=detector, band=row.info.band)
+            if row.info.field is not None
+            else []
+        )
+        job = self._open_job(
+            "difference", {"visit": row.id, "detector": detector}, is_ready=bool(references),
+            exposure_id=row.id, detector=detector, day_obs=night, config=self.settings.part(DIFFERENCE),
+        )  # fmt: skip
+        if job is None:
+            return None
+        if not references:
+            self.ledger.hold(job, self._why_no_reference(row, detector))
+            return None
+        data_id, reference_id = DataId(visit=row.id, detector=detector), references[0].data_id
+        return DifferenceWork(
+            job_id=job,
+            repo_root=self.repo.root,
+            info=row.info,
+            detector_id=detector,
+            science=self.repo.path("science_image", data_id),
+            reference=references[0].path, reference_sources=self.repo.path("reference_source", reference_id),
+            settings=self.settings,
+        )  # fmt: skip
+
+    def _why_no_reference(self, row: ExposureRow, detector: int) -> str:
+        if row.info.field is None or row.info.band is None:
+            return "the exposure belongs to no field"
+        selection = self._selection(row.info.field, detector, row.info.band)
+        n_good = sum(decision.reason.startswith("good") for decision in selection.decisions)
+        return (
+            f"no reference yet of field {row.info.field}, detector {detector}, {row.info.band}: "
+            f"{n_good} good epochs of {self.settings.reference_selection.min_epochs}"
+        )
+
+    def tracklets_key(self, night: int) -> dict[str, Any]:
+        """Return the identity of linking a night: it is done anew when more visits were associated."""
+        done = self.ledger.jobs(kind="association", day_obs=night, state=JobState.DONE)
+        return {"night": night, "associated": sorted([job.exposure_id, job.detector] for job in done)}
+
+    def associations(self, night: int) -> list[Job]:
+        """Return the difference jobs of a night whose candidates are still to be associated, by time."""
+        waiting = []
+        for job in self.ledger.jobs(kind="difference", day_obs=night, state=JobState.DONE):
+            key = {"visit": job.exposure_id, "detector": job.detector}
+            opened = self._open_job(
+                "association", key, exposure_id=job.exposure_id, detector=job.detector, day_obs=night
+            )
+            if opened is not None:
+                waiting.append(job)
+        return sorted(waiting, key=lambda job: (job.exposure_id or 0, job.detector or 0))
+
+
+def _quality(row: ExposureRow, job: Job) -> EpochQuality:
+    def value(name: str) -> float:
+        found = job.metrics.get(name)
+        return float(found) if isinstance(found, int | float) else float("nan")
+
+    return EpochQuality(
+        name=str(row.id),
+        mjd_tai=row.info.mjd_tai,
+        fwhm_arcsec=value("fwhm_arcsec"),
+        limiting_mag=value("limiting_mag"),
+        zero_point=value("zero_point"),
+        exposure_s=row.info.exposure_s,
+        astrometric_rms_arcsec=value("astrometric_rms_mas") / 1000.0,
+        background=value("sky_electrons"),
+    )

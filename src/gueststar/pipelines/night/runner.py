@@ -1,0 +1,189 @@
+"""Runs nights: plan, hand to the engine, commit what comes back, write every fate into the ledger.
+
+One process is the writer. It may be killed at any moment: what was committed is found again, what was
+running is run again, and committing the same content twice is the same as once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from gueststar.model.calibration import CalibrationKind
+from gueststar.model.rights import Releases
+from gueststar.pipelines.night.association import AssociateVisit
+from gueststar.pipelines.night.calibrations import CalibrationWork, run_calibration
+from gueststar.pipelines.night.difference import run_difference
+from gueststar.pipelines.night.engine import Call, DaskEngine, InlineEngine
+from gueststar.pipelines.night.movers import link_night
+from gueststar.pipelines.night.outcome import Outcome
+from gueststar.pipelines.night.plan import CALIBRATION_ORDER, Planner
+from gueststar.pipelines.night.reference import run_reference
+from gueststar.pipelines.night.science import run_science
+from gueststar.pipelines.night.settings import PipelineSettings
+from gueststar.store.ledger import ExposureState, JobState
+from gueststar.store.repo import SurveyRepo
+
+STAGES = ("calibrate", "science", "reference", "difference", "associate", "movers")
+"""Stages of a night in order."""
+
+BATCH = 12
+"""Outcomes committed to the registry together."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with the stage, the number of units finished and their total."""
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    return None
+
+
+class NightRunner:
+    """Drives nights of one repository through the stages."""
+
+    def __init__(
+        self,
+        repo: SurveyRepo,
+        engine: InlineEngine | DaskEngine,
+        settings: PipelineSettings,
+        *,
+        progress: Progress = _silent,
+        do_retry: bool = False,
+    ) -> None:
+        self.repo, self.ledger, self.engine, self.settings = repo, repo.ledger, engine, settings
+        self.progress = progress
+        self.planner = Planner(repo, settings, do_retry=do_retry)
+        self._works: dict[int, CalibrationWork] = {}
+
+    def recover(self) -> int:
+        """Take back what a killed run left behind; return how many jobs were running."""
+        self.repo.sweep_staging()
+        n_jobs = self.ledger.reset_running()
+        if n_jobs:
+            self.ledger.event("recovered", text=f"{n_jobs} jobs of an interrupted run go on")
+        return n_jobs
+
+    def nights(self) -> list[int]:
+        """Return the nights with exposures, in order."""
+        return sorted({row.info.day_obs for row in self.ledger.exposures()})
+
+    def run(self, nights: Sequence[int], *, until: str = STAGES[-1]) -> None:
+        """Process nights one after the other, as far as the stage ``until``."""
+        wanted = STAGES[: STAGES.index(until) + 1]
+        for night in nights:
+            self.ledger.event("processing", str(night), f"night {night} until {until}")
+            for stage in wanted:
+                getattr(self, stage)(night)
+            self._settle_exposures(night)
+            self.ledger.event("processed", str(night), f"night {night} until {until}")
+
+    def calibrate(self, night: int) -> None:
+        """Make the night's bias, dark and flat masters and certify them."""
+        for kind in CALIBRATION_ORDER:
+            while works := self.planner.calibrations(night, kind):
+                self._works = {work.job_id: work for work in works}
+                calls = [Call(work.job_id, run_calibration, (work,)) for work in works]
+                self._run("calibrate", calls, after_commit=self._certify)
+
+    def _certify(self, outcome: Outcome) -> None:
+        work = self._works[outcome.job_id]
+        metrics = outcome.result.metrics
+        start, end = metrics["valid_from_mjd"], metrics["valid_to_mjd"]
+        for staged in outcome.result.staged:
+            self.repo.certify(work.kind, staged.data_id, start, end, run=staged.run)
+
+    def science(self, night: int) -> None:
+        """Calibrate the night's science exposures."""
+        while works := self.planner.science(night):
+            self._run("science", [Call(work.job_id, run_science, (work,)) for work in works])
+
+    def reference(self, night: int) -> None:
+        """Make or deepen the references that the night's fields now allow."""
+        while works := self.planner.references(night):
+            self._run("reference", [Call(work.job_id, run_reference, (work,)) for work in works])
+
+    def difference(self, night: int) -> None:
+        """Subtract references, find and vet candidates."""
+        while works := self.planner.differences(night):
+            self._run("difference", [Call(work.job_id, run_difference, (work,)) for work in works])
+
+    def associate(self, night: int) -> None:
+        """Associate candidates by time and write alerts; each detector image in one transaction, once."""
+        jobs = self.planner.associations(night)
+        associate = AssociateVisit(self.repo, self.settings, releases=Releases())
+        self.progress("associate", 0, len(jobs))
+        for n_done, job in enumerate(jobs, start=1):
+            job_id = self.ledger.submit("association", {"visit": job.exposure_id, "detector": job.detector})
+            if self.ledger.start(job_id):
+                self._settle([associate.run(job_id, job)])
+            self.progress("associate", n_done, len(jobs))
+
+    def movers(self, night: int) -> None:
+        """Link the night's candidates that move into tracklets."""
+        job_id = self.ledger.submit("tracklets", self.planner.tracklets_key(night), day_obs=night)
+        if self.ledger.start(job_id):
+            self._settle([link_night(job_id, self.repo, self.settings, night)])
+        self.progress("movers", 1, 1)
+
+    def _run(self, stage: str, calls: list[Call], *, after_commit: Callable[[Outcome], None] | None = None) -> None:
+        self.progress(stage, 0, len(calls))
+        batch: list[Outcome] = []
+        for n_done, outcome in enumerate(self.engine.run(self._started(calls)), start=1):
+            batch.append(outcome)
+            if len(batch) >= BATCH:
+                self._settle(batch, after_commit)
+                batch = []
+            self.progress(stage, n_done, len(calls))
+        self._settle(batch, after_commit)
+
+    def _started(self, calls: Iterable[Call]) -> Iterable[Call]:
+        for call in calls:
+            if self.ledger.start(call.job_id):
+                yield call
+
+    def _settle(self, outcomes: Sequence[Outcome], after_commit: Callable[[Outcome], None] | None = None) -> None:
+        """Commit a batch's products in one go, then write down each job's fate."""
+        staged = [product for outcome in outcomes for product in outcome.result.staged]
+        if staged:
+            self.repo.commit(staged)
+        for outcome in outcomes:
+            if outcome.state == "done" and after_commit is not None:
+                after_commit(outcome)
+            self._write_down(outcome)
+
+    def _write_down(self, outcome: Outcome) -> None:
+        if outcome.state == "held":
+            self.ledger.hold(outcome.job_id, outcome.reason)
+        elif outcome.state == "failed":
+            self.ledger.fail(
+                outcome.job_id, outcome.reason, outcome.error_kind,
+                is_retryable=outcome.is_retryable, traceback=outcome.trace,
+            )  # fmt: skip
+        else:
+            metrics: dict[str, Any] = dict(outcome.result.metrics)
+            metrics |= {"steps": outcome.result.steps, "wall_s": outcome.wall_s, "inputs": outcome.result.inputs}
+            self.ledger.finish(outcome.job_id, metrics, cpu_s=outcome.cpu_s, peak_rss_mb=outcome.peak_rss_mb)
+
+    def _settle_exposures(self, night: int) -> None:
+        for row in self.ledger.exposures(day_obs=night):
+            if row.info.observation_type == "science":
+                self.ledger.settle_exposure(row.id)
+            else:
+                state, reason = self._fate_of_calibration(night, row.id, row.info.observation_type)
+                self.ledger.set_exposure_state(row.id, state, reason)
+
+    def _fate_of_calibration(self, night: int, exposure: int, kind: CalibrationKind) -> tuple[ExposureState, str]:
+        jobs = [
+            job for job in self.ledger.jobs(kind="calibration", day_obs=night)
+            if job.key["kind"] == kind and exposure in job.key["frames"]
+        ]  # fmt: skip
+        if not jobs:
+            return ExposureState.RECEIVED, ""
+        if any(job.state is JobState.DONE for job in jobs):
+            return ExposureState.PROCESSED, ""
+        lost = [job for job in jobs if job.state in (JobState.FAILED, JobState.QUARANTINED)]
+        if lost:
+            return ExposureState.FAILED, lost[0].reason
+        if all(job.state is JobState.HELD for job in jobs):
+            return ExposureState.HELD, jobs[0].reason
+        return ExposureState.RECEIVED, ""

@@ -1,0 +1,251 @@
+"""One detector of one exposure, from raw pixels to a calibrated image and two catalogs, in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gueststar.algorithms.photocal.limiting import effective_area
+from gueststar.cameras.header_wcs import detector_wcs
+from gueststar.core.errors import DataError, MissingInput
+from gueststar.formats.calibration_master import read_calibration_master
+from gueststar.formats.raw import read_detector, read_headers
+from gueststar.model.camera import Camera, Detector, Filter
+from gueststar.model.catalog import Catalog
+from gueststar.model.exposure import ExposureInfo
+from gueststar.model.image import CalibratedImage, MaskedImage
+from gueststar.model.photocal import PhotoCal
+from gueststar.model.psf import Psf
+from gueststar.model.wcs import Wcs
+from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
+from gueststar.pipelines.night.settings import PipelineSettings
+from gueststar.pipelines.night.worker import WorkerContext
+from gueststar.pipelines.science.astrometry import SolveAstrometry
+from gueststar.pipelines.science.background import SubtractBackground
+from gueststar.pipelines.science.catalogs import MakeCatalogs, calibrate_apertures, calibrate_sources
+from gueststar.pipelines.science.detrend import Detrend
+from gueststar.pipelines.science.photometry import SolvePhotometry
+from gueststar.pipelines.science.psf import MeasurePsf
+from gueststar.store.products import DataId
+
+
+@dataclass(frozen=True)
+class ScienceWork:
+    """Everything a worker needs to process one detector of one exposure; small, so that it travels."""
+
+    job_id: int
+    repo_root: Path
+    raw_path: Path
+    info: ExposureInfo
+    detector_id: int
+    settings: PipelineSettings
+    bias: Path | None = None
+    dark: Path | None = None
+    flat: Path | None = None
+
+
+@dataclass(frozen=True)
+class ScienceProducts:
+    """What one detector image yields."""
+
+    image: CalibratedImage
+    sources: Catalog
+    apertures: Catalog
+    metrics: dict[str, Any]
+
+
+def run_science(work: ScienceWork) -> Outcome:
+    """Process one detector image and stage its products; every failure becomes an outcome."""
+    return attempt(work.job_id, lambda: _stage_science(work))
+
+
+def _stage_science(work: ScienceWork) -> Result:
+    context = WorkerContext.of(work.repo_root)
+    timer = StepTimer()
+    products = make_science(work, context, timer)
+    data_id = DataId(visit=work.info.exposure_id, detector=work.detector_id)
+    with timer("write"):
+        staged = (
+            context.stage("science_image", data_id, products.image),
+            context.stage("source", data_id, products.sources),
+            context.stage("aperture_source", data_id, products.apertures),
+            context.stage("science_metrics", data_id, products.metrics),
+        )
+    inputs = {
+        "raw": str(work.raw_path),
+        "bias": str(work.bias or ""),
+        "dark": str(work.dark or ""),
+        "flat": str(work.flat or ""),
+        "reference_catalogs": list(context.refcats.names()),
+    }
+    return Result(staged=staged, metrics=products.metrics, inputs=inputs, steps=timer.seconds)
+
+
+def make_science(work: ScienceWork, context: WorkerContext, timer: StepTimer) -> ScienceProducts:
+    """Return the calibrated image and catalogs of one detector.
+
+    Raises DataError when no honest PSF, astrometric or photometric solution exists, and MissingInput when
+    no reference catalog covers the place.
+    """
+    settings, camera = work.settings, context.camera
+    detector = camera.detector(work.detector_id)
+    steps: dict[str, Any] = {}
+    pixels = _detrended(work, detector, timer, steps)
+    with timer("background"):
+        subtracted = SubtractBackground(settings.background).run(pixels)
+        pixels, steps["background"] = subtracted.pixels, subtracted.metrics
+    with timer("psf"):
+        expected = camera.typical_fwhm_arcsec / camera.pixel_scale_arcsec
+        measured = MeasurePsf(settings.psf).run(pixels, expected_fwhm=expected)
+        steps["psf"] = measured.metrics
+    with timer("catalogs"):
+        instrumental = MakeCatalogs(settings.catalogs).run(pixels, measured.psf)
+        steps["catalogs"] = instrumental.metrics
+    wcs, photocal = _calibrated(work, context, instrumental.psf, pixels.shape, timer, steps)
+    with timer("catalogs"):
+        place = {"visit": work.info.exposure_id, "detector": detector.id}
+        sources = calibrate_sources(instrumental.psf, wcs, photocal, **place)
+        apertures = calibrate_apertures(instrumental.aperture, wcs, photocal, **place)
+    metrics = summary_metrics(pixels, measured.psf, wcs, photocal, steps)
+    image = CalibratedImage(pixels, wcs, measured.psf, photocal, image_metadata(work.info, detector, metrics))
+    return ScienceProducts(image, sources, apertures, metrics)
+
+
+def _calibrated(
+    work: ScienceWork,
+    context: WorkerContext,
+    sources: Catalog,
+    shape: tuple[int, int],
+    timer: StepTimer,
+    steps: dict[str, Any],
+) -> tuple[Wcs, PhotoCal]:
+    """Return the astrometric and photometric solution of a detector image."""
+    camera, settings = context.camera, work.settings
+    glass = _filter_of(camera, work.info)
+    start = _start_wcs(camera, camera.detector(work.detector_id), work)
+    with timer("refcat"):
+        reference = _reference_stars(context, start, shape, camera)
+    with timer("astrometry"):
+        astrometry = SolveAstrometry(settings.astrometry).run(
+            sources,
+            start=start,
+            shape=shape,
+            reference=reference,
+            epoch_year=work.info.epoch_year,
+            pointing_tolerance_arcmin=camera.pointing_tolerance_arcmin,
+            rotation_tolerance_deg=camera.rotation_tolerance_deg,
+            scale_tolerance=camera.pixel_scale_tolerance,
+            is_parity_known=camera.is_parity_known,
+            band=glass.catalog_band,
+        )
+        steps["astrometry"] = astrometry.to_metadata()
+    with timer("photometry"):
+        photometry = SolvePhotometry(settings.photometry).run(
+            sources, astrometry.matches, reference, filter=glass, shape=shape
+        )
+        steps["photometry"] = photometry.to_metadata()
+    return astrometry.wcs, photometry.photocal
+
+
+def _detrended(work: ScienceWork, detector: Detector, timer: StepTimer, steps: dict[str, Any]) -> MaskedImage:
+    with timer("read"):
+        raw = read_detector(work.raw_path, detector, work.info)
+        masters = [read_calibration_master(p) if p else None for p in (work.bias, work.dark, work.flat)]
+    with timer("detrend"):
+        bias, dark, flat = masters
+        detrended = Detrend(work.settings.detrend).run(raw, bias=bias, dark=dark, flat=flat)
+    steps["detrend"] = detrended.metrics
+    return detrended.pixels
+
+
+def _start_wcs(camera: Camera, detector: Detector, work: ScienceWork) -> Wcs:
+    """Return the header's solution where the camera trusts it, else what the pointing implies."""
+    info = work.info
+    if camera.header.is_wcs_trusted:
+        solved = detector_wcs(camera, read_headers(work.raw_path), detector)
+        if solved is not None:
+            return solved
+    if info.ra is None or info.dec is None:
+        raise DataError(f"exposure {info.exposure_id} has no position to start the astrometry from")
+    return camera.nominal_wcs(detector, ra=info.ra, dec=info.dec, rotation_deg=info.rotation_deg)
+
+
+def _reference_stars(context: WorkerContext, start: Wcs, shape: tuple[int, int], camera: Camera) -> Catalog:
+    ny, nx = shape
+    ra, dec = start.pixel_to_sky(x=(nx - 1) / 2, y=(ny - 1) / 2)
+    half_diagonal = 0.5 * (nx**2 + ny**2) ** 0.5 * camera.pixel_scale_arcsec / 3600.0
+    radius = half_diagonal * (1.0 + camera.pixel_scale_tolerance) + camera.pointing_tolerance_arcmin / 60.0
+    stars = context.refcats.cone(ra=float(ra), dec=float(dec), radius_deg=radius)
+    if stars.n_rows == 0:
+        raise MissingInput(
+            f"no reference catalog covers RA {float(ra):.4f} Dec {float(dec):+.4f}: "
+            "gueststar refcat import, or gueststar refcat from-images"
+        )
+    return stars
+
+
+def _filter_of(camera: Camera, info: ExposureInfo) -> Filter:
+    found = camera.filter_named(info.physical_filter or "")
+    if found is None:
+        raise DataError(f"exposure {info.exposure_id} has filter {info.physical_filter!r}, unknown to {camera.name}")
+    return found
+
+
+def summary_metrics(
+    pixels: MaskedImage, psf: Psf, wcs: Wcs, photocal: PhotoCal, steps: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the named metrics of `gueststar.model.metrics`, with each step's own figures under its name."""
+    astrometry, background = steps["astrometry"], steps["background"]
+    ra, dec = wcs.corners(pixels.shape)
+    return {
+        "fwhm_arcsec": psf.central_fwhm * wcs.pixel_scale_arcsec,
+        "psf_size_residual": steps["psf"]["size_difference"]["mean"],
+        "sky_electrons": background["sky_level"],
+        "sky_rms_electrons": background["sky_rms"],
+        "n_sources": steps["catalogs"]["n_sources"],
+        "n_astrometric_matches": astrometry["n_fitted"],
+        "astrometric_rms_mas": float(np.hypot(astrometry["rms_best_ra_mas"], astrometry["rms_best_dec_mas"]))
+        / np.sqrt(2.0),
+        "zero_point": photocal.zero_point,
+        "zero_point_err": photocal.zero_point_err,
+        "zero_point_rms_mag": photocal.zero_point_rms,
+        "n_calibrators": photocal.n_calibrators,
+        "limiting_mag": limiting_magnitude(pixels, psf, photocal),
+        "fraction_masked": float(1.0 - pixels.is_usable().mean()),
+        "corners": [[float(a), float(d)] for a, d in zip(ra, dec, strict=True)],
+        **steps,
+    }
+
+
+def limiting_magnitude(pixels: MaskedImage, psf: Psf, photocal: PhotoCal) -> float | None:
+    """Return the 5-sigma point-source limit at the middle of the image, AB; None if no pixel is usable."""
+    usable = pixels.is_usable()[::4, ::4]
+    if not usable.any():
+        return None
+    ny, nx = pixels.shape
+    stamp = psf.stamp(x=(nx - 1) / 2, y=(ny - 1) / 2)
+    variance = float(np.median(pixels.variance[::4, ::4][usable]))
+    return float(photocal.magnitude(5.0 * np.sqrt(variance * effective_area(stamp))))
+
+
+def image_metadata(info: ExposureInfo, detector: Detector, metrics: dict[str, Any]) -> dict[str, Any]:
+    """Return what an image tells of itself: the exposure's facts, the detector, the metrics."""
+    return {
+        "camera": info.camera,
+        "visit": info.exposure_id,
+        "detector": detector.id,
+        "rcid": detector.rcid,
+        "mjd_tai": info.mjd_tai,
+        "exposure_s": info.exposure_s,
+        "day_obs": info.day_obs,
+        "program": int(info.program),
+        "physical_filter": info.physical_filter,
+        "band": info.band,
+        "field": info.field,
+        "object": info.object_name,
+        "exposure": info.to_dict(),
+        "metrics": metrics,
+    }

@@ -1,0 +1,67 @@
+"""Every parameter of a night's pipelines: the defaults of the tasks, overridden by camera and survey."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gueststar.algorithms.astrometry.config import AstrometryConfig
+from gueststar.algorithms.background.estimate import BackgroundConfig
+from gueststar.algorithms.photocal.config import PhotometryConfig
+from gueststar.pipelines.alerts.visit import AlertVisitConfig
+from gueststar.pipelines.calibration.bias import MakeBiasConfig
+from gueststar.pipelines.calibration.dark import MakeDarkConfig
+from gueststar.pipelines.calibration.flat import MakeFlatConfig
+from gueststar.pipelines.difference.detect import DetectionConfig
+from gueststar.pipelines.difference.reference_warp import ReferenceWarpConfig
+from gueststar.pipelines.difference.subtract import DifferenceConfig
+from gueststar.pipelines.difference.vet import VetConfig
+from gueststar.pipelines.moving.tracklets import TrackletConfig
+from gueststar.pipelines.overrides import as_plain, with_overrides
+from gueststar.pipelines.reference.reference_image import MakeReferenceConfig
+from gueststar.pipelines.reference.select_epochs import SelectEpochsConfig
+from gueststar.pipelines.science.catalogs import MakeCatalogsConfig
+from gueststar.pipelines.science.detrend import DetrendConfig
+from gueststar.pipelines.science.psf import MeasurePsfConfig
+
+SCIENCE = ("detrend", "background", "psf", "catalogs", "astrometry", "photometry")
+DIFFERENCE = ("reference_warp", "subtraction", "detection", "vetting")
+
+
+@dataclass(frozen=True)
+class PipelineSettings:
+    """One section a task; the names of the fields are the sections of ``parameters`` in survey.yaml."""
+
+    bias: MakeBiasConfig = field(default_factory=MakeBiasConfig)
+    dark: MakeDarkConfig = field(default_factory=MakeDarkConfig)
+    flat: MakeFlatConfig = field(default_factory=MakeFlatConfig)
+    detrend: DetrendConfig = field(default_factory=DetrendConfig)
+    background: BackgroundConfig = field(default_factory=BackgroundConfig)
+    psf: MeasurePsfConfig = field(default_factory=MeasurePsfConfig)
+    catalogs: MakeCatalogsConfig = field(default_factory=MakeCatalogsConfig)
+    astrometry: AstrometryConfig = field(default_factory=AstrometryConfig)
+    photometry: PhotometryConfig = field(default_factory=PhotometryConfig)
+    reference_selection: SelectEpochsConfig = field(default_factory=SelectEpochsConfig)
+    reference: MakeReferenceConfig = field(default_factory=MakeReferenceConfig)
+    reference_warp: ReferenceWarpConfig = field(default_factory=ReferenceWarpConfig)
+    subtraction: DifferenceConfig = field(default_factory=DifferenceConfig)
+    detection: DetectionConfig = field(default_factory=DetectionConfig)
+    vetting: VetConfig = field(default_factory=VetConfig)
+    alerts: AlertVisitConfig = field(default_factory=AlertVisitConfig)
+    tracklets: TrackletConfig = field(default_factory=TrackletConfig)
+
+    @classmethod
+    def of(cls, *layers: Mapping[str, Mapping[str, Any]]) -> PipelineSettings:
+        """Return the defaults with layers of overrides on top, the last one strongest.
+
+        Raises ConfigError for an unknown section or key, naming it.
+        """
+        settings = cls()
+        for layer in layers:
+            settings = with_overrides(settings, layer, where="parameters")
+        return settings
+
+    def part(self, sections: tuple[str, ...]) -> dict[str, Any]:
+        """Return some sections as plain values, to be recorded with what they made."""
+        return {name: as_plain(getattr(self, name)) for name in sections}

@@ -1,0 +1,45 @@
+"""What a warm worker keeps between units of work: camera, catalogs, recently read images."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from gueststar.cameras.load import load_camera
+from gueststar.formats.calibrated_image import read_calibrated_image
+from gueststar.formats.parquet import read_catalog
+from gueststar.model.camera import Camera
+from gueststar.model.catalog import Catalog
+from gueststar.model.image import CalibratedImage
+from gueststar.store.products import DataId, StagedProduct
+from gueststar.store.refcats import RefcatStore
+from gueststar.store.staging import stage_product
+
+
+class WorkerContext:
+    """A worker's door to one repository: reads files, writes to staging, never opens the registry."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.camera: Camera = load_camera(str(root / "camera.yaml"))
+        self.refcats = RefcatStore(root / "refcats")
+        self._image = lru_cache(maxsize=6)(read_calibrated_image)
+
+    @staticmethod
+    @lru_cache(maxsize=4)
+    def of(root: Path) -> WorkerContext:
+        """Return this process's context of a repository."""
+        return WorkerContext(root)
+
+    def stage(self, product: str, data_id: DataId, value: Any) -> StagedProduct:
+        """Write a product to the repository's staging folder, to be committed by the one writer."""
+        return stage_product(self.root, self.camera, product, data_id, value)
+
+    def image(self, path: Path) -> CalibratedImage:
+        """Return an image, kept in memory for the next units that need it."""
+        return self._image(path)
+
+    def catalog(self, path: Path) -> Catalog:
+        """Return a catalog."""
+        return read_catalog(path)

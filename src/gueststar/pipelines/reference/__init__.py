@@ -1,0 +1,1 @@
+"""Reference images: which epochs, which grid, the co-add."""

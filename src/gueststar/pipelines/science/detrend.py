@@ -1,0 +1,254 @@
+"""Raw counts of a detector to electrons of the sky, with variance and mask."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gueststar.algorithms.background.estimate import Background, BackgroundConfig, estimate_background
+from gueststar.algorithms.detrend.calibrate import (
+    divide_by_flat_in_place,
+    model_variance,
+    subtract_in_place,
+)
+from gueststar.algorithms.detrend.cosmic_rays import CosmicRayConfig, remove_cosmic_rays_in_place
+from gueststar.algorithms.detrend.groups import add_bits_in_place, count_any, has_any, pixels_with
+from gueststar.algorithms.detrend.interpolate import interpolate_in_place
+from gueststar.algorithms.detrend.overscan import OverscanConfig, OverscanLevel
+from gueststar.algorithms.detrend.satellites import TrailConfig, find_trails, trail_pixels
+from gueststar.algorithms.detrend.saturation import mark_bleeding_in_place
+from gueststar.algorithms.detrend.star_sharpness import measure_star_sharpness
+from gueststar.core.bits import UNUSABLE, MaskPlane
+from gueststar.core.errors import ConfigError, DataError
+from gueststar.model.calibration import CalibrationMaster
+from gueststar.model.camera import Amplifier, parse_section
+from gueststar.model.image import Float32Image, MaskedImage, MaskImage
+from gueststar.model.raw import RawDetector
+from gueststar.pipelines.assembly import assemble
+from gueststar.pipelines.calibration._prepare import check_belongs, subtract_bias_in_place
+
+_DEFECTS = int(MaskPlane.BAD | MaskPlane.NO_DATA)
+_CHARGED = int(MaskPlane.SATURATED | MaskPlane.BLEED)
+
+
+@dataclass(frozen=True)
+class DetrendConfig:
+    """How raw exposures are detrended."""
+
+    overscan: OverscanConfig = field(default_factory=OverscanConfig)
+    sky: BackgroundConfig = field(default_factory=lambda: BackgroundConfig(box=256, iterations=3))
+    """Of the sky by which variance, cosmic rays and trails are judged (it is not subtracted)."""
+    cosmic_rays: CosmicRayConfig | None = field(default_factory=CosmicRayConfig)
+    """None: no search for cosmic rays."""
+    trails: TrailConfig | None = field(default_factory=TrailConfig)
+    """None: no search for satellite trails."""
+    saturation_margin: int = 1
+    """Pixels around saturated and bled ones that are marked with them."""
+    min_response: float = 0.1
+    """Pixels whose flat is below this are BAD: too little light reaches them."""
+    read_noise_tolerance: float = 0.5
+    """Read noise measured in the overscan is used unless it is off the camera's by more than this fraction."""
+    max_saturated_fraction: float = 0.5
+    """An exposure with more saturated pixels than this is refused."""
+
+
+class DetrendedImage(NamedTuple):
+    """A detrended exposure of one detector."""
+
+    pixels: MaskedImage
+    """Electrons with the sky still in."""
+    metrics: dict[str, Any]
+    """What was measured and which calibrations were used; plain values, JSON-able."""
+
+
+class Masters(NamedTuple):
+    """The calibrations of one detector; None where there is none."""
+
+    bias: CalibrationMaster | None
+    dark: CalibrationMaster | None
+    flat: CalibrationMaster | None
+
+
+class Detrend:
+    """Remove what the camera added, mark what cannot be trusted, and say how certain each pixel is."""
+
+    def __init__(self, config: DetrendConfig = DetrendConfig()) -> None:
+        self.config = config
+
+    def run(
+        self,
+        raw: RawDetector,
+        *,
+        bias: CalibrationMaster | None = None,
+        dark: CalibrationMaster | None = None,
+        flat: CalibrationMaster | None = None,
+    ) -> DetrendedImage:
+        """Detrend one raw detector image; any calibration may be missing, and the metrics then say so.
+
+        Bad pixels and cosmic rays are replaced by the mean of good neighbours, where there are any, for the sake
+        of what convolves the image; they stay marked, with INTERPOLATED added. Saturated pixels keep
+        their values. Raises DataError for pixels that cannot be used, ConfigError for masters that are not this
+        detector's or filter's.
+        """
+        masters = Masters(bias, dark, flat)
+        _check_masters(raw, masters)
+        image, mask, overscans = assemble(
+            raw, overscan=self.config.overscan, unit="electron", keep_pedestal=bias is not None
+        )
+        self._remove_calibrations(raw, image, mask, masters)
+        self._require_light(mask)
+        _fill_defects_in_place(image, mask)
+        sky = self._measure_sky(image, mask)
+        n_saturated = mark_bleeding_in_place(
+            mask, image, sky.level, sky.rms, readout_axis=raw.detector.readout_axis,
+            margin=self.config.saturation_margin,
+        )  # fmt: skip
+        ray_metrics = self._remove_cosmic_rays(image, mask, sky)
+        n_trails = self._mark_trails(image, mask, sky)
+        read_noise = {
+            part.amplifier.name: self._read_noise(part.amplifier, overscans.get(part.amplifier.name))
+            for part in raw.amplifiers
+        }
+        variance = _variance(raw, image, sky.level, read_noise, masters)
+        metrics = {
+            **_overscan_metrics(overscans),
+            "read_noise": read_noise,
+            "gain": {part.amplifier.name: part.amplifier.gain for part in raw.amplifiers},
+            "sky_level": float(np.median(sky.mesh_level)),
+            "sky_rms": float(np.median(sky.mesh_rms)),
+            "n_saturated": n_saturated,
+            **ray_metrics,
+            "n_satellite_trails": n_trails,
+            "fraction_masked": count_any(mask, int(UNUSABLE)) / mask.size,
+            **_calibration_metrics(raw, masters),
+        }
+        return DetrendedImage(MaskedImage(image, variance, mask), metrics)
+
+    def _remove_calibrations(self, raw: RawDetector, image: Float32Image, mask: MaskImage, masters: Masters) -> None:
+        subtract_bias_in_place(image, raw.detector, masters.bias)
+        if masters.dark is not None:
+            subtract_in_place(image, masters.dark.pixels.image, factor=raw.info.exposure_s)
+        if masters.flat is not None:
+            divide_by_flat_in_place(image, mask, masters.flat.pixels.image, min_response=self.config.min_response)
+        for master in masters:
+            if master is not None:
+                add_bits_in_place(mask, master.pixels.mask, int(MaskPlane.BAD))
+
+    def _require_light(self, mask: MaskImage) -> None:
+        saturated = count_any(mask, int(MaskPlane.SATURATED)) / mask.size
+        if saturated > self.config.max_saturated_fraction:
+            raise DataError(f"{saturated:.0%} of the pixels are saturated")
+
+    def _measure_sky(self, image: Float32Image, mask: MaskImage) -> Background:
+        try:
+            return estimate_background(image, has_any(mask, int(UNUSABLE)), config=self.config.sky)
+        except ValueError as error:
+            raise DataError(f"exposure has no usable pixels: {error}") from None
+
+    def _remove_cosmic_rays(self, image: Float32Image, mask: MaskImage, sky: Background) -> dict[str, Any]:
+        """Replace and mark cosmic rays; return their number and the sharpness of stars they were judged by."""
+        if self.config.cosmic_rays is None:
+            return {"n_cosmic_rays": 0}
+        is_excluded = has_any(mask, _DEFECTS | _CHARGED)
+        stars = measure_star_sharpness(image, sky.level, sky.rms, is_excluded)
+        rays = remove_cosmic_rays_in_place(
+            image, sky.level, sky.rms, is_excluded, neighbour_ratio=stars.neighbour_ratio,
+            config=self.config.cosmic_rays,
+        )  # fmt: skip
+        mask[rays.y, rays.x] |= int(MaskPlane.COSMIC_RAY | MaskPlane.INTERPOLATED)
+        return {"n_cosmic_rays": rays.n_rays, "n_cosmic_ray_pixels": int(rays.y.size), "star_fwhm_hint": stars.fwhm}
+
+    def _mark_trails(self, image: Float32Image, mask: MaskImage, sky: Background) -> int:
+        """Mark satellite trails; return their number."""
+        if self.config.trails is None:
+            return 0
+        is_excluded = has_any(mask, _DEFECTS | _CHARGED)
+        trails = find_trails(image, sky.level, sky.rms, is_excluded, config=self.config.trails)
+        for trail in trails:
+            y, x = trail_pixels(trail, shape=(mask.shape[0], mask.shape[1]))
+            mask[y, x] |= int(MaskPlane.SATELLITE)
+        return len(trails)
+
+    def _read_noise(self, amplifier: Amplifier, overscan: OverscanLevel | None) -> float:
+        """Return the measured read noise in electrons, or the camera's where the measured is not believable."""
+        measured = overscan.read_noise * amplifier.gain if overscan is not None else math.nan
+        is_believable = abs(measured - amplifier.read_noise) <= self.config.read_noise_tolerance * amplifier.read_noise
+        return measured if is_believable else amplifier.read_noise
+
+
+def _check_masters(raw: RawDetector, masters: Masters) -> None:
+    for master in masters:
+        if master is not None:
+            check_belongs(master, raw.detector)
+    if masters.flat is not None and masters.flat.physical_filter != raw.info.physical_filter:
+        raise ConfigError(
+            f"flat is of filter {masters.flat.physical_filter}, exposure of {raw.info.physical_filter}: "
+            "certify a flat of that filter"
+        )
+
+
+def _fill_defects_in_place(image: Float32Image, mask: MaskImage) -> None:
+    """Interpolate over defects from pixels that are neither defective nor saturated."""
+    y, x = pixels_with(mask, _DEFECTS)
+    if y.size == 0:
+        return
+    is_filled = interpolate_in_place(image, has_any(mask, _DEFECTS | _CHARGED), y=y, x=x)
+    mask[y[is_filled], x[is_filled]] |= int(MaskPlane.INTERPOLATED)
+
+
+def _variance(
+    raw: RawDetector, image: Float32Image, sky: Float32Image, read_noise: dict[str, float], masters: Masters
+) -> Float32Image:
+    """Return the variance plane, amplifier by amplifier, with the calibrations' own noise in it."""
+    variance = np.empty_like(image)
+    for part in raw.amplifiers:
+        amplifier = part.amplifier
+        target = parse_section(amplifier.detector_section)
+        bias, dark, flat = (None if master is None else _part_of(master.pixels, target) for master in masters)
+        model_variance(
+            image[target],
+            sky[target],
+            read_variance=read_noise[amplifier.name] ** 2,
+            gain=amplifier.gain,
+            bias_variance=None if bias is None else bias.variance,
+            exposure_s=raw.info.exposure_s,
+            dark_rate=None if dark is None else dark.image,
+            dark_variance=None if dark is None else dark.variance,
+            flat=None if flat is None else flat.image,
+            flat_variance=None if flat is None else flat.variance,
+            out=variance[target],
+        )
+    return variance
+
+
+def _part_of(pixels: MaskedImage, part: tuple[slice, slice]) -> MaskedImage:
+    """Return a view of a part of an image."""
+    return MaskedImage(pixels.image[part], pixels.variance[part], pixels.mask[part])
+
+
+def _overscan_metrics(overscans: dict[str, OverscanLevel]) -> dict[str, Any]:
+    """Return level and read noise of each overscan, and how often the level jumped."""
+    return {
+        "overscan_level_adu": {name: level.level for name, level in overscans.items()},
+        "overscan_noise_adu": {name: level.read_noise for name, level in overscans.items()},
+        "n_bias_jumps": sum(len(level.jumps) for level in overscans.values()),
+    }
+
+
+def _calibration_metrics(raw: RawDetector, masters: Masters) -> dict[str, Any]:
+    """Return what was used and how old it was, and what was missing."""
+    used = {name: master for name, master in masters._asdict().items() if master is not None}
+    return {
+        "calibrations": {
+            name: {
+                "mjd_tai": master.mjd_tai,
+                "age_days": raw.info.mjd_tai - master.mjd_tai,
+                "n_frames": master.n_frames,
+            }
+            for name, master in used.items()
+        },
+        "calibrations_missing": [name for name in Masters._fields if name not in used],
+    }

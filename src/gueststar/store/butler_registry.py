@@ -1,0 +1,245 @@
+"""The dataset registry: which products exist, and in which version, in the survey's words."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+from lsst.daf.butler import Butler, CollectionType, DataCoordinate, DatasetRef, FileDataset
+from lsst.daf.butler.registry import ConflictingDefinitionError, DataIdError
+
+from gueststar.core.errors import ConfigError, DataError
+from gueststar.model.camera import Camera
+from gueststar.model.exposure import ExposureInfo
+from gueststar.store import butler_records
+from gueststar.store.butler_setup import CALIBRATIONS, CURRENT, SKYMAP, dataset_type_of, dimensions_of
+from gueststar.store.products import PRODUCTS, DataId, Product, ProductRef, product_named
+from gueststar.store.sql import told_as_transient
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file in place that the registry shall know."""
+
+    product: str
+    data_id: DataId
+    run: str
+    sha256: str
+    path: str
+    """Relative to the products folder."""
+
+
+class Registry:
+    """The middleware's Butler behind the verbs of `gueststar.store.repo.SurveyRepo`."""
+
+    def __init__(self, root: Path, camera: Camera) -> None:
+        self.camera = camera
+        logging.getLogger("lsst").setLevel(logging.WARNING)
+        self.butler = Butler.from_config(str(root), writeable=True)
+        self._runs: set[str] = set()
+        self._dataset_types: dict[str, Any] = {}
+
+    def close(self) -> None:
+        """Close the connection to the database."""
+        self.butler.close()
+
+    # Records
+
+    @told_as_transient()
+    def insert_exposure(self, info: ExposureInfo, detector_ids: Iterable[int]) -> None:
+        """Make an exposure and its visit known; again is the same."""
+        butler_records.insert_exposure(self.butler, self.camera, info, detector_ids)
+
+    @told_as_transient()
+    def insert_field(self, field_id: int, *, ra: float, dec: float) -> None:
+        """Make a field known; again is the same."""
+        butler_records.insert_field(self.butler, self.camera, field_id, ra=ra, dec=dec)
+
+    # Products
+
+    @told_as_transient()
+    def add(self, files: Sequence[StoredFile], *, is_versioned: bool = True) -> list[ProductRef]:
+        """Make stored files known in one transaction; return where each product is now.
+
+        What is there with the same content is left. What is there with another content gets a new version
+        in a new run, which comes first in the chain of current products (DataError where versions make
+        no sense: raw files).
+        """
+        if not files:
+            return []
+        self._need_runs(sorted({item.run for item in files}))
+        try:
+            if is_versioned and any(self._versions_of(run) for run in {item.run for item in files}):
+                return self._add_versions(files)
+            return self._ingest(files)
+        except ConflictingDefinitionError as conflict:
+            if not is_versioned:
+                raise DataError(f"{files[0].data_id}: {files[0].product} is there with other content") from conflict
+            return self._add_versions(files)
+        except (LookupError, DataIdError) as problem:
+            named = "; ".join(sorted({f"{item.product} of {item.data_id}" for item in files}))
+            raise DataError(f"the repository does not know the exposure, detector or filter of {named}") from problem
+
+    @told_as_transient()
+    def find_one(self, product: Product, data_id: DataId, *, run: str | None = None) -> ProductRef | None:
+        """Return the current version of one product, or None."""
+        if not (collections := self._collections(product, run)):
+            return None
+        coordinate = self.coordinate(product, data_id)
+        ref = self.butler.find_dataset(self.dataset_type(product.name), coordinate, collections=collections)
+        return self.located([ref])[0] if ref is not None else None
+
+    @told_as_transient()
+    def find(self, product: Product, constraints: Mapping[str, Any], *, run: str | None = None) -> list[ProductRef]:
+        """Return the current products that meet the constraints: keys of DataId, and ``day_obs`` of exposures."""
+        if not (collections := self._collections(product, run)):
+            return []
+        key_to_dimension = {key: name for name, key in dimensions_of(product).items()}
+        allowed = set(key_to_dimension) - {"skymap", "instrument"}
+        allowed |= (
+            {"exposure", "visit", "day_obs", "band", "physical_filter"} if allowed & {"exposure", "visit"} else set()
+        )
+        if foreign := sorted(set(constraints) - allowed):
+            raise ConfigError(
+                f"{product.name} cannot be selected by {', '.join(foreign)}, only {', '.join(sorted(allowed))}"
+            )
+        twin = "exposure" if "exposure" in key_to_dimension else "visit"
+        where = {
+            twin if key in ("exposure", "visit") else key_to_dimension.get(key, key): value
+            for key, value in constraints.items()
+        }
+        with self.butler.query() as query:
+            found = query.datasets(product.name, collections=collections, find_first=not product.is_calibration)
+            refs = list(found.where({**self._governor(product), **where}))
+        return sorted(self.located(refs), key=lambda ref: (ref.run, _sortable(ref.data_id)))
+
+    def located(self, refs: Sequence[Any]) -> list[ProductRef]:
+        """Return the middleware's references in our words, with the files' paths."""
+        located = []
+        for item in self.butler.get_many_uris(refs).items() if refs else ():
+            ref, uris = item
+            located.append(ProductRef(ref.datasetType.name, self._data_id(ref), Path(uris.primaryURI.ospath), ref.run))
+        return located
+
+    def dataset_type(self, name: str) -> Any:
+        """Return the middleware's dataset type of a product."""
+        if name not in self._dataset_types:
+            self._dataset_types[name] = dataset_type_of(product_named(name), self.butler.dimensions)
+        return self._dataset_types[name]
+
+    def coordinate(self, product: Product, data_id: DataId) -> Any:
+        """Return the middleware's data id of a product."""
+        values = data_id.values(product)
+        named = {name: values[key] for name, key in dimensions_of(product).items() if key in values}
+        dimensions = self.dataset_type(product.name).dimensions
+        return DataCoordinate.standardize({**self._governor(product), **named}, dimensions=dimensions)
+
+    @told_as_transient()
+    def calibration_runs(self) -> list[str]:
+        """Return the runs that hold calibration masters, newest first."""
+        found = self.butler.collections.query(f"{CALIBRATIONS}/*", collection_types=CollectionType.RUN)
+        return sorted(found, key=lambda run: (run.split("/")[1], len(run), run), reverse=True)
+
+    @told_as_transient()
+    def paths(self) -> set[Path]:
+        """Return the files of all products of all versions."""
+        known: set[Path] = set()
+        runs = self.butler.collections.query("*", collection_types=CollectionType.RUN)
+        with self.butler.query() as query:
+            for name in PRODUCTS:
+                refs = list(query.datasets(name, collections=runs, find_first=False))
+                known.update(Path(uris.primaryURI.ospath) for uris in self.butler.get_many_uris(refs).values())
+        return known
+
+    def _ingest(self, files: Sequence[StoredFile]) -> list[ProductRef]:
+        refs = [self._dataset_ref(item) for item in files]
+        unique = {ref.id: FileDataset(path=item.path, refs=[ref]) for item, ref in zip(files, refs, strict=True)}
+        self.butler.ingest(*unique.values(), transfer=None, skip_existing=True)
+        return self.located(refs)
+
+    def _add_versions(self, files: Sequence[StoredFile]) -> list[ProductRef]:
+        """Add each file as the newest version of its product, unless the newest has this content already.
+
+        Versions are in ``run``, ``run/v2``, ``run/v3``...
+        """
+        newest, placed = self._newest_versions(files), []
+        for item in files:
+            number, there = newest.get(_key(item), (0, None))
+            candidate = replace(item, run=_versioned(item.run, number))
+            if self._dataset_ref(candidate).id != there:
+                candidate = replace(item, run=_versioned(item.run, number + 1))
+                newest[_key(item)] = number + 1, self._dataset_ref(candidate).id
+            placed.append(candidate)
+        self._need_runs(sorted({item.run for item in placed}, key=lambda run: (len(run), run)))
+        return self._ingest(placed)
+
+    def _newest_versions(self, files: Sequence[StoredFile]) -> dict[tuple[str, DataId, str], tuple[int, Any]]:
+        """Return the newest version of these products, as number and dataset id, by product, data id and first run."""
+        newest: dict[tuple[str, DataId, str], tuple[int, Any]] = {}
+        for name, first_run in {(item.product, item.run) for item in files}:
+            mine = [item for item in files if (item.product, item.run) == (name, first_run)]
+            runs = [first_run, *self._versions_of(first_run)]
+            coordinates = {self.coordinate(product_named(name), item.data_id) for item in mine}
+            with self.butler.query() as query:
+                joined = query.join_data_coordinates(coordinates)
+                for ref in joined.datasets(self.dataset_type(name), collections=runs, find_first=False):
+                    key = name, self._data_id(ref), first_run
+                    version = runs.index(ref.run) + 1
+                    newest[key] = max(newest.get(key, (0, None)), (version, ref.id), key=lambda found: found[0])
+        return newest
+
+    def _versions_of(self, run: str) -> list[str]:
+        """Return the runs of later versions, oldest first."""
+        found = self.butler.collections.query(f"{run}/v*", collection_types=CollectionType.RUN)
+        return sorted(found, key=lambda name: (len(name), name))
+
+    def _dataset_ref(self, item: StoredFile) -> Any:
+        """Return a reference whose id depends on what, which, where and the content: the same again is the same."""
+        product = product_named(item.product)
+        words = (item.product, repr(sorted(item.data_id.values(product).items())), item.run, item.sha256)
+        return DatasetRef(
+            self.dataset_type(item.product),
+            self.coordinate(product, item.data_id),
+            run=item.run,
+            id=uuid5(NAMESPACE_URL, "\x1f".join(words)),
+        )
+
+    def _data_id(self, ref: Any) -> DataId:
+        names = dimensions_of(product_named(ref.datasetType.name))
+        mapping = dict(ref.dataId.required)
+        return DataId(**{key: mapping[name] for name, key in names.items() if key not in ("skymap", "instrument")})
+
+    def _governor(self, product: Product) -> dict[str, str]:
+        return {"skymap": SKYMAP} if "field" in product.keys else {"instrument": self.camera.name}
+
+    def _collections(self, product: Product, run: str | None) -> str | list[str]:
+        return run or (self.calibration_runs() if product.is_calibration else CURRENT)
+
+    def _need_runs(self, runs: Sequence[str]) -> None:
+        """Register runs; those not of calibrations come first among the current products, the last one foremost."""
+        for run in runs:
+            if run in self._runs:
+                continue
+            self.butler.collections.register(run, CollectionType.RUN)
+            if not run.startswith(f"{CALIBRATIONS}/"):
+                chain = self.butler.collections.get_info(CURRENT).children
+                if run not in chain:
+                    self.butler.collections.prepend_chain(CURRENT, run)
+            self._runs.add(run)
+
+
+def _key(item: StoredFile) -> tuple[str, DataId, str]:
+    return item.product, item.data_id, item.run
+
+
+def _versioned(run: str, number: int) -> str:
+    return run if number <= 1 else f"{run}/v{number}"
+
+
+def _sortable(data_id: DataId) -> tuple[Any, ...]:
+    values = (data_id.visit, data_id.field, data_id.detector, data_id.band, data_id.physical_filter)
+    return tuple((value is not None, value if value is not None else 0) for value in values)

@@ -1,0 +1,100 @@
+"""Jobs in the ledger: each function is one step inside a transaction."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, select, update
+from sqlalchemy.exc import IntegrityError
+
+from gueststar.core.errors import ConfigError
+from gueststar.core.ids import content_id
+from gueststar.store.ledger_rows import Job, JobState
+from gueststar.store.tables import JOBS
+
+_CRASHED = "the worker died while it ran"
+
+
+def job_id(kind: str, key: Mapping[str, Any]) -> int:
+    """Return the id that a job of this kind and key always has."""
+    return content_id(kind, json.dumps(key, sort_keys=True))
+
+
+def submit(connection: Connection, kind: str, key: Mapping[str, Any], values: Mapping[str, Any]) -> int:
+    """Add a pending job unless it exists; return its id."""
+    number = job_id(kind, key)
+    if connection.scalar(select(JOBS.c.id).where(JOBS.c.id == number)) is None:
+        row = {"id": number, "kind": kind, "key": dict(key), "state": JobState.PENDING, "submitted": time.time()}
+        try:
+            with connection.begin_nested():
+                connection.execute(JOBS.insert().values(**row, **values))
+        except IntegrityError:  # another process submitted it a moment ago
+            pass
+    return number
+
+
+def start(connection: Connection, number: int, worker: str) -> bool:
+    """Make a pending job running and count the attempt; False if it was not pending."""
+    result = connection.execute(
+        update(JOBS)
+        .where(JOBS.c.id == number, JOBS.c.state == JobState.PENDING)
+        .values(
+            state=JobState.RUNNING, attempts=JOBS.c.attempts + 1, worker=worker, started=time.time(),
+            finished=None, reason="", error_kind="", traceback="",
+        )
+    )  # fmt: skip
+    return result.rowcount == 1
+
+
+def settle(connection: Connection, number: int, state: JobState | ColumnElement[str], **values: Any) -> JobState:
+    """Give a job its new state and what is known; return the state. ConfigError if there is no such job."""
+    connection.execute(update(JOBS).where(JOBS.c.id == number).values(state=state, finished=time.time(), **values))
+    settled = connection.scalar(select(JOBS.c.state).where(JOBS.c.id == number))
+    if settled is None:
+        raise ConfigError(f"the ledger has no job {number}")
+    return JobState(settled)
+
+
+def retry_or_quarantine() -> ColumnElement[str]:
+    """Return the state of a job whose attempt failed but might succeed: pending while attempts are left."""
+    return case((JOBS.c.attempts < JOBS.c.max_attempts, JobState.PENDING.value), else_=JobState.QUARANTINED.value)
+
+
+def reset_running(connection: Connection, worker: str | None) -> int:
+    """Settle the jobs whose worker died: pending again, or quarantined; return how many there were."""
+    lost = JOBS.c.state == JobState.RUNNING
+    if worker is not None:
+        lost = and_(lost, JOBS.c.worker == worker)
+    values = {"state": retry_or_quarantine(), "reason": _CRASHED, "error_kind": "crash", "finished": time.time()}
+    return connection.execute(update(JOBS).where(lost).values(**values)).rowcount
+
+
+def release(connection: Connection, number: int) -> None:
+    """Make a held, failed or quarantined job pending with all its attempts before it."""
+    idle = (JobState.HELD, JobState.FAILED, JobState.QUARANTINED)
+    values = {"state": JobState.PENDING, "attempts": 0, "finished": None}
+    connection.execute(update(JOBS).where(JOBS.c.id == number, JOBS.c.state.in_(idle)).values(**values))
+
+
+def jobs(connection: Connection, conditions: list[ColumnElement[bool]]) -> list[Job]:
+    """Return the jobs that meet all conditions, in the order of submission."""
+    query = select(JOBS).where(*conditions).order_by(JOBS.c.submitted, JOBS.c.id)
+    return [job_of(row) for row in connection.execute(query)]
+
+
+def counts(connection: Connection, conditions: list[ColumnElement[bool]]) -> dict[tuple[str, JobState], int]:
+    """Return how many jobs there are by (kind, state)."""
+    query = select(JOBS.c.kind, JOBS.c.state, func.count()).where(*conditions).group_by(JOBS.c.kind, JOBS.c.state)
+    return {(kind, JobState(state)): number for kind, state, number in connection.execute(query)}
+
+
+def job_of(row: Row[Any]) -> Job:
+    """Return a row of the table as a Job."""
+    values = dict(row._mapping)
+    values["state"] = JobState(values["state"])
+    for name in ("metrics", "config"):
+        values[name] = values[name] or {}
+    return Job(**values)

@@ -1,0 +1,26 @@
+"""Products written beside the repository by a worker, before the one writer makes them known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from gueststar.core import times
+from gueststar.model.camera import Camera
+from gueststar.store.product_files import digest_of, write_product
+from gueststar.store.products import SUFFIXES, DataId, StagedProduct, product_named
+
+
+def stage_product(root: Path, camera: Camera, product: str, data_id: DataId, value: Any) -> StagedProduct:
+    """Write a product's file into the staging folder; needs neither the registry nor the ledger."""
+    description = product_named(product)
+    words = [str(word).replace("/", "-") for word in data_id.values(description).values()]
+    name = f"{product}_{'_'.join(words)}_{uuid4().hex[:12]}{SUFFIXES[description.holds]}"
+    path = root / "staging" / name
+    write_product(description, path, value)
+    run = None
+    if description.is_calibration:
+        night = times.day_obs(value.mjd_tai, longitude_deg=camera.site.longitude_deg)
+        run = f"calibrations/{night}"
+    return StagedProduct(product, data_id, path, digest_of(path), run)

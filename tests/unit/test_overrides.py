@@ -1,0 +1,40 @@
+from dataclasses import dataclass, field
+
+import pytest
+
+from gueststar.core.errors import ConfigError
+from gueststar.pipelines.overrides import as_plain, with_overrides
+
+
+@dataclass(frozen=True)
+class Inner:
+    threshold: float = 5.0
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: Inner = field(default_factory=Inner)
+    n: int = 3
+    names: tuple[str, ...] = ()
+    limit: float | None = None
+    is_on: bool = True
+
+
+def test_overrides_reach_nested_parameters_and_leave_the_rest() -> None:
+    made = with_overrides(Outer(), {"inner": {"threshold": 4}, "names": ["a"], "limit": 2}, where="parameters")
+    assert made == Outer(Inner(4.0), 3, ("a",), 2.0, True)
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_known_one() -> None:
+    with pytest.raises(ConfigError, match=r"parameters.inner has no parameter 'treshold'; did you mean threshold"):
+        with_overrides(Outer(), {"inner": {"treshold": 4}}, where="parameters")
+
+
+@pytest.mark.parametrize("wrong", [{"n": 2.5}, {"n": "3"}, {"n": True}, {"is_on": 1}, {"limit": "x"}])
+def test_a_value_of_another_type_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="is not of type"):
+        with_overrides(Outer(), wrong, where="parameters")
+
+
+def test_what_ran_can_be_recorded() -> None:
+    assert as_plain(Outer()) == {"inner": {"threshold": 5.0}, "n": 3, "names": [], "limit": None, "is_on": True}
