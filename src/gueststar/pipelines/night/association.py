@@ -157,7 +157,7 @@ class ForcedMeasurement:
         ny, nx = image.shape
         inside = np.isfinite(x) & np.isfinite(y) & (x > 0) & (y > 0) & (x < nx - 1) & (y < ny - 1)
         x, y = x[inside], y[inside]
-        stamps = image.psf.stamps(x=x, y=y)
+        stamps = image.psf.placed_stamps(x=x, y=y)
         forced = forced_psf_photometry(pixels.image, pixels.variance, ~pixels.is_usable(), stamps, x=x, y=y)
         scale, n = image.photocal.njy_per_unit, int(inside.sum())
         with np.errstate(divide="ignore", invalid="ignore"):
