@@ -13,7 +13,11 @@ from gueststar.model.cutouts import PLANES, CandidateCutouts
 
 
 def write_cutout_cube(path: Path, cutouts: CandidateCutouts) -> None:
-    """Write cut-outs, losslessly compressed; the file appears whole or not at all."""
+    """Write cut-outs; the file appears whole or not at all.
+
+    They are not compressed: gzip gains a tenth on noise and writes the time of day, so that the same cut-outs would
+    not be the same file.
+    """
     ids = fits.BinTableHDU.from_columns(
         [fits.Column(name="dia_source_id", format="K", array=cutouts.dia_source_id)], name="CANDIDATES"
     )
@@ -21,7 +25,7 @@ def write_cutout_cube(path: Path, cutouts: CandidateCutouts) -> None:
     if cutouts.dia_source_id.size:
         n, planes, side, _ = cutouts.stamps.shape
         flat = cutouts.stamps.reshape(n * planes, side, side)
-        cube = fits.CompImageHDU(flat, name="STAMPS", compression_type="GZIP_2", quantize_level=0.0)
+        cube = fits.ImageHDU(flat, name="STAMPS")
         cube.header["PLANES"] = (",".join(PLANES), "order of the planes")
         cube.header["BUNIT"] = "electron"
         hdus.append(cube)
