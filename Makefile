@@ -19,6 +19,8 @@ setup: $(READY) ## Make the virtual environment with everything locked
 
 $(READY): pyproject.toml requirements.lock scripts/make_environment.sh
 	sh scripts/make_environment.sh $(VENV)
+	@echo "compiling the kernels, once: a few minutes"
+	$(BIN)/python scripts/compile_kernels.py
 	touch $(READY)
 
 system-packages:

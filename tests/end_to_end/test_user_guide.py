@@ -2,7 +2,7 @@
 
 A page's ``console`` blocks are one session in one fresh folder: lines that begin with ``$`` are commands, the
 rest is what a reader would see and is not compared. A page whose first lines hold ``<!-- needs: NAME -->`` is run
-with $GUESTSTAR_SHARED set to the folder of real data sets, and skipped where the set NAME is not there.
+with $DATA set to the folder of real data sets, and skipped where the set NAME is not there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 from dataclasses import dataclass, field
+from typing import Literal
 
 import pytest
 
+from gueststar.core.bits import SourceFlag
 from gueststar.core.errors import ConfigError
 from gueststar.pipelines.overrides import as_plain, with_overrides
 
@@ -18,6 +20,8 @@ class Outer:
     names: tuple[str, ...] = ()
     limit: float | None = None
     is_on: bool = True
+    method: Literal["auto", "kernel"] = "auto"
+    flags: SourceFlag = SourceFlag.EDGE
 
 
 def test_overrides_reach_nested_parameters_and_leave_the_rest() -> None:
@@ -37,4 +41,19 @@ def test_a_value_of_another_type_is_refused(wrong: dict[str, object]) -> None:
 
 
 def test_what_ran_can_be_recorded() -> None:
-    assert as_plain(Outer()) == {"inner": {"threshold": 5.0}, "n": 3, "names": [], "limit": None, "is_on": True}
+    assert as_plain(Outer()) == {"inner": {"threshold": 5.0}, "n": 3, "names": [], "limit": None, "is_on": True} | {
+        "method": "auto",
+        "flags": ["EDGE"],
+    }
+
+
+def test_bits_are_given_by_name() -> None:
+    made = with_overrides(Outer(), {"flags": ["SATURATED", "EDGE"]}, where="parameters")
+    assert made.flags == SourceFlag.SATURATED | SourceFlag.EDGE
+    with pytest.raises(ConfigError, match="no bit 'SATURATE'"):
+        with_overrides(Outer(), {"flags": ["SATURATE"]}, where="parameters")
+
+
+def test_a_choice_that_is_none_of_those_offered_is_refused() -> None:
+    with pytest.raises(ConfigError, match="is none of 'auto', 'kernel'"):
+        with_overrides(Outer(), {"method": "foo"}, where="parameters")

@@ -119,11 +119,17 @@ def test_the_catalog_that_covers_the_place_is_chosen_calibrated_ones_first(tmp_p
     assert store.choose(ra=10.0, dec=0.0, radius_deg=0.5) == "deep"
     store.import_catalog("shallow", patch(rng, 100, ra=10.0, dec=0.0, half=0.5))
     assert store.choose(ra=10.0, dec=0.0, radius_deg=0.5) == "shallow"
-    assert store.names() == ("deep", "shallow", "south")
-    with pytest.raises(ConfigError, match=r"no reference catalog 'x' \(there: deep, shallow, south\)"):
+    store.import_catalog("few", patch(rng, 5, ra=10.0, dec=0.0, half=0.5))
+    store.import_catalog("far", patch(rng, 9000, ra=12.0, dec=0.0, half=0.5), metadata={"is_calibrated": False})
+    store.remove("shallow")
+    assert store.choose(ra=10.0, dec=0.0, radius_deg=0.5) == "deep"
+    store.remove("few")
+    store.remove("far")
+    assert store.names() == ("deep", "south")
+    with pytest.raises(ConfigError, match=r"no reference catalog 'x' \(there: deep, south\)"):
         store.cone(ra=0.0, dec=0.0, radius_deg=1.0, name="x")
     store.remove("deep")
-    assert store.names() == ("shallow", "south")
+    assert store.names() == ("south",)
 
 
 def test_coverage_says_where_there_are_stars(tmp_path: Path) -> None:

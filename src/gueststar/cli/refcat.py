@@ -60,13 +60,17 @@ def import_tables(
 def from_images(repo: Path, images: tuple[Path, ...], name: str) -> None:
     """Make a catalog from raw science IMAGES of REPO's camera whose header WCS is trusted.
 
-    For places with no catalog at hand: magnitudes are relative and their zero point arbitrary.
+    For places with no catalog at hand: magnitudes are relative and their zero point arbitrary. Bias, dark and flat
+    masters that REPO holds are used (gueststar process REPO --until calibrate makes them).
     """
-    from gueststar.cameras.load import load_camera
+    from gueststar.pipelines.night.masters import masters_of
     from gueststar.pipelines.refcat_import import refcat_from_images
+    from gueststar.store.repo import SurveyRepo
 
-    camera = load_camera(str(repo / "camera.yaml"))
-    info = refcat_from_images(_store(repo), camera, images, name=name, report=click.echo)
+    survey = SurveyRepo.open(repo)
+    info = refcat_from_images(
+        _store(repo), survey.camera, images, name=name, report=click.echo, masters=masters_of(survey)
+    )
     click.echo(f"catalog {info.name}: {info.n_rows} stars; magnitudes {info.metadata['magnitudes']}")
 
 

@@ -26,7 +26,7 @@ def write_cutout_cube(path: Path, cutouts: CandidateCutouts) -> None:
         n, planes, side, _ = cutouts.stamps.shape
         flat = cutouts.stamps.reshape(n * planes, side, side)
         cube = fits.ImageHDU(flat, name="STAMPS")
-        cube.header["PLANES"] = (",".join(PLANES), "order within each candidate's run of planes")
+        cube.header["PLANES"] = (",".join(PLANES), "order of the planes")
         cube.header["BUNIT"] = "electron"
         hdus.append(cube)
     with appearing_whole(path) as temporary:

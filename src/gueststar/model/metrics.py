@@ -30,6 +30,8 @@ class Metric:
     poor: float | None = None
     """Worse than this is poor."""
     is_higher_better: bool = False
+    is_signed: bool = False
+    """Zero is best: the size decides, whatever the sign."""
     is_relative_to: str | None = None
     """``fwhm``: thresholds multiply the camera's typical FWHM; ``depth``: they are added to its typical depth;
     ``pixel``: they multiply the pixel scale in mas."""
@@ -52,6 +54,7 @@ class Metric:
         limits = self.thresholds(camera)
         if limits is None or value is None or not math.isfinite(value):
             return Grade.UNKNOWN
+        value = abs(value) if self.is_signed else value
         sign = -1.0 if self.is_higher_better else 1.0
         if sign * value > sign * limits[1]:
             return Grade.POOR
@@ -60,7 +63,9 @@ class Metric:
 
 METRICS: tuple[Metric, ...] = (
     Metric("fwhm_arcsec", "arcsec", "width of the PSF at the detector's middle", 1.4, 2.2, is_relative_to="fwhm"),
-    Metric("psf_size_residual", "", "(measured - model) / measured PSF area on reserved stars", 0.02, 0.08),
+    Metric(
+        "psf_size_residual", "", "(measured - model) / measured PSF size, reserved stars", 0.02, 0.08, is_signed=True
+    ),
     Metric("sky_electrons", "electron", "sky level per pixel"),
     Metric("sky_rms_electrons", "electron", "pixel noise of the sky"),
     Metric("n_sources", "", "sources in the PSF catalog"),
@@ -81,7 +86,15 @@ METRICS: tuple[Metric, ...] = (
     Metric("fraction_masked", "", "pixels that carry no usable flux", 0.05, 0.2),
     Metric("registration_rms_pixel", "pixel", "scatter of stars between reference and science", 0.15, 0.4),
     Metric("score_sigma", "", "robust rms of the score away from sources (1 is right)", 1.05, 1.2),
-    Metric("difference_limiting_mag", "mag", "5-sigma on the difference", -1.0, -2.3, True, "depth"),
+    Metric(
+        "difference_limiting_mag",
+        "mag",
+        "5-sigma on the difference",
+        -1.0,
+        -2.3,
+        is_higher_better=True,
+        is_relative_to="depth",
+    ),
     Metric("n_candidates", "", "detections on the difference, both signs", 300, 2000),
     Metric("n_alerts", "", "alerts", 200, 1500),
     Metric("cpu_s", "s", "CPU seconds spent on the detector image"),

@@ -8,7 +8,14 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from gueststar.algorithms.psf.evaluate import evaluate_fwhm, evaluate_stamp, evaluate_stamps
+from gueststar.algorithms.psf.evaluate import (
+    crop_or_pad,
+    evaluate_fwhm,
+    evaluate_stamp,
+    evaluate_stamps,
+    stamp_sums,
+)
+from gueststar.algorithms.psf.spline import SplinePsf, shifted_stamps, spline_psf
 from gueststar.core.errors import DataError
 
 
@@ -51,6 +58,22 @@ class Psf:
     def stamps(self, *, x: NDArray[np.float64], y: NDArray[np.float64], side: int = 0) -> NDArray[np.float32]:
         """Return centred stamps ``[n, side, side]`` at many image positions."""
         return evaluate_stamps(self.coefficients, self.order, self.shape, self.oversampling, x=x, y=y, side=side)
+
+    def placed_stamps(self, *, x: NDArray[np.float64], y: NDArray[np.float64], side: int = 0) -> NDArray[np.float32]:
+        """Return stamps ``[n, side, side]`` about each position's nearest pixel, centred at the position itself.
+
+        They are what photometry at (x, y) needs: the sub-pixel phase is in them. They sum to one over the
+        model's size, but for what the phase moves over the edge.
+        """
+        x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+        placed = shifted_stamps(self.spline, x=x, y=y, dx=x - np.rint(x), dy=y - np.rint(y))
+        placed /= stamp_sums(self.coefficients, self.order, self.shape, self.oversampling, x=x, y=y)[:, None, None]
+        return crop_or_pad(placed, side)
+
+    @cached_property
+    def spline(self) -> SplinePsf:
+        """The model as splines, for rendering stars at any sub-pixel place."""
+        return spline_psf(self.coefficients, self.order, self.shape, self.oversampling)
 
     def fwhm(self, *, x: float, y: float) -> float:
         """Return the full width at half maximum at (x, y), pixels (of the circle of equal half-maximum area)."""

@@ -148,7 +148,7 @@ def fates(account: NightAccount) -> bytes:
     detectors = sorted({unit.detector for unit in account.units})
     column = {exposure: n for n, exposure in enumerate(exposures)}
     row = {detector: n for n, detector in enumerate(detectors)}
-    figure, (ax,) = blank(9.4, 0.7 + min(0.14 * len(detectors), 4.0))
+    figure, (ax,) = blank(9.4, 1.2 + min(0.14 * len(detectors), 4.0))
     for unit in account.units:
         place = (column[unit.exposure.id], row[unit.detector])
         ax.add_patch(Rectangle(place, 0.92, 0.92, facecolor=colours[unit.fate]))

@@ -9,11 +9,12 @@ import numpy as np
 from gueststar.core import times
 from gueststar.core.errors import ConfigError, DataError
 from gueststar.model.catalog import Catalog
-from gueststar.model.rights import Program, RightsPolicy
+from gueststar.model.rights import Program
 from gueststar.operations import figures
 from gueststar.pipelines.lightcurves.light_curve import Epoch, LightCurveConfig, MakeLightCurve
 from gueststar.store.products import DataId
 from gueststar.store.repo import SurveyRepo
+from gueststar.store.settings import rights_policy
 
 
 def light_curve_at(
@@ -31,7 +32,7 @@ def light_curve_at(
     Raises ConfigError where the band is not told and several were observed, DataError where nothing is there.
     """
     readers = [Program[name.upper()] for name in programs]
-    policy, now = RightsPolicy(), times.now_mjd_tai()
+    policy, now = rights_policy(repo.settings), times.now_mjd_tai()
     product = "aperture_source" if flux.startswith("ap_") else "source"
     epochs = []
     for row in repo.ledger.exposures(observation_type="science"):

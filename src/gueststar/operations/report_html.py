@@ -73,12 +73,16 @@ def render_html(report: NightReport, repo: SurveyRepo, *, n_previews: int = 3) -
         focal_plane=embedded(figures.focal_plane(account, camera, [m for m in MAPS if m in measured]))
         if measured & set(MAPS)
         else "",
-        completeness=embedded(figures.completeness(report.truth)) if report.truth.get("completeness") else "",
+        completeness=embedded(figures.completeness(report.truth)) if _has_transients(report) else "",
         columns=[(name, METRICS_BY_NAME[name].unit) for name in COLUMNS],
         exposures=exposure_lines(report, repo),
         previews=make_previews(report, repo, n_previews),
         steps=sorted(report.steps.items(), key=lambda item: -item[1]),
     )
+
+
+def _has_transients(report: NightReport) -> bool:
+    return any(row["n"] for row in report.truth.get("completeness", ()))
 
 
 def embedded(png: bytes) -> str:

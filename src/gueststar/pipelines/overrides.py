@@ -7,8 +7,10 @@ import difflib
 import types
 import typing
 from collections.abc import Mapping
+from enum import IntFlag
 from typing import Any, TypeVar
 
+from gueststar.core.bits import names_of
 from gueststar.core.errors import ConfigError
 
 T = TypeVar("T")
@@ -40,6 +42,8 @@ def as_plain(config: Any) -> Any:
     """Return a parameter dataclass as plain values, to be recorded with a product."""
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         return {f.name: as_plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    if isinstance(config, IntFlag):
+        return names_of(int(config), type(config))
     if isinstance(config, tuple | list):
         return [as_plain(item) for item in config]
     if isinstance(config, Mapping):
@@ -56,6 +60,12 @@ def _checked(value: Any, hint: Any, *, where: str) -> Any:
             except ConfigError:
                 continue
         raise ConfigError(f"{where} = {value!r} is not of type {hint}")
+    if origin is typing.Literal:
+        if value not in typing.get_args(hint):
+            raise ConfigError(f"{where} = {value!r} is none of {', '.join(map(repr, typing.get_args(hint)))}")
+        return value
+    if isinstance(hint, type) and issubclass(hint, IntFlag):
+        return _flags(value, hint, where=where)
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
@@ -66,3 +76,15 @@ def _checked(value: Any, hint: Any, *, where: str) -> Any:
     if isinstance(plain, type) and (not isinstance(value, plain) or (isinstance(value, bool) and plain is int)):
         raise ConfigError(f"{where} = {value!r} is not of type {getattr(hint, '__name__', hint)}")
     return value
+
+
+def _flags(value: Any, kind: type[IntFlag], *, where: str) -> IntFlag:
+    """Return the union of bits given by their names."""
+    if not isinstance(value, list | tuple):
+        raise ConfigError(f"{where} = {value!r} is not a list of names such as [{next(iter(kind)).name}]")
+    total = kind(0)
+    for name in value:
+        if name not in kind.__members__:
+            raise ConfigError(f"{where}: no bit {name!r}; known: {', '.join(kind.__members__)}")
+        total |= kind[name]
+    return total

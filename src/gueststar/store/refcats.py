@@ -45,6 +45,10 @@ _MAX_ROWS = 150_000
 """A shard of more rows is split into its four children."""
 _ROWS_PER_GROUP = 20_000
 
+_ENOUGH_STARS = 20
+"""A catalog of fewer stars in a cone is used only if none has as many."""
+_PLACE = Schema("place", (REFCAT["ra"], REFCAT["dec"]))
+
 Shard = tuple[int, int]
 """Order and nested pixel."""
 
@@ -70,7 +74,7 @@ class RefcatStore:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
-        self._known: dict[Path, RefcatInfo] = {}
+        self._known: dict[tuple[Path, int], RefcatInfo] = {}
 
     def names(self) -> tuple[str, ...]:
         """Return the catalogs' names, sorted."""
@@ -84,9 +88,10 @@ class RefcatStore:
         if not _NAME.match(name) or not path.is_file():
             known = ", ".join(self.names()) or "none"
             raise ConfigError(f"{self.root} has no reference catalog {name!r} (there: {known})")
-        version = path.resolve()
+        file = path.resolve()
+        version = (file, file.stat().st_mtime_ns)
         if version not in self._known:
-            document = json.loads(version.read_text())
+            document = json.loads(file.read_text())
             shards = {(int(order), int(pixel)): int(rows) for order, pixel, rows in document["shards"]}
             self._known[version] = RefcatInfo(name, sum(shards.values()), shards, document["metadata"])
         return self._known[version]
@@ -129,28 +134,32 @@ class RefcatStore:
         Without a name, of the catalog that `choose` picks. Empty where the catalog has no stars.
         """
         chosen = name or self.choose(ra=ra, dec=dec, radius_deg=radius_deg)
+        return self._within(chosen, REFCAT, ra=ra, dec=dec, radius_deg=radius_deg)
+
+    def _within(self, name: str, schema: Schema, *, ra: float, dec: float, radius_deg: float) -> Catalog:
+        """Return columns of the stars within a cone."""
         ranges = cone_key_ranges(ra=ra, dec=dec, radius_deg=radius_deg)
-        found = [REFCAT.empty()]
-        for order, pixel in self._touched(chosen, ranges):
-            part = read_key_ranges(_shard_path(self.root / chosen, (order, pixel)), REFCAT, key=KEY, ranges=ranges)
+        found = [schema.empty()]
+        for shard in self._touched(name, ranges):
+            part = read_key_ranges(_shard_path(self.root / name, shard), schema, key=KEY, ranges=ranges)
             inside = separation_deg(ra=part["ra"], dec=part["dec"], ra0=ra, dec0=dec) <= radius_deg
             found.append(part.select(inside))
         return concatenate(found)
 
     def choose(self, *, ra: float, dec: float, radius_deg: float) -> str:
-        """Return the catalog to use at a place: a calibrated one before others, then the one of most shard rows there.
+        """Return the catalog to use at a place: one of enough stars, calibrated before others, then of most stars.
 
         ConfigError if the store is empty.
         """
         names = self.names()
         if not names:
             raise ConfigError(f"{self.root} holds no reference catalog: bring one with 'gueststar refcat import'")
-        ranges = cone_key_ranges(ra=ra, dec=dec, radius_deg=radius_deg)
+        if len(names) == 1:
+            return names[0]
 
         def worth(name: str) -> tuple[bool, bool, int]:
-            info = self.info(name)
-            rows = sum(info.shards[shard] for shard in self._touched(name, ranges))
-            return rows > 0, bool(info.metadata.get("is_calibrated", True)), rows
+            rows = self._within(name, _PLACE, ra=ra, dec=dec, radius_deg=radius_deg).n_rows
+            return rows >= _ENOUGH_STARS, bool(self.info(name).metadata.get("is_calibrated", True)), rows
 
         return max(names, key=worth)
 

@@ -3,13 +3,38 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from gueststar.core import times
 from gueststar.core.errors import ConfigError
 from gueststar.formats.atomic import appearing_whole
+from gueststar.model.rights import Program, Releases, RightsPolicy
+
+
+class Release(BaseModel):
+    """From a date on, a program's exposures up to a night are public."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    program: Literal["partnership", "private"]
+    until_night: int = Field(ge=19000101, le=29991231)
+    """Last night (YYYYMMDD) whose exposures are released."""
+    date: str
+    """When they become public, UTC: 2026-01-01T00:00:00."""
+
+    @property
+    def mjd_tai(self) -> float:
+        """The moment of release, MJD TAI."""
+        return times.mjd_tai_from_utc(self.date)
+
+    @field_validator("date")
+    @classmethod
+    def _is_a_date(cls, text: str) -> str:
+        times.mjd_tai_from_utc(text)
+        return text
 
 
 class SurveySettings(BaseModel):
@@ -23,8 +48,21 @@ class SurveySettings(BaseModel):
     """URL of a PostgreSQL database; None: SQLite files in the repository."""
     field_tolerance_arcmin: float | None = Field(default=None, gt=0)
     """Pointings this near are the same field, where headers name none; None: the camera's pointing tolerance."""
+    releases: tuple[Release, ...] = ()
+    """What has become, or will become, public and when; nothing unless listed."""
+    do_share_partnership_and_private: bool = False
+    """Partnership alerts may carry private items and the reverse."""
     parameters: dict[str, dict[str, Any]] = {}
     """Overrides of pipeline parameters by section, above those of the camera."""
+
+
+def rights_policy(settings: SurveySettings) -> RightsPolicy:
+    """Return the data policy that a survey's settings describe."""
+    until: dict[Program, tuple[tuple[int, float], ...]] = {}
+    for release in settings.releases:
+        program = Program[release.program.upper()]
+        until[program] = (*until.get(program, ()), (release.until_night, release.mjd_tai))
+    return RightsPolicy(Releases(until), settings.do_share_partnership_and_private)
 
 
 def read_settings(path: Path) -> SurveySettings:

@@ -66,7 +66,7 @@ def find_footprints(
     )
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _uphill(score: NDArray[np.float32], threshold: float) -> NDArray[np.int32]:
     """Return for each pixel at or above threshold the flat index of its peak by steepest ascent, -1 elsewhere."""
     ny, nx = score.shape
@@ -97,7 +97,7 @@ def _uphill(score: NDArray[np.float32], threshold: float) -> NDArray[np.int32]:
     return uphill
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _saddles(
     score: NDArray[np.float32], uphill: NDArray[np.int32]
 ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]:
@@ -126,7 +126,7 @@ def _saddles(
     return level[:n], one[:n], other[:n]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _root(parents: NDArray[np.int32], i: int) -> int:
     while parents[i] != i:
         parents[i] = parents[parents[i]]
@@ -134,7 +134,7 @@ def _root(parents: NDArray[np.int32], i: int) -> int:
     return i
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _merged(
     height: NDArray[np.float32],
     level: NDArray[np.float32],
@@ -158,7 +158,7 @@ def _merged(
     return basin, region
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _labelled(
     uphill: NDArray[np.int32], number: NDArray[np.int32], serial: NDArray[np.int32], n: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

@@ -82,7 +82,7 @@ def _filter_tile(
     return _normalised(numerator, information), information
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _weighted(
     image: Float32Image, variance: Float32Image, is_masked: NDArray[np.bool_]
 ) -> tuple[Float32Image, Float32Image]:
@@ -96,7 +96,7 @@ def _weighted(
     return weighted, weight
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _correlate_rows(source: Float32Image, taps: NDArray[np.float32], out: Float32Image) -> None:
     ny, nx = source.shape
     half = taps.size // 2
@@ -111,7 +111,7 @@ def _correlate_rows(source: Float32Image, taps: NDArray[np.float32], out: Float3
                 row[x] += w * line[x]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _add_correlated_columns(source: Float32Image, taps: NDArray[np.float32], out: Float32Image) -> None:
     ny, nx = source.shape
     half = taps.size // 2
@@ -123,7 +123,7 @@ def _add_correlated_columns(source: Float32Image, taps: NDArray[np.float32], out
                 row[x] += w * line[x]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _normalised(numerator: Float32Image, information: Float32Image) -> Float32Image:
     score = np.zeros(numerator.shape, np.float32)
     for y in range(numerator.shape[0]):

@@ -45,7 +45,7 @@ def detect_peaks(
     return Peaks(x, y, (sign * value).astype(np.float32))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _local_maxima(
     score: NDArray[np.float32], threshold: float, sign: float, border: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:

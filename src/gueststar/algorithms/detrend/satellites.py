@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -12,50 +10,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gueststar.algorithms.detrend.line_sums import Line, strongest_line
+from gueststar.algorithms.detrend.trail_shape import (
+    N_PIECES,
+    SkyView,
+    Trail,
+    TrailConfig,
+    best_run,
+    measure_trail,
+    strip_along,
+)
 from gueststar.algorithms.stats.robust import median_and_sigma
-
-_N_PIECES = 24
-"""A candidate line is judged in this many pieces."""
-
-
-@dataclass(frozen=True)
-class TrailConfig:
-    """How trails are found and told from stars in a row, galaxies and spikes."""
-
-    cells: int = 512
-    """The search image is binned to at most this many cells a side..."""
-    min_cell: int = 6
-    """...of at least this many pixels, so that most stars are one cell."""
-    clip: float = 3.0
-    """Cells count for at most this many sigma: a star on the line is one cell among many."""
-    significance: float = 7.0
-    """Sum along the whole line, sigma, for a candidate."""
-    min_length: float = 0.2
-    """Fraction of the shorter side of the image; shorter streaks are left for the search for movers."""
-    min_corner_length: float = 0.06
-    """The same for trails that go from edge to edge across a corner."""
-    min_covered: float = 0.75
-    """Fraction of the pieces of the trail that must be brighter than what lies beside them."""
-    min_evenness: float = 0.15
-    """Faintest third over brightest third; spikes of stars fade. Twice that across a corner."""
-    max_half_width: int = 20
-    """Widest trail, pixels either side."""
-    margin: int = 2
-    """Pixels added to the measured half width."""
-    max_trails: int = 12
-    """Most trails looked for in one image."""
-
-
-class Trail(NamedTuple):
-    """A straight trail: end points and half width in pixels."""
-
-    x1: float
-    y1: float
-    x2: float
-    y2: float
-    half_width: float
-    brightness: float
-    """Peak over the noise of the sky in one pixel."""
 
 
 def find_trails(
@@ -64,7 +28,7 @@ def find_trails(
     rms: NDArray[np.float32],
     is_excluded: NDArray[np.bool_],
     *,
-    config: TrailConfig = TrailConfig(),
+    config: TrailConfig | None = None,
 ) -> list[Trail]:
     """Find trails that cross at least ``min_length`` of the image, or a corner of it.
 
@@ -73,6 +37,7 @@ def find_trails(
     pieces are brighter and none outshines the others. It is then taken out and the search goes
     on until the strongest is no trail. Excluded pixels (saturated, bled, bad) count as sky.
     """
+    config = config or TrailConfig()
     factor = max(config.min_cell, math.ceil(max(image.shape) / config.cells))
     cells = _flattened(_binned_significance(image, level, rms, is_excluded, factor), config.clip)
     side = min(image.shape) / factor
@@ -83,7 +48,10 @@ def find_trails(
             break
         stretch = _stretch_of(cells, line, side, config)
         if stretch is not None:
-            trail = _refined(image, level, rms, is_excluded, stretch, factor, config)
+            view = SkyView(image, level, rms, is_excluded)
+            trail = measure_trail(
+                view, _on_pixels(stretch, factor), reach=config.max_half_width + 2 * factor, config=config
+            )
             if trail is not None:
                 trails.append(trail)
         _erase_in_place(cells, line, half_width=config.max_half_width / factor + 2.0)
@@ -100,48 +68,29 @@ def _flattened(cells: NDArray[np.float32], clip: float) -> NDArray[np.float32]:
     for _ in range(2):
         centre, sigma = median_and_sigma(cells[cells != 0])
         cells = np.where(cells == 0, 0.0, np.clip((cells - centre) / max(sigma, 1e-6), -clip, clip))
-    broad = ndimage.uniform_filter(cells, 41, mode="nearest")
+    broad = ndimage.uniform_filter(np.clip(cells, -1.0, 1.0), 41, mode="nearest")
     flat = np.where(cells == 0, 0.0, cells - broad)
     return np.asarray(flat / max(float(np.std(flat)), 1e-6), np.float32)
 
 
-def _strip(
-    values: NDArray[np.float32], line: Line, *, reach: int, step: float = 1.0
-) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
-    """Return values along a line at perpendicular offsets -reach..reach (NaN outside), and the line's x and y."""
-    length = math.hypot(line.x2 - line.x1, line.y2 - line.y1)
-    n = max(int(length / step), 2)
-    t = np.linspace(0.0, 1.0, n)
-    x = line.x1 + t * (line.x2 - line.x1)
-    y = line.y1 + t * (line.y2 - line.y1)
-    normal_x, normal_y = -(line.y2 - line.y1) / length, (line.x2 - line.x1) / length
-    offsets = np.arange(-reach, reach + 1)[:, None]
-    column = np.rint(x + offsets * normal_x).astype(int)
-    row = np.rint(y + offsets * normal_y).astype(int)
-    is_inside = (column >= 0) & (column < values.shape[1]) & (row >= 0) & (row < values.shape[0])
-    strip = np.full(column.shape, np.nan, np.float32)
-    strip[is_inside] = values[row[is_inside], column[is_inside]]
-    return strip, x, y
-
-
 def _stretch_of(cells: NDArray[np.float32], line: Line, side: float, config: TrailConfig) -> Line | None:
     """Return the part of a line along which it is brighter than the strips beside it; None if it is no trail."""
-    strip, x, y = _strip(np.where(cells == 0, np.nan, cells), line, reach=9)
+    strip, x, y = strip_along(np.where(cells == 0, np.nan, cells), line, reach=9)
     inside = np.flatnonzero(np.isfinite(strip[8:11]).any(axis=0))
     if inside.size < 8:
         return None
     first, last = inside[0], inside[-1]
-    pieces = np.array_split(np.arange(first, last + 1), min(_N_PIECES, inside.size // 3 + 1))
+    pieces = np.array_split(np.arange(first, last + 1), min(N_PIECES, inside.size // 3 + 1))
     on, off = strip[8:11], np.vstack([strip[:5], strip[14:]])
     pulls = np.array([_pull(on[:, p], off[:, p]) for p in pieces])
     # A piece counts for the trail if it has half of what the brighter pieces have; stars count for one piece.
     ordinary = float(np.clip(0.5 * np.percentile(pulls, 80.0), 1.0, 2.0))
-    start, end = _best_run(np.minimum(pulls, 4.0) - ordinary)
+    start, end = best_run(np.minimum(pulls, 4.0) - ordinary)
     if end == start:
         return None
     run = pulls[start:end]
     a, b = pieces[start][0], pieces[end - 1][-1]
-    is_whole = start == 0 and end == len(pieces)
+    is_whole = b - a + 1 >= 0.7 * inside.size  # from edge to edge, but for what a line a little off the trail loses
     is_trail = (
         (b - a + 1 >= config.min_length * side or is_whole)
         and np.mean(run > 1.0) >= config.min_covered
@@ -158,139 +107,10 @@ def _pull(on: NDArray[np.float32], off: NDArray[np.float32]) -> float:
     return float((on.mean() - off.mean()) / (off.std() * math.sqrt(1.0 / on.size + 1.0 / off.size) + 1e-6))
 
 
-def _best_run(scores: NDArray[np.float64]) -> tuple[int, int]:
-    """Return start and end of the contiguous part with the largest sum."""
-    best, best_start, best_end = 0.0, 0, 0
-    total, start = 0.0, 0
-    for i, score in enumerate(scores):
-        if total <= 0:
-            total, start = 0.0, i
-        total += float(score)
-        if total > best:
-            best, best_start, best_end = total, start, i + 1
-    return best_start, best_end
-
-
-def _refined(
-    image: NDArray[np.float32],
-    level: NDArray[np.float32],
-    rms: NDArray[np.float32],
-    is_excluded: NDArray[np.bool_],
-    stretch: Line,
-    factor: int,
-    config: TrailConfig,
-) -> Trail | None:
-    """Measure position and width of a trail on the pixels; None if it is not evenly bright."""
-    centre = (factor - 1) / 2.0
-    x1, y1, x2, y2 = (value * factor + centre for value in stretch[:4])
-    coarse = Line(x1, y1, x2, y2, stretch.significance)
-    reach = config.max_half_width + 2 * factor
-    strip = _normalised_strip(image, level, rms, is_excluded, coarse, reach)
-    line = _recentred(coarse, strip, reach)
-    line = _to_edges(
-        line,
-        image.shape,
-        near=min(0.1 * max(image.shape), 0.5 * math.hypot(line.x2 - line.x1, line.y2 - line.y1)),
-    )
-    strip = _normalised_strip(image, level, rms, is_excluded, line, reach)
-    is_short = math.hypot(line.x2 - line.x1, line.y2 - line.y1) < config.min_length * min(image.shape)
-    evenness = config.min_evenness * (2.0 if is_short else 1.0)
-    if not _is_continuous(strip, reach, min_covered=config.min_covered, min_evenness=evenness):
-        return None
-    profile, noise = _profile(strip)
-    peak = float(profile[reach - 2 : reach + 3].max())
-    half = 0
-    while half < config.max_half_width and max(profile[reach + half + 1], profile[reach - half - 1]) > max(
-        3.0 * noise, 0.02 * peak
-    ):
-        half += 1
-    return Trail(line.x1, line.y1, line.x2, line.y2, half + 0.5 + config.margin, peak)
-
-
-def _is_continuous(strip: NDArray[np.float32], reach: int, *, min_covered: float, min_evenness: float) -> bool:
-    """Return whether nearly all pieces of a strip have a ridge in the middle, none of them outshining the others.
-
-    Medians are compared, so that a star on the line does not count for the piece it is in; their noise is the scatter
-    between those of the rows beside, so that crowding does not count either.
-    """
-    ridges, noises = [], []
-    n_pieces = min(_N_PIECES // 2, max(strip.shape[1] // 16, 3))
-    for piece in np.array_split(strip, n_pieces, axis=1):
-        profile, noise = _profile(piece)
-        ridges.append(float(profile[reach - 1 : reach + 2].mean()))
-        noises.append(noise)
-    covered = np.mean(np.array(ridges) > 2.0 * np.array(noises))
-    thirds = [float(np.mean(part)) for part in np.array_split(ridges, 3)]
-    return bool(covered >= min_covered and min(thirds) > min_evenness * max(thirds) > 0)
-
-
-def _normalised_strip(
-    image: NDArray[np.float32],
-    level: NDArray[np.float32],
-    rms: NDArray[np.float32],
-    is_excluded: NDArray[np.bool_],
-    line: Line,
-    reach: int,
-) -> NDArray[np.float32]:
-    """Return the pixels around a line in units of the sky's noise, NaN where excluded."""
-    values = _strip(image, line, reach=reach)[0] - _strip(level, line, reach=reach)[0]
-    is_bad = _strip(is_excluded.view(np.uint8), line, reach=reach)[0] > 0
-    return np.where(is_bad, np.nan, values / _strip(rms, line, reach=reach)[0])
-
-
-def _profile(strip: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
-    """Return the median across a strip, less that of its borders, and its noise."""
-    with np.errstate(invalid="ignore"):
-        medians = np.array([np.median(row[np.isfinite(row)]) if np.isfinite(row).any() else 0.0 for row in strip])
-    border = max(strip.shape[0] // 8, 2)
-    outside = np.concatenate([medians[:border], medians[-border:]])
-    noise = max(float(np.std(outside)), 1.25 / math.sqrt(max(strip.shape[1], 1)))
-    return medians - float(np.median(outside)), noise
-
-
-def _recentred(line: Line, strip: NDArray[np.float32], reach: int) -> Line:
-    """Shift and turn a line onto the ridge that runs near it."""
-    length = math.hypot(line.x2 - line.x1, line.y2 - line.y1)
-    positions, centres = [], []
-    offsets = np.arange(-reach, reach + 1)
-    for number, part in enumerate(np.array_split(strip, 8, axis=1)):
-        profile, noise = _profile(part)
-        weight = np.where(profile > 3.0 * noise, profile, 0.0)
-        if weight.sum() > 0:
-            peak = int(np.argmax(weight))
-            near = np.abs(np.arange(weight.size) - peak) <= 6
-            centres.append(float(np.sum((weight * offsets)[near]) / np.sum(weight[near])))
-            positions.append((number + 0.5) / 8.0)
-    if len(centres) < 3:
-        return line
-    slope, start = np.polyfit(positions, centres, 1)
-    normal_x, normal_y = -(line.y2 - line.y1) / length, (line.x2 - line.x1) / length
-    end = start + slope
-    return Line(
-        line.x1 + start * normal_x, line.y1 + start * normal_y, line.x2 + end * normal_x, line.y2 + end * normal_y,
-        line.significance,
-    )  # fmt: skip
-
-
-def _to_edges(line: Line, shape: tuple[int, ...], near: float) -> Line:
-    """Lengthen a line by up to ``near`` pixels at an end from which the image's edge is that close."""
-    length = math.hypot(line.x2 - line.x1, line.y2 - line.y1)
-    ux, uy = (line.x2 - line.x1) / length, (line.y2 - line.y1) / length
-
-    def to_edge(x: float, y: float, ux: float, uy: float) -> float:
-        free = [math.inf]
-        if abs(ux) > 1e-9:
-            free.append(((shape[1] - 1 if ux > 0 else 0.0) - x) / ux)
-        if abs(uy) > 1e-9:
-            free.append(((shape[0] - 1 if uy > 0 else 0.0) - y) / uy)
-        return min(free)
-
-    ahead, behind = to_edge(line.x2, line.y2, ux, uy), to_edge(line.x1, line.y1, -ux, -uy)
-    ahead = ahead if ahead <= near else near / 10.0
-    behind = behind if behind <= near else near / 10.0
-    return Line(
-        line.x1 - behind * ux, line.y1 - behind * uy, line.x2 + ahead * ux, line.y2 + ahead * uy, line.significance
-    )
+def _on_pixels(line: Line, factor: int) -> Line:
+    """Return a line given in cells of ``factor`` pixels in pixels."""
+    x1, y1, x2, y2 = (value * factor + (factor - 1) / 2.0 for value in line[:4])
+    return Line(x1, y1, x2, y2, line.significance)
 
 
 def _erase_in_place(cells: NDArray[np.float32], line: Line, *, half_width: float) -> None:

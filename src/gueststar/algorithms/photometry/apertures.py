@@ -48,7 +48,7 @@ def aperture_photometry(
     return ApertureFluxes(*out)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _apertures(
     image: Float32Image,
     variance: Float32Image,
@@ -71,7 +71,7 @@ def _apertures(
             out[2, n, k] = sums[2] / (np.pi * radii[k] ** 2)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def sum_in_disc(
     image: Float32Image,
     variance: Float32Image,

@@ -23,7 +23,7 @@ def is_near_edge(shape: tuple[int, int], *, x: Floats64, y: Floats64, margin: fl
     return np.asarray(nearest < margin)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _collect(mask: NDArray[np.int32], x: Floats64, y: Floats64, radius: float, bits: NDArray[np.int32]) -> None:
     ny, nx = mask.shape
     r = int(np.ceil(radius))

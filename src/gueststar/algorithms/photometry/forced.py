@@ -38,14 +38,14 @@ def forced_psf_photometry(
 ) -> ForcedFluxes:
     """Return least-squares PSF fluxes at fixed positions, each on its own, with no local background.
 
-    ``stamps`` are ``[n, side, side]`` PSFs centred at the sub-pixel place of each position within its nearest pixel
-    (from `stamps_at`), normalised to the total flux; ``[1, side, side]`` serves for all. Weights are
+    ``stamps`` are ``[n, side, side]`` PSFs about each position's nearest pixel, centred at the position itself (from
+    `stamps_at` or `Psf.placed_stamps`, not `Psf.stamps`), normalised to the total flux. Weights are
     ``1 / variance``, which should not hold the source's own Poisson noise (see
     `gueststar.algorithms.detection.noise`). ``radius`` (pixels) limits the pixels used; 0 uses the whole stamp. Masked
     pixels, and those with a variance that is not positive and finite, are left out.
     """
     n = len(x)
-    if n and len(stamps) not in (1, n):
+    if len(stamps) != n:
         raise ValueError(f"{len(stamps)} stamps for {n} positions")
     out = np.full((3, n), np.nan)
     n_masked = np.zeros(n, dtype=np.int32)
@@ -67,7 +67,7 @@ def stamps_at(psf: SplinePsf, *, x: Floats64, y: Floats64, radius: int = 0) -> N
     return shifted_stamps(psf, x=x, y=y, dx=x - np.rint(x), dy=y - np.rint(y), radius=radius)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _forced(
     image: Float32Image,
     variance: Float32Image,
@@ -84,7 +84,7 @@ def _forced(
     for n in range(x.size):
         if not (np.isfinite(x[n]) and np.isfinite(y[n])):
             continue
-        stamp = stamps[n if stamps.shape[0] > 1 else 0]
+        stamp = stamps[n]
         ix, iy = int(np.rint(x[n])), int(np.rint(y[n]))
         pp, pd, dd, used = 0.0, 0.0, 0.0, 0
         for j in range(-half, half + 1):

@@ -89,7 +89,7 @@ def blank_noise_ratio(scene: Scene, kernels: NDArray[np.float32], *, tile: int =
     return float(1.4826 * np.median(np.abs(score - np.median(score))))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _full_variance(scene: Scene, model_error: float) -> Float32Image:
     variance = np.empty_like(scene.sky_variance)
     slope = np.float32(scene.slope)

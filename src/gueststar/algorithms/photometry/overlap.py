@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 Floats64 = NDArray[np.float64]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def disc_half(radius: float) -> int:
     """Return the half side of a box of pixels that holds a disc whose centre is in the middle pixel."""
     return int(np.ceil(radius + 0.5))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def fill_disc_weights(dx: float, dy: float, radius: float, weights: Floats64) -> None:
     """Write the area of each pixel that lies in a disc about (dx, dy) from the middle of ``weights``.
 
@@ -37,7 +37,7 @@ def fill_disc_weights(dx: float, dy: float, radius: float, weights: Floats64) ->
         below, above = above, below
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _fill_corner_areas(x: Floats64, arc_x: Floats64, y: float, radius: float, area: Floats64) -> None:
     """Write the signed area of the disc within the rectangle from its centre to each (x, y)."""
     height = min(abs(y), radius)
@@ -53,6 +53,6 @@ def _fill_corner_areas(x: Floats64, arc_x: Floats64, y: float, radius: float, ar
         area[i] = sign_y * quadrant if x[i] >= 0.0 else -sign_y * quadrant
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _under_arc(t: float, radius: float) -> float:
     return 0.5 * (t * np.sqrt(max(radius * radius - t * t, 0.0)) + radius * radius * np.arcsin(min(t / radius, 1.0)))

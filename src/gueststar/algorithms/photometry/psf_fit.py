@@ -154,13 +154,13 @@ def measured_model_error(
 ) -> float:
     """Return the fractional error of the model that brings the reduced chi-square of bright stars to one.
 
-    Sources much wider than the PSF do not count. Without bright stars the scene's present value is returned.
+    Sources much wider than the PSF do not count. Without a bright star the scene's present value is returned.
     """
     bright = np.flatnonzero(is_regular & (state.flux > 200.0 * state.flux_err))
     some = chosen(state, bright[np.argsort(-state.flux[bright], kind="stable")[:600]])
     errors = measure_errors(scene, psf, some, fwhm=fwhm)
     is_point = (np.abs(errors.sharpness) < 0.15) & (errors.n_masked == 0)
-    if np.count_nonzero(is_point) < 10:
+    if not is_point.any():
         return scene.model_error
     some = chosen(some, is_point)
     trial = np.geomspace(0.001, 0.1, 9)

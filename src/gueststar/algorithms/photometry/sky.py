@@ -47,7 +47,7 @@ def _box_medians(scene: Scene, rows: int, columns: int, step: int) -> Floats64:
     return grid
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _subtract_grid(image: NDArray[np.float32], grid: Floats64) -> None:
     """Subtract a grid of box values, joined bilinearly between the boxes' middles and flat beyond the outermost."""
     ny, nx = image.shape
@@ -76,7 +76,7 @@ def annulus_sky(scene: Scene, *, x: Floats64, y: Floats64, inner: float, outer: 
     return level
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _annulus(scene: Scene, x: Floats64, y: Floats64, inner: float, outer: float, level: Floats64) -> None:
     ny, nx = scene.image.shape
     r = int(np.ceil(outer))

@@ -79,7 +79,7 @@ def measure_totals(
     return TotalFluxes(apertures[0], apertures[1], masked, *other)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _totals(
     scene: Scene,
     variance: Float32Image,
@@ -125,7 +125,7 @@ def _totals(
         other[6, n] = np.max(d[max(r - p, 0) : r + p + 1, max(r - p, 0) : r + p + 1])
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _cut(
     scene: Scene,
     variance: Float32Image,
@@ -149,20 +149,20 @@ def _cut(
                 data[r + j, r + i], noise[r + j, r + i] = 0.0, 0.0
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _is_usable(scene: Scene, x: int, y: int) -> bool:
     ny, nx = scene.image.shape
     return 0 <= y < ny and 0 <= x < nx and not scene.is_masked[y, x]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _add_own(data: Float32Image, stamp: Float32Image, flux: float, r: int, own: int) -> None:
     for j in range(-own, own + 1):
         for i in range(-own, own + 1):
             data[r + j, r + i] += flux * stamp[own + j, own + i]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _kron(
     data: Float32Image,
     noise: Float32Image,
@@ -206,7 +206,7 @@ def _kron(
     out[3], out[4], out[5] = xx, yy, xy
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _share_in_ellipse(u: float, v: float, a: float, b: float, c: float, limit: float) -> float:
     """Return the share of a pixel within an ellipse, on 5 x 5 points where the edge is near."""
     q = a * u * u + b * v * v + c * u * v

@@ -25,13 +25,11 @@ def evaluate_stamps(
     side: int = 0,
 ) -> NDArray[np.float32]:
     """Return centred image-sampled stamps ``[n, side, side]`` at positions (x, y), each model-sized sum one."""
-    samples = _pixel_samples(coefficients, oversampling)
-    u, v = normalised(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64), shape)
-    terms = polynomial_terms(u, v, order).T.astype(np.float32)
-    total = terms @ samples.sum(axis=(1, 2))
-    inner = crop_or_pad(samples, side)
-    stamps = (terms / np.where(total > 0, total, 1.0)[:, None]) @ inner.reshape(inner.shape[0], -1)
-    return np.asarray(stamps.reshape(-1, *inner.shape[1:]), dtype=np.float32)
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    terms = polynomial_terms(*normalised(x, y, shape), order).T.astype(np.float32)
+    terms /= stamp_sums(coefficients, order, shape, oversampling, x=x, y=y)[:, None]
+    inner = crop_or_pad(_pixel_samples(coefficients, oversampling), side)
+    return (terms @ inner.reshape(inner.shape[0], -1)).reshape(-1, *inner.shape[1:])
 
 
 def evaluate_stamp(
@@ -47,16 +45,29 @@ def evaluate_stamp(
     side: int = 0,
 ) -> NDArray[np.float32]:
     """Return one stamp, its centre shifted by (dx, dy) pixels; what leaves the model's size is lost."""
+    at_x, at_y = np.array([x], dtype=np.float64), np.array([y], dtype=np.float64)
     if not (dx or dy):
-        return evaluate_stamps(coefficients, order, shape, oversampling, x=np.array([x]), y=np.array([y]), side=side)[0]
+        return evaluate_stamps(coefficients, order, shape, oversampling, x=at_x, y=at_y, side=side)[0]
     whole_x, whole_y = round(dx), round(dy)
     psf = spline_psf(coefficients, order, shape, oversampling)
-    at_x, at_y = np.array([x], dtype=np.float64), np.array([y], dtype=np.float64)
     one = shifted_stamps(psf, x=at_x, y=at_y, dx=np.array([dx - whole_x]), dy=np.array([dy - whole_y]))
-    plain = _pixel_samples(coefficients, oversampling).sum(axis=(1, 2))
-    total = float(polynomial_terms(*normalised(at_x, at_y, shape), order)[:, 0] @ plain)
-    one /= np.float32(total if total > 0 else 1.0)
+    one /= stamp_sums(coefficients, order, shape, oversampling, x=at_x, y=at_y)[:, None, None]
     return crop_or_pad(_moved(one, whole_x, whole_y), side)[0]
+
+
+def stamp_sums(
+    coefficients: NDArray[np.float32],
+    order: int,
+    shape: tuple[int, int],
+    oversampling: int,
+    *,
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+) -> NDArray[np.float32]:
+    """Return the sums of the centred stamps before they are normalised; one where they are not positive."""
+    terms = polynomial_terms(*normalised(x, y, shape), order).T
+    total = terms @ _pixel_samples(coefficients, oversampling).sum(axis=(1, 2), dtype=np.float64)
+    return np.where(total > 0, total, 1.0).astype(np.float32)
 
 
 def normalised(

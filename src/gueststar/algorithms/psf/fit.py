@@ -45,8 +45,6 @@ class PsfFitConfig:
     """Largest half side, pixels."""
     oversample_below: float = 4.5
     """Two samples a pixel where the FWHM is smaller than this many pixels."""
-    oversample_more_below: float = 1.9
-    """Three samples a pixel where it is smaller than this, and stars are enough for order 1."""
     stars_for_order: tuple[int, int, int] = (20, 60, 300)
     """Fewest stars for a polynomial in position of degree 1, 2 and 3."""
     max_order: int = 3
@@ -222,16 +220,9 @@ def first_model(
     profile = smooth_profile(rings, moffat)
     least = max(config.min_radius, round(config.min_radius_fwhm * moffat.fwhm))
     radius = int(np.clip(radius_of_light(*profile, outside=config.energy_outside), min(least, widest), widest))
-    oversampling = oversampling_for(moffat.fwhm, fits.x.size, config)
+    oversampling = 2 if moffat.fwhm < config.oversample_below else 1
     drawn = drawn_on_grid(*profile, moffat, side=2 * radius * oversampling + 1, oversampling=oversampling)
     return SampleGrid(drawn[None], 0, oversampling, shape, drawn), moffat
-
-
-def oversampling_for(fwhm: float, n_stars: int, config: PsfFitConfig = PsfFitConfig()) -> int:
-    """Return the samples a pixel: more for narrow PSFs, as far as the number of stars gives phases enough."""
-    if fwhm < config.oversample_more_below and n_stars >= config.stars_for_order[0]:
-        return 3
-    return 2 if fwhm < config.oversample_below else 1
 
 
 def core_chi2(fits: StarFits, slope: float, model_error: float, *, fwhm: float) -> Floats64:

@@ -17,6 +17,9 @@ Floats64 = NDArray[np.float64]
 ITERATIONS = 12
 """Steps towards the matched weight."""
 
+NARROWEST = 0.8
+"""Least width of the weight, pixels: a narrower one is not sampled well enough by the pixels."""
+
 
 class Shapes(NamedTuple):
     """Weighted moments, arrays of one length; NaN where they did not settle."""
@@ -73,7 +76,7 @@ def measure_shapes(
     return Shapes._make([*out, n_masked])
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _shapes(
     image: NDArray[np.float32],
     sky_variance: NDArray[np.float32],
@@ -90,12 +93,13 @@ def _shapes(
             sums = _weighted_sums(image, sky_variance, is_masked, cx, cy, w2)
             out[4, n], out[5, n], out[6, n] = _true_moments(sums, w2)
             out[0, n], out[1, n] = cx, cy
-            # A Gaussian of width w under its own weight keeps half of its flux.
-            out[2, n], out[3, n] = 2.0 * sums[0], 2.0 * np.sqrt(sums[6])
+            # Under a weight of width w, a Gaussian of width s keeps w^2 / (w^2 + s^2) of its flux.
+            size = 0.5 * (out[4, n] + out[5, n])
+            out[2, n], out[3, n] = (1.0 + size / w2) * sums[0], (1.0 + size / w2) * np.sqrt(sums[6])
         n_masked[n] = _count_masked(is_masked, x[n], y[n], 2 * sigma)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def matched_moments(
     image: NDArray[np.float32],
     sky_variance: NDArray[np.float32],
@@ -111,7 +115,7 @@ def matched_moments(
     return _true_moments(_weighted_sums(image, sky_variance, is_masked, cx, cy, w2), w2)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _matched_weight(
     image: NDArray[np.float32],
     sky_variance: NDArray[np.float32],
@@ -122,13 +126,14 @@ def _matched_weight(
     is_centred: bool,
 ) -> tuple[float, float, float, bool]:
     """Return centre and squared width of the round Gaussian that matches the object, and whether there is one."""
-    cx, cy, w2 = x, y, sigma * sigma
+    cx, cy, w2 = x, y, max(sigma, NARROWEST) ** 2
     for _ in range(ITERATIONS):
         sums = _weighted_sums(image, sky_variance, is_masked, cx, cy, w2)
         if not sums[0] > 0:
             return cx, cy, w2, False
         dx, dy = sums[1] / sums[0], sums[2] / sums[0]
         if is_centred:
+            # Twice the weighted offset is the full one where the weight matches.
             cx, cy = cx + 2 * dx, cy + 2 * dy
         xx, yy = sums[3] / sums[0] - dx * dx, sums[4] / sums[0] - dy * dy
         if abs(cx - x) > 2 * sigma or abs(cy - y) > 2 * sigma or not (xx > 0 and yy > 0):
@@ -136,13 +141,13 @@ def _matched_weight(
         size = 0.5 * (xx + yy)
         matched = size * w2 / (w2 - size) if size < 0.95 * w2 else 20.0 * w2
         before = w2
-        w2 = min(max(matched, 0.25 * sigma * sigma), 16.0 * sigma * sigma)
+        w2 = min(max(matched, 0.25 * sigma * sigma, NARROWEST**2), 16.0 * sigma * sigma)
         if abs(w2 - before) < 1e-4 * w2 and dx * dx + dy * dy < 1e-6:
             break
     return cx, cy, w2, True
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _true_moments(sums: Floats64, w2: float) -> tuple[float, float, float]:
     """Return the moments corrected for the weight: its inverse is taken from the inverse of the measured ones."""
     dx, dy = sums[1] / sums[0], sums[2] / sums[0]
@@ -155,7 +160,7 @@ def _true_moments(sums: Floats64, w2: float) -> tuple[float, float, float]:
     return np.nan, np.nan, np.nan
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _weighted_sums(
     image: NDArray[np.float32],
     sky_variance: NDArray[np.float32],
@@ -190,7 +195,7 @@ def _weighted_sums(
     return sums
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _count_masked(is_masked: NDArray[np.bool_], x: float, y: float, radius: float) -> int:
     count, r = 0, int(np.ceil(radius))
     ix, iy = int(np.rint(x)), int(np.rint(y))

@@ -43,7 +43,7 @@ class Work(NamedTuple):
     """``[members, 3, side, side]``: PSF and its slopes of each member of a group."""
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def make_work(psf: SplinePsf, state: SourceState, starts: Integers, half: int) -> Work:
     """Return work arrays for the groups that ``starts`` delimits."""
     largest = 1
@@ -60,13 +60,13 @@ def make_work(psf: SplinePsf, state: SourceState, starts: Integers, half: int) -
     )
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def box_of(state: SourceState, s: int, half: int) -> int:
     """Return the half side of the box that holds a source's fit radius."""
     return min(int(np.ceil(state.fit_radius[s])), half)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def add_model(residual: Floats32, psf: SplinePsf, state: SourceState, s: int, sign: float, work: Work) -> None:
     """Add ``sign`` times a source's model to the residual image, over its reach."""
     ny, nx = residual.shape
@@ -80,7 +80,7 @@ def add_model(residual: Floats32, psf: SplinePsf, state: SourceState, s: int, si
             row[i] += flux * line[i]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def reach_of(flux: float, fit_radius: float, limits: Limits) -> int:
     """Return the half side of the box out to which a source of this flux must be subtracted."""
     last = limits.profile.size - 1
@@ -90,7 +90,7 @@ def reach_of(flux: float, fit_radius: float, limits: Limits) -> int:
     return reach
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def pixel_weight(scene: Scene, j: int, i: int) -> float:
     """Return the inverse variance of a pixel, the Poisson noise and the error of the model there included."""
     if scene.is_masked[j, i]:
@@ -100,7 +100,7 @@ def pixel_weight(scene: Scene, j: int, i: int) -> float:
     return 1.0 / variance
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def take_first_fluxes(
     scene: Scene, psf: SplinePsf, state: SourceState, order: Integers, limits: Limits, work: Work
 ) -> None:
@@ -126,7 +126,7 @@ def take_first_fluxes(
         add_model(scene.residual, psf, state, s, -1.0, work)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def sweep(
     scene: Scene, psf: SplinePsf, state: SourceState, members: Integers, starts: Integers, limits: Limits, work: Work
 ) -> int:
@@ -153,7 +153,7 @@ def sweep(
     return n_moving
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def solve_group(
     scene: Scene, psf: SplinePsf, state: SourceState, group: Integers, half: int, work: Work
 ) -> tuple[Floats64, Floats64]:
@@ -174,12 +174,12 @@ def solve_group(
     return _solved(matrix, vector)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _position_scale(state: SourceState, s: int) -> float:
     return 0.0 if state.is_fixed[s] else state.flux[s]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _equations_of_one(
     scene: Scene, state: SourceState, s: int, half: int, values: Floats32, matrix: Floats64, vector: Floats64
 ) -> None:
@@ -212,7 +212,7 @@ def _equations_of_one(
     vector[0], vector[1], vector[2] = b0, f * b1, f * b2
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _equations_of_many(
     scene: Scene, state: SourceState, group: Integers, half: int, values: Floats32, matrix: Floats64, vector: Floats64
 ) -> None:
@@ -251,7 +251,7 @@ def _equations_of_many(
             matrix[b, a] = matrix[a, b]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _is_in_circle(state: SourceState, group: Integers, i: int, j: int) -> bool:
     is_inside = False
     for s in group:
@@ -259,7 +259,7 @@ def _is_in_circle(state: SourceState, group: Integers, i: int, j: int) -> bool:
     return is_inside
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _solved(matrix: Floats64, vector: Floats64) -> tuple[Floats64, Floats64]:
     """Return the step and its variances; parameters without information stay where they are (variance NaN)."""
     n = vector.size
@@ -289,7 +289,7 @@ def _solved(matrix: Floats64, vector: Floats64) -> tuple[Floats64, Floats64]:
     return step, variance
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _invert_in_place(matrix: Floats64) -> None:
     """Invert a small symmetric positive definite matrix by Gauss-Jordan elimination (no pivoting is needed)."""
     n = matrix.shape[0]
@@ -306,7 +306,7 @@ def _invert_in_place(matrix: Floats64) -> None:
                     matrix[r, c] -= factor * matrix[k, c]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _move(
     scene: Scene,
     psf: SplinePsf,
@@ -341,7 +341,7 @@ def _move(
     return bool(is_still and (moved <= 0.0005 or moved <= limits.settled_at * error))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def release(scene: Scene, psf: SplinePsf, state: SourceState, rows: Integers, work: Work) -> None:
     """Put the light of some sources back into the residual image."""
     for s in rows:
@@ -350,7 +350,7 @@ def release(scene: Scene, psf: SplinePsf, state: SourceState, rows: Integers, wo
             state.reach[s] = -1
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def measure_groups(
     scene: Scene,
     psf: SplinePsf,
@@ -374,7 +374,7 @@ def measure_groups(
             _quality(scene, psf, state, s, half, psf_variance, work, out, counts)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _quality(
     scene: Scene,
     psf: SplinePsf,

@@ -28,8 +28,8 @@ class SelectConfig:
     """With fewer stars than this the limits are relaxed."""
     max_stars: int = 600
     """Most stars used, spread evenly over the image."""
-    size_tolerance: float = 0.06
-    """Half width of the size locus, as a fraction of the size, for bright stars."""
+    size_tolerance: tuple[float, float] = (0.06, 0.15)
+    """Least and largest half width of the size locus, as a fraction of the size; twice its scatter in between."""
     max_neighbour: float = 0.2
     """Largest flux of a neighbour within two FWHM, as a fraction of the star's."""
     looked_at_per_star: int = 4
@@ -136,11 +136,14 @@ def _is_isolated(peaks: Peaks, index: NDArray[np.int64], *, radius: float, fract
     )
 
 
-def _on_locus(shapes: Shapes, shape: tuple[int, int], tolerance: float) -> tuple[float, NDArray[np.bool_]]:
+def _on_locus(shapes: Shapes, shape: tuple[int, int], limits: tuple[float, float]) -> tuple[float, NDArray[np.bool_]]:
     """Return the typical size and which sources have it, allowing for a smooth trend over the image."""
     size, snr = np.log(shapes.sigma), shapes.flux / shapes.flux_err
     brightest = np.argsort(-snr, kind="stable")[: max(25, min(300, size.size // 2))]
     mode = half_sample_mode(size[brightest])
+    near = np.abs(size[brightest] - mode)
+    scatter = 1.4826 * float(np.median(near[near < 2.0 * limits[1]]))
+    tolerance = float(np.clip(2.0 * scatter, *limits))
     # An error of the size of about 0.7 / SNR is what a Gaussian in white noise has.
     width = np.sqrt(tolerance**2 + (2.0 / snr) ** 2)
     is_star = np.abs(size - mode) < 3.0 * width

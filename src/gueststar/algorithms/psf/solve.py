@@ -120,7 +120,7 @@ class _Operator:
         return np.asarray(self.filter @ inner @ self.filter)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _star_taps(offset: float, oversampling: int, middle: int, weights: Floats32, slopes: Floats32) -> int:
     s = -oversampling * offset
     whole = int(np.floor(s))
@@ -128,7 +128,7 @@ def _star_taps(offset: float, oversampling: int, middle: int, weights: Floats32,
     return middle + whole - 1
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _spread(pixels: Floats32, dx: Floats64, dy: Floats64, oversampling: int, local: Floats32) -> None:
     """Add each star's pixels to the splines that make them, with the splines' weights."""
     side = pixels.shape[1]
@@ -151,7 +151,7 @@ def _spread(pixels: Floats32, dx: Floats64, dy: Floats64, oversampling: int, loc
                     line[c] += w * rows[c]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _to_pixels_and_back(local: Floats32, weight: Floats32, dx: Floats64, dy: Floats64, oversampling: int) -> None:
     """Replace each star's splines by (splines to pixels, times weight, back to splines)."""
     side = weight.shape[1]

@@ -106,7 +106,7 @@ class Scratch(NamedTuple):
     slopes: Floats32
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def make_scratch(n_terms: int, half: int, oversampling: int) -> Scratch:
     """Return work arrays for `render` of stamps up to ``half`` pixels from the middle."""
     fine = 2 * half * oversampling + 4
@@ -119,7 +119,7 @@ def make_scratch(n_terms: int, half: int, oversampling: int) -> Scratch:
     )
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def polynomial_terms_at(order: int, u: float, v: float, terms: Floats32) -> None:
     """Write the products u**i v**j in the order of `gueststar.algorithms.psf.evaluate.polynomial_terms`."""
     t = 0
@@ -129,7 +129,7 @@ def polynomial_terms_at(order: int, u: float, v: float, terms: Floats32) -> None
             t += 1
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def spline_weights(frac: float, weights: Floats32, slopes: Floats32) -> None:
     """Write the four cubic B-spline weights at ``frac`` (0 to 1) after the second tap, and their derivatives."""
     g = 1.0 - frac
@@ -143,7 +143,7 @@ def spline_weights(frac: float, weights: Floats32, slopes: Floats32) -> None:
     slopes[3] = 0.5 * frac * frac
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _tap_origin(middle: int, oversampling: int, offset: float) -> tuple[int, float]:
     """Return the first tap of the middle pixel and the fraction between taps, for a centre moved by ``offset``."""
     s = -oversampling * offset
@@ -151,7 +151,7 @@ def _tap_origin(middle: int, oversampling: int, offset: float) -> tuple[int, flo
     return middle + whole - 1, s - whole
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def fill_local(coefficients: Floats32, terms: Floats32, y0: int, x0: int, side: int, local: Floats32) -> None:
     """Sum the polynomial terms over the samples from (y0, x0) on, ``side`` along each axis, into ``local``."""
     for r in range(side):
@@ -167,7 +167,7 @@ def fill_local(coefficients: Floats32, terms: Floats32, y0: int, x0: int, side: 
                 row[c] += w * line[c]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def render(
     psf: SplinePsf,
     x: float,
@@ -198,7 +198,7 @@ def render(
             target[j] = wx[0] * row[c] + wx[1] * row[c + 1] + wx[2] * row[c + 2] + wx[3] * row[c + 3]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def render_with_slopes(
     psf: SplinePsf,
     x: float,
@@ -233,7 +233,7 @@ def render_with_slopes(
             )
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _blend_rows(local: Floats32, first: int, column: int, weights: Floats32, length: int, out: Floats32) -> None:
     stop = column + length
     l0, l1 = local[first, column:stop], local[first + 1, column:stop]
@@ -242,7 +242,7 @@ def _blend_rows(local: Floats32, first: int, column: int, weights: Floats32, len
         out[c] = weights[0] * l0[c] + weights[1] * l1[c] + weights[2] * l2[c] + weights[3] * l3[c]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _place_taps(psf: SplinePsf, dx: float, dy: float, radius: int, weights: Floats32) -> tuple[int, int]:
     """Write the weights ``[wy, dwy, wx, dwx]`` of the four taps; return the first row and column they apply to."""
     middle = psf.coefficients.shape[1] // 2
@@ -253,7 +253,7 @@ def _place_taps(psf: SplinePsf, dx: float, dy: float, radius: int, weights: Floa
     return y0 - psf.oversampling * radius, x0 - psf.oversampling * radius
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _local(
     psf: SplinePsf, x: float, y: float, y0: int, x0: int, side: int, is_exact: bool, scratch: Scratch
 ) -> Floats32:
@@ -270,7 +270,7 @@ def _local(
     return psf.tiles[row, column]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _render_many(psf: SplinePsf, x: Floats64, y: Floats64, dx: Floats64, dy: Floats64, out: Floats32) -> None:
     half = out.shape[1] // 2
     scratch = make_scratch(psf.coefficients.shape[0], half, psf.oversampling)

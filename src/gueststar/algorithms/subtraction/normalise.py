@@ -27,8 +27,7 @@ class ScoreNoise(NamedTuple):
 def measure_score_noise(score: Float32Image, usable: Bools, *, box: int = 384) -> ScoreNoise:
     """Return the robust standard deviation of ``score`` over usable pixels in boxes of about ``box`` pixels.
 
-    Half the distance between the 16th and the 84th percentile about the median would be pulled by crowds of
-    residuals; the half-width that holds the central half of the pixels is used (0.6745 sigma).
+    The distance between the quartiles is used: the wings of the distribution hold sources and residuals.
     """
     ny, nx = score.shape
     n_y, n_x = max(1, round(ny / box)), max(1, round(nx / box))
@@ -39,13 +38,18 @@ def measure_score_noise(score: Float32Image, usable: Bools, *, box: int = 384) -
             part = np.s_[edges_y[j] : edges_y[j + 1] : 2, edges_x[i] : edges_x[i + 1] : 2]
             values = score[part][usable[part]]
             if values.size >= 200:
-                low, high = np.percentile(values, [25, 75])
-                mesh[j, i] = (high - low) / 1.349
+                mesh[j, i] = median_sigma(values)
     if not np.isfinite(mesh).any():
         mesh[:] = 1.0
     median = float(np.nanmedian(mesh))
     mesh = np.where(np.isfinite(mesh) & (mesh > 0), mesh, median if median > 0 else 1.0)
     return ScoreNoise(mesh, median, float(mesh.min()), float(mesh.max()))
+
+
+def median_sigma(values: Float32Image) -> float:
+    """Return the standard deviation of normal deviates that has this distance between the quartiles."""
+    low, high = np.percentile(values, [25, 75])
+    return float(high - low) / 1.349
 
 
 def normalise_in_place(score: Float32Image, variance: Float32Image, excluded: Bools, noise: ScoreNoise) -> None:

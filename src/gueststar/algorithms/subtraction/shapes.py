@@ -241,7 +241,8 @@ def _trails(image, variance, usable, stamps, cell_y, cell_x, x, y, flux, length,
         render_value(fine, x[k] - x0, y[k] - y0, half, planes[5])
         chi2_psf = _linear_flux(data, weight, planes[5])[2]
         place = np.array([x[k] - x0, y[k] - y0, length[k], np.radians(angle_deg[k])])
-        f, chi2 = _gauss_newton_line(data, weight, fine, half, reach, place, planes)
+        steps = 10 if length[k] < 2 * reach else 2  # a line across the whole box needs no more than its direction
+        f, chi2 = _gauss_newton_line(data, weight, fine, half, reach, steps, place, planes)
         if chi2 < chi2_psf:
             out[k, 0], out[k, 1] = abs(place[2]), np.degrees(place[3])
             out[k, 2], out[k, 3] = f, chi2 / chi2_psf
@@ -249,13 +250,13 @@ def _trails(image, variance, usable, stamps, cell_y, cell_x, x, y, flux, length,
 
 
 @njit(cache=True)
-def _gauss_newton_line(data, weight, fine, half, reach, place, planes):  # type: ignore[no-untyped-def]
+def _gauss_newton_line(data, weight, fine, half, reach, steps, place, planes):  # type: ignore[no-untyped-def]
     """Improve the line in place, with numerical derivatives; return flux and chi-square."""
     matrix, vector, row = np.zeros((5, 5)), np.zeros(5), np.zeros(5)
     best, best_chi2, best_flux, damping = place.copy(), np.inf, 0.0, 1e-2
     deltas = np.array([0.1, 0.1, 0.2, 0.03])
     trial = place.copy()
-    for _ in range(10):
+    for _ in range(steps):
         _line(fine, place, half, reach, planes[0])
         f, _, chi2 = _linear_flux(data, weight, planes[0])
         if chi2 < best_chi2:

@@ -169,6 +169,8 @@ class DetectCandidates:
         fit = fit_candidates(
             image, variance, usable, psf, x=peak_x, y=peak_y, radius=radius, max_shift=self.config.max_fit_shift
         )
+        # The difference's pixels scatter less than its variance plane, which is made for fluxes, says.
+        fit[:, 6] /= result.metrics.get("pixel_noise_ratio") or 1.0
         is_fitted = np.isfinite(fit[:, 0]) & (fit[:, 2] * sign > 0)
         fit = np.where(is_fitted[:, None], fit, _unfitted(peaks, variance, result, psf_fwhm))
         x, y = fit[:, 0], fit[:, 1]

@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 
 from gueststar.algorithms.subtraction.kernel import fit_kernel, kernel_half_side
 from gueststar.algorithms.subtraction.match import PolynomialField, fit_polynomial_field
-from gueststar.algorithms.subtraction.normalise import ScoreNoise, measure_score_noise, normalise_in_place
+from gueststar.algorithms.subtraction.normalise import (
+    ScoreNoise,
+    measure_score_noise,
+    median_sigma,
+    normalise_in_place,
+)
 from gueststar.algorithms.subtraction.prepare import Pair, find_unusable, grow, prepare_pair
 from gueststar.algorithms.subtraction.residuals import (
     StarResiduals,
@@ -258,10 +263,16 @@ def _star_metrics(fits: tuple[StarFits, StarFits], ratio: PolynomialField) -> di
 def _noise_metrics(
     noise: ScoreNoise, mismatch: MismatchNoise, pixels: MaskedImage, psf: Psf, science: CalibratedImage, usable: Bools
 ) -> dict[str, Any]:
-    """Return figures of noise; the limiting magnitude is that of a 5-sigma point source on blank sky."""
+    """Return figures of noise; the limiting magnitude is that of a 5-sigma point source on blank sky.
+
+    ``pixel_noise_ratio`` is the variance of single pixels over that of the variance plane (which is for PSF fits).
+    """
     ny, nx = science.shape
     power = float(np.sum(psf.stamp(x=(nx - 1) / 2, y=(ny - 1) / 2).astype(np.float64) ** 2))
-    sigma = float(np.sqrt(np.median(pixels.variance[::4, ::4][usable[::4, ::4]]) / power))
+    part = np.s_[::4, ::4]
+    values, variance = pixels.image[part][usable[part]], pixels.variance[part][usable[part]]
+    sigma = float(np.sqrt(np.median(variance) / power))
+    scatter = median_sigma(values)
     return {
         "score_noise": noise.median,
         "score_noise_range": [noise.lowest, noise.highest],
@@ -269,6 +280,7 @@ def _noise_metrics(
         "mismatch_power": list(mismatch.powers),
         "limiting_mag": float(science.photocal.magnitude(5.0 * sigma)),
         "psf_flux_sigma": sigma,
+        "pixel_noise_ratio": scatter**2 / float(np.median(variance)),
         "usable_fraction": float(usable.mean()),
         "difference_fwhm": psf.central_fwhm,
     }

@@ -15,7 +15,6 @@ from gueststar.model.catalog import Catalog
 from gueststar.model.columns import FORCED_SOURCE
 from gueststar.model.image import CalibratedImage
 from gueststar.model.photocal import NJY_ZERO_POINT
-from gueststar.model.rights import Releases, RightsPolicy
 from gueststar.model.visit import VisitRecord
 from gueststar.pipelines.alerts.candidate import ReferenceFacts
 from gueststar.pipelines.alerts.visit import AlertVisit, VisitProducts
@@ -27,6 +26,7 @@ from gueststar.store.ledger import Job
 from gueststar.store.products import DataId, StagedProduct
 from gueststar.store.refcats import RefcatStore
 from gueststar.store.repo import SurveyRepo
+from gueststar.store.settings import rights_policy
 
 NEIGHBOUR_MARGIN_DEG = 90.0 / 3600.0
 """How far around an image catalog neighbours of candidates are looked for."""
@@ -35,13 +35,13 @@ NEIGHBOUR_MARGIN_DEG = 90.0 / 3600.0
 class AssociateVisit:
     """Associates the candidates of detector images and writes their alerts, each image exactly once."""
 
-    def __init__(self, repo: SurveyRepo, settings: PipelineSettings, *, releases: Releases) -> None:
+    def __init__(self, repo: SurveyRepo, settings: PipelineSettings) -> None:
         self.repo = repo
         self.refcats = RefcatStore(repo.root / "refcats")
         self.log = AlertLog(repo.root)
         self.store = DetectionStore(repo.settings.database) if repo.settings.database else DetectionStore.at(repo.root)
         self.alert_visit = AlertVisit(
-            self.store, self.log, policy=RightsPolicy(releases), clock=times.now_mjd_tai, config=settings.alerts
+            self.store, self.log, policy=rights_policy(repo.settings), clock=times.now_mjd_tai, config=settings.alerts
         )
 
     def run(self, job_id: int, difference: Job) -> Outcome:
@@ -157,7 +157,7 @@ class ForcedMeasurement:
         ny, nx = image.shape
         inside = np.isfinite(x) & np.isfinite(y) & (x > 0) & (y > 0) & (x < nx - 1) & (y < ny - 1)
         x, y = x[inside], y[inside]
-        stamps = image.psf.stamps(x=x, y=y)
+        stamps = image.psf.placed_stamps(x=x, y=y)
         forced = forced_psf_photometry(pixels.image, pixels.variance, ~pixels.is_usable(), stamps, x=x, y=y)
         scale, n = image.photocal.njy_per_unit, int(inside.sum())
         with np.errstate(divide="ignore", invalid="ignore"):

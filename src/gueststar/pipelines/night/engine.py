@@ -5,6 +5,7 @@ Outcomes come back as they finish. Nothing is remembered here: the ledger says w
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -95,8 +96,11 @@ class DaskEngine(AbstractContextManager["DaskEngine"]):
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._client.close(timeout=5)
-        self._cluster.close(timeout=5)
+        # On a busy machine the cluster may take longer to say goodbye; its workers end with this process anyway.
+        with contextlib.suppress(TimeoutError):
+            self._client.close(timeout=30)
+        with contextlib.suppress(TimeoutError):
+            self._cluster.close(timeout=30)
 
 
 def _outcome_of(call: Call, future: Any) -> Outcome:

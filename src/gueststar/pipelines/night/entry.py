@@ -85,7 +85,7 @@ class ScienceEntry:
         radius = math.hypot(nx, ny) / 2 * image.wcs.pixel_scale_arcsec / 3600.0 * 1.05
         stars = self.refcats.cone(ra=ra, dec=dec, radius_deg=radius) if self.refcats.names() else REFCAT.empty()
         if stars.n_rows == 0:
-            unknown = ("rms_ra_mas", "rms_dec_mas", "rms_bright_ra_mas", "rms_bright_dec_mas")
+            unknown = ("rms_ra_mas", "rms_dec_mas", "rms_bright_mas")
             return {"n_fitted": 0, **dict.fromkeys(unknown, math.nan)}
         glass = self.camera.filter_named(info.physical_filter or "")
         solution = SolveAstrometry(self.settings.astrometry).run(

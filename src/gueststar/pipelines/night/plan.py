@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gueststar.model.calibration import CalibrationKind
+from gueststar.model.rights import Program
 from gueststar.pipelines.night.calibrations import CalibrationWork
 from gueststar.pipelines.night.difference import DifferenceWork
 from gueststar.pipelines.night.reference import ReferenceEpoch, ReferenceWork
@@ -144,7 +145,8 @@ class Planner:
         selection = self._selection(field, detector, band)
         have = self.repo.find("reference_metrics", field=field, detector=detector, band=band)
         n_have = int(self.repo.get("reference_metrics", have[0].data_id)["n_epochs"]) if have else 0
-        if not selection.is_enough or len(selection.used) < DEEPEN_FACTOR * n_have:
+        wanted = min(DEEPEN_FACTOR * n_have, self.settings.reference_selection.max_epochs)
+        if not selection.is_enough or len(selection.used) < wanted or len(selection.used) <= n_have:
             return None
         visits = [int(name) for name in selection.used]
         key = {"field": field, "detector": detector, "band": band, "epochs": sorted(visits)}
@@ -177,6 +179,8 @@ class Planner:
         """Return which calibrated images of a place are good enough for its reference."""
         epochs = []
         for row in self.ledger.exposures(observation_type="science", field=field, band=band):
+            if row.info.program is Program.ENGINEERING:
+                continue
             for job in self.ledger.jobs(kind="science", exposure_id=row.id, detector=detector):
                 if job.state is JobState.DONE:
                     epochs.append(_quality(row, job))

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from gueststar.model.calibration import CalibrationKind
-from gueststar.model.rights import Releases
 from gueststar.pipelines.night.association import AssociateVisit
 from gueststar.pipelines.night.calibrations import CalibrationWork, run_calibration
 from gueststar.pipelines.night.difference import run_difference
@@ -114,7 +113,7 @@ class NightRunner:
     def associate(self, night: int) -> None:
         """Associate candidates by time and write alerts; each detector image in one transaction, once."""
         jobs = self.planner.associations(night)
-        associate = AssociateVisit(self.repo, self.settings, releases=Releases())
+        associate = AssociateVisit(self.repo, self.settings)
         self.progress("associate", 0, len(jobs))
         for n_done, job in enumerate(jobs, start=1):
             job_id = self.ledger.submit("association", {"visit": job.exposure_id, "detector": job.detector})

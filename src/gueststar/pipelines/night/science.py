@@ -207,8 +207,7 @@ def summary_metrics(
         "sky_rms_electrons": background["sky_rms"],
         "n_sources": steps["catalogs"]["n_sources"],
         "n_astrometric_matches": astrometry["n_fitted"],
-        "astrometric_rms_mas": float(np.hypot(astrometry["rms_bright_ra_mas"], astrometry["rms_bright_dec_mas"]))
-        / np.sqrt(2.0),
+        "astrometric_rms_mas": astrometry["rms_bright_mas"],
         "zero_point": photocal.zero_point,
         "zero_point_err": photocal.zero_point_err,
         "zero_point_rms_mag": photocal.zero_point_rms,

@@ -43,8 +43,10 @@ class AstrometrySolution:
     metrics: AstrometryMetrics
 
     def to_metadata(self) -> dict[str, Any]:
-        """Return the metrics as plain values."""
-        return asdict(self.metrics)
+        """Return the metrics as plain values, with the bright stars' scatter per axis as ``rms_bright_mas``."""
+        found = self.metrics
+        bright = float(np.hypot(found.rms_bright_ra_mas, found.rms_bright_dec_mas) / np.sqrt(2.0))
+        return asdict(found) | {"rms_bright_mas": bright}
 
 
 class SolveAstrometry:

@@ -14,7 +14,7 @@ from gueststar.algorithms.photometry.growth import ApertureCorrection, fraction_
 from gueststar.algorithms.photometry.psf_fit import PointSourceConfig, PointSources, measure_point_sources
 from gueststar.algorithms.photometry.total import ApertureConfig, TotalFluxes, measure_totals
 from gueststar.algorithms.psf.scene import SourceState, chosen
-from gueststar.algorithms.psf.spline import SplinePsf, spline_psf
+from gueststar.algorithms.psf.spline import SplinePsf
 from gueststar.core.bits import UNUSABLE, MaskPlane, SourceFlag
 from gueststar.core.ids import source_ids
 from gueststar.model.catalog import Catalog
@@ -75,7 +75,7 @@ class MakeCatalogs:
     def run(self, pixels: MaskedImage, psf: Psf) -> InstrumentalCatalogs:
         """Return PSF and aperture catalogs of background-subtracted ``pixels``; both may be empty."""
         fwhm = psf.central_fwhm
-        spline = spline_psf(psf.coefficients, psf.order, psf.shape, psf.oversampling)
+        spline = psf.spline
         found = measure_point_sources(
             pixels.image, pixels.variance, ~pixels.is_usable(UNUSABLE),
             ~pixels.is_usable(MaskPlane.SATURATED | MaskPlane.BLEED), spline, fwhm=fwhm, config=self.config.sources,

@@ -18,9 +18,10 @@ from gueststar.algorithms.detrend.cosmic_rays import CosmicRayConfig, remove_cos
 from gueststar.algorithms.detrend.groups import add_bits_in_place, count_any, has_any, pixels_with
 from gueststar.algorithms.detrend.interpolate import interpolate_in_place
 from gueststar.algorithms.detrend.overscan import OverscanConfig, OverscanLevel
-from gueststar.algorithms.detrend.satellites import TrailConfig, find_trails, trail_pixels
+from gueststar.algorithms.detrend.satellites import find_trails, trail_pixels
 from gueststar.algorithms.detrend.saturation import mark_bleeding_in_place
 from gueststar.algorithms.detrend.star_sharpness import measure_star_sharpness
+from gueststar.algorithms.detrend.trail_shape import TrailConfig
 from gueststar.core.bits import UNUSABLE, MaskPlane
 from gueststar.core.errors import ConfigError, DataError
 from gueststar.model.calibration import CalibrationMaster

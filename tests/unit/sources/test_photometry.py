@@ -1,0 +1,169 @@
+import numpy as np
+import pytest
+import sep
+from scipy.spatial import cKDTree
+
+from gueststar.algorithms.photometry.apertures import aperture_photometry
+from gueststar.algorithms.photometry.classify import star_likeness
+from gueststar.algorithms.photometry.forced import forced_psf_photometry, stamps_at
+from gueststar.algorithms.photometry.growth import measure_aperture_correction
+from gueststar.algorithms.photometry.psf_fit import measure_point_sources
+from gueststar.algorithms.psf.spline import spline_psf
+from gueststar.core.bits import UNUSABLE, MaskPlane
+
+
+def spline_of(psf):
+    return spline_psf(psf.coefficients, psf.order, psf.shape, psf.oversampling)
+
+
+def measured(field, psf):
+    pixels = field.pixels
+    return measure_point_sources(
+        pixels.image, pixels.variance, ~pixels.is_usable(UNUSABLE), ~pixels.is_usable(MaskPlane.SATURATED),
+        spline_of(psf), fwhm=psf.central_fwhm,
+    )  # fmt: skip
+
+
+def matched(field, found):
+    distance, row = cKDTree(np.column_stack([found.state.x, found.state.y])).query(np.column_stack([field.x, field.y]))
+    return distance < 1.0, row
+
+
+def test_errors_of_flux_and_position_are_those_that_the_truth_shows(star_field, gaussian_psf, robust_spread) -> None:
+    pulls = []
+    for seed in range(4):
+        field = star_field(300, seed=seed, shape=(600, 600))
+        found = measured(field, gaussian_psf(1.1, (600, 600)))
+        is_found, row = matched(field, found)
+        row, state, errors = row[is_found], found.state, found.errors
+        pulls.append(
+            [
+                (state.flux[row] - field.flux[is_found]) / errors.flux_err[row],
+                (state.x[row] - field.x[is_found]) / errors.x_err[row],
+                (state.y[row] - field.y[is_found]) / errors.y_err[row],
+            ]
+        )
+        assert is_found.mean() > 0.97
+    for values in np.concatenate(pulls, axis=1):
+        assert abs(np.median(values)) < 0.12
+        assert 0.92 < robust_spread(values) < 1.10
+
+
+def test_fluxes_of_faint_stars_are_not_biased_by_noisy_weights(star_field, gaussian_psf) -> None:
+    field = star_field(220, seed=7, shape=(900, 900), sky=100.0, log_flux=(2.9, 3.0), min_distance=30.0)
+    found = measured(field, gaussian_psf(1.1, (900, 900)))
+    is_found, row = matched(field, found)
+    ratio = found.state.flux[row[is_found]] / field.flux[is_found]
+    assert abs(np.mean(ratio) - 1.0) < 4 * np.std(ratio) / np.sqrt(ratio.size)
+
+
+def test_a_star_in_the_wing_of_a_brighter_one_is_found_in_the_residual(star_field, gaussian_psf, add_gaussian) -> None:
+    field = star_field(0, shape=(120, 120))
+    truth = np.full((120, 120), 800.0)
+    add_gaussian(truth, 60.2, 60.4, 2e5, 1.1, 1.1)
+    add_gaussian(truth, 63.1, 60.9, 1e4, 1.1, 1.1)
+    data = np.random.default_rng(1).poisson(truth)
+    pixels = type(field.pixels)(data - 800.0, data + 25.0, np.zeros((120, 120)))
+    found = measured(field._replace(pixels=pixels), gaussian_psf(1.1, (120, 120)))
+    assert len(found.state.x) == 2
+    faint = np.argmin(found.state.flux)
+    assert found.state.flux[faint] == pytest.approx(1e4, abs=4 * found.errors.flux_err[faint])
+    assert found.is_blended[faint]
+
+
+def test_galaxy_is_not_shredded_and_is_known_by_its_sharpness(star_field, gaussian_psf, add_gaussian) -> None:
+    truth = np.full((150, 150), 800.0)
+    for x, y, width in ((40.0, 40.0, 2.4), (110.3, 50.2, 1.1), (70.0, 110.0, 3.5)):
+        add_gaussian(truth, x, y, 6e4, width, width)
+    data = np.random.default_rng(2).poisson(truth)
+    field = star_field(0, shape=(150, 150))
+    pixels = type(field.pixels)(data - 800.0, data + 25.0, np.zeros((150, 150)))
+    found = measured(field._replace(pixels=pixels), gaussian_psf(1.1, (150, 150)))
+    assert len(found.state.x) <= 5
+    likeness = star_likeness(found.errors.sharpness, found.errors.sharpness_err)
+    star = np.argmin(np.hypot(found.state.x - 110.3, found.state.y - 50.2))
+    assert likeness[star] > 0.5
+    assert np.all(likeness[(np.arange(len(likeness)) != star) & (found.found_in_pass == 0)] < 0.1)
+
+
+def test_saturated_star_is_one_source_with_its_flux_from_the_wings(star_field, gaussian_psf) -> None:
+    field = star_field(1, seed=3, shape=(100, 100), log_flux=(5.99, 6.0), saturation=30000.0)
+    found = measured(field, gaussian_psf(1.1, (100, 100), radius=12))
+    assert found.is_saturated[0]
+    assert len(found.state.x) == 1
+    assert np.hypot(found.state.x[0] - field.x[0], found.state.y[0] - field.y[0]) < 0.1
+    assert found.state.flux[0] == pytest.approx(field.flux[0], rel=0.1)
+
+
+def test_background_left_among_the_stars_is_found_and_removed(star_field, gaussian_psf) -> None:
+    field = star_field(400, seed=5, shape=(400, 400), log_flux=(3.5, 5.0))
+    shifted = type(field.pixels)(field.pixels.image - 12.0, field.pixels.variance, field.pixels.mask)
+    found = measured(field._replace(pixels=shifted), gaussian_psf(1.1, (400, 400)))
+    is_found, row = matched(field, found)
+    pull = (found.state.flux[row] - field.flux) / found.errors.flux_err[row]
+    assert abs(np.median(pull[is_found])) < 0.25
+
+
+def test_forced_fluxes_on_noise_are_unbiased_and_their_errors_right(gaussian_psf, robust_spread) -> None:
+    rng = np.random.default_rng(8)
+    image = rng.normal(0.0, 3.0, (300, 300)).astype(np.float32)
+    is_masked = rng.random(image.shape) < 0.02
+    x, y = rng.uniform(0, 299, 2000), rng.uniform(0, 299, 2000)
+    stamps = stamps_at(spline_of(gaussian_psf(1.3, (300, 300))), x=x, y=y, radius=6)
+    forced = forced_psf_photometry(image, np.full_like(image, 9.0), is_masked, stamps, x=x, y=y)
+    pull = forced.flux / forced.flux_err
+    assert abs(pull.mean()) < 0.1
+    assert robust_spread(pull) == pytest.approx(1.0, abs=0.06)
+    assert np.median(forced.chi2) == pytest.approx(1.0, abs=0.03)
+    assert forced.n_masked.max() > 0
+
+
+def test_forced_flux_is_exact_without_noise_signed_and_nan_without_data(gaussian_psf, add_gaussian) -> None:
+    image = np.zeros((60, 60))
+    add_gaussian(image, 20.3, 30.7, -500.0, 1.3, 1.3)
+    x, y = np.array([20.3, 500.0, np.nan]), np.array([30.7, 20.0, 3.0])
+    stamps = stamps_at(spline_of(gaussian_psf(1.3, (60, 60), radius=12)), x=np.nan_to_num(x), y=np.nan_to_num(y))
+    variance = np.ones((60, 60), dtype=np.float32)
+    forced = forced_psf_photometry(image.astype(np.float32), variance, np.zeros((60, 60), dtype=bool), stamps, x=x, y=y)
+    assert forced.flux[0] == pytest.approx(-500.0, rel=2e-3)
+    assert np.isnan(forced.flux[1:]).all()
+    assert forced.n_masked[1] > 0
+
+
+@pytest.mark.parametrize("radius", [0.4, 1.0, 3.3, 8.0])
+def test_apertures_agree_with_sep(radius) -> None:
+    rng = np.random.default_rng(9)
+    image = rng.normal(10, 1, (80, 80)).astype(np.float32)
+    x, y = rng.uniform(12, 67, 40), rng.uniform(12, 67, 40)
+    expected, _, _ = sep.sum_circle(image, x, y, radius, subpix=0)
+    found = aperture_photometry(image, image, np.zeros(image.shape, dtype=bool), x=x, y=y, radii=(radius,))
+    np.testing.assert_allclose(found.flux[:, 0], expected, rtol=1e-6)
+    np.testing.assert_allclose(found.flux_err[:, 0] ** 2, expected, rtol=1e-6)
+
+
+def test_masked_pixels_in_an_aperture_are_replaced(gaussian_psf) -> None:
+    image = 1e4 * gaussian_psf(1.5, (41, 41), oversampling=1, radius=20).stamp(x=20, y=20)
+    is_masked = np.zeros(image.shape, dtype=bool)
+    is_masked[20:22, 22] = True
+    variance = np.ones_like(image)
+    at = {"x": np.array([20.0]), "y": np.array([20.0]), "radii": (6.0,)}
+    whole = aperture_photometry(image, variance, ~np.ones_like(is_masked), **at)
+    mirrored = aperture_photometry(image, variance, is_masked, **at)
+    modelled = aperture_photometry(image, variance, is_masked, model=image, **at)
+    assert mirrored.flux[0, 0] == pytest.approx(whole.flux[0, 0], rel=1e-5)
+    assert modelled.flux[0, 0] == pytest.approx(whole.flux[0, 0], rel=1e-5)
+    assert mirrored.masked_fraction[0, 0] == pytest.approx(2 / (np.pi * 36), rel=1e-6)
+
+
+def test_aperture_correction_and_floor_are_recovered() -> None:
+    rng = np.random.default_rng(10)
+    flux = 10 ** rng.uniform(4.5, 6.5, 400)
+    psf_err, aperture_err = np.sqrt(flux + 1e5), np.sqrt(flux + 9e5)
+    shared, floor = rng.normal(0, psf_err), 0.006
+    psf_flux = flux + shared + rng.normal(0, floor * flux)
+    aperture_flux = 0.97 * 0.95 * (flux + shared + rng.normal(0, np.sqrt(aperture_err**2 - psf_err**2)))
+    found = measure_aperture_correction(psf_flux, psf_err, aperture_flux, 0.95 * aperture_err, np.full(400, 0.95))
+    assert found.ratio == pytest.approx(0.97, abs=4 * found.ratio_err)
+    assert found.floor == pytest.approx(floor, rel=0.3)
+    few = measure_aperture_correction(flux[:5], psf_err[:5], flux[:5], aperture_err[:5], np.ones(5))
+    assert (few.ratio, few.floor) == (1.0, 0.0)
