@@ -108,8 +108,11 @@ def _robust(values: Iterable[float]) -> tuple[float, float]:
 
 
 def calibration_figures(images: list[Image], folder: Path) -> dict[str, str]:
-    """Return scatter of bright isolated stars against the truth, and the error of the zero points."""
-    offsets, scatters, fluxes, zero_points, pulls = [], [], [], [], []
+    """Return how bright isolated stars scatter against the truth in place and flux, and by how much they are off.
+
+    Fluxes are judged, not zero points: the truth's is of all the light, ours of that in the PSF.
+    """
+    offsets, scatters, fluxes, errors, pulls = [], [], [], [], []
     truth_images = read_catalog(folder / "detector_images.parquet")
     for image in images:
         stars = image.truth.select((image.truth["kind"] == STAR) & ~image.truth["is_saturated"])
@@ -125,14 +128,15 @@ def calibration_figures(images: list[Image], folder: Path) -> dict[str, str]:
         ddec = (ours["dec"] - true["dec"]) * 3.6e6
         offsets.append(float(np.hypot(np.median(dra), np.median(ddec))))
         scatters += [_robust(dra)[1], _robust(ddec)[1]]
-        ratio = -2.5 * np.log10(ours["psf_flux"] / true["flux"])
-        fluxes.append(1000.0 * _robust(ratio)[1])
         row = (truth_images["exposure_id"] == image.unit.exposure.id) & (
             truth_images["detector"] == image.unit.detector
         )
-        expected = float((truth_images["zero_point"] - truth_images["cloud_mag"])[row][0])
-        error = float(str(image.unit.metrics["zero_point"])) - expected
-        zero_points.append(error)
+        zero_point = float((truth_images["zero_point"] - truth_images["cloud_mag"])[row][0])
+        # In the camera's own system, without a term of colour, as psf_flux is.
+        true_flux = true["flux"] * 10.0 ** (0.4 * (NJY_ZERO_POINT - zero_point))
+        error, scatter = _robust(-2.5 * np.log10(ours["psf_flux"] / true_flux))
+        fluxes.append(1000.0 * scatter)
+        errors.append(error)
         pulls.append(error / float(str(image.unit.metrics["zero_point_err"])))
     if not fluxes:
         return {}
