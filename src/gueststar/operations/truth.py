@@ -144,8 +144,8 @@ def calibration_figures(images: list[Image], folder: Path) -> dict[str, str]:
         "astrometric scatter of bright stars": f"{np.median(scatters):.0f} mas per axis ({len(fluxes)} images)",
         "astrometric offset": f"{np.median(offsets):.0f} mas (median), {np.max(offsets):.0f} mas (worst image)",
         "photometric scatter of bright stars": f"{np.median(fluxes):.1f} mmag (median of {len(fluxes)} images)",
-        "zero point minus that of all light": f"{1000 * np.median(zero_points):+.1f} mmag, "
-        f"scatter {1000 * _robust(zero_points)[1]:.1f} mmag, pull {_robust(pulls)[1]:.2f}",
+        "photometric offset": f"{1000 * np.median(errors):+.1f} mmag, "
+        f"scatter between images {1000 * _robust(errors)[1]:.1f} mmag, pull {_robust(pulls)[1]:.2f}",
     }
 
 
