@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ def commands_of(page: Path) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [p for p in PAGES if commands_of(p)], ids=lambda p: p.stem)
 def test_commands_of_the_page_run(page: Path, tmp_path: Path) -> None:
-    environment = dict(os.environ)
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     needed = re.search(r"<!-- needs: (\w+) -->", page.read_text())
     if needed:
         folder = shared_folder()
