@@ -12,7 +12,7 @@ from scipy.optimize import nnls
 from scipy.special import ndtri
 
 from gueststar.algorithms.subtraction.stars import StarFits
-from gueststar.algorithms.subtraction.tiles import MismatchNoise, TransferAt
+from gueststar.algorithms.subtraction.tiles import MismatchNoise, TransferAt, cut_window
 from gueststar.algorithms.subtraction.transfer import matched_kernels, stamp_spectrum
 
 Float32Image = NDArray[np.float32]
@@ -59,14 +59,19 @@ def measure_star_residuals(
     half: int,
     grid: int = 80,
 ) -> StarResiduals:
-    """Apply a method's filters to cut-outs about stars at (x, y) and return their central boxes."""
+    """Apply a method's filters to cut-outs about stars at (x, y) and return their central boxes.
+
+    Stars of which the central box does not lie on the image are left out; beyond the edges there are zeros.
+    """
     ny, nx = science.shape
-    margin = grid // 2
-    inside = (x >= margin) & (y >= margin) & (x < nx - margin) & (y < ny - margin)
+    inside = (x >= half + 1) & (y >= half + 1) & (x < nx - half - 2) & (y < ny - half - 2)
     parts = []
     for xs, ys in zip(np.round(x[inside]).astype(int), np.round(y[inside]).astype(int), strict=True):
-        window = np.s_[ys - margin : ys - margin + grid, xs - margin : xs - margin + grid]
-        planes = [image[window] for image in (science, reference, science_variance, reference_variance)]
+        window = ys - grid // 2, xs - grid // 2
+        planes = [
+            cut_window(image, *window, (grid, grid))
+            for image in (science, reference, science_variance, reference_variance)
+        ]
         parts.append(_filtered(planes, transfer_at, float(xs), float(ys), half))
     if not parts:
         empty = np.zeros((0, 2 * half + 1, 2 * half + 1))
@@ -89,7 +94,7 @@ def fit_mismatch(
     given (pixels), plus S_r**2 convolved with a sum of Gaussians of ``widths`` (pixels; 0: a point), whose
     weights are fitted, none negative, to the residuals' profile with distance. The profile is such that in each
     ring the ``quantile`` of the squared normalised residuals is that of normal deviates, so that the few stars
-    that vary do not count.
+    that vary do not count; for all stars, and for the brightest third of them.
     With fewer than ``min_stars`` stars only the registration noise is known.
     """
     weights = np.zeros(len(widths))
@@ -98,15 +103,20 @@ def fit_mismatch(
         peak2 = residuals.reference.max(axis=(1, 2))[:, None, None] ** 2
         registration = (shift_x * residuals.grad_x) ** 2 + (shift_y * residuals.grad_y) ** 2
         base, s2 = residuals.photon + registration, residuals.score**2
-        excess = np.array(
-            [
-                _power_to_reach(s2[:, ring == k], base[:, ring == k], peak2[:, :, 0], quantile)
-                for k in range(ring.max() + 1)
-            ]
-        )
+        peaks = np.argsort(-peak2[:, 0, 0], kind="stable")
+        # The brightest third too, for itself: among many faint stars what it leaves would pass unseen.
+        groups = (peaks, peaks[: max(min_stars, peaks.size // 3)])
+        excess = np.max([_profile(s2[g], base[g], peak2[g, :, 0], ring, quantile) for g in groups], axis=0)
         source = np.median(residuals.reference**2 / peak2, axis=0)
-        weights = _fit_profile(excess, source, widths)
+        photon = np.median(base[groups[1]] / peak2[groups[1]], axis=0)
+        weights = _fit_profile(excess, source, photon, widths)
     return MismatchNoise(shift_x, shift_y, widths, tuple(float(w) for w in weights))
+
+
+def _profile(s2: Floats, base: Floats, peak2: Floats, ring: NDArray[np.intp], quantile: float) -> Floats:
+    """Return the excess power of each ring, as a fraction of the stars' peak power."""
+    rings = range(ring.max() + 1)
+    return np.array([_power_to_reach(s2[:, ring == k], base[:, ring == k], peak2, quantile) for k in rings])
 
 
 def _rings(side: int) -> NDArray[np.intp]:
@@ -146,8 +156,12 @@ def registration_rms(ours: StarFits, theirs: StarFits, *, min_stars: int = 8) ->
     return out[0], out[1]
 
 
-def _fit_profile(excess: Floats, source: Floats, widths: tuple[float, ...]) -> Floats:
-    """Return non-negative weights of blurred ``source`` images whose sum matches ``excess``, given ring by ring."""
+def _fit_profile(excess: Floats, source: Floats, photon: Floats, widths: tuple[float, ...]) -> Floats:
+    """Return non-negative weights of blurred ``source`` images whose sum matches ``excess``, given ring by ring.
+
+    Each ring counts by its error relative to the total variance there: the wings matter for stars much brighter
+    than these, and where photon noise rules, excess that is not there does no harm.
+    """
     side = source.shape[0]
     ring = _rings(side)
     inside = ring >= 0
@@ -158,8 +172,7 @@ def _fit_profile(excess: Floats, source: Floats, widths: tuple[float, ...]) -> F
         image = gaussian_filter(padded, width)[side:-side, side:-side] if width > 0 else source
         design[:, k] = np.bincount(ring[inside], image[inside]) / n
     target = np.convolve(np.pad(excess, 1, mode="edge"), np.full(3, 1 / 3), mode="valid")
-    # Each ring counts alike in relative terms: the wings matter for stars much brighter than these.
-    scale = 1.0 / np.maximum(target, 1e-4 * target.max() + 1e-12)
+    scale = 1.0 / (target + 0.1 * np.bincount(ring[inside], photon[inside]) / n)
     return np.asarray(nnls(design * scale[:, None], target * scale)[0])
 
 

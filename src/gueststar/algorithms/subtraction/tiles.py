@@ -80,7 +80,10 @@ def subtract_in_tiles(
     out = TiledDifference(*(np.zeros(shape, np.float32) for _ in range(4)))
     for tile, grid in tile_layout((shape[0], shape[1]), tile_size=tile_size, ramp=ramp, margin=margin):
         x, y = sum(tile.columns) / 2 - 0.5, sum(tile.rows) / 2 - 0.5
-        planes = [_cut(image, tile, grid) for image in (science, reference, science_variance, reference_variance)]
+        planes = [
+            cut_window(image, tile.y0, tile.x0, grid)
+            for image in (science, reference, science_variance, reference_variance)
+        ]
         filters = transfer_at(x, y, grid), transfer_at(x, y, (2 * margin, 2 * margin))
         _subtract_tile(planes, tile, grid, filters, noise_at(x, y), out)
     return out
@@ -117,14 +120,14 @@ def _split(size: int, tile_size: int, ramp: int) -> list[tuple[int, int, Float32
     return parts
 
 
-def _cut(image: Float32Image, tile: Tile, grid: tuple[int, int]) -> Float32Image:
-    """Return a tile's pixels: a view where it lies inside the image, else a copy with zeros beyond the edges."""
-    y1, x1 = tile.y0 + grid[0], tile.x0 + grid[1]
-    if tile.y0 >= 0 and tile.x0 >= 0 and y1 <= image.shape[0] and x1 <= image.shape[1]:
-        return image[tile.y0 : y1, tile.x0 : x1]
+def cut_window(image: Float32Image, y0: int, x0: int, grid: tuple[int, int]) -> Float32Image:
+    """Return ``grid`` (ny, nx) pixels from (x0, y0) on: a view inside the image, else a copy with zeros beyond it."""
+    y1, x1 = y0 + grid[0], x0 + grid[1]
+    if y0 >= 0 and x0 >= 0 and y1 <= image.shape[0] and x1 <= image.shape[1]:
+        return image[y0:y1, x0:x1]
     out = np.zeros(grid, np.float32)
-    y0, x0, y1, x1 = max(tile.y0, 0), max(tile.x0, 0), min(y1, image.shape[0]), min(x1, image.shape[1])
-    out[y0 - tile.y0 : y1 - tile.y0, x0 - tile.x0 : x1 - tile.x0] = image[y0:y1, x0:x1]
+    top, left, bottom, right = max(y0, 0), max(x0, 0), min(y1, image.shape[0]), min(x1, image.shape[1])
+    out[top - y0 : bottom - y0, left - x0 : right - x0] = image[top:bottom, left:right]
     return out
 
 

@@ -196,15 +196,19 @@ class MakeDifference:
             elif not options:
                 raise DataError(f"{stars.x.size} stars are too few to fit a kernel")
         half = max(6, round(4 * science_psf.central_fwhm))
-        residuals = {
-            name: measure_star_residuals(*pair, transfer_at=filters, x=stars.x[tested], y=stars.y[tested], half=half)
-            for name, filters in options.items()
-        }
+
+        def left_by(name: Method, rows: NDArray[np.intp]) -> StarResiduals:
+            return measure_star_residuals(*pair, transfer_at=options[name], x=stars.x[rows], y=stars.y[rows], half=half)
+
+        residuals = {name: left_by(name, tested) for name in options}
         method = self._better(residuals)
         figures: dict[str, Any] = {"method": method, "n_test_stars": int(residuals[method].score.shape[0])}
         for name, found in residuals.items():
             figures |= {f"{name}_star_chi2": found.chi2, f"{name}_star_residual": found.relative}
-        return _Choice(method, options[method], residuals[method], figures)
+        chosen = residuals[method]
+        if method == "proper" and tested.size < config.max_test_stars // 2:
+            chosen = left_by(method, brightest)  # nothing was fitted to any star, and every one is needed
+        return _Choice(method, options[method], chosen, figures)
 
     def _better(self, residuals: dict[Method, StarResiduals]) -> Method:
         if len(residuals) == 1:
