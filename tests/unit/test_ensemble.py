@@ -42,3 +42,10 @@ def test_an_epoch_without_stars_has_no_offset() -> None:
     mag, error, _ = made()
     mag[7] = np.nan
     assert np.isnan(solve_ensemble(mag, error).offset[7])
+
+
+def test_scatter_beyond_the_errors_is_told() -> None:
+    mag, error, _ = made(n_epochs=80)
+    assert solve_ensemble(mag, error).excess < 0.002
+    rng = np.random.default_rng(3)
+    assert 0.008 < solve_ensemble(mag + rng.normal(0, 0.01, mag.shape), error).excess < 0.012

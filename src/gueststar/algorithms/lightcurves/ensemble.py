@@ -43,6 +43,8 @@ class Ensemble(NamedTuple):
     """``[n_stars]`` robust scatter of the corrected magnitudes."""
     is_comparison: NDArray[np.bool_]
     """``[n_stars]`` whether the star took part."""
+    excess: float
+    """Scatter of the better measured half of the comparison stars beyond their errors, mag: what errors leave out."""
 
 
 def solve_ensemble(mag: Floats, error: Floats, config: EnsembleConfig = EnsembleConfig()) -> Ensemble:
@@ -70,7 +72,8 @@ def solve_ensemble(mag: Floats, error: Floats, config: EnsembleConfig = Ensemble
     rms = 1.4826 * np.nanmedian(np.abs(corrected - mean[None, :]), axis=0) if mag.shape[0] else mean
     sum_used = np.sum(used, axis=1)
     offset_err = np.where(sum_used > 0, 1.0 / np.sqrt(np.where(sum_used > 0, sum_used, 1.0)), np.nan)
-    return Ensemble(np.where(sum_used > 0, offset, np.nan), offset_err, mean, rms, is_comparison)
+    offset = np.where(sum_used > 0, offset, np.nan)
+    return Ensemble(offset, offset_err, mean, rms, is_comparison, _excess(rms, error, is_comparison))
 
 
 def _first_offsets(mag: Floats) -> Floats:
@@ -82,6 +85,15 @@ def _first_offsets(mag: Floats) -> Floats:
         departure = mag[:, stars] - np.nanmedian(mag[:, stars], axis=0)
         offset[epochs] = np.nanmedian(departure[epochs], axis=1)
     return offset
+
+
+def _excess(rms: Floats, error: Floats, is_comparison: NDArray[np.bool_]) -> float:
+    is_known = np.isfinite(error).any(axis=0) & is_comparison & np.isfinite(rms)
+    if not is_known.any():
+        return 0.0
+    typical, scatter = np.nanmedian(error[:, is_known], axis=0), rms[is_known]
+    better = typical <= np.median(typical)
+    return float(np.sqrt(max(np.median(scatter[better] ** 2 - typical[better] ** 2), 0.0)))
 
 
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:

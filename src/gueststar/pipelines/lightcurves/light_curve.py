@@ -25,7 +25,9 @@ LIGHT_CURVE = Schema(
         Column(
             "relative_mag", "f4", "mag", "magnitude after the epoch's offset from the surrounding stars is taken out"
         ),
-        Column("relative_mag_err", "f4", "mag", "its error, the offset's included"),
+        Column(
+            "relative_mag_err", "f4", "mag", "its error: with the offset's, and the excess scatter of comparison stars"
+        ),
         Column("n_comparison", "i4", "", "comparison stars of the solution"),
         Column("separation", "f4", "arcsec", "from the asked place"),
         Column("flags", "i4", "", "SourceFlag bits"),
@@ -80,7 +82,7 @@ class MakeLightCurve:
             raise DataError(f"no source within {self.config.radius_arcsec} arcsec of RA {ra:.5f} Dec {dec:+.5f}")
         epochs, hits = [epochs[k] for k in seen], [hits[k] for k in seen]
         mag, error = self._target(epochs, [row for row, _ in hits])
-        offset, offset_err, n_comparison = self._offsets(epochs, ra=ra, dec=dec)
+        offset, offset_err, n_comparison, excess = self._offsets(epochs, ra=ra, dec=dec)
         return LIGHT_CURVE.catalog(
             {
                 "visit": [e.visit for e in epochs],
@@ -90,7 +92,7 @@ class MakeLightCurve:
                 "mag": mag,
                 "mag_err": error,
                 "relative_mag": mag - offset,
-                "relative_mag_err": np.hypot(error, offset_err),
+                "relative_mag_err": np.sqrt(error**2 + offset_err**2 + excess**2),
                 "n_comparison": np.full(len(epochs), n_comparison),
                 "separation": [distance for _, distance in hits],
                 "flags": [int(e.sources["flags"][row]) for e, (row, _) in zip(epochs, hits, strict=True)],
@@ -118,11 +120,14 @@ class MakeLightCurve:
             mag = np.where(flux > 0, 31.4 - 2.5 * np.log10(flux), np.nan)
             return mag, np.where(flux > 0, 1.0857 * error / flux, np.nan)
 
-    def _offsets(self, epochs: list[Epoch], *, ra: float, dec: float) -> tuple[Floats, Floats, int]:
-        """Return each epoch's offset from the stars that most epochs share; zero where there are too few."""
+    def _offsets(self, epochs: list[Epoch], *, ra: float, dec: float) -> tuple[Floats, Floats, int, float]:
+        """Return each epoch's offset from the stars that most epochs share (zero where too few), and its error.
+
+        Further the number of stars and their scatter beyond their errors.
+        """
         stars = self._comparison_stars(epochs, ra=ra, dec=dec)
         if stars.n_rows < 3 or len(epochs) < 3:
-            return np.zeros(len(epochs)), np.zeros(len(epochs)), 0
+            return np.zeros(len(epochs)), np.zeros(len(epochs)), 0, 0.0
         mag = np.full((len(epochs), stars.n_rows), np.nan)
         error = np.full_like(mag, np.nan)
         for k, epoch in enumerate(epochs):
@@ -134,7 +139,7 @@ class MakeLightCurve:
         solved = solve_ensemble(mag, error, self.config.ensemble)
         is_known = np.isfinite(solved.offset)
         offset = np.where(is_known, solved.offset, 0.0)
-        return offset, np.where(is_known, solved.offset_err, 0.0), int(solved.is_comparison.sum())
+        return offset, np.where(is_known, solved.offset_err, 0.0), int(solved.is_comparison.sum()), solved.excess
 
     def _comparison_stars(self, epochs: list[Epoch], *, ra: float, dec: float) -> Catalog:
         richest = max((e.sources for e in epochs), key=lambda sources: sources.n_rows)

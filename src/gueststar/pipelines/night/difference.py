@@ -61,7 +61,7 @@ def _stage_difference(work: DifferenceWork) -> Result:
             warped,
             context=_context_of(work, context.camera),
             reference_sources=reference_sources,
-            bright_stars=_bright_stars(context, science, settings.detection.bright_mag),
+            bright_stars=_bright_stars(context, science, reference_sources, settings.detection.bright_mag),
         )
     facts = reference_facts(reference)
     with timer("vet"):
@@ -98,17 +98,25 @@ def _context_of(work: DifferenceWork, camera: Camera) -> DetectionContext:
     )
 
 
-def _bright_stars(context: WorkerContext, science: CalibratedImage, limit: float) -> BrightStars | None:
-    """Return catalog stars on and around the image that are bright enough to spoil it; None if there are none."""
+def _bright_stars(
+    context: WorkerContext, science: CalibratedImage, reference_sources: Catalog, limit: float
+) -> BrightStars | None:
+    """Return stars on and around the image that are bright enough to spoil it; None if there are none.
+
+    Catalogs often lack the brightest stars, so those that saturate the reference are added (a star may come twice).
+    """
     ny, nx = science.shape
     ra, dec = science.wcs.pixel_to_sky(x=(nx - 1) / 2, y=(ny - 1) / 2)
     radius = 0.6 * float(np.hypot(nx, ny)) * science.wcs.pixel_scale_arcsec / 3600.0
     stars = context.refcats.cone(ra=float(ra), dec=float(dec), radius_deg=radius)
+    cores = reference_sources.select((reference_sources["flags"] & int(SourceFlag.SATURATED)) != 0)
     brightest = np.fmin.reduce([stars[f"mag_{band}"].astype(np.float64) for band in "gri"])
-    is_bright = brightest < limit
-    x, y = science.wcs.sky_to_pixel(ra=stars["ra"][is_bright], dec=stars["dec"][is_bright])
-    on = np.isfinite(x) & np.isfinite(y)
-    return (x[on], y[on], brightest[is_bright][on]) if on.any() else None
+    mag = np.concatenate([brightest, cores["mag"].astype(np.float64)])
+    x, y = science.wcs.sky_to_pixel(
+        ra=np.concatenate([stars["ra"], cores["ra"]]), dec=np.concatenate([stars["dec"], cores["dec"]])
+    )
+    is_kept = np.isfinite(x) & np.isfinite(y) & (mag < limit)
+    return (x[is_kept], y[is_kept], mag[is_kept]) if is_kept.any() else None
 
 
 def _flag_reference_epochs(candidates: Catalog, is_in_reference: bool) -> Catalog:
