@@ -119,3 +119,13 @@ def test_a_writer_that_is_killed_leaves_whole_batches(repo, visit):
     which = DataId(visit=visit, detector=0)
     repo.put("science_metrics", which, {"n": -1})
     assert repo.get("science_metrics", which) == {"n": -1}
+
+
+def test_a_run_of_which_only_the_name_was_written_is_written_anew(repo, visit):
+    which = DataId(visit=visit, detector=0)
+    repo.put("science_metrics", which, {"n": 1})
+    with sqlite3.connect(repo.root / "registry.sqlite3") as connection:
+        connection.execute("INSERT INTO collection (name, type) VALUES ('products/v2', 1)")
+    with SurveyRepo.open(repo.root) as again:
+        again.put("science_metrics", which, {"n": 2})
+        assert again.get("science_metrics", which) == {"n": 2}

@@ -224,12 +224,25 @@ class Registry:
         for run in runs:
             if run in self._runs:
                 continue
-            self.butler.collections.register(run, CollectionType.RUN)
+            self._register(run)
             if not run.startswith(f"{CALIBRATIONS}/"):
                 chain = self.butler.collections.get_info(CURRENT).children
                 if run not in chain:
                     self.butler.collections.prepend_chain(CURRENT, run)
             self._runs.add(run)
+
+    def _register(self, run: str) -> None:
+        """Register a run, anew where it is empty.
+
+        The middleware writes a run in two transactions; a process killed between them leaves a run that
+        takes no dataset.
+        """
+        collections = self.butler.collections
+        if collections.register(run, CollectionType.RUN) or run in collections.get_info(CURRENT).children:
+            return
+        if not collections.get_info(run, include_summary=True).dataset_types:
+            collections.x_remove(run)
+            collections.register(run, CollectionType.RUN)
 
 
 def _key(item: StoredFile) -> tuple[str, DataId, str]:
