@@ -36,7 +36,7 @@ from gueststar.pipelines.science.catalogs import (
 )
 from gueststar.pipelines.science.detrend import Detrend
 from gueststar.pipelines.science.halos import MarkHalos
-from gueststar.pipelines.science.photometry import PhotometrySolution, SolvePhotometry
+from gueststar.pipelines.science.photometry import PhotometrySolution, SolvePhotometry, level_zero_point
 from gueststar.pipelines.science.psf import MeasurePsf
 from gueststar.store.products import DataId
 
@@ -54,6 +54,8 @@ class ScienceWork:
     bias: Path | None = None
     dark: Path | None = None
     flat: Path | None = None
+    expected_zero_point: float | None = None
+    """Of a clear sky at this airmass, from earlier nights; None: not known."""
 
 
 @dataclass(frozen=True)
@@ -114,18 +116,20 @@ def make_science(work: ScienceWork, context: WorkerContext, timer: StepTimer) ->
         instrumental = MakeCatalogs(settings.catalogs).run(pixels, measured.psf)
         steps["catalogs"] = instrumental.metrics
     solved = _calibrated(work, context, instrumental.psf, pixels.shape, timer, steps)
-    wcs, photocal = solved.astrometry.wcs, solved.photometry.photocal
+    wcs, photocal, spatial = solved.astrometry.wcs, solved.photometry.photocal, solved.photometry.spatial
+    with timer("photometry"):
+        pixels, point, aperture = level_zero_point(pixels, instrumental.psf, instrumental.aperture, spatial)
     with timer("halos"):
         pixels = with_planes(pixels, instrumental.is_detected, MaskPlane.DETECTED)
         marked = MarkHalos(settings.halos).run(
             pixels, psf=measured.psf, wcs=wcs, photocal=photocal, reference=solved.reference,
-            sources=instrumental.psf, epoch_year=work.info.epoch_year,
+            sources=point, epoch_year=work.info.epoch_year,
         )  # fmt: skip
         pixels, steps["halos"] = marked.pixels, marked.metrics
     with timer("catalogs"):
         place = {"visit": work.info.exposure_id, "detector": detector.id}
-        used = _used_stars(measured.stars, solved, instrumental.psf)
-        tables = [_flagged(table, used, pixels, measured.psf) for table in (instrumental.psf, instrumental.aperture)]
+        used = _used_stars(measured.stars, solved, point)
+        tables = [_flagged(table, used, pixels, measured.psf) for table in (point, aperture)]
         sources = calibrate_sources(tables[0], wcs, photocal, **place)
         apertures = calibrate_apertures(tables[1], wcs, photocal, **place)
     metrics = summary_metrics(pixels, measured.psf, wcs, photocal, steps)
@@ -172,7 +176,12 @@ def _calibrated(
         steps["astrometry"] = astrometry.to_metadata()
     with timer("photometry"):
         photometry = SolvePhotometry(settings.photometry).run(
-            sources, astrometry.matches, reference, filter=glass, shape=shape
+            sources,
+            astrometry.matches,
+            reference,
+            filter=glass,
+            shape=shape,
+            expected_zero_point=work.expected_zero_point,
         )
         steps["photometry"] = photometry.to_metadata()
     return Solutions(astrometry, photometry, reference)
@@ -257,11 +266,17 @@ def summary_metrics(
         "zero_point_err": photocal.zero_point_err,
         "zero_point_rms_mag": photocal.zero_point_rms,
         "n_calibrators": photocal.n_calibrators,
+        "cloud_extinction_mag": _known(steps.get("photometry", {}).get("extinction")),
+        "zero_point_structure_mag": steps.get("photometry", {}).get("structure_rms"),
         "limiting_mag": limiting_magnitude(pixels, psf, photocal),
         "fraction_masked": float(1.0 - pixels.is_usable().mean()),
         "corners": [[float(a), float(d)] for a, d in zip(ra, dec, strict=True)],
         **steps,
     }
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else float(value)
 
 
 def limiting_magnitude(pixels: MaskedImage, psf: Psf, photocal: PhotoCal) -> float | None:
@@ -273,6 +288,14 @@ def limiting_magnitude(pixels: MaskedImage, psf: Psf, photocal: PhotoCal) -> flo
     stamp = psf.stamp(x=(nx - 1) / 2, y=(ny - 1) / 2)
     variance = float(np.median(pixels.variance[::4, ::4][usable]))
     return float(photocal.magnitude(5.0 * np.sqrt(variance * effective_area(stamp))))
+
+
+def _zero_point_facts(photometry: dict[str, Any]) -> dict[str, Any]:
+    """Return what the header tells of the change over the detector that was taken out of the pixels."""
+    if not photometry:
+        return {}
+    names = ("spatial_order", "spatial_rms", "spatial_rms_err")
+    return {name.replace("spatial", "zero_point_map"): photometry[name] for name in names}
 
 
 def image_metadata(info: ExposureInfo, detector: Detector, metrics: dict[str, Any]) -> dict[str, Any]:
@@ -290,6 +313,7 @@ def image_metadata(info: ExposureInfo, detector: Detector, metrics: dict[str, An
         "band": info.band,
         "field": info.field,
         "object": info.object_name,
+        **_zero_point_facts(metrics.get("photometry", {})),
         "exposure": info.to_dict(),
         "metrics": metrics,
     }
