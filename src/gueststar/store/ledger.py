@@ -329,6 +329,11 @@ class Ledger:
         with self._reading() as connection:
             return ledger_jobs.jobs(connection, conditions)
 
+    def measurements(self, kind: str, name: str, *, before: int, n_nights: int) -> list[tuple[int, int, int, float]]:
+        """Return (exposure, detector, night, value) of a numeric metric of done jobs, of the last nights before one."""
+        with self._reading() as connection:
+            return ledger_jobs.measurements(connection, kind, name, before=before, n_nights=n_nights)
+
     def job_counts(self, *, day_obs: int | None = None) -> dict[tuple[str, JobState], int]:
         """Return the number of jobs by (kind, state)."""
         with self._reading() as connection:

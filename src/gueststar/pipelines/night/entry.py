@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gueststar.core.bits import MaskPlane
 from gueststar.core.errors import DataError
 from gueststar.model.catalog import Catalog
 from gueststar.model.columns import REFCAT
@@ -23,7 +24,15 @@ from gueststar.pipelines.night.science import image_metadata, summary_metrics
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.science.astrometry import SolveAstrometry
 from gueststar.pipelines.science.background import SubtractBackground
-from gueststar.pipelines.science.catalogs import MakeCatalogs, calibrate_apertures, calibrate_sources
+from gueststar.pipelines.science.catalogs import (
+    MakeCatalogs,
+    calibrate_apertures,
+    calibrate_sources,
+    flag_halos,
+    flag_psf_stars,
+    with_planes,
+)
+from gueststar.pipelines.science.halos import MarkHalos
 from gueststar.pipelines.science.psf import MeasurePsf, PsfResult
 from gueststar.store.refcats import RefcatStore
 from gueststar.store.repo import SurveyRepo
@@ -61,12 +70,19 @@ class ScienceEntry:
             "background": {**background, "sky_level": float(image.metadata.get("sky_electrons", 0.0))},
             "astrometry": self._astrometry(image, found.psf, info),
         }
+        pixels = with_planes(pixels, found.is_detected, MaskPlane.DETECTED)
+        marked = MarkHalos(self.settings.halos).run(
+            pixels, psf=psf, wcs=image.wcs, photocal=image.photocal, reference=self._stars_about(image),
+            sources=found.psf, epoch_year=info.epoch_year,
+        )  # fmt: skip
+        pixels, steps["halos"] = marked.pixels, marked.metrics
+        point, aperture = (self._flagged(table, pixels, psf) for table in (found.psf, found.aperture))
         metrics = summary_metrics(pixels, psf, image.wcs, image.photocal, steps)
         metadata = {**image.metadata, **image_metadata(info, detector, metrics)}
         place = {"visit": info.exposure_id, "detector": detector.id}
         products = {
-            "source": calibrate_sources(found.psf, image.wcs, image.photocal, **place),
-            "aperture_source": calibrate_apertures(found.aperture, image.wcs, image.photocal, **place),
+            "source": calibrate_sources(point, image.wcs, image.photocal, **place),
+            "aperture_source": calibrate_apertures(aperture, image.wcs, image.photocal, **place),
             "science_metrics": metrics,
         }
         made = CalibratedImage(pixels, image.wcs, psf, image.photocal, metadata, image.coverage)
@@ -78,12 +94,21 @@ class ScienceEntry:
             self._last = pixels, MeasurePsf(self.settings.psf).run(pixels, expected_fwhm=expected)
         return self._last[1].psf, self._last[1].metrics
 
-    def _astrometry(self, image: CalibratedImage, sources: Catalog, info: ExposureInfo) -> dict[str, Any]:
-        """Return the figures of a solution against the catalog; DataError if the image's own WCS is far from it."""
+    def _flagged(self, catalog: Catalog, pixels: MaskedImage, psf: Psf) -> Catalog:
+        assert self._last is not None
+        return flag_halos(flag_psf_stars(catalog, self._last[1].stars), pixels.mask, fwhm=psf.central_fwhm)
+
+    def _stars_about(self, image: CalibratedImage) -> Catalog:
+        """Return the reference stars on and just around an image; none where no catalog was imported."""
         ny, nx = image.shape
         ra, dec = (float(value) for value in image.wcs.pixel_to_sky(x=(nx - 1) / 2, y=(ny - 1) / 2))
         radius = math.hypot(nx, ny) / 2 * image.wcs.pixel_scale_arcsec / 3600.0 * 1.05
-        stars = self.refcats.cone(ra=ra, dec=dec, radius_deg=radius) if self.refcats.names() else REFCAT.empty()
+        return self.refcats.cone(ra=ra, dec=dec, radius_deg=radius) if self.refcats.names() else REFCAT.empty()
+
+    def _astrometry(self, image: CalibratedImage, sources: Catalog, info: ExposureInfo) -> dict[str, Any]:
+        """Return the figures of a solution against the catalog; DataError if the image's own WCS is far from it."""
+        ny, nx = image.shape
+        stars = self._stars_about(image)
         if stars.n_rows == 0:
             unknown = ("rms_ra_mas", "rms_dec_mas", "rms_bright_mas")
             return {"n_fitted": 0, **dict.fromkeys(unknown, math.nan)}
