@@ -43,7 +43,7 @@ def command(repo: str, paths: tuple[str, ...], transfer: Transfer, product: str,
         with SurveyRepo.open(repo) as opened:
             summary = _ingest(opened, [Path(path) for path in paths], transfer, product, detector)
     except ConfigError as problem:
-        click.echo(f"error: {problem}", err=True)
+        click.echo(f"gueststar: {problem}", err=True)
         sys.exit(2)
     for path, reason in summary.refused:
         click.echo(f"refused {path}: {reason}", err=True)
