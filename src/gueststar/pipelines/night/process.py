@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gueststar.core.errors import ConfigError
 from gueststar.pipelines.night.engine import make_engine
@@ -54,6 +55,34 @@ def process_nights(
     repo = SurveyRepo.open(root)
     with repo.only_writer():
         return _process(repo, nights, n_workers=n_workers, until=until, do_retry=do_retry, progress=progress)
+
+
+def inject_nights(
+    root: Path,
+    *,
+    nights: Sequence[int] = (),
+    n_images: int | None = None,
+    seed: int = 1,
+    overrides: Mapping[str, Any] | None = None,
+    n_workers: int = 1,
+    progress: Progress | None = None,
+) -> Summary:
+    """Inject artificial sources into images of nights (the last one when none is named); return how the work stands.
+
+    ``overrides`` are parameters of the section ``injection``. Raises ConfigError for a night without calibrated
+    images, and TransientError while another process works on the repository.
+    """
+    repo = SurveyRepo.open(root)
+    layers = (repo.camera.settings, repo.settings.parameters, {"injection": dict(overrides or {})})
+    settings = PipelineSettings.of(*layers)
+    with repo.only_writer(), make_engine(n_workers=n_workers, scratch=str(repo.root / "scratch")) as engine:
+        runner = NightRunner(repo, engine, settings)
+        runner.progress = progress or runner.progress
+        runner.recover()
+        chosen = tuple(sorted(nights)) or tuple(runner.nights()[-1:])
+        for night in chosen:
+            runner.inject(night, n_images=n_images, seed=seed)
+    return Summary(chosen, {key: n for key, n in repo.ledger.job_counts().items() if key[0] == "injection"})
 
 
 def _process(
