@@ -99,7 +99,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("injection_flux_bias", "", "median fractional error of artificial stars' flux", 0.02, 0.05, is_signed=True),
     Metric("fraction_masked", "", "pixels that carry no usable flux", 0.05, 0.2),
     Metric("registration_rms_pixel", "pixel", "scatter of stars between reference and science", 0.15, 0.4),
-    Metric("score_sigma", "", "robust rms of the score away from sources (1 is right)", 1.05, 1.2),
+    Metric("score_sigma", "", "rms of the score before it is brought to one (1: the noise is understood)", 1.05, 1.2),
     Metric(
         "difference_limiting_mag",
         "mag",

@@ -193,7 +193,8 @@ class Planner:
             for job in self.ledger.jobs(kind="science", exposure_id=row.id, detector=detector):
                 if job.state is JobState.DONE:
                     epochs.append(_quality(row, job))
-        return SelectEpochs(self.settings.reference_selection).run(epochs)
+        scale = self.repo.camera.pixel_scale_arcsec
+        return SelectEpochs(self.settings.reference_selection).run(epochs, pixel_scale_arcsec=scale)
 
     def differences(self, night: int) -> list[DifferenceWork]:
         """Return the science images of a night that have a reference; the others are held with the reason."""
