@@ -15,6 +15,7 @@ from gueststar.model.metrics import METRICS_BY_NAME, Grade
 from gueststar.model.rights import Program
 from gueststar.operations import figures
 from gueststar.operations.account import Fate, Unit
+from gueststar.operations.completeness import injection_lines
 from gueststar.operations.night_report import NightReport, science_units, value_of, worst_grade
 from gueststar.store.products import DataId
 from gueststar.store.repo import SurveyRepo
@@ -81,6 +82,8 @@ def render_html(report: NightReport, repo: SurveyRepo, *, n_previews: int = 3) -
         focal_plane=embedded(figures.focal_plane(account, camera, [m for m in MAPS if m in measured]))
         if measured & set(MAPS)
         else "",
+        injection_lines=injection_lines(report.injections),
+        injections=embedded(figures.injections(report.injections)) if report.injections else "",
         completeness=embedded(figures.completeness(report.truth)) if _has_transients(report) else "",
         columns=[(name, METRICS_BY_NAME[name].unit) for name in COLUMNS],
         exposures=exposure_lines(report, repo),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gueststar.operations.account import Fate
+from gueststar.operations.completeness import injection_lines
 from gueststar.operations.night_report import NightReport
 
 
@@ -36,6 +37,7 @@ def report_lines(report: NightReport) -> list[str]:
     if report.clouds:
         lines.append(f"clouds dimmed {len(report.clouds)} exposures:")
         lines += [f"  {cloudy.line()}" for cloudy in report.clouds]
+    lines += injection_lines(report.injections)
     if report.alerts:
         lines.append("alerts: " + ", ".join(f"{n} {program}" for program, n in sorted(report.alerts.items())))
     if report.tracklets:

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from lsst.daf.butler import Butler, CollectionType, DataCoordinate, DatasetRef, FileDataset
+from lsst.daf.butler import (
+    Butler,
+    CollectionType,
+    DataCoordinate,
+    DatasetRef,
+    FileDataset,
+    MissingDatasetTypeError,
+)
 from lsst.daf.butler.registry import ConflictingDefinitionError, DataIdError, OrphanedRecordError
 
 from gueststar.core.errors import ConfigError, DataError
@@ -42,6 +49,7 @@ class Registry:
         logging.getLogger("lsst").setLevel(logging.WARNING)
         self.butler = Butler.from_config(str(root), writeable=True)
         self._runs: set[str] = set()
+        self._registered: set[str] = set()
         self._dataset_types: dict[str, Any] = {}
 
     def close(self) -> None:
@@ -72,6 +80,7 @@ class Registry:
         """
         if not files:
             return []
+        self._need_types(sorted({item.product for item in files}))
         self._need_runs(sorted({item.run for item in files}))
         try:
             if is_versioned and any(self._versions_of(run) for run in {item.run for item in files}):
@@ -91,7 +100,10 @@ class Registry:
         if not (collections := self._collections(product, run)):
             return None
         coordinate = self.coordinate(product, data_id)
-        ref = self.butler.find_dataset(self.dataset_type(product.name), coordinate, collections=collections)
+        try:
+            ref = self.butler.find_dataset(self.dataset_type(product.name), coordinate, collections=collections)
+        except MissingDatasetTypeError:  # the repository is older than the product
+            return None
         return self.located([ref])[0] if ref is not None else None
 
     @told_as_transient()
@@ -113,9 +125,12 @@ class Registry:
             twin if key in ("exposure", "visit") else key_to_dimension.get(key, key): value
             for key, value in constraints.items()
         }
-        with self.butler.query() as query:
-            found = query.datasets(product.name, collections=collections, find_first=not product.is_calibration)
-            refs = list(found.where({**self._governor(product), **where}))
+        try:
+            with self.butler.query() as query:
+                found = query.datasets(product.name, collections=collections, find_first=not product.is_calibration)
+                refs = list(found.where({**self._governor(product), **where}))
+        except MissingDatasetTypeError:
+            return []
         return sorted(self.located(refs), key=lambda ref: (ref.run, _sortable(ref.data_id)))
 
     def located(self, refs: Sequence[Any]) -> list[ProductRef]:
@@ -225,6 +240,13 @@ class Registry:
 
     def _collections(self, product: Product, run: str | None) -> str | list[str]:
         return run or (self.calibration_runs() if product.is_calibration else CURRENT)
+
+    def _need_types(self, products: Sequence[str]) -> None:
+        """Register the types of products that are younger than the repository."""
+        for name in products:
+            if name not in self._registered:
+                self.butler.registry.registerDatasetType(self.dataset_type(name))
+                self._registered.add(name)
 
     def _need_runs(self, runs: Sequence[str]) -> None:
         """Register runs; those not of calibrations come first among the current products, the last one foremost."""

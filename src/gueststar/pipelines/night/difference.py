@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -48,8 +48,48 @@ def run_difference(work: DifferenceWork) -> Outcome:
 def _stage_difference(work: DifferenceWork) -> Result:
     context, timer = WorkerContext.of(work.repo_root), StepTimer()
     with timer("read"):
-        science, reference = context.image(work.science), context.image(work.reference)
-        reference_sources = context.catalog(work.reference_sources)
+        science = context.image(work.science)
+    made = make_difference(work, context, science, timer)
+    settings, detections = work.settings, made.detections
+    result = made.result._replace(
+        difference=_with_footprints(made.result, detections.catalog, settings.detection.threshold)
+    )
+    metrics = difference_metrics(made.warped, result, detections) | {"reference": made.reference_facts}
+    metrics["vetting"] = made.vetting
+    with timer("cutouts"):
+        likely = likely_alerts(made.dia_sources, settings)
+        cutouts = cut_candidates(likely, science.pixels, made.warped.pixels, result.difference.pixels)
+    data_id = DataId(visit=work.info.exposure_id, detector=work.detector_id)
+    with timer("write"):
+        staged = (
+            context.stage("difference_image", data_id, result.difference),
+            context.stage("dia_source", data_id, made.dia_sources),
+            context.stage("candidate_cutouts", data_id, cutouts),
+            context.stage("difference_metrics", data_id, metrics),
+        )
+    inputs = {"science": str(work.science), "reference": str(work.reference)}
+    return Result(staged, metrics, inputs, timer.seconds)
+
+
+class DifferenceProducts(NamedTuple):
+    """What comparing a science image with its reference yields."""
+
+    warped: CalibratedImage
+    """The reference on the science image's pixels."""
+    result: DifferenceResult
+    detections: Detections
+    dia_sources: Catalog
+    """Vetted."""
+    vetting: dict[str, Any]
+    reference_facts: dict[str, Any]
+
+
+def make_difference(
+    work: DifferenceWork, context: WorkerContext, science: CalibratedImage, timer: StepTimer
+) -> DifferenceProducts:
+    """Warp the reference, subtract, detect and vet; ``science`` is that of ``work``, or one made from it."""
+    with timer("read"):
+        reference, reference_sources = context.image(work.reference), context.catalog(work.reference_sources)
     settings = work.settings
     with timer("warp"):
         warped = WarpReference(settings.reference_warp).run(science, reference)
@@ -64,26 +104,11 @@ def _stage_difference(work: DifferenceWork) -> Result:
             reference_sources=reference_sources,
             bright_stars=_bright_stars(context, science, reference_sources, settings.detection.bright_mag),
         )
-        result = result._replace(difference=_with_footprints(result, detections.catalog, settings.detection.threshold))
     facts = reference_facts(reference)
     with timer("vet"):
         flagged = _flag_reference_epochs(detections.catalog, work.info.exposure_id in facts["epochs"])
         vetted = VetCandidates(settings.vetting).run(flagged)
-    metrics = difference_metrics(warped, result, detections) | {"reference": facts}
-    metrics["vetting"] = vetted.metrics
-    with timer("cutouts"):
-        likely = likely_alerts(vetted.dia_sources, settings)
-        cutouts = cut_candidates(likely, science.pixels, warped.pixels, result.difference.pixels)
-    data_id = DataId(visit=work.info.exposure_id, detector=work.detector_id)
-    with timer("write"):
-        staged = (
-            context.stage("difference_image", data_id, result.difference),
-            context.stage("dia_source", data_id, vetted.dia_sources),
-            context.stage("candidate_cutouts", data_id, cutouts),
-            context.stage("difference_metrics", data_id, metrics),
-        )
-    inputs = {"science": str(work.science), "reference": str(work.reference)}
-    return Result(staged, metrics, inputs, timer.seconds)
+    return DifferenceProducts(warped, result, detections, vetted.dia_sources, vetted.metrics, facts)
 
 
 def _with_footprints(result: DifferenceResult, found: Catalog, threshold: float) -> CalibratedImage:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tenacity
 
@@ -60,20 +61,26 @@ def process_nights(
     line when that happens. Raises ConfigError for a night without exposures or an unknown parameter in the settings,
     TransientError while another process works on the repository, and ServiceDown when the wait was in vain.
     """
+
+    def run(repo: SurveyRepo) -> Summary:
+        return _process(repo, nights, n_workers=n_workers, until=until, do_retry=do_retry, progress=progress)
+
+    return _patiently(root, run, tell)
+
+
+def _patiently(root: Path, run: Callable[[SurveyRepo], Summary], tell: Callable[[str], None]) -> Summary:
+    """Run as the only writer of a repository; again, from where it stood, when the database was away."""
     with SurveyRepo.open(root) as held, held.only_writer():
-        for n_left in reversed(range(MOST_OUTAGES)):
+        for _ in range(MOST_OUTAGES):
             try:
                 with SurveyRepo.open(root) as repo:
-                    return _process(
-                        repo, nights, n_workers=n_workers, until=until, do_retry=do_retry, progress=progress
-                    )
+                    return run(repo)
             except ServiceDown as problem:
-                if n_left == 0:
-                    raise
                 tell(f"{problem}; waiting for it")
                 _wait_until_back(root)
                 tell("the database works again: going on")
-    raise AssertionError("every pass of the loop returns or raises")
+        with SurveyRepo.open(root) as repo:
+            return run(repo)
 
 
 def _wait_until_back(root: Path) -> None:
@@ -90,6 +97,38 @@ def _wait_until_back(root: Path) -> None:
 def _knock(root: Path) -> None:
     with SurveyRepo.open(root) as repo:
         repo.ledger.event("recovered", text="the database works again")
+
+
+def inject_nights(
+    root: Path,
+    *,
+    nights: Sequence[int] = (),
+    n_images: int | None = None,
+    seed: int = 1,
+    overrides: Mapping[str, Any] | None = None,
+    n_workers: int = 1,
+    progress: Progress | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Summary:
+    """Inject artificial sources into images of nights (the last one when none is named); return how the work stands.
+
+    ``overrides`` are parameters of the section ``injection``. Raises ConfigError for a night without calibrated
+    images, and TransientError while another process works on the repository.
+    """
+
+    def run(repo: SurveyRepo) -> Summary:
+        layers = (repo.camera.settings, repo.settings.parameters, {"injection": dict(overrides or {})})
+        settings = PipelineSettings.of(*layers)
+        with make_engine(n_workers=n_workers, scratch=str(repo.root / "scratch")) as engine:
+            runner = NightRunner(repo, engine, settings)
+            runner.progress = progress or runner.progress
+            runner.recover()
+            chosen = tuple(sorted(nights)) or tuple(runner.nights()[-1:])
+            for night in chosen:
+                runner.inject(night, n_images=n_images, seed=seed)
+        return Summary(chosen, {key: n for key, n in repo.ledger.job_counts().items() if key[0] == "injection"})
+
+    return _patiently(root, run, tell)
 
 
 def _process(

@@ -15,6 +15,7 @@ from gueststar.pipelines.night.association import AssociateVisit
 from gueststar.pipelines.night.calibrations import CalibrationWork, run_calibration
 from gueststar.pipelines.night.difference import run_difference
 from gueststar.pipelines.night.engine import Call, DaskEngine, InlineEngine
+from gueststar.pipelines.night.injection import plan_injections, run_injection
 from gueststar.pipelines.night.movers import link_night
 from gueststar.pipelines.night.outcome import Outcome
 from gueststar.pipelines.night.plan import CALIBRATION_ORDER, Planner
@@ -127,6 +128,11 @@ class NightRunner:
         if self.ledger.start(job_id):
             self._settle([link_night(job_id, self.repo, self.settings, night)])
         self.progress("movers", 1, 1)
+
+    def inject(self, night: int, *, n_images: int | None, seed: int) -> None:
+        """Put artificial sources into images of a night that are calibrated, and score what is found of them."""
+        works = plan_injections(self.repo, self.settings, night, n_images=n_images, seed=seed)
+        self._run("inject", [Call(work.job_id, run_injection, (work,)) for work in works])
 
     def _run(self, stage: str, calls: list[Call], *, after_commit: Callable[[Outcome], None] | None = None) -> None:
         self.progress(stage, 0, len(calls))
