@@ -45,6 +45,8 @@ class PointSourceConfig:
     """Most rounds of detection: the image first, then what is left of it."""
     sweeps_between_passes: int = 2
     """Most visits to a source between rounds of detection (``fit.max_sweeps`` holds for the last)."""
+    settled_between_passes: float = 0.5
+    """Sources are left alone between rounds when their step is smaller than this fraction of their errors."""
     min_new_fraction: float = 0.003
     """Rounds end when fewer new sources than this fraction are found."""
     min_final_snr: float = 3.5
@@ -57,8 +59,6 @@ class PointSourceConfig:
     """Of sources that come nearer to each other than this, in FWHM, the fainter is dropped."""
     background_box: int = 128
     """Side of the boxes, in pixels, in which the background left over is measured when sources are gone; 0: never."""
-    background_tolerance: float = 0.02
-    """Sources are fitted anew when the background changes by more than this many sigma of a pixel."""
     hidden: HiddenSourceConfig = field(default_factory=HiddenSourceConfig)
     """Search for sources in the residual image."""
     fit: FitConfig = field(default_factory=FitConfig)
@@ -109,7 +109,7 @@ def measure_point_sources(
     taken for one star, fitted by its wings. ``fwhm`` is the PSF's, in pixels. The image may hold no source at all.
     """
     psf = with_tiles(psf)
-    rough = replace(config.fit, max_sweeps=config.sweeps_between_passes)
+    rough = replace(config.fit, max_sweeps=config.sweeps_between_passes, settled_at=config.settled_between_passes)
     noise = split_variance(image, variance, is_masked)
     kernels = detection_kernels(psf, fwhm=fwhm)
     filtered = matched_filter(image, noise.sky_variance, is_masked, kernels)
@@ -120,9 +120,7 @@ def measure_point_sources(
     fit_in_place(scene, psf, state, fwhm=fwhm, config=rough)
     scene = scene._replace(model_error=measured_model_error(scene, psf, state, table.core < 0, fwhm=fwhm))
     for turn in range(1, config.max_passes):
-        level = subtract_residual_background_in_place(scene, box=config.background_box)
-        if level > config.background_tolerance * float(np.sqrt(np.median(noise.sky_variance[::16, ::16]))):
-            state.is_settled[:] = False
+        subtract_residual_background_in_place(scene, box=config.background_box)
         state, table = _without_doubtful(scene, psf, state, table, fwhm, config)
         hidden = replace(config.hidden, model_error=max(config.hidden.model_error, 2.0 * scene.model_error))
         extra = find_hidden_peaks(scene, kernels, state, config.threshold, half=psf.half, fwhm=fwhm, config=hidden)
@@ -131,6 +129,8 @@ def measure_point_sources(
         state, table = _with_new(state, table, extra, turn, fwhm, config)
         fit_in_place(scene, psf, state, fwhm=fwhm, config=rough)
     state, table = _without_doubtful(scene, psf, state, table, fwhm, config)
+    subtract_residual_background_in_place(scene, box=config.background_box)
+    state.is_settled[:] = False
     fit_in_place(scene, psf, state, fwhm=fwhm, config=config.fit)
     state, table = _without_artefacts(scene, psf, state, table, fwhm, config)
     fit_in_place(scene, psf, state, fwhm=fwhm, config=config.fit)

@@ -12,8 +12,8 @@ from gueststar.algorithms.psf.scene import Scene
 Floats64 = NDArray[np.float64]
 
 
-def subtract_residual_background_in_place(scene: Scene, *, box: int, step: int = 3) -> float:
-    """Subtract the smooth median of ``scene.residual`` from it and from ``scene.image``; return its largest size.
+def subtract_residual_background_in_place(scene: Scene, *, box: int, step: int = 3) -> None:
+    """Subtract the smooth median of ``scene.residual`` from it and from ``scene.image``.
 
     In crowded fields a background estimated among the stars is too high or too low; when their models are gone the
     median of boxes of ``box`` pixels is right. Every ``step``-th pixel along each axis is looked at; nothing is
@@ -21,15 +21,14 @@ def subtract_residual_background_in_place(scene: Scene, *, box: int, step: int =
     """
     ny, nx = scene.image.shape
     if box == 0 or min(ny, nx) < box:
-        return 0.0
+        return
     rows, columns = max(1, round(ny / box)), max(1, round(nx / box))
     grid = _box_medians(scene, rows, columns, step)
     if not np.isfinite(grid).any():
-        return 0.0
+        return
     grid = np.where(np.isfinite(grid), grid, np.nanmedian(grid))
     grid = median_filter(grid, size=3, mode="nearest")
     _subtract_grid(scene, grid)
-    return float(np.max(np.abs(grid)))
 
 
 @njit(cache=True, error_model="numpy")

@@ -127,6 +127,17 @@ def take_first_fluxes(
 
 
 @njit(cache=True, error_model="numpy")
+def subtract_all(
+    scene: Scene, psf: SplinePsf, state: SourceState, order: Integers, limits: Limits, work: Work
+) -> None:
+    """Subtract each source's model as it stands."""
+    for s in order:
+        state.is_exact[s] = state.flux[s] > limits.exact_above
+        state.reach[s] = reach_of(state.flux[s], state.fit_radius[s], limits)
+        add_model(scene.residual, psf, state, s, -1.0, work)
+
+
+@njit(cache=True, error_model="numpy")
 def sweep(
     scene: Scene, psf: SplinePsf, state: SourceState, members: Integers, starts: Integers, limits: Limits, work: Work
 ) -> int:

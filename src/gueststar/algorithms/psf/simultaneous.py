@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gueststar.algorithms.psf.groups import group_sources, visiting_order
-from gueststar.algorithms.psf.newton import Limits, make_work, measure_groups, release, sweep, take_first_fluxes
+from gueststar.algorithms.psf.newton import Limits, make_work, measure_groups, release, subtract_all, sweep, take_first_fluxes
 from gueststar.algorithms.psf.scene import Scene, SourceState
 from gueststar.algorithms.psf.spline import SplinePsf, shifted_stamps
 
@@ -33,7 +33,7 @@ class FitConfig:
     """Sources closer than this, in FWHM, are solved together."""
     max_group: int = 8
     """Largest number of sources solved together; larger groups are cut at their widest gaps."""
-    max_sweeps: int = 8
+    max_sweeps: int = 5
     """Most visits to a source in one fit."""
     settled_at: float = 0.1
     """A source is left alone when its last step was smaller than this fraction of its errors."""
@@ -87,6 +87,16 @@ def fit_in_place(
     for _ in range(config.max_sweeps):
         if sweep(scene, psf, state, groups.members, groups.starts, limits, work) == 0:
             break
+
+
+def subtract_anew_in_place(
+    scene: Scene, psf: SplinePsf, state: SourceState, *, fwhm: float, config: FitConfig = FitConfig()
+) -> None:
+    """Subtract sources, as they stand, from a ``scene.residual`` that holds them all: the PSF has changed."""
+    limits = _limits(scene, psf, fwhm, config)
+    work = make_work(psf, state, np.zeros(1, dtype=np.int64), psf.half)
+    state.is_settled[:] = False
+    subtract_all(scene, psf, state, visiting_order(x=state.x, y=state.y, flux=state.flux), limits, work)
 
 
 def measure_errors(
