@@ -21,6 +21,10 @@ Floats64 = NDArray[np.float64]
 class HiddenSourceConfig:
     """What distinguishes a hidden source from the remains of a subtracted one."""
 
+    threshold: float = 5.5
+    """Least signal to noise of a detection in what is left of the image, which holds more than noise."""
+    max_misfit: float = 0.5
+    """As ``max_misfit`` of the sources of the first round, which are not so easily mistaken."""
     min_separation_fwhm: float = 0.55
     """New sources must be at least this far from known ones, in FWHM."""
     model_error: float = 0.03
@@ -39,7 +43,6 @@ def find_hidden_peaks(
     scene: Scene,
     kernels: NDArray[np.float32],
     state: SourceState,
-    threshold: float,
     *,
     half: int,
     fwhm: float,
@@ -50,7 +53,7 @@ def find_hidden_peaks(
     ``half`` is the half side of the PSF's stamps: sources subtracted that far out are bright.
     """
     score = filter_residual(scene, kernels, model_error=config.model_error).score
-    peaks = detect_peaks(score, threshold)
+    peaks = detect_peaks(score, config.threshold)
     if peaks.x.size == 0 or len(state.x) == 0:
         return peaks
     tree = cKDTree(np.column_stack([state.x, state.y]))

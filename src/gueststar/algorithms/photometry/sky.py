@@ -99,7 +99,9 @@ def _annulus(scene: Scene, x: Floats64, y: Floats64, inner: float, outer: float,
             a, d = max(0, int(np.ceil(x[n] - far))), min(nx, int(np.floor(x[n] + far)) + 1)
             b, c = min(max(a, int(np.ceil(x[n] - near))), d), max(min(d, int(np.floor(x[n] + near)) + 1), a)
             for part in (slice(a, b), slice(max(b, c), d)):
-                some, used = _clipped_sum(scene.residual[j, part], scene.sky_variance[j, part], scene.is_masked[j, part])
+                some, used = _clipped_sum(
+                    scene.residual[j, part], scene.sky_variance[j, part], scene.is_masked[j, part]
+                )
                 total += some
                 count += used
         if count >= 10:

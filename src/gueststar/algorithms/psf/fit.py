@@ -194,16 +194,14 @@ class _Crowd(NamedTuple):
         near = np.flatnonzero(np.where(is_bright, distance < 2.0 * half, distance < half + 2.5 * fwhm))
         near = np.union1d(near, stars)
         radius = FitConfig().fit_radius_fwhm * fwhm
-        state = new_sources(
-            peaks.x[near], peaks.y[near], fit_radius=radius, flux=peaks.score[near].astype(np.float64)
-        )
+        state = new_sources(peaks.x[near], peaks.y[near], fit_radius=radius, flux=peaks.score[near].astype(np.float64))
         return cls(state, np.searchsorted(near, stars).astype(np.int64))
 
     def fitted(self, scene: Scene, model: SplinePsf, *, fwhm: float) -> StarFits:
         """Fit all with the model, from where they stand; return the stars, neighbours subtracted."""
         is_first = bool((self.state.reach < 0).all())
         scene.residual[...] = scene.image
-        config = FitConfig(max_sweeps=3 if is_first else 1)
+        config = FitConfig(max_sweeps=3 if is_first else 2)
         if not is_first:
             subtract_anew_in_place(scene, model, self.state, fwhm=fwhm, config=config)
         fit_in_place(scene, model, self.state, fwhm=fwhm, config=config)
@@ -271,9 +269,7 @@ def measured_error(fits: StarFits, slope: float, *, fwhm: float, config: PsfFitC
     return float(np.exp(np.interp(0.0, -np.log(np.maximum(chi2, 1e-30)), np.log(trial))))
 
 
-def cutouts(
-    image: Floats32, ix: NDArray[np.int64], iy: NDArray[np.int64], half: int, fill: float
-) -> Floats32:
+def cutouts(image: Floats32, ix: NDArray[np.int64], iy: NDArray[np.int64], half: int, fill: float) -> Floats32:
     """Return ``[n, 2 half + 1, 2 half + 1]`` pixels about whole positions; ``fill`` beyond the image."""
     out = np.full((len(ix), 2 * half + 1, 2 * half + 1), fill, dtype=np.float32)
     _copy_cutouts(image, ix, iy, out)

@@ -110,10 +110,13 @@ def _fill_scene(
 ) -> None:
     zero, infinite = np.float32(0), np.float32(np.inf)
     for y in range(image.shape[0]):
-        for x in range(image.shape[1]):
-            d, v = image[y, x], variance[y, x]
-            is_lost = not abs(d) < infinite
-            d = zero if is_lost else d
-            is_unusable = is_masked[y, x] | is_lost | (not abs(v) < infinite)
-            clean[y, x], residual[y, x], unusable[y, x] = d, d, is_unusable
-            sky[y, x] = infinite if is_unusable else v
+        data, noise, masked = image[y], variance[y], is_masked[y]
+        row, left, weight, lost = clean[y], residual[y], sky[y], unusable[y]
+        for x in range(data.size):
+            value = data[x] if abs(data[x]) < infinite else zero
+            row[x] = value
+            left[x] = value
+        for x in range(data.size):
+            is_usable = (not masked[x]) & (abs(data[x]) < infinite) & (noise[x] < infinite)
+            lost[x] = not is_usable
+            weight[x] = noise[x] if is_usable else infinite

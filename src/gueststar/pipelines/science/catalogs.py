@@ -78,7 +78,8 @@ class MakeCatalogs:
         spline = psf.spline
         found = measure_point_sources(
             pixels.image, pixels.variance, ~pixels.is_usable(UNUSABLE),
-            ~pixels.is_usable(MaskPlane.SATURATED | MaskPlane.BLEED), spline, fwhm=fwhm, config=self.config.sources,
+            ~pixels.is_usable(MaskPlane.SATURATED | MaskPlane.BLEED), spline, fwhm=fwhm,
+            is_struck=~pixels.is_usable(MaskPlane.COSMIC_RAY), config=self.config.sources,
         )  # fmt: skip
         is_first = found.first_index >= 0
         first = chosen(found.state, is_first)
