@@ -82,7 +82,8 @@ class MakeCatalogs:
         is_charged = ~pixels.is_usable(MaskPlane.SATURATED | MaskPlane.BLEED)
         found = measure_point_sources(
             pixels.image, pixels.variance, ~pixels.is_usable(UNUSABLE),
-            is_charged, spline, fwhm=fwhm, config=self.config.sources,
+            is_charged, spline, fwhm=fwhm, is_struck=~pixels.is_usable(MaskPlane.COSMIC_RAY),
+            config=self.config.sources,
         )  # fmt: skip
         is_first = found.first_index >= 0
         first = chosen(found.state, is_first)
