@@ -38,6 +38,8 @@ class IngestSummary:
     """Path and reason."""
     exposure_ids: tuple[int, ...] = ()
     """Exposures of the ingested files."""
+    notes: tuple[tuple[Path, str], ...] = ()
+    """Path and what was assumed, estimated or is to be measured."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,9 @@ class Outcome:
     status: FileStatus
     reason: str = ""
     exposure_id: int | None = None
+    exposure_ids: tuple[int, ...] = ()
+    """All of them where a file tells of several."""
+    notes: tuple[str, ...] = ()
 
 
 def ingest_paths(
@@ -65,29 +70,39 @@ def ingest_paths(
 
 
 def ingest_each(
-    paths: Iterable[Path | str], ingest: Callable[[Path], Outcome], *, on_file: OnFile | None
+    paths: Iterable[Path | str],
+    ingest: Callable[[Path], Outcome],
+    *,
+    on_file: OnFile | None,
+    is_wanted: Callable[[Path], bool] | None = None,
 ) -> IngestSummary:
-    """Apply ``ingest`` to every file and sum up."""
+    """Apply ``ingest`` to every file (those in folders that are wanted: FITS by default) and sum up."""
     outcomes: list[tuple[Path, Outcome]] = []
-    for path in files_under(paths):
+    for path in files_under(paths, is_wanted=is_wanted or is_fits_name):
         outcomes.append((path, ingest(path)))
         if on_file is not None:
             on_file(path, outcomes[-1][1].status, outcomes[-1][1].reason)
-    exposures = {outcome.exposure_id for _, outcome in outcomes if outcome.status is FileStatus.INGESTED}
+    exposures = {
+        number
+        for _, outcome in outcomes
+        if outcome.status is FileStatus.INGESTED
+        for number in (outcome.exposure_id, *outcome.exposure_ids)
+    }
     return IngestSummary(
         ingested=sum(outcome.status is FileStatus.INGESTED for _, outcome in outcomes),
         already=sum(outcome.status is FileStatus.ALREADY for _, outcome in outcomes),
         refused=tuple((path, outcome.reason) for path, outcome in outcomes if outcome.status is FileStatus.REFUSED),
         exposure_ids=tuple(sorted(number for number in exposures if number is not None)),
+        notes=tuple((path, note) for path, outcome in outcomes for note in outcome.notes),
     )
 
 
-def files_under(paths: Iterable[Path | str]) -> Iterator[Path]:
-    """Yield files as given and FITS files within folders, in the order of their names, each once."""
-    seen: set[Path] = set()
+def files_under(paths: Iterable[Path | str], *, is_wanted: Callable[[Path], bool] | None = None) -> Iterator[Path]:
+    """Yield files as given and wanted (FITS) files within folders, in the order of their names, each once."""
+    wanted, seen = is_wanted or is_fits_name, set[Path]()
     for given in paths:
         path = Path(given).absolute()
-        inside = (item for item in sorted(path.rglob("*")) if is_fits_name(item) and item.is_file())
+        inside = (item for item in sorted(path.rglob("*")) if wanted(item) and item.is_file())
         for item in inside if path.is_dir() else (path,):
             if item not in seen:
                 seen.add(item)

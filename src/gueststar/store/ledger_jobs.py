@@ -79,6 +79,14 @@ def release(connection: Connection, number: int) -> None:
     connection.execute(update(JOBS).where(JOBS.c.id == number, JOBS.c.state.in_(idle)).values(**values))
 
 
+def supply(connection: Connection, number: int, inputs: Any) -> bool:
+    """Give other inputs to a job that is not done or running and make it pending; False if it is."""
+    idle = (JobState.PENDING, JobState.HELD, JobState.FAILED, JobState.QUARANTINED)
+    values = {"state": JobState.PENDING, "attempts": 0, "finished": None, "reason": "", "inputs": inputs}
+    done = connection.execute(update(JOBS).where(JOBS.c.id == number, JOBS.c.state.in_(idle)).values(**values))
+    return done.rowcount == 1
+
+
 def jobs(connection: Connection, conditions: list[ColumnElement[bool]]) -> list[Job]:
     """Return the jobs that meet all conditions, in the order of submission."""
     query = select(JOBS).where(*conditions).order_by(JOBS.c.submitted, JOBS.c.id)
