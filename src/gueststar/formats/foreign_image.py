@@ -68,7 +68,7 @@ class ForeignImage:
     photocal: PhotoCal | None
     """None: the file holds no zero point."""
     psf: Psf | None
-    """From a PSF extension or a FWHM card; None: the file tells nothing."""
+    """From a PSF extension or (differences, on which it cannot be measured) a FWHM card; None: to be measured."""
     notes: tuple[str, ...]
     """What was assumed or estimated."""
     beside: Mapping[str, MaskedImage] = field(default_factory=dict)
@@ -101,7 +101,10 @@ def read_foreign_image(
         scale, notes = _electrons_per_unit(header, exposure_s)
         wcs = wcs_from_header(header, image.shape) if has_celestial_axes(header) else None
         photocal = _photocal_of(header, scale=scale, band=band)
-        psf, psf_note = psf_of_file(hdus, header, image.shape, pixel_scale=wcs.pixel_scale_arcsec if wcs else None)
+        psf, psf_note = psf_of_file(
+            hdus, header, image.shape, pixel_scale=wcs.pixel_scale_arcsec if wcs else None,
+            is_width_enough=role == "difference",
+        )  # fmt: skip
         mask = _mask_of(planes.get("mask"), header, image)
         pixels, is_estimated = _pixels(image, mask, _stated_variance(planes, image.shape), scale)
         beside: dict[str, MaskedImage] = {

@@ -23,16 +23,21 @@ PLAUSIBLE_PIXELS = (0.8, 60.0)
 
 
 def psf_of_file(
-    hdus: fits.HDUList, header: Mapping[str, Any], shape: tuple[int, int], *, pixel_scale: float | None
+    hdus: fits.HDUList,
+    header: Mapping[str, Any],
+    shape: tuple[int, int],
+    *,
+    pixel_scale: float | None,
+    is_width_enough: bool,
 ) -> tuple[Psf | None, str]:
     """Return the PSF of an image and a note on what was assumed; None where the file tells nothing.
 
     An extension ``PSF`` holds a stamp sampled at the image's pixels, centred on its middle one; its sum does not
-    matter. A width alone is taken for that of a round Moffat profile of exponent 3.5.
+    matter. A width alone (where ``is_width_enough``) is taken for that of a round Moffat profile of exponent 3.5.
     """
     if "PSF" in hdus and hdus["PSF"].is_image and hdus["PSF"].header.get("NAXIS") == 2:
         return _from_stamp(np.asarray(hdus["PSF"].data, dtype=np.float64), shape), ""
-    fwhm, key = _fwhm_pixels(header, pixel_scale)
+    fwhm, key = _fwhm_pixels(header, pixel_scale) if is_width_enough else (None, "")
     if fwhm is None:
         return None, ""
     if not PLAUSIBLE_PIXELS[0] <= fwhm <= PLAUSIBLE_PIXELS[1]:

@@ -97,6 +97,10 @@ def _exposures(
         raise DataError(
             f"{path} is of exposure {absent}, which is not in the repository; tell its time: --columns mjd_utc=NAME"
         )
+    elif not any(key in {**cards, **table.cards} for key in repo.camera.header.time.keywords):
+        raise DataError(
+            f"{path} tells no time of its exposures: --columns mjd_utc=NAME (or mjd_tai, mjd_start, jd_utc, date_obs)"
+        )
     else:
         header = RawFile(path, dict(table.cards), (RawExtension(0, "", dict(table.cards), None),))
         info, number = exposure_of(repo.camera, with_cards(header, cards), detector=detector)

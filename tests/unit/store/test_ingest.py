@@ -364,7 +364,7 @@ def test_detections_of_a_table_enter_by_exposure_in_every_format(repo, tmp_path,
 @pytest.mark.parametrize(
     ("lacking", "reason"),
     [
-        ("RAdeg", "--columns ra=NAME"), ("flux", "neither fluxes"), ("MJD", "time card DATE-OBS"),
+        ("RAdeg", "--columns ra=NAME"), ("flux", "neither fluxes"), ("MJD", "--columns mjd_utc=NAME"),
         ("band", "tells the filter"), ("ccd", "does not tell its detector"), ("err", "limiting magnitude"),
     ],
 )  # fmt: skip

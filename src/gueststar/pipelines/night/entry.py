@@ -40,6 +40,9 @@ from gueststar.store.products import DataId
 WORST_OFFSET_PIXELS = 1.0
 """A WCS whose stars lie farther than this from the catalog is refused."""
 
+WORST_ZERO_POINT_OFFSET = 0.1
+"""A zero point farther than this (mag) from the catalog's is told in the notes."""
+
 SKY_LIMIT = 1.0
 """A median above this many sigma of the noise means that the sky was not subtracted."""
 
@@ -137,10 +140,20 @@ def complete_science(work: EnteredScienceWork, context: WorkerContext, timer: St
             )
             if is_ours
         ],
-        "notes": list(told.notes),
+        "notes": [*told.notes, *_doubts(steps)],
     }  # fmt: skip
+    if told.photocal is not None and not photocal.n_calibrators:  # not counted here, so not poor either
+        metrics |= {"n_calibrators": None, "zero_point_rms_mag": photocal.zero_point_rms or None}
     image = CalibratedImage(pixels, wcs, psf, photocal, image_metadata(info, detector, metrics))
     return ScienceProducts(image, sources, apertures, metrics)
+
+
+def _doubts(steps: Mapping[str, Any]) -> list[str]:
+    """Return what the reference catalog says against the file."""
+    offset = steps.get("photometry", {}).get("zero_point_offset", 0.0)
+    if abs(offset) < WORST_ZERO_POINT_OFFSET:
+        return []
+    return [f"the file's zero point is {offset:+.2f} mag off that of the reference catalog; it was kept"]
 
 
 def without_sky(pixels: MaskedImage, settings: PipelineSettings) -> tuple[MaskedImage, dict[str, Any], bool]:

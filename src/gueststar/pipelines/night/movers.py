@@ -24,7 +24,11 @@ def _link(repo: SurveyRepo, settings: PipelineSettings, night: int) -> Result:
         stationary = store.seen_before(night)
     with timer("link"):
         found = LinkTracklets(settings.tracklets).run(dia_sources, earlier_objects=stationary)
-    metrics = {"n_dia_sources": dia_sources.n_rows, "n_stationary_objects": stationary.size, "tracklets": tracklet_rows(found)}
+    metrics = {
+        "n_dia_sources": dia_sources.n_rows,
+        "n_stationary_objects": stationary.size,
+        "tracklets": tracklet_rows(found),
+    }
     return Result(metrics=metrics, steps=timer.seconds)
 
 
