@@ -94,11 +94,12 @@ def read_foreign_image(
     lacks; ``companions`` are files that hold a plane (a key of `PLANES`) which this one lacks.
     """
     with open_fits(path) as hdus, _opened(companions or {}) as others:
-        chosen = _image_hdu(hdus, role, path)
+        chosen, note = _image_hdu(hdus, role, path)
         header = {**(cards or {}), **dict(hdus[0].header), **dict(chosen.header)}
         planes = _planes_beside(hdus, chosen, others)
         image = np.ascontiguousarray(chosen.data, dtype=np.float32)
         scale, notes = _electrons_per_unit(header, exposure_s)
+        notes += [note] if note else []
         wcs = wcs_from_header(header, image.shape) if has_celestial_axes(header) else None
         photocal = _photocal_of(header, scale=scale, band=band)
         psf, psf_note = psf_of_file(
@@ -167,19 +168,23 @@ def estimated_variance(electrons: NDArray[np.float32], mask: NDArray[np.int32]) 
     return np.asarray(sky_variance + above, dtype=np.float32)
 
 
-def _image_hdu(hdus: fits.HDUList, role: Role, path: Path | str) -> Any:
-    """Return the extension that holds the image itself."""
+def _image_hdu(hdus: fits.HDUList, role: Role, path: Path | str) -> tuple[Any, str]:
+    """Return the extension that holds the image itself, and a note; DataError where several have its name."""
     images = [hdu for hdu in hdus if hdu.is_image and hdu.header.get("NAXIS") == 2]
     if not images:
         raise DataError(f"{path}: holds no two-dimensional image")
     wanted = (*PLANES["difference"], *_ANY, *PLANES["science"]) if role == "difference" else (*PLANES["science"], *_ANY)
     for name in wanted:
-        for hdu in images:
-            if hdu.name.upper() == name:
-                return hdu
+        named = [hdu for hdu in images if hdu.name.upper() == name]
+        if len(named) > 1:
+            raise DataError(f"{path}: holds {len(named)} images named {name}; one file a detector is needed")
+        if named:
+            return named[0], ""
     auxiliary = {name for names in PLANES.values() for name in names} | set(_NO_PIXELS)
     plain = [hdu for hdu in images if hdu.name.upper() not in auxiliary]
-    return (plain or images)[0]
+    chosen = plain or images
+    note = f"the first of {len(chosen)} images was taken: none is named {', '.join(wanted)}" if len(chosen) > 1 else ""
+    return chosen[0], note
 
 
 def _planes_beside(hdus: fits.HDUList, chosen: Any, companions: Mapping[str, Any]) -> dict[str, Any]:

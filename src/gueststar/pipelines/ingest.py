@@ -210,13 +210,26 @@ def _is_new(repo: SurveyRepo, translation: Translation, checksum: str) -> bool:
         is_same = abs(ours - theirs) < _SAME_TIME_S if name == "exposure_s" else ours == theirs
         if not is_same:
             raise DataError(f"exposure {info.exposure_id} has {name} {ours!r} in its other files, {theirs!r} here")
-    there = repo.ledger.pixel_checksums(info.exposure_id)
+    # Detectors without a checksum came in as a user's own products.
+    there = {number: known for number, known in repo.ledger.pixel_checksums(info.exposure_id).items() if known}
+    for detector in set(translation.detector_ids) - set(there):
+        _check_not_entered(repo, info.exposure_id, detector)
     for detector in translation.detector_ids:
         if there.get(detector, checksum) != checksum:
             raise DataError(
                 f"detector {detector} of exposure {info.exposure_id} is there already, with different pixels"
             )
     return not set(translation.detector_ids) <= set(there)
+
+
+def _check_not_entered(repo: SurveyRepo, exposure_id: int, detector: int) -> None:
+    """Raise DataError where a user's own image or sources stand for what the raw file would become."""
+    for job in repo.ledger.jobs(exposure_id=exposure_id, detector=detector):
+        if job.kind in ("science", "entry") and isinstance(job.inputs, dict) and "entered" in job.inputs:
+            raise DataError(
+                f"detector {detector} of exposure {exposure_id} is there as {job.inputs['entered']} "
+                f"from {job.inputs['origin']}"
+            )
 
 
 def _keep_refused(folder: Path, path: Path, sha256: str, reason: str, *, is_linked: bool) -> None:

@@ -226,7 +226,9 @@ class Planner:
 
     def _entered_difference(self, job: Job) -> EnteredDifferenceWork | None:
         row = self.ledger.exposure(job.exposure_id or 0)
-        if row is None or self._open_job("difference", job.key) is None:
+        if row is None or job.inputs["entered"] != "difference_image":
+            return None  # a catalog's rows are stored where they are taken in
+        if self._open_job("difference", job.key) is None:
             return None
         science = self.repo.find_one("science_image", DataId(visit=row.id, detector=job.detector))
         place = DataId(field=row.info.field, detector=job.detector, band=row.info.band)
