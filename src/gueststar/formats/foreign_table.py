@@ -138,7 +138,7 @@ def _numbers(values: NDArray[Any], name: str, path: Path) -> NDArray[Any]:
         try:
             return values.astype(np.float64)
         except ValueError:
-            raise DataError(f"{path}: column {name} holds {values[0]!r}, which is no number") from None
+            raise DataError(f"{path}: column {name} holds {str(values[0])!r}, which is no number") from None
     return values if values.dtype.kind in "iub" else values.astype(np.float64)
 
 
