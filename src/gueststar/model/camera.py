@@ -163,6 +163,11 @@ class Site(Part):
     mpc_code: str = "500"
     """Observatory code; 500 is the geocentre."""
 
+    @property
+    def is_placed(self) -> bool:
+        """Whether somebody filled in where it is: a draft stands at latitude 0, longitude 0."""
+        return (self.latitude_deg, self.longitude_deg) != (0.0, 0.0)
+
 
 class Camera(Part):
     """Everything the pipelines know of a camera beforehand."""

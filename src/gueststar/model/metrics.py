@@ -85,7 +85,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("limiting_mag", "mag", "5-sigma point source", -0.7, -2.0, is_higher_better=True, is_relative_to="depth"),
     Metric("fraction_masked", "", "pixels that carry no usable flux", 0.05, 0.2),
     Metric("registration_rms_pixel", "pixel", "scatter of stars between reference and science", 0.15, 0.4),
-    Metric("score_sigma", "", "robust rms of the score away from sources (1 is right)", 1.05, 1.2),
+    Metric("score_sigma", "", "rms of the score before it is brought to one (1: the noise is understood)", 1.05, 1.2),
     Metric(
         "difference_limiting_mag",
         "mag",

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from gueststar.algorithms.stats.robust import median_and_sigma
 from gueststar.core.bits import SourceFlag
 from gueststar.model.camera import Camera
 from gueststar.model.catalog import Catalog
@@ -149,16 +148,9 @@ def difference_metrics(warped: CalibratedImage, result: DifferenceResult, detect
     rms = [float(r) for axis in "xy" if (r := warped.metadata.get(f"registration_rms_{axis}")) is not None]
     return {
         "registration_rms_pixel": float(np.sqrt(np.mean(np.square(rms)))) if rms else None,
-        "score_sigma": score_sigma(result),
+        "score_sigma": result.metrics["score_noise"],
         "difference_limiting_mag": result.metrics["limiting_mag"],
         "n_candidates": detections.catalog.n_rows,
         "subtraction": result.metrics,
         "detection": detections.metrics,
     }
-
-
-def score_sigma(result: DifferenceResult) -> float:
-    """Return the robust rms of the score away from masked pixels; one where the noise is understood."""
-    usable = result.difference.pixels.is_usable()[::2, ::2] & np.isfinite(result.score[::2, ::2])
-    values = result.score[::2, ::2][usable]
-    return float(median_and_sigma(values)[1]) if values.size else float("nan")
