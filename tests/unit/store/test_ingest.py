@@ -18,6 +18,8 @@ from gueststar.cli import products as products_command
 from gueststar.core.bits import MaskPlane
 from gueststar.formats.calibrated_image import write_calibrated_image
 from gueststar.formats.foreign_image import read_foreign_image
+from gueststar.formats.raw import read_headers
+from gueststar.pipelines.exposure_facts import exposure_of
 from gueststar.pipelines.ingest import files_under, ingest_paths
 from gueststar.pipelines.ingest_products import EntryOptions, ingest_products
 from gueststar.store.ledger_rows import FileStatus, JobState
@@ -271,6 +273,49 @@ def test_another_image_of_the_same_exposure_and_detector_is_refused(repo, tmp_pa
     assert path.name == "b.fits"
     assert "has a science image already" in told
     assert "a.fits" in told
+
+
+def test_a_raw_file_does_not_contradict_a_users_image_but_goes_with_a_difference(repo, tmp_path, write_raw):
+    mine = _user_image(tmp_path / "mine.fits", FWHM=2.5)
+    assert ingest_products(repo, "difference_image", [mine], options=EntryOptions(detector=1)).refused == ()
+    assert ingest_paths(repo, [write_raw()]).ingested == 1
+    assert ingest_paths(repo, [write_raw("again.fits")]).already == 1
+    assert len(repo.find("raw")) == 2
+    other = _user_image(tmp_path / "other.fits", DATE_OBS="2023-02-25T07:00:00.00")
+    assert ingest_products(repo, "science_image", [other], options=EntryOptions(detector=1)).refused == ()
+    ((_, told),) = ingest_paths(repo, [write_raw("late.fits", DATE_OBS="2023-02-25T07:00:00.00")]).refused
+    assert "is there as science_image from" in told
+    ((_, told),) = ingest_products(
+        repo, "science_image", [_user_image(tmp_path / "third.fits", seed=3)], options=EntryOptions(detector=0)
+    ).refused
+    assert "is there as a raw file" in told
+
+
+def test_a_users_difference_takes_the_place_of_one_that_is_held_but_not_of_one_that_is_made(repo, tmp_path):
+    path = _user_image(tmp_path / "mine.fits", FWHM=2.5)
+    info = exposure_of(repo.camera, read_headers(path), detector=1)[0]
+    key = {"visit": info.exposure_id, "detector": 1}
+    held = repo.ledger.submit("difference", key, exposure_id=info.exposure_id, detector=1, day_obs=info.day_obs)
+    repo.ledger.hold(held, "no reference yet")
+    assert ingest_products(repo, "difference_image", [path], options=EntryOptions(detector=1)).refused == ()
+    job = repo.ledger.job(held)
+    assert (job.state, job.reason, job.inputs["origin"]) == (JobState.PENDING, "", str(path))
+    repo.ledger.start(held)
+    repo.ledger.finish(held)
+    other = _user_image(tmp_path / "other.fits", FWHM=2.5, seed=1)
+    ((_, told),) = ingest_products(repo, "difference_image", [other], options=EntryOptions(detector=1)).refused
+    assert "has a difference already" in told
+
+
+def test_several_images_of_one_name_are_refused(repo, tmp_path):
+    path = _user_image(tmp_path / "mine.fits")
+    with fits.open(path) as hdus:
+        twice = [fits.ImageHDU(hdus[0].data, hdus[0].header, name="SCI", ver=k) for k in (1, 2)]
+        fits.HDUList([fits.PrimaryHDU(header=hdus[0].header), *twice]).writeto(tmp_path / "two.fits")
+    ((_, told),) = ingest_products(
+        repo, "science_image", [tmp_path / "two.fits"], options=EntryOptions(detector=1)
+    ).refused
+    assert "2 images named SCI" in told
 
 
 def test_planes_are_found_in_extensions_and_in_companion_files(tmp_path):

@@ -24,7 +24,7 @@ from gueststar.pipelines.difference.score import ScoreDifference
 from gueststar.pipelines.difference.subtract import DifferenceResult
 from gueststar.pipelines.difference.vet import VetCandidates
 from gueststar.pipelines.night.cutouts import cut_candidates
-from gueststar.pipelines.night.difference import bright_stars_on, detection_context, likely_alerts, score_sigma
+from gueststar.pipelines.night.difference import bright_stars_on, detection_context, likely_alerts
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.science import image_metadata
 from gueststar.pipelines.night.settings import PipelineSettings
@@ -207,7 +207,7 @@ def _metrics(
     """Return the metrics that the survey's own differences have, and where the image came from."""
     return {
         "registration_rms_pixel": None,
-        "score_sigma": score_sigma(result),
+        "score_sigma": result.metrics["score_noise"],
         "difference_limiting_mag": result.metrics["limiting_mag"],
         "n_candidates": detections.catalog.n_rows,
         "subtraction": result.metrics,
