@@ -189,9 +189,9 @@ def test_their_alerts_have_a_difference_cutout_history_and_forced_photometry(
 def test_science_and_reference_that_come_along_are_cut_out_and_measured_on(night: Night, tmp_path: Path) -> None:
     visit, root = night.visits[-1], tmp_path / "survey"
     with fits.open(night.science / f"{visit}.fits") as hdus:
-        header, science, bad = hdus["SCI"].header, hdus["SCI"].data, hdus["DQ"].data
+        header, science = hdus["SCI"].header, hdus["SCI"].data
     with fits.open(night.difference / f"{visit}.fits") as hdus:
-        difference = hdus["SCI"].data
+        difference, bad = hdus["SCI"].data, hdus["DQ"].data
     planes = [fits.PrimaryHDU(header=header), fits.ImageHDU(difference, header, name="DIFF")]
     planes += [fits.ImageHDU(science, name="SCI"), fits.ImageHDU(bad, name="DQ")]
     fits.HDUList(planes).writeto(tmp_path / "mine.fits")

@@ -73,10 +73,8 @@ class ForeignImage:
     """What was assumed or estimated."""
     beside: Mapping[str, MaskedImage] = field(default_factory=dict)
     """``science`` and ``reference`` planes that came with a difference image, in its unit turned to electrons."""
-    unit_electrons: float = 1.0
-    """Electrons of one unit of the file's pixels."""
-    header: Mapping[str, Any] = field(default_factory=dict)
-    """Cards of the primary and of the image, the image's on top."""
+    is_variance_estimated: bool = False
+    """Whether the variance is from the local noise and the gain: no plane told it."""
 
 
 def read_foreign_image(
@@ -117,7 +115,7 @@ def read_foreign_image(
     notes += ["variance estimated from the local noise and the gain"] if is_estimated else []
     if photocal is not None and photocal.zero_point_err == UNKNOWN_ZERO_POINT_ERR:
         notes.append(f"the zero point has no error: {UNKNOWN_ZERO_POINT_ERR} mag assumed")
-    return ForeignImage(pixels, wcs, photocal, psf, tuple(notes), beside, scale, header)
+    return ForeignImage(pixels, wcs, photocal, psf, tuple(notes), beside, is_estimated)
 
 
 _VOID = int(MaskPlane.NO_DATA)
@@ -147,7 +145,7 @@ def _opened(companions: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
         return
     (name, path), *rest = companions.items()
     with open_fits(path) as hdus, _opened(dict(rest)) as others:
-        images = [hdu for hdu in hdus if hdu.is_image and hdu.header.get("NAXIS") == 2]
+        images = _images_of(hdus)
         if not images:
             raise DataError(f"{path}: holds no two-dimensional image")
         yield {name: images[0], **others}
@@ -168,9 +166,14 @@ def estimated_variance(electrons: NDArray[np.float32], mask: NDArray[np.int32]) 
     return np.asarray(sky_variance + above, dtype=np.float32)
 
 
+def _images_of(hdus: fits.HDUList) -> list[Any]:
+    """Return the extensions that hold a two-dimensional image."""
+    return [hdu for hdu in hdus if hdu.is_image and hdu.header.get("NAXIS") == 2]
+
+
 def _image_hdu(hdus: fits.HDUList, role: Role, path: Path | str) -> tuple[Any, str]:
     """Return the extension that holds the image itself, and a note; DataError where several have its name."""
-    images = [hdu for hdu in hdus if hdu.is_image and hdu.header.get("NAXIS") == 2]
+    images = _images_of(hdus)
     if not images:
         raise DataError(f"{path}: holds no two-dimensional image")
     wanted = (*PLANES["difference"], *_ANY, *PLANES["science"]) if role == "difference" else (*PLANES["science"], *_ANY)
@@ -189,11 +192,12 @@ def _image_hdu(hdus: fits.HDUList, role: Role, path: Path | str) -> tuple[Any, s
 
 def _planes_beside(hdus: fits.HDUList, chosen: Any, companions: Mapping[str, Any]) -> dict[str, Any]:
     """Return the other planes by what they are; a companion file goes before an extension."""
+    images = [hdu for hdu in _images_of(hdus) if hdu is not chosen]
     found = {}
     for meaning, names in PLANES.items():
-        for name in names:
-            if name in hdus and hdus[name] is not chosen and hdus[name].is_image and meaning not in found:
-                found[meaning] = hdus[name]
+        named = [hdu for name in names for hdu in images if hdu.name.upper() == name]
+        if named:
+            found[meaning] = named[0]
     return {**found, **companions}
 
 

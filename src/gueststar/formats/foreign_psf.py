@@ -35,8 +35,9 @@ def psf_of_file(
     An extension ``PSF`` holds a stamp sampled at the image's pixels, centred on its middle one; its sum does not
     matter. A width alone (where ``is_width_enough``) is taken for that of a round Moffat profile of exponent 3.5.
     """
-    if "PSF" in hdus and hdus["PSF"].is_image and hdus["PSF"].header.get("NAXIS") == 2:
-        return _from_stamp(np.asarray(hdus["PSF"].data, dtype=np.float64), shape), ""
+    for hdu in hdus:
+        if hdu.name.upper() == "PSF" and hdu.is_image and hdu.header.get("NAXIS") == 2:
+            return _from_stamp(np.asarray(hdu.data, dtype=np.float64), shape), ""
     fwhm, key = _fwhm_pixels(header, pixel_scale) if is_width_enough else (None, "")
     if fwhm is None:
         return None, ""

@@ -125,7 +125,10 @@ def _told(work: EnteredDifferenceWork, context: WorkerContext) -> Told:
     psf = found.psf or (science.psf if science else None)
     if psf is None:
         raise DataError(f"{work.origin} {NO_PSF}")
-    return Told(CalibratedImage(pixels, wcs, psf, photocal), science, found.beside.get("reference"), found.notes, level)
+    difference = CalibratedImage(pixels, wcs, psf, photocal)
+    if found.is_variance_estimated:
+        difference = _with_true_noise(difference, science, settings)
+    return Told(difference, science, found.beside.get("reference"), found.notes, level)
 
 
 NO_PSF = "tells no PSF: add a PSF extension, a FWHM card (--set FWHM=PIXELS), or its science image"
@@ -144,6 +147,30 @@ def known_frame(name: str, wcs: Wcs | None, photocal: PhotoCal | None) -> tuple[
 def _without_residual_sky(pixels: MaskedImage, settings: PipelineSettings) -> tuple[MaskedImage, float]:
     subtracted = SubtractBackground(settings.background).run(pixels)
     return subtracted.pixels, float(subtracted.metrics["sky_level"])
+
+
+def _with_true_noise(
+    difference: CalibratedImage, science: CalibratedImage | None, settings: PipelineSettings
+) -> CalibratedImage:
+    """Return a difference whose variance nothing told with one that fits its sky and its stars.
+
+    The sky's is what the score's scatter says, as neighbouring pixels may share their noise. A subtracted star leaves
+    its photon noise, of which the difference's own pixels tell nothing: the science image's variance does.
+    """
+    pixels = difference.pixels
+    known = np.isfinite(pixels.variance)
+    sky = float(np.median(pixels.variance[known]))
+    flat = np.where(known, np.float32(sky), pixels.variance)
+    even = CalibratedImage(
+        MaskedImage(pixels.image, flat, pixels.mask), difference.wcs, difference.psf, difference.photocal
+    )
+    factor = ScoreDifference(settings.subtraction).run(even).metrics["score_noise"]
+    light = (pixels if science is None else science.pixels).variance
+    excess = light - np.float32(np.median(light[np.isfinite(light)]))
+    stars = np.where(np.isfinite(excess), np.maximum(excess, 0.0), 0.0)
+    variance = np.where(known, np.float32(sky * factor**2) + stars, pixels.variance).astype(np.float32)
+    made = MaskedImage(pixels.image, variance, pixels.mask)
+    return CalibratedImage(made, difference.wcs, difference.psf, difference.photocal)
 
 
 def _in_unit_of(photocal: PhotoCal, image: CalibratedImage) -> CalibratedImage:
