@@ -263,7 +263,14 @@ def test_catalogs_give_light_curves_objects_and_alerts(night: Night, tmp_path: P
     assert "EXPTIME" in refused
     assert "refused" in gueststar("why", root, "d.csv")
     gueststar(
-        "ingest", root, tmp_path / "d.csv", "--as", "dia_source", *told, "--columns", f"{mapping},reliability=RBscore"
+        "ingest",
+        root,
+        tmp_path / "d.csv",
+        "--as",
+        "dia_source",
+        *told,
+        "--columns",
+        f"{mapping},reliability=RBscore,flags=flags",
     )
     gueststar("ingest", root, tmp_path / "s.parquet", "--as", "source", *told, "--columns", mapping)
     gueststar("process", root)

@@ -24,8 +24,8 @@ MEASURED: dict[str, tuple[str, ...]] = {
     "y_err": ("y_err",),
     "ra": ("ra", "alpha_j2000", "alphawin_j2000", "raj2000", "ra_deg"),
     "dec": ("dec", "delta_j2000", "deltawin_j2000", "dej2000", "decj2000", "dec_deg"),
-    "ra_err": ("ra_err", "raerr"),
-    "dec_err": ("dec_err", "decerr"),
+    "ra_err": ("ra_err",),
+    "dec_err": ("dec_err",),
     "psf_flux": ("psf_flux", "psfflux"),
     "psf_flux_err": ("psf_flux_err", "psffluxerr"),
     "mag": ("mag", "mag_psf", "magpsf", "mag_auto"),
@@ -36,13 +36,14 @@ MEASURED: dict[str, tuple[str, ...]] = {
     "sky": ("sky", "background"),
     "fwhm": ("fwhm", "fwhm_image"),
     "n_iterations": ("n_iterations",),
-    "flags": ("flags",),
+    "flags": (),
     "is_positive": ("is_positive", "isdiffpos"),
     "reliability": ("reliability", "rb", "drb"),
 }
 """What is measured of a source -> names its column is known by, in any case, the first found being taken.
 
 Angles in degrees, their errors in arcsec, fluxes in nJy, magnitudes AB; pixels from 1 in FITS tables, else from 0.
+Every pipeline has flags of its own, so none are taken for `SourceFlag` bits unless a person says so.
 """
 
 OF_EXPOSURE: dict[str, tuple[str, ...]] = {
