@@ -59,7 +59,7 @@ def command(
         with SurveyRepo.open(repo) as opened:
             summary = _ingest(opened, [Path(path) for path in paths], product, options)
     except ConfigError as problem:
-        click.echo(f"error: {problem}", err=True)
+        click.echo(f"gueststar: {problem}", err=True)
         sys.exit(2)
     for path, note in summary.notes:
         click.echo(f"{path.name}: {note}")

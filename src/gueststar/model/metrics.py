@@ -81,6 +81,10 @@ METRICS: tuple[Metric, ...] = (
     Metric("zero_point", "mag", "AB magnitude of one electron per exposure"),
     Metric("zero_point_err", "mag", "its error", 0.02, 0.06),
     Metric("zero_point_rms_mag", "mag", "scatter of the calibrators", 0.05, 0.15),
+    Metric("cloud_extinction_mag", "mag", "zero point of a clear sky less that of the exposure", 0.1, 0.5),
+    Metric(
+        "zero_point_structure_mag", "mag", "change of the zero point from place to place, beyond noise (rms)", 0.03, 0.1
+    ),
     Metric("n_calibrators", "", "stars in the photometric solution", 10, 4, is_higher_better=True),
     Metric("limiting_mag", "mag", "5-sigma point source", -0.7, -2.0, is_higher_better=True, is_relative_to="depth"),
     Metric("fraction_masked", "", "pixels that carry no usable flux", 0.05, 0.2),

@@ -127,9 +127,13 @@ def completeness(truth: dict[str, Any]) -> bytes:
             math.sqrt(max(s * (1 - s), 0.25 / row["n"]) / row["n"]) if row["n"] else 0.0
             for s, row in zip(share, table, strict=True)
         ]
-        ax.errorbar(middle, share, error, fmt="o-", ms=3, lw=1, color=colour, label=label)
+        above = [min(e, 1.0 - s) if math.isfinite(s) else 0.0 for s, e in zip(share, error, strict=True)]
+        ax.errorbar(middle, share, [error, above], fmt="o-", ms=3, lw=1, color=colour, label=label)
     for row, x in zip(table, middle, strict=True):
-        ax.text(x, 1.06, str(row["n"]), fontsize=6, color=MUTED, ha="center")
+        if row["n"]:
+            ax.text(x, 1.06, f"{row['n']:.0f}", fontsize=6, color=MUTED, ha="center")
+    # Limits of its own: left to the data, a night with few filled bins would put the others' labels outside.
+    ax.set_xlim(min(row["mag_low"] for row in table), max(row["mag_high"] for row in table))
     ax.set_ylim(0, 1.15)
     ax.set_title("transients found, of those in the field", fontsize=8, color=INK, loc="left")
     ax.set_xlabel("magnitude of the true difference flux (AB)", fontsize=7, color=MUTED)

@@ -15,6 +15,7 @@ from gueststar.model.camera import Camera
 from gueststar.model.metrics import METRICS, Grade
 from gueststar.model.rights import Program
 from gueststar.operations.account import Fate, NightAccount, Unit, account_of
+from gueststar.operations.transparency import CloudyExposure, cloudy_exposures, with_extinction
 from gueststar.store.ledger import Job, JobState
 from gueststar.store.repo import SurveyRepo
 
@@ -55,6 +56,8 @@ class NightReport:
     """Program -> number of alerts."""
     peak_rss_mb: float
     cpu_s: float
+    clouds: tuple[CloudyExposure, ...] = ()
+    """Exposures that clouds dimmed."""
     truth: dict[str, Any] = field(default_factory=dict)
     """Comparison with the truth, where there is one."""
 
@@ -66,7 +69,7 @@ class NightReport:
 
 def make_report(repo: SurveyRepo, night: int, *, truth: dict[str, Any] | None = None) -> NightReport:
     """Return the report of a night from what the ledger holds."""
-    account = account_of(repo.ledger, night)
+    account = with_extinction(account_of(repo.ledger, night), repo)
     jobs = repo.ledger.jobs(day_obs=night)
     tracklet_jobs = [job for job in jobs if job.kind == "tracklets" and job.state is JobState.DONE]
     return NightReport(
@@ -81,6 +84,7 @@ def make_report(repo: SurveyRepo, night: int, *, truth: dict[str, Any] | None = 
         alerts=alerts_by_program(account),
         peak_rss_mb=max((job.peak_rss_mb or 0.0 for job in jobs), default=0.0),
         cpu_s=sum(job.cpu_s or 0.0 for job in jobs),
+        clouds=tuple(cloudy_exposures(account)),
         truth=truth or {},
     )
 
@@ -160,6 +164,7 @@ def as_json(report: NightReport) -> dict[str, Any]:
         "refused_files": [{"path": path, "reason": reason} for path, reason in account.refused],
         "reasons": [{"fate": f, "reason": r, "n": n} for f, r, n in account.reasons()],
         "alerts": report.alerts,
+        "clouds": [vars(cloudy) for cloudy in report.clouds],
         "references": list(report.references),
         "tracklets": list(report.tracklets),
         "metrics": [vars(summary) for summary in report.metrics],

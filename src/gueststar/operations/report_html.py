@@ -20,7 +20,7 @@ from gueststar.store.products import DataId
 from gueststar.store.repo import SurveyRepo
 
 TRENDS = (
-    "fwhm_arcsec", "zero_point", "limiting_mag", "astrometric_rms_mas",
+    "fwhm_arcsec", "zero_point", "cloud_extinction_mag", "limiting_mag", "astrometric_rms_mas",
     "sky_electrons", "score_sigma", "n_candidates", "difference_limiting_mag",
 )  # fmt: skip
 """Metrics drawn against time."""
@@ -52,7 +52,15 @@ class ExposureLine:
     reasons: str
 
 
-COLUMNS = ("fwhm_arcsec", "zero_point", "limiting_mag", "astrometric_rms_mas", "n_candidates", "n_alerts")
+COLUMNS = (
+    "fwhm_arcsec",
+    "zero_point",
+    "cloud_extinction_mag",
+    "limiting_mag",
+    "astrometric_rms_mas",
+    "n_candidates",
+    "n_alerts",
+)
 """Metrics shown in the exposure table (medians over detectors; counts are sums)."""
 
 

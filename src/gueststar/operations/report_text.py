@@ -35,6 +35,9 @@ def report_lines(report: NightReport) -> list[str]:
             "/".join(str(m.grades.get(grade, 0)) for grade in ("good", "fair", "poor")) if m.fair is not None else ""
         )
         lines.append(f"{m.name:<26}{m.median:>10.4g}{m.low:>10.4g}{m.high:>10.4g}  {m.unit:<9}{grades}")
+    if report.clouds:
+        lines.append(f"clouds dimmed {len(report.clouds)} exposures:")
+        lines += [f"  {cloudy.line()}" for cloudy in report.clouds]
     if report.alerts:
         lines.append("alerts: " + ", ".join(f"{n} {program}" for program, n in sorted(report.alerts.items())))
     if report.tracklets:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from lsst.daf.butler import Butler, CollectionType, DataCoordinate, DatasetRef, FileDataset
-from lsst.daf.butler.registry import ConflictingDefinitionError, DataIdError
+from lsst.daf.butler.registry import ConflictingDefinitionError, DataIdError, OrphanedRecordError
 
 from gueststar.core.errors import ConfigError, DataError
 from gueststar.model.camera import Camera
@@ -174,8 +175,14 @@ class Registry:
                 candidate = replace(item, run=_versioned(item.run, number + 1))
                 newest[_key(item)] = number + 1, self._dataset_ref(candidate).id
             placed.append(candidate)
-        self._need_runs(sorted({item.run for item in placed}, key=lambda run: (len(run), run)))
-        return self._ingest(placed)
+        runs = sorted({item.run for item in placed}, key=lambda run: (len(run), run))
+        self._need_runs(runs)
+        try:
+            return self._ingest(placed)
+        except ConflictingDefinitionError:
+            if not self._mend_runs(runs):
+                raise
+            return self._ingest(placed)
 
     def _newest_versions(self, files: Sequence[StoredFile]) -> dict[tuple[str, DataId, str], tuple[int, Any]]:
         """Return the newest version of these products, as number and dataset id, by product, data id and first run."""
@@ -224,25 +231,30 @@ class Registry:
         for run in runs:
             if run in self._runs:
                 continue
-            self._register(run)
+            self.butler.collections.register(run, CollectionType.RUN)
             if not run.startswith(f"{CALIBRATIONS}/"):
                 chain = self.butler.collections.get_info(CURRENT).children
                 if run not in chain:
                     self.butler.collections.prepend_chain(CURRENT, run)
             self._runs.add(run)
 
-    def _register(self, run: str) -> None:
-        """Register a run, anew where it is empty.
+    def _mend_runs(self, runs: Sequence[str]) -> bool:
+        """Write runs anew that hold nothing; return whether there were any.
 
-        The middleware writes a run in two transactions; a process killed between them leaves a run that
-        takes no dataset.
+        The middleware writes a run in two transactions; a process killed between them leaves a name that
+        takes no dataset. (A run that another process fills at this moment cannot be removed, and stays.)
         """
-        collections = self.butler.collections
-        if collections.register(run, CollectionType.RUN) or run in collections.get_info(CURRENT).children:
-            return
-        if not collections.get_info(run, include_summary=True).dataset_types:
-            collections.x_remove(run)
-            collections.register(run, CollectionType.RUN)
+        mended, collections = [], self.butler.collections
+        for run in runs:
+            if collections.get_info(run, include_summary=True).dataset_types:
+                continue
+            with contextlib.suppress(OrphanedRecordError):
+                collections.remove_from_chain(CURRENT, run)
+                collections.x_remove(run)
+                mended.append(run)
+            self._runs.discard(run)
+        self._need_runs(runs)
+        return bool(mended)
 
 
 def _key(item: StoredFile) -> tuple[str, DataId, str]:

@@ -93,6 +93,29 @@ def jobs(connection: Connection, conditions: list[ColumnElement[bool]]) -> list[
     return [job_of(row) for row in connection.execute(query)]
 
 
+def measurements(
+    connection: Connection, kind: str, name: str, *, before: int, n_nights: int
+) -> list[tuple[int, int, int, float]]:
+    """Return (exposure, detector, night, value) of a numeric metric of done jobs of the last nights before a night.
+
+    Jobs on a user's own products do not count: their units and calibration are not the camera's.
+    """
+    is_own = JOBS.c.inputs["entered"].as_string().is_(None)
+    done = and_(JOBS.c.kind == kind, JOBS.c.state == JobState.DONE, is_own)
+    nights = select(JOBS.c.day_obs).where(done, JOBS.c.day_obs < before).distinct()
+    latest = list(connection.scalars(nights.order_by(JOBS.c.day_obs.desc()).limit(n_nights)))
+    query = (
+        select(JOBS.c.exposure_id, JOBS.c.detector, JOBS.c.day_obs, JOBS.c.metrics[name].as_float())
+        .where(done, JOBS.c.day_obs.in_(latest))
+        .order_by(JOBS.c.exposure_id, JOBS.c.detector)
+    )
+    return [
+        (exposure, detector, night, value)
+        for exposure, detector, night, value in connection.execute(query)
+        if None not in (exposure, detector, value)
+    ]
+
+
 def counts(connection: Connection, conditions: list[ColumnElement[bool]]) -> dict[tuple[str, JobState], int]:
     """Return how many jobs there are by (kind, state)."""
     query = select(JOBS.c.kind, JOBS.c.state, func.count()).where(*conditions).group_by(JOBS.c.kind, JOBS.c.state)

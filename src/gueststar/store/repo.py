@@ -34,7 +34,7 @@ from gueststar.store.ledger_rows import Field
 from gueststar.store.product_files import digest_of, group_of, read_product, stored_path
 from gueststar.store.products import DataId, ProductRef, StagedProduct, product_named
 from gueststar.store.settings import SurveySettings, read_settings, write_settings
-from gueststar.store.sql import checked_url, sqlite_url
+from gueststar.store.sql import checked_url, sqlite_url, told_as_transient
 from gueststar.store.staging import stage_product
 
 if TYPE_CHECKING:
@@ -65,8 +65,6 @@ class SurveyRepo:
 
         ``db_url`` names a PostgreSQL database; without it SQLite files in the folder are used.
         """
-        from gueststar.store.butler_setup import create_registry
-
         folder = Path(root).absolute()
         if (folder / "survey.yaml").exists():
             raise ConfigError(f"{folder} is a survey repository already")
@@ -75,6 +73,20 @@ class SurveyRepo:
         database = checked_url(db_url) if db_url else None
         if database and database.startswith("sqlite"):
             raise ConfigError("leave the database URL out for SQLite: its files lie in the repository")
+        is_new = not folder.exists()
+        try:
+            return cls._created(folder, camera, database, settings)
+        except ConfigError:
+            if is_new:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    @classmethod
+    def _created(
+        cls, folder: Path, camera: Camera, database: str | None, settings: SurveySettings | None
+    ) -> SurveyRepo:
+        from gueststar.store.butler_setup import create_registry
+
         for name in ("products", "staging", "refused"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         create_registry(folder, camera, database)
@@ -117,7 +129,8 @@ class SurveyRepo:
         # Imported on first use: the middleware takes seconds, and workers that only stage need none of it.
         from gueststar.store.butler_registry import Registry
 
-        return Registry(self.root, self.camera)
+        with told_as_transient():
+            return Registry(self.root, self.camera)
 
     def parameters(self, section: str) -> dict[str, Any]:
         """Return the overrides of a section of pipeline parameters: the survey's above the camera's."""

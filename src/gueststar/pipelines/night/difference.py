@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gueststar.core.bits import SourceFlag
+from gueststar.algorithms.subtraction.footprints import detected_regions
+from gueststar.core.bits import MaskPlane, SourceFlag
 from gueststar.model.camera import Camera
 from gueststar.model.catalog import Catalog
 from gueststar.model.exposure import ExposureInfo
@@ -21,6 +22,7 @@ from gueststar.pipelines.night.cutouts import cut_candidates
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
+from gueststar.pipelines.science.catalogs import with_planes
 from gueststar.store.products import DataId
 
 
@@ -62,6 +64,7 @@ def _stage_difference(work: DifferenceWork) -> Result:
             reference_sources=reference_sources,
             bright_stars=bright_stars_on(context, science, reference_sources, settings.detection.bright_mag),
         )
+        result = result._replace(difference=with_footprints(result, detections.catalog, settings.detection.threshold))
     facts = reference_facts(reference)
     with timer("vet"):
         flagged = _flag_reference_epochs(detections.catalog, work.info.exposure_id in facts["epochs"])
@@ -81,6 +84,17 @@ def _stage_difference(work: DifferenceWork) -> Result:
         )
     inputs = {"science": str(work.science), "reference": str(work.reference)}
     return Result(staged, metrics, inputs, timer.seconds)
+
+
+def with_footprints(result: DifferenceResult, found: Catalog, threshold: float) -> CalibratedImage:
+    """Return the difference image with DETECTED and DETECTED_NEGATIVE set on the footprints of its detections."""
+    pixels = result.difference.pixels
+    for is_positive, plane in ((True, MaskPlane.DETECTED), (False, MaskPlane.DETECTED_NEGATIVE)):
+        rows = found.select(found["is_positive"] == is_positive)
+        score = result.score if is_positive else -result.score
+        where = detected_regions(score, x=rows["x"], y=rows["y"], threshold=threshold, reach=1.5)
+        pixels = with_planes(pixels, where, plane)
+    return replace(result.difference, pixels=pixels)
 
 
 def detection_context(info: ExposureInfo, detector_id: int, camera: Camera) -> DetectionContext:

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from gueststar.core.bits import MaskPlane
+from gueststar.algorithms.photocal.spatial import ZeroPointMap
+from gueststar.core.bits import MaskPlane, SourceFlag
 from gueststar.core.errors import DataError, MissingInput
 from gueststar.formats.calibrated_image import is_calibrated_image, read_calibrated_image
 from gueststar.formats.foreign_image import read_foreign_image
@@ -27,13 +29,14 @@ from gueststar.model.photocal import PhotoCal
 from gueststar.model.psf import Psf
 from gueststar.model.wcs import Wcs
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
-from gueststar.pipelines.night.science import ScienceProducts, image_metadata, summary_metrics
+from gueststar.pipelines.night.science import ScienceProducts, flag_used, image_metadata, summary_metrics
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
 from gueststar.pipelines.science.astrometry import AstrometrySolution, SolveAstrometry
 from gueststar.pipelines.science.background import SubtractBackground
-from gueststar.pipelines.science.catalogs import MakeCatalogs, calibrate_apertures, calibrate_sources
-from gueststar.pipelines.science.photometry import SolvePhotometry
+from gueststar.pipelines.science.catalogs import MakeCatalogs, calibrate_apertures, calibrate_sources, with_planes
+from gueststar.pipelines.science.halos import MarkHalos
+from gueststar.pipelines.science.photometry import PhotometrySolution, SolvePhotometry, level_zero_point
 from gueststar.pipelines.science.psf import MeasurePsf
 from gueststar.store.products import DataId
 
@@ -120,15 +123,27 @@ def complete_science(work: EnteredScienceWork, context: WorkerContext, timer: St
     with timer("background"):
         pixels, steps["background"], is_sky_ours = without_sky(told.pixels, settings)
     with timer("psf"):
-        psf, steps["psf"] = _psf(told, pixels, context, settings)
+        psf, steps["psf"], psf_stars = _psf(told, pixels, context, settings)
     with timer("catalogs"):
         found = MakeCatalogs(settings.catalogs).run(pixels, psf)
         steps["catalogs"] = found.metrics
-    wcs, photocal = _calibrated(work, told, found.psf, pixels.shape, context, timer, steps)
+    solved = _calibrated(work, told, found.psf, pixels.shape, context, timer, steps)
+    wcs, photocal = solved.wcs, solved.photocal
+    with timer("photometry"):
+        pixels, point, aperture = level_zero_point(pixels, found.psf, found.aperture, solved.spatial)
+    with timer("halos"):
+        pixels = with_planes(pixels, found.is_detected, MaskPlane.DETECTED)
+        marked = MarkHalos(settings.halos).run(
+            pixels, psf=psf, wcs=wcs, photocal=photocal, reference=solved.stars, sources=point,
+            epoch_year=info.epoch_year,
+        )  # fmt: skip
+        pixels, steps["halos"] = marked.pixels, marked.metrics
     place = {"visit": info.exposure_id, "detector": detector.id}
     with timer("catalogs"):
-        sources = calibrate_sources(found.psf, wcs, photocal, **place)
-        apertures = calibrate_apertures(found.aperture, wcs, photocal, **place)
+        used = psf_stars | {flag: found.psf.select(rows) for flag, rows in solved.used.items()}
+        tables = [flag_used(table, used, pixels, psf) for table in (point, aperture)]
+        sources = calibrate_sources(tables[0], wcs, photocal, **place)
+        apertures = calibrate_apertures(tables[1], wcs, photocal, **place)
     metrics = summary_metrics(pixels, psf, wcs, photocal, steps)
     metrics["entered"] = {
         "file": work.origin,
@@ -172,12 +187,30 @@ def without_sky(pixels: MaskedImage, settings: PipelineSettings) -> tuple[Masked
 
 def _psf(
     told: Told, pixels: MaskedImage, context: WorkerContext, settings: PipelineSettings
-) -> tuple[Psf, dict[str, Any]]:
+) -> tuple[Psf, dict[str, Any], dict[SourceFlag, Catalog]]:
+    """Return the PSF, its figures, and the stars that it rests on."""
     if told.psf is not None:
-        return told.psf, {"is_given": True, "size_difference": {"mean": None}}
+        return told.psf, {"is_given": True, "size_difference": {"mean": None}}, {}
     expected = context.camera.typical_fwhm_arcsec / context.camera.pixel_scale_arcsec
     measured = MeasurePsf(settings.psf).run(pixels, expected_fwhm=expected)
-    return measured.psf, measured.metrics
+    stars = measured.stars
+    used = {
+        SourceFlag.PSF_STAR: stars.select(stars["is_used"]), SourceFlag.PSF_RESERVED: stars.select(stars["is_reserved"])
+    }  # fmt: skip
+    return measured.psf, measured.metrics, used
+
+
+class Solved(NamedTuple):
+    """The calibration of an image on the sky, and what it rests on."""
+
+    wcs: Wcs
+    photocal: PhotoCal
+    stars: Catalog
+    """REFCAT stars about the image."""
+    spatial: ZeroPointMap | None = None
+    """Change of a zero point that was measured here."""
+    used: Mapping[SourceFlag, NDArray[Any]] = {}
+    """Rows of the source catalog that solutions taken from here rest on."""
 
 
 def _calibrated(
@@ -188,8 +221,8 @@ def _calibrated(
     context: WorkerContext,
     timer: StepTimer,
     steps: dict[str, Any],
-) -> tuple[Wcs, PhotoCal]:
-    """Return WCS and zero point: as told, else solved; and what the reference catalog says to those told."""
+) -> Solved:
+    """Return WCS and zero point: as told, else solved; and record what the reference catalog says to those told."""
     info, camera = work.info, context.camera
     glass = camera.filter_named(info.physical_filter or "")
     if glass is None:
@@ -198,24 +231,40 @@ def _calibrated(
         start = told.wcs or _nominal(work, context)
         stars = _stars(context, start, shape, is_pointing=told.wcs is None)
     if stars.n_rows == 0:
-        if told.wcs is not None and told.photocal is not None:
-            unknown = ("rms_ra_mas", "rms_dec_mas", "rms_bright_mas")
-            steps["astrometry"] = {"n_fitted": 0, **dict.fromkeys(unknown, math.nan)}
-            return told.wcs, told.photocal
+        return _unchecked(info, told, stars, steps)
+    used: dict[SourceFlag, NDArray[Any]] = {}
+    with timer("astrometry"):
+        solution = _solve(work, told, sources, start, shape, stars, glass, context)
+        steps["astrometry"] = solution.to_metadata()
+        if told.wcs is not None:
+            steps["astrometry"]["wcs_offset_pixels"] = _checked_offset(told.wcs, solution.wcs, shape)
+        else:
+            used[SourceFlag.ASTROMETRIC] = solution.fitted
+    with timer("photometry"):
+        photometry = _photometry(work, told, sources, solution, stars, glass, shape)
+    wcs = told.wcs or solution.wcs
+    if photometry is not None:
+        steps["photometry"] = photometry.to_metadata()
+    if told.photocal is None:
+        assert photometry is not None  # it raises where it is needed and cannot be had
+        used[SourceFlag.CALIBRATOR] = photometry.calibrators
+        return Solved(wcs, photometry.photocal, stars, photometry.spatial, used)
+    if photometry is not None:
+        steps["photometry"]["zero_point_offset"] = told.photocal.zero_point - photometry.photocal.zero_point
+    return Solved(wcs, told.photocal, stars, None, used)
+
+
+def _unchecked(info: ExposureInfo, told: Told, stars: Catalog, steps: dict[str, Any]) -> Solved:
+    """Return what the file tells where no reference catalog covers the place; MissingInput if it lacks something."""
+    if told.wcs is None or told.photocal is None:
         lacks = "WCS" if told.wcs is None else "zero point"
         raise MissingInput(
             f"the image has no {lacks} and no reference catalog covers RA {info.ra:.4f} Dec {info.dec:+.4f} "
             "to measure it with: gueststar refcat import"
         )
-    with timer("astrometry"):
-        solution = _solve(work, told, sources, start, shape, stars, glass, context)
-        steps["astrometry"] = solution.to_metadata()
-        wcs = solution.wcs
-        if told.wcs is not None:
-            steps["astrometry"]["wcs_offset_pixels"] = _checked_offset(told.wcs, solution.wcs, shape)
-            wcs = told.wcs
-    with timer("photometry"):
-        return wcs, _photocal(work, told, sources, solution, stars, glass, shape, steps)
+    unknown = ("rms_ra_mas", "rms_dec_mas", "rms_bright_mas")
+    steps["astrometry"] = {"n_fitted": 0, **dict.fromkeys(unknown, math.nan)}
+    return Solved(told.wcs, told.photocal, stars)
 
 
 def _nominal(work: EnteredScienceWork, context: WorkerContext) -> Wcs:
@@ -268,20 +317,16 @@ def _checked_offset(own: Wcs, solved: Wcs, shape: tuple[int, int]) -> float:
     return offset
 
 
-def _photocal(
+def _photometry(
     work: EnteredScienceWork, told: Told, sources: Catalog, solution: AstrometrySolution, stars: Catalog,
-    glass: Filter, shape: tuple[int, int], steps: dict[str, Any],
-) -> PhotoCal:  # fmt: skip
+    glass: Filter, shape: tuple[int, int],
+) -> PhotometrySolution | None:  # fmt: skip
+    """Return the photometric solution; None where there is none and the file tells a zero point."""
     try:
-        solved = SolvePhotometry(work.settings.photometry).run(
+        return SolvePhotometry(work.settings.photometry).run(
             sources, solution.matches, stars, filter=glass, shape=shape
         )
     except DataError:
         if told.photocal is None:
             raise
-        return told.photocal
-    steps["photometry"] = solved.to_metadata()
-    if told.photocal is None:
-        return solved.photocal
-    steps["photometry"]["zero_point_offset"] = told.photocal.zero_point - solved.photocal.zero_point
-    return told.photocal
+        return None

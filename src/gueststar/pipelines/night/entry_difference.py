@@ -24,7 +24,7 @@ from gueststar.pipelines.difference.score import ScoreDifference
 from gueststar.pipelines.difference.subtract import DifferenceResult
 from gueststar.pipelines.difference.vet import VetCandidates
 from gueststar.pipelines.night.cutouts import cut_candidates
-from gueststar.pipelines.night.difference import bright_stars_on, detection_context, likely_alerts
+from gueststar.pipelines.night.difference import bright_stars_on, detection_context, likely_alerts, with_footprints
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.science import image_metadata
 from gueststar.pipelines.night.settings import PipelineSettings
@@ -84,6 +84,8 @@ def _stage(work: EnteredDifferenceWork) -> Result:
         sources = _reference_sources(work, told, context)
     with timer("detect"):
         detections = _detect(work, told, result, sources, context)
+        marked = with_footprints(result, detections.catalog, settings.detection.threshold)
+        result = result._replace(difference=marked)
     with timer("vet"):
         vetted = VetCandidates(settings.vetting).run(detections.catalog)
     metrics = _metrics(work, told, result, detections) | {"vetting": vetted.metrics}

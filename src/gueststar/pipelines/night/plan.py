@@ -19,6 +19,7 @@ from gueststar.pipelines.night.entry_difference import EnteredDifferenceWork
 from gueststar.pipelines.night.reference import ReferenceEpoch, ReferenceWork
 from gueststar.pipelines.night.science import ScienceWork
 from gueststar.pipelines.night.settings import DIFFERENCE, SCIENCE, PipelineSettings
+from gueststar.pipelines.night.transparency import ClearSkies
 from gueststar.pipelines.overrides import as_plain
 from gueststar.pipelines.reference.select_epochs import EpochQuality, EpochSelection, SelectEpochs
 from gueststar.store.ledger import ExposureRow, Job, JobState
@@ -125,6 +126,8 @@ class Planner:
         later = {place for stage, places in entered.items() if stage != "science" for place in places}
         kinds = [kind for kind in REQUIRED_KINDS if self.ledger.exposures(observation_type=kind)]
         masters: dict[tuple[CalibrationKind, int, str | None], Path | None] = {}
+        # Earlier nights only: what becomes of an exposure must not depend on which of its night's were done before it.
+        skies = ClearSkies(self.ledger, self.repo.camera.site, night, config=self.settings.photometry.transparency)
         for row in self.ledger.exposures(day_obs=night, observation_type="science"):
             for detector in row.detectors:
                 key = {"exposure": row.id, "detector": detector}
@@ -152,7 +155,13 @@ class Planner:
                     self.ledger.hold(job, f"no valid {' or '.join(missing)} master at the time of the exposure")
                     continue
                 raw = self.repo.path("raw", DataId(exposure=row.id, detector=detector))
-                work.append(ScienceWork(job, self.repo.root, raw, row.info, detector, self.settings, **found))
+                expected = skies.expected(row.info, detector)
+                work.append(
+                    ScienceWork(
+                        job, self.repo.root, raw, row.info, detector, self.settings, bias=found["bias"],
+                        dark=found["dark"], flat=found["flat"], expected_zero_point=expected,
+                    )
+                )  # fmt: skip
         return work
 
     def _has_frames(self, kind: CalibrationKind, row: ExposureRow) -> bool:
@@ -213,7 +222,8 @@ class Planner:
             for job in self.ledger.jobs(kind="science", exposure_id=row.id, detector=detector):
                 if job.state is JobState.DONE:
                     epochs.append(_quality(row, job))
-        return SelectEpochs(self.settings.reference_selection).run(epochs)
+        scale = self.repo.camera.pixel_scale_arcsec
+        return SelectEpochs(self.settings.reference_selection).run(epochs, pixel_scale_arcsec=scale)
 
     def _entered_work(self, job: Job) -> dict[str, Any]:
         """Return what work on any of a user's own images is told."""

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gueststar.core.errors import ConfigError
+import tenacity
+
+from gueststar.core.errors import ConfigError, ServiceDown
 from gueststar.pipelines.night.engine import make_engine
 from gueststar.pipelines.night.runner import STAGES, NightRunner, Progress
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.store.ledger import JobState
 from gueststar.store.repo import SurveyRepo
+
+PATIENCE_S = 3600.0
+"""How long a run waits for its database to come back."""
+MOST_OUTAGES = 20
+"""A run that is broken off more often than this ends: what comes back does not work."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +52,44 @@ def process_nights(
     until: str = STAGES[-1],
     do_retry: bool = False,
     progress: Progress | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Summary:
     """Process nights of a repository (all of them when none is named) and return what stands in the ledger.
 
-    Raises ConfigError for a night that has no exposures or an unknown parameter in the settings, and
-    TransientError while another process works on the repository.
+    A database that stops in the middle is waited for, and the run goes on from what the ledger knows; ``tell`` gets a
+    line when that happens. Raises ConfigError for a night without exposures or an unknown parameter in the settings,
+    TransientError while another process works on the repository, and ServiceDown when the wait was in vain.
     """
-    repo = SurveyRepo.open(root)
-    with repo.only_writer():
-        return _process(repo, nights, n_workers=n_workers, until=until, do_retry=do_retry, progress=progress)
+    with SurveyRepo.open(root) as held, held.only_writer():
+        for n_left in reversed(range(MOST_OUTAGES)):
+            try:
+                with SurveyRepo.open(root) as repo:
+                    return _process(
+                        repo, nights, n_workers=n_workers, until=until, do_retry=do_retry, progress=progress
+                    )
+            except ServiceDown as problem:
+                if n_left == 0:
+                    raise
+                tell(f"{problem}; waiting for it")
+                _wait_until_back(root)
+                tell("the database works again: going on")
+    raise AssertionError("every pass of the loop returns or raises")
+
+
+def _wait_until_back(root: Path) -> None:
+    """Return as soon as the repository's databases can be written to; ServiceDown after `PATIENCE_S`."""
+    attempts = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(ServiceDown),
+        wait=tenacity.wait_exponential(multiplier=1.0, max=30.0),
+        stop=tenacity.stop_after_delay(PATIENCE_S),
+        reraise=True,
+    )
+    attempts(_knock, root)
+
+
+def _knock(root: Path) -> None:
+    with SurveyRepo.open(root) as repo:
+        repo.ledger.event("recovered", text="the database works again")
 
 
 def _process(
