@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gueststar.operations.account import Fate
+from gueststar.operations.account import RAW, Fate, NightAccount
 from gueststar.operations.completeness import injection_lines
 from gueststar.operations.night_report import NightReport
 
@@ -16,6 +16,8 @@ def report_lines(report: NightReport) -> list[str]:
         f"{report.survey}, camera {report.camera}, night {account.day_obs}",
         f"{len(account.units)} detector images received = {' + '.join(parts) or '0'}: {verdict}",
     ]
+    if origins := [f"{n} {origin}" for origin, n in account.origins()] if _has_own(account) else []:
+        lines.append(f"  came in as: {', '.join(origins)}")
     lines += [f"  {fate}: {n} x {reason}" for fate, reason, n in account.reasons()]
     if account.refused:
         lines.append(f"{len(account.refused)} files refused:")
@@ -45,6 +47,11 @@ def report_lines(report: NightReport) -> list[str]:
     lines.append(f"{report.cpu_s:.1f} s of CPU, peak memory of a worker {report.peak_rss_mb:.0f} MB")
     lines += truth_lines(report)
     return lines
+
+
+def _has_own(account: NightAccount) -> bool:
+    """Return whether anything of the night came in as a user's own product."""
+    return any(origin != RAW for origin, _ in account.origins())
 
 
 def truth_lines(report: NightReport) -> list[str]:

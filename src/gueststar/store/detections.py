@@ -175,6 +175,15 @@ class DetectionStore:
         with transaction(self._reader) as connection:
             return catalog_of(connection.execute(query).all(), DIA_SOURCE)
 
+    def seen_before(self, day_obs: int) -> NDArray[np.int64]:
+        """Return the objects of a night's detections that were detected on an earlier night too, of all programs."""
+        tonight = select(SOURCES.c.dia_object_id).where(SOURCES.c.day_obs == day_obs, SOURCES.c.dia_object_id != 0)
+        earlier = select(SOURCES.c.dia_object_id).where(
+            SOURCES.c.day_obs < day_obs, SOURCES.c.dia_object_id.in_(tonight)
+        )
+        with self._reader.begin() as connection:
+            return np.array(sorted(connection.execute(earlier.distinct()).scalars()), dtype=np.int64)
+
     def light_curve(self, dia_object_id: int, *, reader: Program, policy: RightsPolicy, at_mjd_tai: float) -> Catalog:
         """Return an object's `DIA_SOURCE` rows, by time, that a reader of one program may see at a moment."""
         columns = [*(SOURCES.c[item.name] for item in DIA_SOURCE.columns), SOURCES.c.day_obs]

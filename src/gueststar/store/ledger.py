@@ -305,6 +305,11 @@ class Ledger:
         with self._writing() as connection:
             ledger_jobs.release(connection, job_id)
 
+    def supply(self, job_id: int, inputs: Any) -> bool:
+        """Give a job other inputs to work from and make it pending; False if it is done or runs already."""
+        with self._writing() as connection:
+            return ledger_jobs.supply(connection, job_id, plain_json(inputs))
+
     def reset_running(self, *, worker: str | None = None) -> int:
         """After a crash: make running jobs (of one worker, or all) pending, or quarantined; return how many."""
         with self._writing() as connection:

@@ -250,19 +250,26 @@ class SurveyRepo:
         self.ledger.add_exposure(info, detectors=dict.fromkeys(detectors, pixel_checksum))
         return refs
 
-    def add_exposure(
-        self, info: ExposureInfo, detector_ids: Iterable[int], *, is_to_be_processed: bool = True
-    ) -> ExposureInfo:
-        """Make an exposure known whose raw files are not here (a user's own products); return it with its field.
-
-        Unless ``is_to_be_processed`` the ledger does not count the detectors among those to work on.
-        """
+    def add_exposure(self, info: ExposureInfo, detector_ids: Iterable[int]) -> ExposureInfo:
+        """Make an exposure known whose raw files are not here (a user's own products); return it with its field."""
         detectors = list(detector_ids)
         known = self.ledger.exposure(info.exposure_id)
         info = self._with_field(info if known is None else replace(info, field=known.info.field))
         self._registry.insert_exposure(info, detectors)
-        self.ledger.add_exposure(info, detectors=detectors if is_to_be_processed else ())
+        self.ledger.add_exposure(info, detectors=detectors)
         return info
+
+    def keep_entered(self, path: Path, info: ExposureInfo, *, transfer: Transfer = "copy") -> Path:
+        """Bring a user's file into the repository's ``entered`` folder, named by its content; return where it is.
+
+        With ``direct`` it stays where it is.
+        """
+        source = Path(path).absolute()
+        if transfer == "direct":
+            return source
+        target = self.root / "entered" / str(info.day_obs) / f"{digest_of(source)[:12]}-{source.name}"
+        _bring(source, target, transfer, first=None, root=self.root)
+        return target
 
     def _with_field(self, info: ExposureInfo) -> ExposureInfo:
         if info.observation_type != "science" or info.ra is None or info.dec is None:

@@ -52,7 +52,7 @@ def _stage_difference(work: DifferenceWork) -> Result:
     made = make_difference(work, context, science, timer)
     settings, detections = work.settings, made.detections
     result = made.result._replace(
-        difference=_with_footprints(made.result, detections.catalog, settings.detection.threshold)
+        difference=with_footprints(made.result, detections.catalog, settings.detection.threshold)
     )
     metrics = difference_metrics(made.warped, result, detections) | {"reference": made.reference_facts}
     metrics["vetting"] = made.vetting
@@ -100,9 +100,9 @@ def make_difference(
             result,
             science,
             warped,
-            context=_context_of(work, context.camera),
+            context=detection_context(work.info, work.detector_id, context.camera),
             reference_sources=reference_sources,
-            bright_stars=_bright_stars(context, science, reference_sources, settings.detection.bright_mag),
+            bright_stars=bright_stars_on(context, science, reference_sources, settings.detection.bright_mag),
         )
     facts = reference_facts(reference)
     with timer("vet"):
@@ -111,7 +111,7 @@ def make_difference(
     return DifferenceProducts(warped, result, detections, vetted.dia_sources, vetted.metrics, facts)
 
 
-def _with_footprints(result: DifferenceResult, found: Catalog, threshold: float) -> CalibratedImage:
+def with_footprints(result: DifferenceResult, found: Catalog, threshold: float) -> CalibratedImage:
     """Return the difference image with DETECTED and DETECTED_NEGATIVE set on the footprints of its detections."""
     pixels = result.difference.pixels
     for is_positive, plane in ((True, MaskPlane.DETECTED), (False, MaskPlane.DETECTED_NEGATIVE)):
@@ -122,13 +122,13 @@ def _with_footprints(result: DifferenceResult, found: Catalog, threshold: float)
     return replace(result.difference, pixels=pixels)
 
 
-def _context_of(work: DifferenceWork, camera: Camera) -> DetectionContext:
-    info = work.info
+def detection_context(info: ExposureInfo, detector_id: int, camera: Camera) -> DetectionContext:
+    """Return to which image detections belong."""
     glass = camera.filter_named(info.physical_filter or "")
     return DetectionContext(
         visit=info.exposure_id,
-        detector=work.detector_id,
-        rcid=camera.detector(work.detector_id).rcid,
+        detector=detector_id,
+        rcid=camera.detector(detector_id).rcid,
         mjd_start=info.mjd_start,
         mjd_tai=info.mjd_tai,
         band_id=glass.fid if glass else 0,
@@ -136,7 +136,7 @@ def _context_of(work: DifferenceWork, camera: Camera) -> DetectionContext:
     )
 
 
-def _bright_stars(
+def bright_stars_on(
     context: WorkerContext, science: CalibratedImage, reference_sources: Catalog, limit: float
 ) -> BrightStars | None:
     """Return stars on and around the image that are bright enough to spoil it; None if there are none.
@@ -146,7 +146,7 @@ def _bright_stars(
     ny, nx = science.shape
     ra, dec = science.wcs.pixel_to_sky(x=(nx - 1) / 2, y=(ny - 1) / 2)
     radius = 0.6 * float(np.hypot(nx, ny)) * science.wcs.pixel_scale_arcsec / 3600.0
-    stars = context.refcats.cone(ra=float(ra), dec=float(dec), radius_deg=radius)
+    stars = context.refcats.known_stars(ra=float(ra), dec=float(dec), radius_deg=radius)
     cores = reference_sources.select((reference_sources["flags"] & int(SourceFlag.SATURATED)) != 0)
     brightest = np.fmin.reduce([stars[f"mag_{band}"].astype(np.float64) for band in "gri"])
     mag = np.concatenate([brightest, cores["mag"].astype(np.float64)])
