@@ -31,7 +31,7 @@ def with_injections(account: NightAccount, jobs: list[Job]) -> NightAccount:
     return replace(account, units=units)
 
 
-_FACTS = frozenset({"limiting_mag", "cpu_s", "peak_rss_mb"})
+_FACTS = frozenset({"limiting_mag", "difference_limiting_mag", "cpu_s", "peak_rss_mb"})
 """Metrics of an injection that are those of its image."""
 
 
@@ -72,6 +72,7 @@ def _figures(jobs: list[Job]) -> dict[str, Any]:
     return {
         "n_images": len(jobs),
         "limiting_mag": _median([job.metrics.get("limiting_mag") for job in jobs]),
+        "difference_limiting_mag": _median([job.metrics.get("difference_limiting_mag") for job in jobs]),
         "source": {name: _median([job.metrics["source"].get(name) for job in jobs]) for name in _MEDIANS},
         "difference": {
             name: _median([job.metrics.get("difference", {}).get(name) for job in jobs])
@@ -94,13 +95,12 @@ def injection_lines(pooled: dict[str, Any]) -> list[str]:
         return []
     lines = [f"{pooled['n_injected']} artificial stars in {pooled['n_images']} detector images:"]
     for glass, found in pooled["filters"].items():
-        limit = found["limiting_mag"]
-        for kind in ("source", "difference"):
-            figures = found[kind]
+        for kind, limit_name in (("source", "limiting_mag"), ("difference", "difference_limiting_mag")):
+            figures, limit = found[kind], found.get(limit_name)
             if figures["plateau"] is None and figures["flux_bias"] is None:
                 continue
             name = "catalog" if kind == "source" else "difference"
-            against = f" (computed 5-sigma limit {limit:.2f})" if kind == "source" and limit is not None else ""
+            against = f" (computed 5-sigma limit {limit:.2f})" if limit is not None else ""
             alerted = figures.get("alert_magnitude_50")
             parts = [
                 f"half found at {_shown(figures['magnitude_50'], '.2f')}{against}",

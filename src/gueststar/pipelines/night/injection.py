@@ -124,7 +124,9 @@ def _stage_injection(work: InjectionWork) -> Result:
     detections = Detections(sources, context.catalog(work.sources))
     facts: dict[str, Any] = {"limiting_mag": limit}
     if work.difference is not None and work.candidates is not None:
-        detections = _with_candidates(detections, work, context, injected.image, timer)
+        detections, facts["difference_limiting_mag"] = _with_candidates(
+            detections, work, context, injected.image, timer
+        )
     with timer("score"):
         score = ScoreInjections(settings.injection).run(injected, detections)
     metrics = score.metrics | facts | {"seed": work.seed, "config": as_plain(settings.injection)}
@@ -140,16 +142,18 @@ def _stage_injection(work: InjectionWork) -> Result:
 
 def _with_candidates(
     detections: Detections, work: InjectionWork, context: WorkerContext, science: CalibratedImage, timer: StepTimer
-) -> Detections:
+) -> tuple[Detections, float | None]:
+    """Return the detections with candidates, and the computed 5-sigma limit of the difference."""
     assert work.difference is not None
     assert work.candidates is not None
     made = make_difference(work.difference, context, science, timer)
     likely = likely_alerts(made.dia_sources, work.settings)
     is_usable = made.result.difference.pixels.is_usable(UNUSABLE | MaskPlane.REFERENCE_MASKED)
-    return replace(
+    found = replace(
         detections,
         candidates=made.dia_sources,
         real_candidates=context.catalog(work.candidates),
         likely=np.isin(made.dia_sources["dia_source_id"], likely["dia_source_id"]),
         is_differenced=is_usable & (made.result.score != 0),
     )
+    return found, made.result.metrics["limiting_mag"]

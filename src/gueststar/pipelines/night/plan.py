@@ -126,8 +126,7 @@ class Planner:
         later = {place for stage, places in entered.items() if stage != "science" for place in places}
         kinds = [kind for kind in REQUIRED_KINDS if self.ledger.exposures(observation_type=kind)]
         masters: dict[tuple[CalibrationKind, int, str | None], Path | None] = {}
-        # Earlier nights only: what becomes of an exposure must not depend on which of its night's were done before it.
-        skies = ClearSkies(self.ledger, self.repo.camera.site, night, config=self.settings.photometry.transparency)
+        skies: ClearSkies | None = None
         for row in self.ledger.exposures(day_obs=night, observation_type="science"):
             for detector in row.detectors:
                 key = {"exposure": row.id, "detector": detector}
@@ -155,6 +154,7 @@ class Planner:
                     self.ledger.hold(job, f"no valid {' or '.join(missing)} master at the time of the exposure")
                     continue
                 raw = self.repo.path("raw", DataId(exposure=row.id, detector=detector))
+                skies = skies or self._clear_skies(night)
                 expected = skies.expected(row.info, detector)
                 work.append(
                     ScienceWork(
@@ -163,6 +163,13 @@ class Planner:
                     )
                 )  # fmt: skip
         return work
+
+    def _clear_skies(self, night: int) -> ClearSkies:
+        """Return what a clear sky gives, from earlier nights only.
+
+        What becomes of an exposure must not depend on which of its own night's were done before it.
+        """
+        return ClearSkies(self.ledger, self.repo.camera.site, night, config=self.settings.photometry.transparency)
 
     def _has_frames(self, kind: CalibrationKind, row: ExposureRow) -> bool:
         """Return whether frames for this master were ever received: without any, the camera does without it."""
