@@ -295,8 +295,8 @@ def _is_artefact(
 ) -> Booleans:
     """Return which sources are bits of spikes, trails and rays, or badly subtracted stars, or cannot be tested.
 
-    Faint ones are, that the PSF fits badly; but those of the first pass that are significantly wider than the PSF may be
-    galaxies. Nothing in the sky is narrower than the PSF.
+    Faint ones are, that the PSF fits badly; but those of the first pass that are significantly wider than the PSF
+    may be galaxies. Nothing in the sky is narrower than the PSF.
     """
     misfit = (errors.chi2 - 1.0) * np.sqrt(np.maximum(errors.n_pixels - 3, 1) / 2.0)
     snr = np.fmax(state.flux / errors.flux_err, table.snr)

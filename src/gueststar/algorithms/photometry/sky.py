@@ -118,4 +118,4 @@ def _clipped_sum(
         is_used = (not is_masked[i]) & (values[i] * values[i] < np.float32(9) * variance[i])
         total += values[i] if is_used else np.float32(0)
         count += np.float32(1) if is_used else np.float32(0)
-    return total, count
+    return float(total), float(count)

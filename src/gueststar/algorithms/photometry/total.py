@@ -249,7 +249,7 @@ def _first_moment(
         for i in range(line.size):
             u = i + i0 - x
             q = a * u * u + b * v * v + c * u * v
-            value = line[i] if q <= 36.0 else np.float32(0)
+            value = float(line[i]) if q <= 36.0 else 0.0
             moment += np.sqrt(q) * value
             light += value
     return moment, light

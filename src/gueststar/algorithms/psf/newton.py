@@ -283,7 +283,7 @@ def _weighted_products(
         b0 += q0 * r
         b1 += q1 * r
         b2 += q2 * r
-    return a00, a01, a02, a11, a12, a22, b0, b1, b2
+    return float(a00), float(a01), float(a02), float(a11), float(a12), float(a22), float(b0), float(b1), float(b2)
 
 
 @njit(cache=True, error_model="numpy")
@@ -558,7 +558,7 @@ def _misfit(
         error = model_error * model[k]
         chi2 += residual[k] * residual[k] / (sky[k] + slope * max(model[k], zero) + error * error)
         information += p[k] * p[k] / sky[k]
-    return chi2, information
+    return float(chi2), float(information)
 
 
 @njit(cache=True, error_model="numpy")

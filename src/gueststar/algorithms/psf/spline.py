@@ -243,7 +243,7 @@ def _blend_rows(local: Floats32, first: int, column: int, weights: Floats32, out
 
 @njit(cache=True, error_model="numpy")
 def _pick_columns(row: Floats32, weights: Floats32, step: int, out: Floats32) -> None:
-    """Write the weighted sum of four taps at every ``step``-th column (the usual steps are spelt out: they are fast)."""
+    """Write the weighted sum of four taps at every ``step``-th column; the usual steps, spelt out, are fast."""
     w0, w1, w2, w3 = weights[0], weights[1], weights[2], weights[3]
     if step == 2:
         for j in range(out.size):
