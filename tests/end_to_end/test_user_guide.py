@@ -2,11 +2,13 @@
 
 A page's ``console`` blocks are one session in one fresh folder: lines that begin with ``$`` are commands, the
 rest is what a reader would see and is not compared. A page whose first lines hold ``<!-- needs: NAME -->`` is run
-with $DATA set to the folder of real data sets, and skipped where the set NAME is not there.
+with $DATA set to the folder of real data sets, and skipped where the set NAME is not there; likewise one that holds
+``<!-- needs file: PATTERN of the Debian package PACKAGE -->`` where no file fits PATTERN.
 """
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import subprocess
@@ -37,8 +39,11 @@ def commands_of(page: Path) -> list[str]:
 @pytest.mark.parametrize("page", [p for p in PAGES if commands_of(p)], ids=lambda p: p.stem)
 def test_commands_of_the_page_run(page: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    needed = re.search(r"<!-- needs: (\w+) -->", page.read_text())
-    if needed:
+    text = page.read_text()
+    installed = re.search(r"<!-- needs file: (\S+) of the Debian package (\S+) -->", text)
+    if installed and not glob.glob(installed[1]):
+        pytest.skip(f"{page.name} needs {installed[1]}: install the Debian package {installed[2]}")
+    if needed := re.search(r"<!-- needs: (\w+) -->", text):
         folder = shared_folder()
         if folder is None or not (folder / needed[1]).is_dir():
             pytest.skip(f"{page.name} needs the real data set {needed[1]}, which is not beside the checkout")

@@ -282,3 +282,23 @@ def test_real_frame_without_calibrations_is_detrended():
     assert 0.0 < result.metrics["fraction_masked"] < 0.05
     assert np.isfinite(result.pixels.image).all()
     assert (result.pixels.variance > 0).all()
+
+
+def test_edge_and_pixels_beyond_linearity_are_marked(rng):
+    given = masters()
+    given["flat"].pixels.image[:, -6:] *= np.float32(0.8)
+    given["flat"].pixels.variance[50, 60] = 0.01
+    raw = exposure(rng, np.full((NY, NX), SKY))
+    amplifiers = tuple(part.amplifier.model_copy(update={"linear_below": 1800.0}) for part in raw.amplifiers)
+    parts = tuple(dataclasses.replace(p, amplifier=a) for p, a in zip(raw.amplifiers, amplifiers, strict=True))
+    parts[0].data[40, 30] = 2000.0
+    bordered = raw.detector.model_copy(update={"edge_pixels": 2, "amplifiers": amplifiers})
+    result = Detrend().run(dataclasses.replace(raw, detector=bordered, amplifiers=parts), **given)
+    is_edge = (result.pixels.mask & int(MaskPlane.EDGE)) != 0
+    assert result.metrics["edge_lines"] == {"bottom": 2, "top": 2, "left": 2, "right": 6}
+    assert is_edge[:, -6:].all()
+    assert is_edge[:2].all()
+    assert not is_edge[2:-2, 2:-6].any()
+    is_suspect = (result.pixels.mask & int(MaskPlane.SUSPECT)) != 0
+    assert is_suspect[[40, 50], [30, 60]].all()
+    assert is_suspect.sum() == 2

@@ -51,16 +51,18 @@ class CameraReport:
     files: tuple[FileReport, ...]
     pairs: tuple[Finding, ...] = ()
     """From pairs of flats: gains."""
+    description: tuple[Finding, ...] = ()
+    """What no exposure is needed for."""
 
     @property
     def is_good(self) -> bool:
         """Whether nothing failed."""
         findings = [finding for report in self.files for finding in report.findings]
-        return not any(finding.level == "bad" for finding in (*findings, *self.pairs))
+        return not any(finding.level == "bad" for finding in (*findings, *self.pairs, *self.description))
 
     def lines(self) -> list[str]:
         """Return the report as text, a line a finding."""
-        lines = []
+        lines = [str(finding) for finding in self.description]
         for report in self.files:
             lines += [str(report.path), *(f"  {finding}" for finding in report.findings)]
         if self.pairs:
@@ -80,7 +82,13 @@ def check_camera(camera: Camera, paths: Sequence[str | Path]) -> CameraReport:
     """Translate, read and measure exposures with a camera's description and say where they disagree."""
     flats = _Flats()
     reports = tuple(FileReport(Path(path), tuple(_check_file(camera, Path(path), flats))) for path in paths)
-    return CameraReport(camera.name, reports, tuple(flats.findings))
+    return CameraReport(camera.name, reports, tuple(flats.findings), tuple(_description_findings(camera)))
+
+
+def _description_findings(camera: Camera) -> Iterable[Finding]:
+    if not camera.site.is_placed:
+        told = "site: latitude_deg and longitude_deg are both 0: fill them in; nights, airmass and parallax need them"
+        yield Finding("bad", told)
 
 
 def _check_file(camera: Camera, path: Path, flats: _Flats) -> Iterable[Finding]:

@@ -22,7 +22,11 @@ def command(repo: str, camera: str, db_url: str | None) -> None:
         with SurveyRepo.create(repo, load_camera(camera), db_url) as made:
             described = made.camera
             click.echo(f"{made.root}: a survey with {described.name} ({len(described.detectors)} detectors)")
+            if not described.site.is_placed:
+                click.echo(
+                    "note: the site's latitude and longitude are 0: nights and airmasses will be wrong", err=True
+                )
             click.echo(f"next: gueststar ingest {repo} FILES_OR_FOLDERS")
     except ConfigError as problem:
-        click.echo(f"error: {problem}", err=True)
+        click.echo(f"gueststar: {problem}", err=True)
         sys.exit(2)

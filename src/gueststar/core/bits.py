@@ -22,21 +22,21 @@ class MaskPlane(IntFlag):
     COSMIC_RAY = 1 << 3
     """Hit by a cosmic ray; the value was interpolated."""
     EDGE = 1 << 4
-    """Too close to the edge of the detector to be trusted."""
+    """At the detector's edge, where pixels respond unlike their neighbours farther in, or vignetted."""
     NO_DATA = 1 << 5
     """No input covers this pixel."""
     SATELLITE = 1 << 6
     """On a satellite or aircraft trail."""
     HALO = 1 << 7
-    """In the halo, ghost or spike of a bright star."""
+    """In the halo of a bright star: its light stands above the noise of the sky here."""
     INTERPOLATED = 1 << 8
     """Value was interpolated from neighbours."""
     SUSPECT = 1 << 9
-    """Above the level where the response is known to be linear, or calibration is poor here."""
+    """Above the level where the response is known to be linear, or calibrated poorly: few epochs, or a noisy flat."""
     DETECTED = 1 << 10
-    """Part of a detection (positive)."""
+    """Part of the footprint of a detection (positive on difference images)."""
     DETECTED_NEGATIVE = 1 << 11
-    """Part of a negative detection (difference images)."""
+    """Part of the footprint of a negative detection (difference images)."""
     REFERENCE_MASKED = 1 << 12
     """The warped reference is masked or uncovered here (difference images)."""
     CLIPPED = 1 << 13
@@ -53,12 +53,15 @@ UNUSABLE = (
 )
 """Planes whose pixels carry no usable flux."""
 
+FOUND = MaskPlane.DETECTED | MaskPlane.DETECTED_NEGATIVE
+"""Planes that tell what was found on an image rather than what its pixels are: other images do not inherit them."""
+
 
 class SourceFlag(IntFlag):
     """Bits of a detection's ``flags`` column, on science, reference and difference images alike."""
 
     EDGE = 1 << 0
-    """The footprint touches the edge of the image or of the coverage."""
+    """Within 1.5 FWHM of the edge of the image (2 on difference images), or its core holds an EDGE pixel."""
     SATURATED = 1 << 1
     """A saturated or bleeding pixel lies in the core (within one FWHM)."""
     BAD_PIXEL = 1 << 2
@@ -72,7 +75,7 @@ class SourceFlag(IntFlag):
     APERTURE_INCOMPLETE = 1 << 6
     """The aperture holds masked pixels, which were replaced by the PSF model or left out."""
     NEAR_BRIGHT_STAR = 1 << 7
-    """Within the region where a bright star's residuals dominate."""
+    """In the halo of a bright star, or (difference images) where a bright star's residuals dominate."""
     DIPOLE = 1 << 8
     """A positive and a negative lobe fit better than one source (difference images)."""
     TRAILED = 1 << 9
@@ -89,6 +92,12 @@ class SourceFlag(IntFlag):
     """Was kept aside to validate the PSF."""
     CALIBRATOR = 1 << 15
     """Was used for the photometric zero point."""
+    ASTROMETRIC = 1 << 16
+    """Was used for the astrometric solution."""
+
+
+USES = SourceFlag.PSF_STAR | SourceFlag.PSF_RESERVED | SourceFlag.CALIBRATOR | SourceFlag.ASTROMETRIC
+"""Flags that tell what a source was used for: no fault of it. A source is clean if ``flags & ~USES`` is 0."""
 
 
 def names_of(value: int, kind: type[IntFlag]) -> list[str]:

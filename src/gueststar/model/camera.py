@@ -76,6 +76,8 @@ class Amplifier(Part):
     """Electrons, rms."""
     saturation: float = Field(gt=0)
     """ADU above which a raw pixel is saturated (before bias subtraction)."""
+    linear_below: float | None = Field(default=None, gt=0)
+    """ADU above which the response is not known to be linear (before bias subtraction), which makes pixels SUSPECT."""
     bias_level: float = 0.0
     """ADU to subtract where neither overscan nor bias master exists."""
 
@@ -109,6 +111,8 @@ class Detector(Part):
     amplifiers: tuple[Amplifier, ...] = Field(min_length=1)
     readout_axis: str = Field(default="y", pattern="^[xy]$")
     """Axis along which charge moves to the register: saturated pixels bleed along it."""
+    edge_pixels: int = Field(default=0, ge=0)
+    """Width of the border that is doubtful in every exposure; the flat may show more."""
 
     @property
     def rcid(self) -> int:
@@ -162,6 +166,11 @@ class Site(Part):
     height_m: float = 0.0
     mpc_code: str = "500"
     """Observatory code; 500 is the geocentre."""
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether somebody filled in where it is: a draft stands at latitude 0, longitude 0."""
+        return (self.latitude_deg, self.longitude_deg) != (0.0, 0.0)
 
 
 class Camera(Part):

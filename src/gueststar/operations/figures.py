@@ -127,13 +127,42 @@ def completeness(truth: dict[str, Any]) -> bytes:
             math.sqrt(max(s * (1 - s), 0.25 / row["n"]) / row["n"]) if row["n"] else 0.0
             for s, row in zip(share, table, strict=True)
         ]
-        ax.errorbar(middle, share, error, fmt="o-", ms=3, lw=1, color=colour, label=label)
+        above = [min(e, 1.0 - s) if math.isfinite(s) else 0.0 for s, e in zip(share, error, strict=True)]
+        ax.errorbar(middle, share, [error, above], fmt="o-", ms=3, lw=1, color=colour, label=label)
     for row, x in zip(table, middle, strict=True):
-        ax.text(x, 1.06, str(row["n"]), fontsize=6, color=MUTED, ha="center")
+        if row["n"]:
+            ax.text(x, 1.06, f"{row['n']:.0f}", fontsize=6, color=MUTED, ha="center")
+    # Limits of its own: left to the data, a night with few filled bins would put the others' labels outside.
+    ax.set_xlim(min(row["mag_low"] for row in table), max(row["mag_high"] for row in table))
     ax.set_ylim(0, 1.15)
     ax.set_title("transients found, of those in the field", fontsize=8, color=INK, loc="left")
     ax.set_xlabel("magnitude of the true difference flux (AB)", fontsize=7, color=MUTED)
     ax.legend(fontsize=6, frameon=False, loc="lower left")
+    return png(figure)
+
+
+def injections(pooled: dict[str, Any]) -> bytes:
+    """Draw the share of artificial stars that was found, on the image and on the difference, one axes a filter."""
+    filters = pooled["filters"]
+    figure, axes = blank(4.6 * len(filters), 2.4, len(filters))
+    for ax, (glass, found) in zip(axes, filters.items(), strict=True):
+        rows = found["bins"]
+        middle = [0.5 * (row["mag_low"] + row["mag_high"]) for row in rows]
+        for key, total, colour, label in (
+            ("n_source", "n", ACCENT, "in the catalog"),
+            ("n_candidate", "n_differenced", WARN, "on the difference"),
+            ("n_alert", "n_differenced", BAD, "likely alerts"),
+        ):
+            share = [row[key] / row[total] if row[total] else math.nan for row in rows]
+            ax.plot(middle, share, "o-", ms=3, lw=1, color=colour, label=label, alpha=0.8)
+        if found["limiting_mag"] is not None:
+            ax.axvline(found["limiting_mag"], color=MUTED, lw=0.8, ls="--", label="computed 5-sigma limit")
+        ax.axhline(0.5, color=MUTED, lw=0.4)
+        ax.set_xlim(rows[0]["mag_low"], rows[-1]["mag_high"])
+        ax.set_ylim(0, 1.05)
+        ax.set_title(f"{glass}: artificial stars found, {found['n_images']} images", fontsize=8, color=INK, loc="left")
+        ax.set_xlabel("magnitude (AB)", fontsize=7, color=MUTED)
+        ax.legend(fontsize=6, frameon=False, loc="lower left")
     return png(figure)
 
 

@@ -20,9 +20,11 @@ from gueststar.core.bits import SourceFlag
 from gueststar.core.errors import ConfigError
 from gueststar.formats.parquet import read_catalog
 from gueststar.model.catalog import Catalog
+from gueststar.model.metrics import METRICS_BY_NAME
 from gueststar.model.photocal import NJY_ZERO_POINT
 from gueststar.model.rights import Program
 from gueststar.operations.account import Fate, Unit, account_of
+from gueststar.operations.transparency import with_extinction
 from gueststar.store.alert_log import AlertLog
 from gueststar.store.ledger import JobState
 from gueststar.store.products import DataId
@@ -61,12 +63,18 @@ def compare_with_truth(repo: SurveyRepo, night: int, folder: Path) -> dict[str, 
     table = completeness(differenced, observed, alerted)
     purity = count_false(differenced, alerted)
     movers = asteroids_found(repo, night, differenced)
-    summary = calibration_figures(images, folder) | _completeness_summary(table) | purity | movers
+    summary = (
+        calibration_figures(images, folder)
+        | cloud_figures(images, folder)
+        | _completeness_summary(table)
+        | purity
+        | movers
+    )
     return {"summary": summary, "completeness": table, "n_images": len(images), "n_differenced": len(differenced)}
 
 
 def _measured(repo: SurveyRepo, night: int) -> list[Unit]:
-    units = account_of(repo.ledger, night).units
+    units = with_extinction(account_of(repo.ledger, night), repo).units
     science = [unit for unit in units if unit.exposure.info.observation_type == "science"]
     return [unit for unit in science if unit.fate is not Fate.FAILED or unit.stage != "science"]
 
@@ -146,6 +154,29 @@ def calibration_figures(images: list[Image], folder: Path) -> dict[str, str]:
         "photometric scatter of bright stars": f"{np.median(fluxes):.1f} mmag (median of {len(fluxes)} images)",
         "photometric offset": f"{1000 * np.median(errors):+.1f} mmag, "
         f"scatter between images {1000 * _robust(errors)[1]:.1f} mmag, pull {_robust(pulls)[1]:.2f}",
+    }
+
+
+def cloud_figures(images: list[Image], folder: Path) -> dict[str, str]:
+    """Return how well the extinction by clouds was told, and whether cloudy images were."""
+    truth = read_catalog(folder / "detector_images.parquet")
+    told, true = [], []
+    for image in images:
+        row = (truth["exposure_id"] == image.unit.exposure.id) & (truth["detector"] == image.unit.detector)
+        value = image.unit.metrics.get("cloud_extinction_mag")
+        if isinstance(value, int | float) and row.any():
+            told.append(float(value))
+            true.append(float(truth["cloud_mag"][row][0]))
+    if not told:
+        return {}
+    error, scatter = _robust(np.subtract(told, true))
+    limit = METRICS_BY_NAME["cloud_extinction_mag"].fair or 0.0
+    is_told, is_cloudy = np.array(told) > limit, np.array(true) > limit
+    return {
+        "extinction by clouds": f"off by {1000 * error:+.0f} mmag, scatter {1000 * scatter:.0f} mmag "
+        f"({len(told)} images)",
+        "cloudy images told as such": f"{int((is_told & is_cloudy).sum())} of {int(is_cloudy.sum())}; "
+        f"{int((is_told & ~is_cloudy).sum())} clear ones taken for cloudy",
     }
 
 

@@ -19,7 +19,7 @@ class Assembled(NamedTuple):
     image: Float32Image
     """ADU or electrons, as asked."""
     mask: MaskImage
-    """SATURATED and NO_DATA."""
+    """SATURATED, SUSPECT (not known to be linear) and NO_DATA."""
     overscans: dict[str, OverscanLevel]
     """By amplifier name; those without overscan are absent."""
 
@@ -47,7 +47,7 @@ def assemble(
         place_amplifier_in_place(
             image, mask, data=part.data, row_level=row_level, target=parse_section(amplifier.detector_section),
             flip_x=amplifier.flip_x, flip_y=amplifier.flip_y, gain=amplifier.gain if unit == "electron" else 1.0,
-            saturation=amplifier.saturation,
+            saturation=amplifier.saturation, linear_below=amplifier.linear_below,
         )  # fmt: skip
     return Assembled(image, mask, levels)
 

@@ -31,7 +31,7 @@ from gueststar.store.ledger_rows import (
     Job,
     JobState,
 )
-from gueststar.store.sql import connect, plain_json, reading, told_as_transient
+from gueststar.store.sql import connect, plain_json, reading, told_as_transient, transaction
 from gueststar.store.tables import EVENTS, EXPOSURE_DETECTORS, EXPOSURES, FIELDS, FILES, JOBS, migrate
 
 __all__ = ["Account", "Event", "ExposureRow", "ExposureState", "Field", "FileRow", "FileStatus", "Job", "JobState", "Ledger"]  # fmt: skip  # noqa: E501
@@ -51,12 +51,12 @@ class Ledger:
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with told_as_transient(), self._engine.begin() as connection:
+        with transaction(self._engine) as connection:
             yield connection
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        with told_as_transient(), self._reader.begin() as connection:
+        with transaction(self._reader) as connection:
             yield connection
 
     def close(self) -> None:
@@ -305,6 +305,11 @@ class Ledger:
         with self._writing() as connection:
             ledger_jobs.release(connection, job_id)
 
+    def supply(self, job_id: int, inputs: Any) -> bool:
+        """Give a job other inputs to work from and make it pending; False if it is done or runs already."""
+        with self._writing() as connection:
+            return ledger_jobs.supply(connection, job_id, plain_json(inputs))
+
     def reset_running(self, *, worker: str | None = None) -> int:
         """After a crash: make running jobs (of one worker, or all) pending, or quarantined; return how many."""
         with self._writing() as connection:
@@ -328,6 +333,11 @@ class Ledger:
         conditions = _equal(JOBS, kind=kind, state=state, day_obs=day_obs, exposure_id=exposure_id, detector=detector)
         with self._reading() as connection:
             return ledger_jobs.jobs(connection, conditions)
+
+    def measurements(self, kind: str, name: str, *, before: int, n_nights: int) -> list[tuple[int, int, int, float]]:
+        """Return (exposure, detector, night, value) of a numeric metric of done jobs, of the last nights before one."""
+        with self._reading() as connection:
+            return ledger_jobs.measurements(connection, kind, name, before=before, n_nights=n_nights)
 
     def job_counts(self, *, day_obs: int | None = None) -> dict[tuple[str, JobState], int]:
         """Return the number of jobs by (kind, state)."""

@@ -187,7 +187,8 @@ def test_command_lists_and_shows_cameras(run: Callable[..., Any], tmp_path: Path
 def test_command_drafts_a_camera_that_its_own_check_accepts(
     run: Callable[..., Any], frame: Frame, tmp_path: Path
 ) -> None:
-    path, described = frame(GAIN=2.0, DATASEC="[1:200,1:160]", BIASSEC="[201:220,1:160]"), tmp_path / "camera.yaml"
+    cards = {"GAIN": 2.0, "DATASEC": "[1:200,1:160]", "BIASSEC": "[201:220,1:160]"}
+    path, described = frame(**cards, LATITUDE=-30.2, LONGITUD=-70.8), tmp_path / "camera.yaml"
     drafted = run("new", path, "-o", described)
     assert drafted.exit_code == 0, drafted.output
     assert "assumed" in drafted.output
@@ -197,6 +198,14 @@ def test_command_drafts_a_camera_that_its_own_check_accepts(
     assert (tmp_path / "plane.png").exists()
     printed = run("new", path)
     assert parse_camera(printed.stdout, source="printed") == load_camera(described)
+
+
+def test_draft_whose_site_nobody_filled_in_fails_its_check(run: Run, frame: Frame, tmp_path: Path) -> None:
+    path, described = frame(GAIN=2.0), tmp_path / "camera.yaml"
+    run("new", path, "-o", described)
+    checked = run("check", described, path, "-p", tmp_path / "plane.png")
+    assert checked.exit_code == 1
+    assert "latitude_deg and longitude_deg are both 0" in checked.output
 
 
 def test_command_check_ends_with_status_one_where_something_fails(

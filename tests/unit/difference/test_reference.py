@@ -149,7 +149,7 @@ def test_epochs_are_chosen_by_depth_and_every_decision_has_its_reason() -> None:
         quality("shallow", limiting_mag=18.0),
         quality("unknown", limiting_mag=float("nan")),
     ]
-    found = SelectEpochs(SelectEpochsConfig(max_epochs=5)).run(good + bad)
+    found = SelectEpochs(SelectEpochsConfig(max_epochs=5)).run(good + bad, pixel_scale_arcsec=1.0)
     assert found.is_enough
     assert found.used == ("g7", "g6", "g5", "g4", "g3")
     reasons = {d.name: d.reason for d in found.decisions}
@@ -162,8 +162,30 @@ def test_epochs_are_chosen_by_depth_and_every_decision_has_its_reason() -> None:
 
 
 def test_too_few_good_epochs_make_no_reference() -> None:
-    found = SelectEpochs().run([quality("a"), quality("b")])
+    found = SelectEpochs().run([quality("a"), quality("b")], pixel_scale_arcsec=1.0)
     assert not found.is_enough
     assert found.used == ()
     assert "only 2 of the 5" in found.decisions[0].reason
-    assert SelectEpochs().run([]).used == ()
+    assert SelectEpochs().run([], pixel_scale_arcsec=1.0).used == ()
+
+
+def test_coarse_pixels_are_judged_by_their_own_measure() -> None:
+    coarse = {"fwhm_arcsec": 13.0, "astrometric_rms_arcsec": 0.7}
+    epochs = [quality(f"g{k}", **coarse) for k in range(6)]
+    assert len(SelectEpochs().run(epochs, pixel_scale_arcsec=5.2).used) == 6
+    on_fine_pixels = SelectEpochs().run(epochs, pixel_scale_arcsec=0.5)
+    assert on_fine_pixels.used == ()
+    assert "seeing 13.00 arcsec is above" in on_fine_pixels.decisions[0].reason
+
+
+def test_astrometric_scatter_is_judged_by_the_field_and_by_what_it_blurs() -> None:
+    def is_used(rms: float, others: float, fwhm: float = 2.0) -> bool:
+        epochs = [quality(f"g{k}", fwhm_arcsec=fwhm, astrometric_rms_arcsec=others) for k in range(6)]
+        epochs.append(quality("it", fwhm_arcsec=fwhm, astrometric_rms_arcsec=rms))
+        return "it" in SelectEpochs().run(epochs, pixel_scale_arcsec=1.0).used
+
+    assert is_used(0.25, others=0.2)  # a poor catalog: all epochs scatter about it alike
+    assert not is_used(0.25, others=0.04)  # this one alone does
+    assert is_used(0.09, others=0.01)  # five times the others, but no harm to an image of 2 arcsec
+    assert not is_used(0.35, others=0.35)  # blurs the co-add, whatever the others do
+    assert is_used(0.35, others=0.35, fwhm=4.0)

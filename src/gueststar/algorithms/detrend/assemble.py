@@ -22,22 +22,24 @@ def place_amplifier_in_place(
     flip_y: bool,
     gain: float,
     saturation: float,
+    linear_below: float | None = None,
 ) -> None:
     """Write one amplifier's pixels, less the zero level of their row, into the detector image.
 
     ``data`` and ``row_level`` are ADU in the orientation of the raw file; ``target`` is the (y, x) part of
     the detector that the amplifier fills, mirrored as the flips say. The image receives
-    electrons; the mask, SATURATED where the raw count reaches ``saturation`` (ADU, before any subtraction)
-    and NO_DATA (value 0) where it is not finite.
+    electrons; the mask, SATURATED where the raw count reaches ``saturation`` (ADU, before any subtraction), SUSPECT
+    where it is below that but reaches ``linear_below``, and NO_DATA (value 0) where it is not finite.
     """
     _place(
         image[target], mask[target], data, row_level, flip_x, flip_y, np.float32(gain), np.float32(saturation),
-        int(MaskPlane.SATURATED), int(MaskPlane.NO_DATA),
+        np.float32(np.inf if linear_below is None else linear_below),
+        int(MaskPlane.SATURATED), int(MaskPlane.SUSPECT), int(MaskPlane.NO_DATA),
     )  # fmt: skip
 
 
 @numba.njit(cache=True)
-def _place(image, mask, data, row_level, flip_x, flip_y, gain, saturation, saturated, no_data):  # type: ignore[no-untyped-def]
+def _place(image, mask, data, row_level, flip_x, flip_y, gain, saturation, linear_below, saturated, suspect, no_data):  # type: ignore[no-untyped-def]
     ny, nx = data.shape
     for row in range(ny):
         y = ny - 1 - row if flip_y else row
@@ -48,7 +50,7 @@ def _place(image, mask, data, row_level, flip_x, flip_y, gain, saturation, satur
             value = data[row, column]
             if math.isfinite(value):
                 image[y, x] = (value - level) * gain
-                mask[y, x] = saturated if value >= saturation else 0
+                mask[y, x] = saturated if value >= saturation else (suspect if value >= linear_below else 0)
             else:
                 image[y, x] = np.float32(0.0)
                 mask[y, x] = no_data

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from gueststar.algorithms.photocal.transparency import TransparencyConfig
 from gueststar.core.bits import SourceFlag
 
 
@@ -34,12 +35,14 @@ class PhotometryConfig:
     colour_term_prior_err: float = 0.2
     """How sure that is; with few stars of few colours it decides, and widens the zero point's error."""
     spatial_order: int = 2
-    """Highest order of the zero point's change over the detector."""
+    """Highest order of the zero point's change over the detector; 0: one number everywhere."""
     calibrators_per_spatial_term: int = 25
     """An order is tried if there are as many calibrators per coefficient."""
     min_spatial_rms: float = 0.003
     """A change over the detector of less than this (rms, mag) is not applied."""
-    cloud_extinction: float = 0.3
+    transparency: TransparencyConfig = field(default_factory=TransparencyConfig)
+    """How the zero point of a clear sky is learned from the survey's earlier nights."""
+    cloud_extinction: float = 0.1
     """Cloudy if the zero point is so far below the expected one, mag."""
     cloud_structure: float = 0.03
     """Cloudy if the zero point changes by so much (rms, mag) from place to place."""

@@ -39,6 +39,24 @@ class Calibrators:
     spatial: Floats | None = None
     """``[n, k]`` further terms: the shape of the zero point over the detector."""
 
+    @property
+    def design(self) -> Floats:
+        """The terms of zero point, colour and place ``[n, 2 + k]``."""
+        terms = np.stack([np.ones(self.difference.size), self.colour], axis=1)
+        return terms if self.spatial is None else np.hstack([terms, self.spatial])
+
+    def residuals(self, parameters: Floats) -> Floats:
+        """Return how far the stars are from a solution, mag."""
+        return np.asarray(self.difference - self.design @ parameters)
+
+    def select(self, rows: NDArray[np.intp]) -> Calibrators:
+        """Return some of the stars."""
+        first, second = self.colour_variances
+        return Calibrators(
+            self.difference[rows], self.variance[rows], self.band_variance[rows], self.colour[rows],
+            (first[rows], second[rows]), self.band_in_colour, None if self.spatial is None else self.spatial[rows],
+        )  # fmt: skip
+
     def total_variance(self, colour_term: float) -> Floats:
         """Return the variance of ``difference - colour_term * colour``."""
         first, second = colour_term**2 * self.colour_variances[0], colour_term**2 * self.colour_variances[1]
@@ -78,8 +96,7 @@ def fit_zero_point(
     known (Student's t). At least one calibrator is needed.
     """
     n = stars.difference.size
-    terms = [np.ones(n), stars.colour]
-    design = np.stack(terms, axis=1) if stars.spatial is None else np.hstack([np.stack(terms, axis=1), stars.spatial])
+    design = stars.design
     parameters = np.zeros(design.shape[1])
     parameters[1] = colour_prior
     parameters[0] = np.median(stars.difference - colour_prior * stars.colour)

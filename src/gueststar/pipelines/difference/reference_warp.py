@@ -8,7 +8,7 @@ import numpy as np
 
 from gueststar.algorithms.warp.lanczos import warp_pixels
 from gueststar.algorithms.warp.position_map import PositionMap, build_position_map
-from gueststar.core.bits import MaskPlane
+from gueststar.core.bits import FOUND, MaskPlane
 from gueststar.core.errors import DataError
 from gueststar.model.image import CalibratedImage, MaskedImage
 from gueststar.pipelines.difference._registration import (
@@ -73,9 +73,8 @@ class WarpReference:
         return CalibratedImage(pixels, science.wcs, psf, photocal, metadata)
 
     def _warp(self, pixels: MaskedImage, position_map: PositionMap, scale: float) -> tuple[MaskedImage, float]:
-        warped = warp_pixels(
-            pixels.image, pixels.variance, pixels.mask, position_map, taps=self.config.taps, flux_scale=scale
-        )
+        mask = pixels.mask & ~np.int32(int(FOUND))
+        warped = warp_pixels(pixels.image, pixels.variance, mask, position_map, taps=self.config.taps, flux_scale=scale)
         return MaskedImage(warped.image, warped.variance, warped.mask), warped.correlated_noise_factor
 
     def _refuse_if_wrong(self, found: Registration) -> None:

@@ -26,7 +26,7 @@ from gueststar.algorithms.subtraction.residuals import (
 from gueststar.algorithms.subtraction.saturated import find_saturated_cores, fit_saturated, restore_cores
 from gueststar.algorithms.subtraction.stars import StarFits
 from gueststar.algorithms.subtraction.tiles import MismatchNoise, TransferAt, subtract_in_tiles
-from gueststar.core.bits import UNUSABLE, MaskPlane
+from gueststar.core.bits import FOUND, UNUSABLE, MaskPlane
 from gueststar.core.errors import DataError
 from gueststar.model.image import CalibratedImage, MaskedImage
 from gueststar.model.psf import Psf
@@ -249,7 +249,7 @@ class MakeDifference:
 
 def _mask_of(science: MaskedImage, bad_reference: Bools) -> NDArray[np.int32]:
     """Return the science image's mask, with REFERENCE_MASKED where the reference cannot be used."""
-    keep = np.int32(~int(MaskPlane.DETECTED | MaskPlane.DETECTED_NEGATIVE))
+    keep = np.int32(~int(FOUND))
     return (science.mask & keep) | np.where(bad_reference, np.int32(int(MaskPlane.REFERENCE_MASKED)), np.int32(0))
 
 

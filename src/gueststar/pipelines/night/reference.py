@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from gueststar.core import times
+from gueststar.core.bits import MaskPlane
 from gueststar.core.ids import content_id
 from gueststar.model.image import CalibratedImage, MaskedImage
+from gueststar.model.instrumental_columns import PSF_STAR
 from gueststar.model.psf import Psf
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
 from gueststar.pipelines.reference.reference_grid import reference_grid
 from gueststar.pipelines.reference.reference_image import Epoch, MakeReference
-from gueststar.pipelines.science.catalogs import MakeCatalogs, calibrate_apertures, calibrate_sources
+from gueststar.pipelines.science.catalogs import (
+    InstrumentalCatalogs,
+    MakeCatalogs,
+    calibrate_apertures,
+    calibrate_sources,
+    flag_halos,
+    flag_psf_stars,
+    with_planes,
+)
+from gueststar.pipelines.science.halos import MarkHalos
 from gueststar.pipelines.science.psf import MeasurePsf
 from gueststar.store.products import DataId
 
@@ -61,17 +76,24 @@ def _stage_reference(work: ReferenceWork) -> Result:
     with timer("coadd"):
         grid = reference_grid(context.camera, detector, ra=work.field_ra, dec=work.field_dec)
         epochs = [Epoch(str(epoch.visit), epoch.mjd_tai, _Reader(epoch.path)) for epoch in work.epochs]
-        reference = MakeReference(settings.reference).run(epochs, grid=grid, measure_psf=_PsfMeasurement(settings))
+        measure_psf = _PsfMeasurement(settings)
+        reference = MakeReference(settings.reference).run(epochs, grid=grid, measure_psf=measure_psf)
         used = {int(name) for name in reference.metadata["epochs"]}
         reference = replace(reference, metadata=reference.metadata | identity_of(work, used))
     with timer("catalogs"):
         instrumental = MakeCatalogs(settings.catalogs).run(reference.pixels, reference.psf)
         serial = content_id("reference", work.field, work.band, bits=40)
         arguments = (reference.wcs, reference.photocal)
-        sources = calibrate_sources(instrumental.psf, *arguments, visit=serial, detector=detector.id)
-        apertures = calibrate_apertures(instrumental.aperture, *arguments, visit=serial, detector=detector.id)
+        reference, halo_metrics = _marked(work, context, reference, instrumental)
+        tables = [
+            flag_halos(flag_psf_stars(table, measure_psf.stars), reference.pixels.mask, fwhm=reference.psf.central_fwhm)
+            for table in (instrumental.psf, instrumental.aperture)
+        ]
+        sources = calibrate_sources(tables[0], *arguments, visit=serial, detector=detector.id)
+        apertures = calibrate_apertures(tables[1], *arguments, visit=serial, detector=detector.id)
     metrics = reference.metadata | {
         "catalogs": instrumental.metrics,
+        "halos": halo_metrics,
         "choice": list(work.chosen),
         "fwhm_arcsec": reference.psf.central_fwhm * reference.wcs.pixel_scale_arcsec,
     }
@@ -84,6 +106,22 @@ def _stage_reference(work: ReferenceWork) -> Result:
             context.stage("reference_metrics", data_id, metrics),
         )
     return Result(staged, metrics, {"epochs": [str(epoch.path) for epoch in work.epochs]}, timer.seconds)
+
+
+def _marked(
+    work: ReferenceWork, context: WorkerContext, reference: CalibratedImage, found: InstrumentalCatalogs
+) -> tuple[CalibratedImage, dict[str, Any]]:
+    """Return the reference with DETECTED and HALO set, and what was measured of halos."""
+    ny, nx = reference.shape
+    ra, dec = (float(value) for value in reference.wcs.pixel_to_sky(x=(nx - 1) / 2, y=(ny - 1) / 2))
+    radius = 0.55 * math.hypot(nx, ny) * reference.wcs.pixel_scale_arcsec / 3600.0
+    marked = MarkHalos(work.settings.halos).run(
+        with_planes(reference.pixels, found.is_detected, MaskPlane.DETECTED),
+        psf=reference.psf, wcs=reference.wcs, photocal=reference.photocal, sources=found.psf,
+        reference=context.refcats.cone(ra=ra, dec=dec, radius_deg=radius),
+        epoch_year=times.julian_year(float(np.mean([epoch.mjd_tai for epoch in work.epochs]))),
+    )  # fmt: skip
+    return replace(reference, pixels=marked.pixels), marked.metrics
 
 
 def identity_of(work: ReferenceWork, used: set[int]) -> dict[str, Any]:
@@ -118,6 +156,10 @@ class _PsfMeasurement:
 
     def __init__(self, settings: PipelineSettings) -> None:
         self.settings = settings
+        self.stars = PSF_STAR.empty()
+        """Stars of the last measurement."""
 
     def __call__(self, pixels: MaskedImage, expected_fwhm: float) -> Psf:
-        return MeasurePsf(self.settings.psf).run(pixels, expected_fwhm=expected_fwhm).psf
+        measured = MeasurePsf(self.settings.psf).run(pixels, expected_fwhm=expected_fwhm)
+        self.stars = measured.stars
+        return measured.psf

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gueststar.algorithms.photocal.limiting import effective_area
 from gueststar.cameras.header_wcs import detector_wcs
+from gueststar.core.bits import MaskPlane, SourceFlag
 from gueststar.core.errors import DataError, MissingInput
 from gueststar.formats.calibration_master import read_calibration_master
 from gueststar.formats.raw import read_detector, read_headers
@@ -23,11 +24,19 @@ from gueststar.model.wcs import Wcs
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
-from gueststar.pipelines.science.astrometry import SolveAstrometry
+from gueststar.pipelines.science.astrometry import AstrometrySolution, SolveAstrometry
 from gueststar.pipelines.science.background import SubtractBackground
-from gueststar.pipelines.science.catalogs import MakeCatalogs, calibrate_apertures, calibrate_sources
+from gueststar.pipelines.science.catalogs import (
+    MakeCatalogs,
+    calibrate_apertures,
+    calibrate_sources,
+    flag_halos,
+    flag_near,
+    with_planes,
+)
 from gueststar.pipelines.science.detrend import Detrend
-from gueststar.pipelines.science.photometry import SolvePhotometry
+from gueststar.pipelines.science.halos import MarkHalos
+from gueststar.pipelines.science.photometry import PhotometrySolution, SolvePhotometry, level_zero_point
 from gueststar.pipelines.science.psf import MeasurePsf
 from gueststar.store.products import DataId
 
@@ -45,6 +54,8 @@ class ScienceWork:
     bias: Path | None = None
     dark: Path | None = None
     flat: Path | None = None
+    expected_zero_point: float | None = None
+    """Of a clear sky at this airmass, from earlier nights; None: not known."""
 
 
 @dataclass(frozen=True)
@@ -104,14 +115,35 @@ def make_science(work: ScienceWork, context: WorkerContext, timer: StepTimer) ->
     with timer("catalogs"):
         instrumental = MakeCatalogs(settings.catalogs).run(pixels, measured.psf)
         steps["catalogs"] = instrumental.metrics
-    wcs, photocal = _calibrated(work, context, instrumental.psf, pixels.shape, timer, steps)
+    solved = _calibrated(work, context, instrumental.psf, pixels.shape, timer, steps)
+    wcs, photocal, spatial = solved.astrometry.wcs, solved.photometry.photocal, solved.photometry.spatial
+    with timer("photometry"):
+        pixels, point, aperture = level_zero_point(pixels, instrumental.psf, instrumental.aperture, spatial)
+    with timer("halos"):
+        pixels = with_planes(pixels, instrumental.is_detected, MaskPlane.DETECTED)
+        marked = MarkHalos(settings.halos).run(
+            pixels, psf=measured.psf, wcs=wcs, photocal=photocal, reference=solved.reference,
+            sources=point, epoch_year=work.info.epoch_year,
+        )  # fmt: skip
+        pixels, steps["halos"] = marked.pixels, marked.metrics
     with timer("catalogs"):
         place = {"visit": work.info.exposure_id, "detector": detector.id}
-        sources = calibrate_sources(instrumental.psf, wcs, photocal, **place)
-        apertures = calibrate_apertures(instrumental.aperture, wcs, photocal, **place)
+        used = _used_stars(measured.stars, solved, point)
+        tables = [flag_used(table, used, pixels, measured.psf) for table in (point, aperture)]
+        sources = calibrate_sources(tables[0], wcs, photocal, **place)
+        apertures = calibrate_apertures(tables[1], wcs, photocal, **place)
     metrics = summary_metrics(pixels, measured.psf, wcs, photocal, steps)
     image = CalibratedImage(pixels, wcs, measured.psf, photocal, image_metadata(work.info, detector, metrics))
     return ScienceProducts(image, sources, apertures, metrics)
+
+
+class Solutions(NamedTuple):
+    """The calibration of a detector image on the sky, and the stars it rests on."""
+
+    astrometry: AstrometrySolution
+    photometry: PhotometrySolution
+    reference: Catalog
+    """REFCAT stars about the image."""
 
 
 def _calibrated(
@@ -121,7 +153,7 @@ def _calibrated(
     shape: tuple[int, int],
     timer: StepTimer,
     steps: dict[str, Any],
-) -> tuple[Wcs, PhotoCal]:
+) -> Solutions:
     """Return the astrometric and photometric solution of a detector image."""
     camera, settings = context.camera, work.settings
     glass = _filter_of(camera, work.info)
@@ -144,10 +176,32 @@ def _calibrated(
         steps["astrometry"] = astrometry.to_metadata()
     with timer("photometry"):
         photometry = SolvePhotometry(settings.photometry).run(
-            sources, astrometry.matches, reference, filter=glass, shape=shape
+            sources,
+            astrometry.matches,
+            reference,
+            filter=glass,
+            shape=shape,
+            expected_zero_point=work.expected_zero_point,
         )
         steps["photometry"] = photometry.to_metadata()
-    return astrometry.wcs, photometry.photocal
+    return Solutions(astrometry, photometry, reference)
+
+
+def _used_stars(psf_stars: Catalog, solved: Solutions, sources: Catalog) -> dict[SourceFlag, Catalog]:
+    """Return the stars that each step used, by the flag that tells it."""
+    return {
+        SourceFlag.PSF_STAR: psf_stars.select(psf_stars["is_used"]),
+        SourceFlag.PSF_RESERVED: psf_stars.select(psf_stars["is_reserved"]),
+        SourceFlag.ASTROMETRIC: sources.select(solved.astrometry.fitted),
+        SourceFlag.CALIBRATOR: sources.select(solved.photometry.calibrators),
+    }
+
+
+def flag_used(catalog: Catalog, used: dict[SourceFlag, Catalog], pixels: MaskedImage, psf: Psf) -> Catalog:
+    """Return a catalog that tells what its sources were used for, and which lie in halos."""
+    for flag, stars in used.items():
+        catalog = flag_near(catalog, stars["x"], stars["y"], flag)
+    return flag_halos(catalog, pixels.mask, fwhm=psf.central_fwhm)
 
 
 def _detrended(work: ScienceWork, detector: Detector, timer: StepTimer, steps: dict[str, Any]) -> MaskedImage:
@@ -212,11 +266,17 @@ def summary_metrics(
         "zero_point_err": photocal.zero_point_err,
         "zero_point_rms_mag": photocal.zero_point_rms,
         "n_calibrators": photocal.n_calibrators,
+        "cloud_extinction_mag": _known(steps.get("photometry", {}).get("extinction")),
+        "zero_point_structure_mag": steps.get("photometry", {}).get("structure_rms"),
         "limiting_mag": limiting_magnitude(pixels, psf, photocal),
         "fraction_masked": float(1.0 - pixels.is_usable().mean()),
         "corners": [[float(a), float(d)] for a, d in zip(ra, dec, strict=True)],
         **steps,
     }
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else float(value)
 
 
 def limiting_magnitude(pixels: MaskedImage, psf: Psf, photocal: PhotoCal) -> float | None:
@@ -228,6 +288,14 @@ def limiting_magnitude(pixels: MaskedImage, psf: Psf, photocal: PhotoCal) -> flo
     stamp = psf.stamp(x=(nx - 1) / 2, y=(ny - 1) / 2)
     variance = float(np.median(pixels.variance[::4, ::4][usable]))
     return float(photocal.magnitude(5.0 * np.sqrt(variance * effective_area(stamp))))
+
+
+def _zero_point_facts(photometry: dict[str, Any]) -> dict[str, Any]:
+    """Return what the header tells of the change over the detector that was taken out of the pixels."""
+    if not photometry:
+        return {}
+    names = ("spatial_order", "spatial_rms", "spatial_rms_err")
+    return {name.replace("spatial", "zero_point_map"): photometry[name] for name in names}
 
 
 def image_metadata(info: ExposureInfo, detector: Detector, metrics: dict[str, Any]) -> dict[str, Any]:
@@ -245,6 +313,7 @@ def image_metadata(info: ExposureInfo, detector: Detector, metrics: dict[str, An
         "band": info.band,
         "field": info.field,
         "object": info.object_name,
+        **_zero_point_facts(metrics.get("photometry", {})),
         "exposure": info.to_dict(),
         "metrics": metrics,
     }

@@ -17,15 +17,18 @@ from gueststar.pipelines.difference.detect import DetectionConfig
 from gueststar.pipelines.difference.reference_warp import ReferenceWarpConfig
 from gueststar.pipelines.difference.subtract import DifferenceConfig
 from gueststar.pipelines.difference.vet import VetConfig
+from gueststar.pipelines.injection.inject import InjectionConfig
 from gueststar.pipelines.moving.tracklets import TrackletConfig
 from gueststar.pipelines.overrides import as_plain, with_overrides
 from gueststar.pipelines.reference.reference_image import MakeReferenceConfig
 from gueststar.pipelines.reference.select_epochs import SelectEpochsConfig
 from gueststar.pipelines.science.catalogs import MakeCatalogsConfig
 from gueststar.pipelines.science.detrend import DetrendConfig
+from gueststar.pipelines.science.halos import HaloConfig
 from gueststar.pipelines.science.psf import MeasurePsfConfig
 
-SCIENCE = ("detrend", "background", "psf", "catalogs", "astrometry", "photometry")
+SCIENCE = ("detrend", "background", "psf", "catalogs", "astrometry", "photometry", "halos")
+INJECTION = ("injection", "catalogs", "reference_warp", "subtraction", "detection", "vetting")
 DIFFERENCE = ("reference_warp", "subtraction", "detection", "vetting")
 
 
@@ -42,12 +45,14 @@ class PipelineSettings:
     catalogs: MakeCatalogsConfig = field(default_factory=MakeCatalogsConfig)
     astrometry: AstrometryConfig = field(default_factory=AstrometryConfig)
     photometry: PhotometryConfig = field(default_factory=PhotometryConfig)
+    halos: HaloConfig = field(default_factory=HaloConfig)
     reference_selection: SelectEpochsConfig = field(default_factory=SelectEpochsConfig)
     reference: MakeReferenceConfig = field(default_factory=MakeReferenceConfig)
     reference_warp: ReferenceWarpConfig = field(default_factory=ReferenceWarpConfig)
     subtraction: DifferenceConfig = field(default_factory=DifferenceConfig)
     detection: DetectionConfig = field(default_factory=DetectionConfig)
     vetting: VetConfig = field(default_factory=VetConfig)
+    injection: InjectionConfig = field(default_factory=InjectionConfig)
     alerts: AlertVisitConfig = field(default_factory=AlertVisitConfig)
     tracklets: TrackletConfig = field(default_factory=TrackletConfig)
 

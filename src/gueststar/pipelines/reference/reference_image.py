@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gueststar.algorithms.warp.coadd import Coadd, CoaddConfig, EpochStack, combine_epochs
 from gueststar.algorithms.warp.lanczos import WarpedPixels, warp_pixels
 from gueststar.algorithms.warp.position_map import PositionMap, build_position_map
-from gueststar.core.bits import UNUSABLE, MaskPlane
+from gueststar.core.bits import FOUND, UNUSABLE, MaskPlane
 from gueststar.core.errors import DataError
 from gueststar.core.ids import content_id
 from gueststar.model.image import CalibratedImage, MaskedImage
@@ -179,7 +179,7 @@ class MakeReference:
     def _warp(self, item: _Input, rows: tuple[int, int]) -> WarpedPixels:
         pixels = item.epoch.load().pixels
         return warp_pixels(
-            pixels.image, pixels.variance, pixels.mask, item.position_map,
+            pixels.image, pixels.variance, pixels.mask & ~np.int32(int(FOUND)), item.position_map,
             taps=self.config.taps, rows=rows, flux_scale=item.scale,
         )  # fmt: skip
 

@@ -40,6 +40,8 @@ class AstrometrySolution:
 
     wcs: Wcs
     matches: AstrometryMatches
+    fitted: Indices
+    """Rows of the source catalog that the solution was fitted to."""
     metrics: AstrometryMetrics
 
     def to_metadata(self) -> dict[str, Any]:
@@ -87,7 +89,8 @@ class SolveAstrometry:
             )
         pairs = solution.matches
         matches = AstrometryMatches(rows[pairs.point], reference_rows[pairs.star], pairs.distance)
-        return AstrometrySolution(_wcs_of(solution), matches, metrics)
+        fitted = rows[solution.paired[solution.refined.fit.is_used]]
+        return AstrometrySolution(_wcs_of(solution), matches, fitted, metrics)
 
 
 def _points(sources: Catalog, config: AstrometryConfig) -> tuple[Indices, MeasuredPoints, NDArray[np.int_]]:
@@ -129,10 +132,10 @@ def _sky_catalog(reference: Catalog, epoch_year: float, band: str) -> tuple[Indi
         ra=table["ra"], dec=table["dec"], pm_ra=table["pm_ra"], pm_dec=table["pm_dec"], years=years
     )
     errors = np.nan_to_num(np.stack([table["ra_err"], table["dec_err"]], axis=1).astype(np.float64)) / 1000.0
-    return rows, SkyCatalog(ra, dec, errors**2, _brightness(table, band), np.asarray(table["is_extended"]))
+    return rows, SkyCatalog(ra, dec, errors**2, brightness_of(table, band), np.asarray(table["is_extended"]))
 
 
-def _brightness(table: Catalog, band: str) -> Floats:
+def brightness_of(table: Catalog, band: str) -> Floats:
     """Return the magnitude in ``band``, or in the next band that each star has; NaN if it has none."""
     magnitude = np.full(table.n_rows, np.nan)
     for name in (band, "r", "i", "g", "z"):

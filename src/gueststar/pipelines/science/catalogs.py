@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from gueststar.algorithms.photometry.classify import star_likeness
 from gueststar.algorithms.photometry.flags import is_near_edge, mask_bits_within
@@ -70,6 +71,8 @@ class InstrumentalCatalogs:
     """INSTRUMENTAL_APERTURE: sources of the first detection, point-like or extended."""
     metrics: dict[str, Any]
     """Plain values: numbers, aperture diameters and correction, noise ratio, model error."""
+    is_detected: NDArray[np.bool_]
+    """``[y, x]``: footprints of the first detection, and the pixels of saturated stars."""
 
 
 class MakeCatalogs:
@@ -82,10 +85,11 @@ class MakeCatalogs:
         """Return PSF and aperture catalogs of background-subtracted ``pixels``; both may be empty."""
         fwhm = psf.central_fwhm
         spline = psf.spline
+        is_charged = ~pixels.is_usable(MaskPlane.SATURATED | MaskPlane.BLEED)
         found = measure_point_sources(
             pixels.image, pixels.variance, ~pixels.is_usable(UNUSABLE),
-            ~pixels.is_usable(MaskPlane.SATURATED | MaskPlane.BLEED), spline, fwhm=fwhm,
-            is_struck=~pixels.is_usable(MaskPlane.COSMIC_RAY), config=self.config.sources,
+            is_charged, spline, fwhm=fwhm, is_struck=~pixels.is_usable(MaskPlane.COSMIC_RAY),
+            config=self.config.sources,
         )  # fmt: skip
         is_first = found.first_index >= 0
         first = chosen(found.state, is_first)
@@ -100,6 +104,7 @@ class MakeCatalogs:
             _psf_catalog(found, flags, factor, correction.floor),
             _aperture_catalog(found, is_first, totals, flags),
             self._metrics(found, correction, fwhm),
+            (found.footprints.labels > 0) | is_charged,
         )
 
     def _totals(self, pixels: MaskedImage, spline: SplinePsf, found: PointSources, first: SourceState) -> TotalFluxes:
@@ -126,6 +131,36 @@ class MakeCatalogs:
             "n_aperture_correction": correction.n_stars,
             "is_flux_corrected": self.config.is_flux_corrected,
         }
+
+
+def with_planes(pixels: MaskedImage, where: NDArray[np.bool_], plane: MaskPlane) -> MaskedImage:
+    """Return an image with ``plane`` set ``where``."""
+    return MaskedImage(pixels.image, pixels.variance, pixels.mask | np.where(where, np.int32(plane), np.int32(0)))
+
+
+def flag_near(catalog: Catalog, x: NDArray[Any], y: NDArray[Any], flag: SourceFlag, *, radius: float = 1.0) -> Catalog:
+    """Return a catalog with ``flag`` set on the source nearest to each position (pixels), if within ``radius``."""
+    if catalog.n_rows == 0 or len(x) == 0:
+        return catalog
+    distance, row = cKDTree(np.column_stack([catalog["x"], catalog["y"]])).query(np.column_stack([x, y]))
+    flags = catalog["flags"].copy()
+    flags[row[distance <= radius]] |= int(flag)
+    return catalog.replace(flags=flags)
+
+
+def flag_psf_stars(catalog: Catalog, stars: Catalog) -> Catalog:
+    """Return a catalog with PSF_STAR and PSF_RESERVED set on the sources that are ``stars`` (PSF_STAR schema)."""
+    for column, flag in (("is_used", SourceFlag.PSF_STAR), ("is_reserved", SourceFlag.PSF_RESERVED)):
+        chosen_stars = stars.select(stars[column])
+        catalog = flag_near(catalog, chosen_stars["x"], chosen_stars["y"], flag)
+    return catalog
+
+
+def flag_halos(catalog: Catalog, mask: NDArray[np.int32], *, fwhm: float) -> Catalog:
+    """Return a catalog with NEAR_BRIGHT_STAR set on sources with a HALO pixel within one FWHM (pixels)."""
+    bits = mask_bits_within(mask, x=catalog["x"], y=catalog["y"], radius=fwhm)
+    is_near = (bits & int(MaskPlane.HALO)) != 0
+    return catalog.replace(flags=catalog["flags"] | np.where(is_near, int(SourceFlag.NEAR_BRIGHT_STAR), 0))
 
 
 def calibrate_sources(instrumental: Catalog, wcs: Wcs, photocal: PhotoCal, *, visit: int, detector: int) -> Catalog:

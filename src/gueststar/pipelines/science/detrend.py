@@ -15,6 +15,13 @@ from gueststar.algorithms.detrend.calibrate import (
     subtract_in_place,
 )
 from gueststar.algorithms.detrend.cosmic_rays import CosmicRayConfig, remove_cosmic_rays_in_place
+from gueststar.algorithms.detrend.edges import (
+    EdgeConfig,
+    EdgeLines,
+    find_vignetted,
+    mark_edges_in_place,
+    measure_edge_lines,
+)
 from gueststar.algorithms.detrend.groups import add_bits_in_place, count_any, has_any, pixels_with
 from gueststar.algorithms.detrend.interpolate import interpolate_in_place
 from gueststar.algorithms.detrend.overscan import OverscanConfig, OverscanLevel
@@ -25,7 +32,7 @@ from gueststar.algorithms.detrend.trail_shape import TrailConfig
 from gueststar.core.bits import UNUSABLE, MaskPlane
 from gueststar.core.errors import ConfigError, DataError
 from gueststar.model.calibration import CalibrationMaster
-from gueststar.model.camera import Amplifier, parse_section
+from gueststar.model.camera import Amplifier, Detector, parse_section
 from gueststar.model.image import Float32Image, MaskedImage, MaskImage
 from gueststar.model.raw import RawDetector
 from gueststar.pipelines.assembly import assemble
@@ -50,6 +57,10 @@ class DetrendConfig:
     """Pixels around saturated and bled ones that are marked with them."""
     min_response: float = 0.1
     """Pixels whose flat is below this are BAD: too little light reaches them."""
+    max_flat_error: float = 0.05
+    """Pixels whose flat is known no better than this fraction are SUSPECT."""
+    edges: EdgeConfig = field(default_factory=EdgeConfig)
+    """What of the detector's rim is EDGE."""
     read_noise_tolerance: float = 0.5
     """Read noise measured in the overscan is used unless it is off the camera's by more than this fraction."""
     max_saturated_fraction: float = 0.5
@@ -102,6 +113,7 @@ class Detrend:
         self._remove_calibrations(raw, image, mask, masters)
         self._require_light(mask)
         _fill_defects_in_place(image, mask)
+        edge_metrics = self._mark_doubtful(raw.detector, mask, flat)
         sky = self._measure_sky(image, mask)
         n_saturated = mark_bleeding_in_place(
             mask, image, sky.level, sky.rms, readout_axis=raw.detector.readout_axis,
@@ -121,6 +133,7 @@ class Detrend:
             "sky_level": float(np.median(sky.mesh_level)),
             "sky_rms": float(np.median(sky.mesh_rms)),
             "n_saturated": n_saturated,
+            **edge_metrics,
             **ray_metrics,
             "n_satellite_trails": n_trails,
             "fraction_masked": count_any(mask, int(UNUSABLE)) / mask.size,
@@ -137,6 +150,23 @@ class Detrend:
         for master in masters:
             if master is not None:
                 add_bits_in_place(mask, master.pixels.mask, int(MaskPlane.BAD))
+
+    def _mark_doubtful(self, detector: Detector, mask: MaskImage, flat: CalibrationMaster | None) -> dict[str, Any]:
+        """Mark what the camera or the flat say of edge, vignetting and poorly known response; return what was found."""
+        border = detector.edge_pixels
+        lines = EdgeLines(border, border, border, border)
+        fraction = 0.0
+        if flat is not None:
+            is_bad = has_any(flat.pixels.mask, int(MaskPlane.BAD | MaskPlane.NO_DATA))
+            measured = measure_edge_lines(flat.pixels.image, is_bad, config=self.config.edges)
+            lines = EdgeLines(*(max(border, found) for found in measured))
+            is_vignetted = find_vignetted(flat.pixels.image, is_bad, config=self.config.edges)
+            mask[is_vignetted] |= int(MaskPlane.EDGE)
+            fraction = float(is_vignetted.mean())
+            limit = np.float32(self.config.max_flat_error) * flat.pixels.image
+            mask[flat.pixels.variance > limit * limit] |= int(MaskPlane.SUSPECT)
+        mark_edges_in_place(mask, lines, int(MaskPlane.EDGE))
+        return {"edge_lines": lines._asdict(), "vignetted_fraction": fraction}
 
     def _require_light(self, mask: MaskImage) -> None:
         saturated = count_any(mask, int(MaskPlane.SATURATED)) / mask.size

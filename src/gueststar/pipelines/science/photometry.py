@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from gueststar.algorithms.photocal.zero_point import Calibrators
 from gueststar.core.errors import ConfigError, DataError
 from gueststar.model.camera import Filter
 from gueststar.model.catalog import Catalog
+from gueststar.model.image import MaskedImage
 from gueststar.model.photocal import PhotoCal
 from gueststar.pipelines.science.astrometry import AstrometryMatches
 
@@ -46,9 +47,11 @@ class PhotometryMetrics:
     colour_term: float
     colour_term_err: float
     spatial_order: int
-    """Of the zero point's change over the detector; 0: none is significant."""
+    """Of the zero point's change over the detector, which is applied; 0: none is proven."""
     spatial_rms: float
     """Of that change over the detector."""
+    spatial_rms_err: float
+    """Of the error of that change."""
     structure_rms: float
     """From place to place about a constant zero point, beyond noise: clouds or flat-field errors."""
     extinction: float
@@ -62,7 +65,7 @@ class PhotometrySolution:
 
     photocal: PhotoCal
     spatial: ZeroPointMap | None
-    """To add to the zero point at each place; None if it is constant within the errors."""
+    """To add to the zero point at each place (`level_zero_point`); None if it is constant within the errors."""
     calibrators: Indices
     """Rows of the source catalog that the solution used."""
     metrics: PhotometryMetrics
@@ -129,6 +132,46 @@ class SolvePhotometry:
         if np.any(known):
             wanted.append(table.is_isolated(config.isolation_arcsec))
         return relax(required, wanted, enough=config.wanted_calibrators)
+
+
+class LevelledImage(NamedTuple):
+    """An image and its catalogs on which one zero point holds everywhere."""
+
+    pixels: MaskedImage
+    sources: Catalog
+    """INSTRUMENTAL_SOURCE."""
+    apertures: Catalog
+    """INSTRUMENTAL_APERTURE."""
+
+
+def level_zero_point(
+    pixels: MaskedImage, sources: Catalog, apertures: Catalog, spatial: ZeroPointMap | None
+) -> LevelledImage:
+    """Scale an image and its catalogs so that the detector's one zero point holds everywhere.
+
+    Pixels and fluxes are multiplied by 10**(-0.4 map), variances by its square; the map's own error is added to the
+    errors of fluxes. Without a map everything stays as it is.
+    """
+    if spatial is None:
+        return LevelledImage(pixels, sources, apertures)
+    factor = spatial.factor_image()
+    levelled = MaskedImage(pixels.image * factor, pixels.variance * (factor * factor), pixels.mask)
+    return LevelledImage(levelled, _levelled(sources, spatial), _levelled(apertures, spatial))
+
+
+def _levelled(catalog: Catalog, spatial: ZeroPointMap) -> Catalog:
+    """Return an instrumental catalog with the map in its fluxes and their errors."""
+    factor = spatial.factor(x=catalog["x"], y=catalog["y"])
+    relative_error = spatial.error(x=catalog["x"], y=catalog["y"]) / _MAGNITUDES_PER_E_FOLD
+    changed: dict[str, NDArray[Any]] = {}
+    for name in catalog:
+        if "flux" in name and "err" not in name:
+            error = name.replace("flux", "flux_err")
+            changed[name] = catalog[name] * factor
+            changed[error] = np.hypot(catalog[error], relative_error * catalog[name]) * factor
+    if "peak" in catalog:
+        changed["peak"] = catalog["peak"] * factor
+    return catalog.replace(**changed)
 
 
 class _Matched:
@@ -217,6 +260,7 @@ def _metrics(
         colour_term_err=photocal.colour_term_err,
         spatial_order=solution.spatial.order if solution.spatial else 0,
         spatial_rms=solution.spatial.rms if solution.spatial else 0.0,
+        spatial_rms_err=solution.spatial.rms_error if solution.spatial else 0.0,
         structure_rms=solution.structure,
         extinction=extinction,
         is_cloudy=bool(extinction > config.cloud_extinction or solution.structure > config.cloud_structure),
