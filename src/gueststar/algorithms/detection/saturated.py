@@ -27,9 +27,8 @@ def find_saturated_cores(is_saturated: NDArray[np.bool_], *, min_pixels: int = 2
     Bleed trails are thin and do not pull the centre. Regions of fewer than ``min_pixels`` are left out.
     """
     labels = np.zeros(is_saturated.shape, dtype=np.int32)
-    found, number = [], 0
-    for y, x in zip(*_connected(is_saturated, min_pixels, labels), strict=True):
-        number += 1
+    found = []
+    for number, (y, x) in enumerate(zip(*_connected(is_saturated, min_pixels, labels), strict=True), start=1):
         region = np.zeros((np.ptp(y) + 3, np.ptp(x) + 3), dtype=bool)
         region[y - y.min() + 1, x - x.min() + 1] = True
         depth = ndimage.distance_transform_edt(region)
@@ -61,7 +60,7 @@ def _join_neighbours(
     labels: NDArray[np.int32], y: NDArray[np.int64], x: NDArray[np.int64], region: NDArray[np.int64]
 ) -> None:
     """Write for each pixel the first pixel of its region, in reading order."""
-    ny, nx = labels.shape
+    nx = labels.shape[1]
     for k in range(y.size):
         for dy, dx in ((-1, -1), (-1, 0), (-1, 1), (0, -1)):
             yy, xx = y[k] + dy, x[k] + dx

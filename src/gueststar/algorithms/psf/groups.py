@@ -32,18 +32,16 @@ def group_sources(
     Sources nearer than ``link`` pixels are friends. Groups of more than ``max_size`` are linked again with
     a shorter length (four fifths, again and again), so that they part at their widest gaps.
     """
-    label = np.arange(len(x))
-    loose = np.arange(len(x))
+    label = _linked(x, y, link)
     for _ in range(MAX_CUTS):
-        found = _linked(x[loose], y[loose], link)
-        is_large = np.bincount(found, minlength=1)[found] > max_size
-        label[loose[~is_large]] = len(x) * (1 + label.max(initial=0)) + found[~is_large]
-        label = np.unique(label, return_inverse=True)[1]
-        loose = loose[is_large]
-        if loose.size == 0:
+        is_large = np.bincount(label, minlength=1)[label] > max_size
+        if not is_large.any():
             break
-        label[loose] = label.max() + 1 + np.arange(loose.size)
         link *= 0.8
+        label[is_large] = label.max() + 1 + _linked(x[is_large], y[is_large], link)
+    else:
+        is_large = np.bincount(label, minlength=1)[label] > max_size
+        label[is_large] = label.max(initial=0) + 1 + np.arange(np.count_nonzero(is_large))
     return _in_order(label, x, y, flux)
 
 

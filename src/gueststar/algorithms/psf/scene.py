@@ -92,31 +92,36 @@ class Scene(NamedTuple):
 
 def make_scene(image: Float32Image, noise: NoiseModel, is_masked: Booleans, *, model_error: float) -> Scene:
     """Return a scene of which nothing is explained yet. Pixels without a finite value or variance are masked."""
-    clean, residual, sky = (np.empty(image.shape, np.float32) for _ in range(3))
-    unusable = np.empty(image.shape, np.bool_)
-    _fill_scene(image, noise.sky_variance, is_masked, clean, residual, sky, unusable)
-    return Scene(clean, residual, sky, unusable, float(noise.slope), float(model_error))
+    clean, unusable = np.empty(image.shape, np.float32), np.empty(image.shape, np.bool_)
+    sky = np.empty(image.shape, np.float32)
+    _copy_finite(image, clean)
+    _mark_unusable(image, noise.sky_variance, is_masked, unusable)
+    _copy_usable(noise.sky_variance, unusable, sky)
+    return Scene(clean, clean.copy(), sky, unusable, float(noise.slope), float(model_error))
 
 
 @njit(cache=True, error_model="numpy")
-def _fill_scene(
-    image: Float32Image,
-    variance: Float32Image,
-    is_masked: Booleans,
-    clean: Float32Image,
-    residual: Float32Image,
-    sky: Float32Image,
-    unusable: Booleans,
-) -> None:
+def _copy_finite(image: Float32Image, clean: Float32Image) -> None:
     zero, infinite = np.float32(0), np.float32(np.inf)
     for y in range(image.shape[0]):
-        data, noise, masked = image[y], variance[y], is_masked[y]
-        row, left, weight, lost = clean[y], residual[y], sky[y], unusable[y]
-        for x in range(data.size):
-            value = data[x] if abs(data[x]) < infinite else zero
-            row[x] = value
-            left[x] = value
-        for x in range(data.size):
-            is_usable = (not masked[x]) & (abs(data[x]) < infinite) & (noise[x] < infinite)
-            lost[x] = not is_usable
-            weight[x] = noise[x] if is_usable else infinite
+        data, row = image[y], clean[y]
+        for x in range(row.size):
+            row[x] = data[x] if abs(data[x]) < infinite else zero
+
+
+@njit(cache=True, error_model="numpy")
+def _mark_unusable(image: Float32Image, variance: Float32Image, is_masked: Booleans, unusable: Booleans) -> None:
+    infinite = np.float32(np.inf)
+    for y in range(image.shape[0]):
+        data, noise, masked, row = image[y], variance[y], is_masked[y], unusable[y]
+        for x in range(row.size):
+            row[x] = masked[x] | (not ((abs(data[x]) < infinite) & (noise[x] < infinite)))
+
+
+@njit(cache=True, error_model="numpy")
+def _copy_usable(variance: Float32Image, unusable: Booleans, sky: Float32Image) -> None:
+    infinite = np.float32(np.inf)
+    for y in range(sky.shape[0]):
+        noise, lost, row = variance[y], unusable[y], sky[y]
+        for x in range(row.size):
+            row[x] = infinite if lost[x] else noise[x]
