@@ -51,20 +51,8 @@ def _stage_difference(work: DifferenceWork) -> Result:
         science, reference = context.image(work.science), context.image(work.reference)
         reference_sources = context.catalog(work.reference_sources)
     settings = work.settings
-    with timer("warp"):
-        warped = WarpReference(settings.reference_warp).run(science, reference)
-    with timer("subtract"):
-        result = MakeDifference(settings.subtraction).run(science, warped)
-    with timer("detect"):
-        detections = DetectCandidates(settings.detection).run(
-            result,
-            science,
-            warped,
-            context=_context_of(work, context.camera),
-            reference_sources=reference_sources,
-            bright_stars=_bright_stars(context, science, reference_sources, settings.detection.bright_mag),
-        )
-        result = result._replace(difference=_with_footprints(result, detections.catalog, settings.detection.threshold))
+    warped, result, detections = compare(work, science, reference, reference_sources, timer)
+    result = result._replace(difference=_with_footprints(result, detections.catalog, settings.detection.threshold))
     facts = reference_facts(reference)
     with timer("vet"):
         flagged = _flag_reference_epochs(detections.catalog, work.info.exposure_id in facts["epochs"])
@@ -95,6 +83,31 @@ def _with_footprints(result: DifferenceResult, found: Catalog, threshold: float)
         where = detected_regions(score, x=rows["x"], y=rows["y"], threshold=threshold, reach=1.5)
         pixels = with_planes(pixels, where, plane)
     return replace(result.difference, pixels=pixels)
+
+
+def compare(
+    work: DifferenceWork,
+    science: CalibratedImage,
+    reference: CalibratedImage,
+    reference_sources: Catalog,
+    timer: StepTimer,
+) -> tuple[CalibratedImage, DifferenceResult, Detections]:
+    """Return the warped reference, the difference and what is detected on it."""
+    context, settings = WorkerContext.of(work.repo_root), work.settings
+    with timer("warp"):
+        warped = WarpReference(settings.reference_warp).run(science, reference)
+    with timer("subtract"):
+        result = MakeDifference(settings.subtraction).run(science, warped)
+    with timer("detect"):
+        detections = DetectCandidates(settings.detection).run(
+            result,
+            science,
+            warped,
+            context=_context_of(work, context.camera),
+            reference_sources=reference_sources,
+            bright_stars=_bright_stars(context, science, reference_sources, settings.detection.bright_mag),
+        )
+    return warped, result, detections
 
 
 def _context_of(work: DifferenceWork, camera: Camera) -> DetectionContext:
