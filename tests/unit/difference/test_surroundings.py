@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from gueststar.algorithms.subtraction.surroundings import measure_pixel_excess, measure_surrounding_rms, noise_factor
+from gueststar.algorithms.subtraction.surroundings import (
+    measure_pair_excess,
+    measure_pixel_excess,
+    measure_surrounding_rms,
+    noise_factor,
+)
 from gueststar.model.psf import Psf
 from gueststar.pipelines.difference._stars import fine_psf_of
 
@@ -69,13 +74,21 @@ def test_a_star_has_no_excess_at_any_place_in_a_pixel_and_a_cosmic_ray_has_all(f
         image[b - 10 : b + 11, a - 10 : a + 11] += 15.0 / np.sqrt((stamp**2).sum()) * stamp
     rays = np.stack([x, y]).round().astype(int) + 10
     image[rays[1], rays[0]] += 25.0
+    tracks = rays + np.array([[-20], [0]])
+    image[tracks[1], tracks[0]] += 18.0
+    image[tracks[1] + 1, tracks[0] + 1] += 18.0
     variance, usable = np.ones_like(image), np.ones(image.shape, bool)
 
-    def excess(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return measure_pixel_excess(image, variance, usable, fine_psf_of(psf), x=x, y=y, sign=np.ones(x.size))
+    def excess(x: np.ndarray, y: np.ndarray, measure: object = measure_pixel_excess) -> tuple[np.ndarray, np.ndarray]:
+        assert callable(measure)
+        return measure(image, variance, usable, fine_psf_of(psf), x=x, y=y, sign=np.ones(x.size))
 
     of_stars, star_sigma = excess(x, y)
     of_rays, ray_sigma = excess(rays[0].astype(float), rays[1].astype(float))
     assert np.median(of_stars) == pytest.approx(0.0, abs=0.35)
     assert np.median(of_rays) == pytest.approx(1.0, abs=0.15)
     assert np.quantile(star_sigma, 0.95) < 3.0 < 5.0 < np.quantile(ray_sigma, 0.05)
+    _, star_pair_sigma = excess(x, y, measure_pair_excess)
+    of_tracks, track_sigma = excess(tracks[0] + 0.5, tracks[1] + 0.5, measure_pair_excess)
+    assert np.median(of_tracks) == pytest.approx(1.0, abs=0.15)
+    assert np.quantile(star_pair_sigma, 0.95) < 3.5 < 5.0 < np.quantile(track_sigma, 0.05)

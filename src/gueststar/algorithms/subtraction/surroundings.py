@@ -61,11 +61,29 @@ def measure_pixel_excess(
     significance is that of the difference between this pixel and the fit. ``image`` is unfiltered (its noise is
     white), and multiplied by ``sign``. NaN where nothing is usable or the PSF has no positive flux.
     """
+    out = _of_pixels(image, variance, usable, psf, x, y, sign)
+    return out[:, 0], out[:, 1]
+
+
+def measure_pair_excess(
+    image: Float32Image, variance: Float32Image, usable: Bools, psf: FinePsf, *, x: Floats, y: Floats, sign: Floats
+) -> tuple[Floats, Floats]:
+    """Return the same as `measure_pixel_excess` for the highest pair of neighbouring pixels: short tracks of rays.
+
+    Pairs are along rows, columns and diagonals, one of the two within a pixel of (x, y).
+    """
+    out = _of_pixels(image, variance, usable, psf, x, y, sign)
+    return out[:, 2], out[:, 3]
+
+
+def _of_pixels(
+    image: Float32Image, variance: Float32Image, usable: Bools, psf: FinePsf, x: Floats, y: Floats, sign: Floats
+) -> Floats:
     out = _pixel_excess(
         image, variance, usable, psf.stamps, psf.cell[0], psf.cell[1],
         np.asarray(x, np.float64), np.asarray(y, np.float64), np.asarray(sign, np.float64), min(4, psf.half),
     )  # fmt: skip
-    return out[:, 0], out[:, 1]
+    return np.asarray(out)
 
 
 def _ring(inner: float, outer: float) -> NDArray[np.int64]:
@@ -95,28 +113,52 @@ def _ring_rms(score, x, y, offsets, clip, least):  # type: ignore[no-untyped-def
 
 @njit(cache=True)
 def _pixel_excess(image, variance, usable, stamps, cell_y, cell_x, x, y, sign, half):  # type: ignore[no-untyped-def]
-    ny, nx = image.shape
     side = 2 * half + 1
-    out = np.full((x.size, 2), np.nan)
+    out = np.full((x.size, 4), np.nan)
     value, gx, gy = np.empty((side, side)), np.empty((side, side)), np.empty((side, side))
+    light, profile = np.empty((side, side)), np.empty((side, side))
     for k in range(x.size):
         x0, y0 = int(np.rint(x[k])), int(np.rint(y[k]))
         render(stamp_at(stamps, cell_y, cell_x, x[k], y[k]), x[k] - x0, y[k] - y0, half, value, gx, gy)
-        power = flux = highest = expected = 0.0
-        for j in range(-half, half + 1):
-            for i in range(-half, half + 1):
-                b, a = y0 + j, x0 + i
-                if not (0 <= b < ny and 0 <= a < nx) or not usable[b, a] or not variance[b, a] > 0:
-                    continue
-                p, v, d = value[j + half, i + half], variance[b, a], sign[k] * image[b, a]
-                power += p * p / v
-                flux += p * d / v
-                if -1 <= j <= 1 and -1 <= i <= 1 and d / np.sqrt(v) > highest:
-                    highest, expected = d / np.sqrt(v), p / np.sqrt(v)
-        if not (power > 0 and flux > 0 and highest > 0):
+        power, flux = _whitened(image, variance, usable, value, x0, y0, sign[k], half, light, profile)
+        if not (power > 0 and flux > 0):
             continue
-        share = min(max(expected, 0.0) ** 2 / power, 0.99)  # of the PSF's power that is in this pixel
-        predicted = flux / power * expected
-        out[k, 0] = (highest - predicted) / (highest * (1.0 - share))
-        out[k, 1] = (highest - predicted) / np.sqrt(1.0 - share)
+        _compare(light, profile, half, flux / power, power, 0, out[k])
+        _compare(light, profile, half, flux / power, power, 1, out[k])
     return out
+
+
+@njit(cache=True)
+def _whitened(image, variance, usable, value, x0, y0, sign, half, light, profile):  # type: ignore[no-untyped-def]
+    """Fill pixels and PSF over the pixels' noise (0 where unusable); return PSF times PSF and PSF times pixels."""
+    ny, nx = image.shape
+    light[:], profile[:] = 0.0, 0.0
+    power = flux = 0.0
+    for j in range(2 * half + 1):
+        for i in range(2 * half + 1):
+            b, a = y0 + j - half, x0 + i - half
+            if not (0 <= b < ny and 0 <= a < nx) or not usable[b, a] or not variance[b, a] > 0:
+                continue
+            noise = np.sqrt(variance[b, a])
+            light[j, i], profile[j, i] = sign * image[b, a] / noise, value[j, i] / noise
+            power += profile[j, i] ** 2
+            flux += profile[j, i] * light[j, i]
+    return power, flux
+
+
+@njit(cache=True)
+def _compare(light, profile, half, flux, power, is_pair, out):  # type: ignore[no-untyped-def]
+    """Write excess and significance of the highest pixel (or pair) of the 3 x 3 about the middle."""
+    highest, expected = 0.0, 0.0
+    for j in range(half - 1, half + 2):
+        for i in range(half - 1, half + 2):
+            for dj, di in ((0, 1), (1, 0), (1, 1), (1, -1)):
+                norm = np.sqrt(2.0) if is_pair else 1.0
+                d = (light[j, i] + (light[j + dj, i + di] if is_pair else 0.0)) / norm
+                if d > highest:
+                    highest = d
+                    expected = (profile[j, i] + (profile[j + dj, i + di] if is_pair else 0.0)) / norm
+    if highest > 0:
+        share = min(max(expected, 0.0) ** 2 / power, 0.99)  # of the PSF's power that is in these pixels
+        out[2 * is_pair] = (highest - flux * expected) / (highest * (1.0 - share))
+        out[2 * is_pair + 1] = (highest - flux * expected) / np.sqrt(1.0 - share)

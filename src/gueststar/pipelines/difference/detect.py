@@ -24,7 +24,12 @@ from gueststar.algorithms.subtraction.measure import (
 )
 from gueststar.algorithms.subtraction.peaks import Peaks, drop_side_lobes, find_peaks, score_response
 from gueststar.algorithms.subtraction.shapes import Dipoles, Trails, fit_dipoles, fit_trails
-from gueststar.algorithms.subtraction.surroundings import measure_pixel_excess, measure_surrounding_rms, noise_factor
+from gueststar.algorithms.subtraction.surroundings import (
+    measure_pair_excess,
+    measure_pixel_excess,
+    measure_surrounding_rms,
+    noise_factor,
+)
 from gueststar.core.bits import UNUSABLE, MaskPlane, SourceFlag
 from gueststar.core.ids import MAX_PER_SIGN, wire_candid, wire_pid
 from gueststar.model.catalog import Catalog
@@ -215,6 +220,9 @@ class DetectCandidates:
         length, angle = _trail_start(moments, psf_fwhm, np.abs(peaks.score))
         wide = max(4, round(2.5 * psf_fwhm))
         simple = science.pixels.image - reference.pixels.image
+        unfiltered = simple, science.pixels.variance + reference.pixels.variance, usable, fine_psf_of(science.psf)
+        pixel_excess = measure_pixel_excess(*unfiltered, x=x, y=y, sign=sign)
+        pair_excess = measure_pair_excess(*unfiltered, x=x, y=y, sign=sign)
         return _Measured(
             sign, fit, is_fitted,
             measure_apertures(
@@ -231,11 +239,9 @@ class DetectCandidates:
                 science.pixels.image, science.pixels.variance, science.pixels.is_usable(), fine_psf_of(science.psf),
                 x=x, y=y, radius=max(3, round(1.5 * fwhm)),
             ),
-            is_sharper_than_psf(simple, science.pixels.variance, fine_psf_of(science.psf), x=peak_x, y=peak_y),
-            measure_pixel_excess(
-                simple, science.pixels.variance + reference.pixels.variance, usable, fine_psf_of(science.psf),
-                x=x, y=y, sign=sign,
-            ),
+            is_sharper_than_psf(simple, science.pixels.variance, fine_psf_of(science.psf), x=peak_x, y=peak_y)
+            | _is_sharp(pixel_excess) | _is_sharp(pair_excess),
+            pixel_excess,
             found.surrounding_rms,
         )  # fmt: skip
 
@@ -291,6 +297,12 @@ class DetectCandidates:
 
 _FROM_REFERENCE = int(MaskPlane.SATURATED | MaskPlane.BLEED | MaskPlane.NO_DATA | MaskPlane.BAD)
 """Planes of the reference that spoil a detection."""
+
+
+def _is_sharp(excess: tuple[Floats, Floats], *, least: float = 0.4, n_sigma: float = 4.0) -> Bools:
+    """Return where the light in one pixel, or two, is that of a cosmic ray; ``least`` allows for errors of the PSF."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray((excess[0] > least) & (excess[1] > n_sigma))
 
 
 def _unfitted(
