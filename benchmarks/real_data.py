@@ -33,8 +33,8 @@ from gueststar.model.photocal import PhotoCal
 from gueststar.model.wcs import Wcs
 from gueststar.operations.account import Fate, account_of
 from gueststar.operations.night_report import NightReport, make_report
+from gueststar.pipelines.difference.changes import ChangesConfig, InjectChanges, label_detections
 from gueststar.pipelines.difference.detect import DetectCandidates, DetectionContext
-from gueststar.pipelines.difference.inject import InjectionConfig, InjectSources, label_detections
 from gueststar.pipelines.difference.subtract import DifferenceConfig, MakeDifference
 from gueststar.pipelines.difference.vet import VetCandidates
 from gueststar.pipelines.science.psf import MeasurePsf
@@ -195,7 +195,7 @@ def compare_stamps(folder: Path) -> None:
     pairs = [(a, b) for a, b in itertools.pairwise(stamps) if a.metadata["group"] == b.metadata["group"]]
     noise, n_found, rows = [], [], []
     for number, (reference, science) in enumerate(pairs):
-        injected = InjectSources(InjectionConfig(n_sources=15, host_fraction=0.0)).run(science, seed=number)
+        injected = InjectChanges(ChangesConfig(n_sources=15, host_fraction=0.0)).run(science, seed=number)
         result = MakeDifference(DifferenceConfig(background_box=0)).run(injected.image, reference)
         context = DetectionContext(number, 0, 0, 60000.0, 60000.0, 1, 1)
         found = DetectCandidates().run(result, injected.image, reference, context=context).catalog

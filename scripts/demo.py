@@ -47,6 +47,7 @@ def main() -> None:
     for line in run("night", "list", "survey").splitlines():
         night = line.split()[0]
         page = f"night_{night}.html"
+        run("inject", "survey", "--night", night, "--images", "6", "--workers", workers)
         run("night", "report", "survey", "--night", night, "--truth", "sky/truth", "--html", page)
         pages.append(folder / page)
     run("alerts", "list", "survey", n_shown=6)

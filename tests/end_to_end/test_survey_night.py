@@ -19,6 +19,7 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from gueststar.core.bits import USES, MaskPlane, SourceFlag
 from gueststar.model.rights import Program
 from gueststar.store.alert_log import AlertLog
 from gueststar.store.ledger import JobState
@@ -142,7 +143,7 @@ def test_bright_stars_lie_where_they_are_and_are_as_bright_as_they_are(survey: S
         for visit in [v for night in survey.nights for v in science_exposures(survey, night)]:
             sources = pd.read_parquet(repo.path("source", DataId(visit=visit, detector=0)))
             photocal = repo.get("science_image", DataId(visit=visit, detector=0)).photocal
-            bright = sources[(sources.snr > 50) & (sources["flags"] == 0)]
+            bright = sources[(sources.snr > 50) & (sources["flags"] & ~int(USES) == 0)]
             truth = survey.truth(visit)
             stars = truth[(truth.kind == STAR) & ~truth.is_saturated]
             index, distance, _ = places(bright).match_to_catalog_sky(places(stars))
@@ -184,10 +185,10 @@ def test_bright_isolated_transients_of_the_second_night_are_detected_and_alerted
     assert n_alerted >= 0.75 * n, f"{n_alerted} of {n}"
 
 
-def test_sources_put_into_the_surveys_own_images_are_found_and_scored(survey: Survey, tmp_path: Path) -> None:
+def test_changes_put_into_the_surveys_own_images_are_labelled_and_scored(survey: Survey, tmp_path: Path) -> None:
     rows = tmp_path / "rows.parquet"
     before = product_digests(survey.root)
-    gueststar("vet", "inject", survey.root, rows, "--sources", 60)
+    gueststar("vet", "label", survey.root, rows, "--sources", 60)
     found = json.loads(gueststar("vet", "test", rows))
     assert product_digests(survey.root) == before
     assert found["n_real"] > 100
@@ -358,3 +359,52 @@ def test_an_unknown_parameter_and_an_unknown_night_are_refused_by_name(survey: S
     settings["parameters"] = {"psf": {"sharpnes": 3}}
     path.write_text(yaml.safe_dump(settings))
     assert "sharpnes" in gueststar("process", tmp_path / "mistaken", status=2)
+
+
+# What artificial sources tell
+
+
+def test_injection_is_repeatable_and_touches_neither_products_nor_alerts(survey: Survey, tmp_path: Path) -> None:
+    night = survey.nights[-1]
+    roots = [tmp_path / name for name in ("first", "again")]
+    for root in roots:
+        shutil.copytree(survey.root, root, symlinks=True)
+        gueststar("inject", root, "--night", night, "--images", 2, "--trails", 0.1)
+        gueststar("inject", root, "--night", night, "--images", 2, "--trails", 0.1)  # nothing is left to do
+    apart = frozenset({"injected_source", "injection_metrics"})
+    assert product_digests(roots[0], but=apart) == product_digests(survey.root, but=apart)
+    assert alert_digests(roots[0]) == alert_digests(survey.root)
+    assert product_digests(roots[0]) == product_digests(roots[1])
+    told = report_of(roots[0], night)
+    assert told["alerts"] == report_of(survey.root, night)["alerts"]
+    assert told["injections"]["n_images"] == 2
+    for found in told["injections"]["filters"].values():
+        source, difference = found["source"], found["difference"]
+        assert source["magnitude_50"] == pytest.approx(found["limiting_mag"], abs=0.35)
+        assert difference["magnitude_50"] == pytest.approx(found["limiting_mag"], abs=0.7)
+        assert min(source["plateau"], difference["plateau"]) > 0.85
+        assert abs(source["flux_bias"]) < 0.03
+        assert abs(difference["flux_bias"]) < 0.03
+
+
+def test_images_tell_what_is_doubtful_and_sources_what_they_were_used_for(survey: Survey) -> None:
+    visit = DataId(visit=science_exposures(survey, survey.nights[-1])[0], detector=0)
+    with SurveyRepo.open(survey.root) as repo:
+        image, sources = repo.get("science_image", visit), repo.get("source", visit)
+        difference, candidates = repo.get("difference_image", visit), repo.get("dia_source", visit)
+    metrics = image.metadata["metrics"]
+    for flag, n in (
+        (SourceFlag.CALIBRATOR, metrics["photometry"]["n_calibrators"]),
+        (SourceFlag.ASTROMETRIC, metrics["astrometry"]["n_fitted"]),
+        (SourceFlag.PSF_RESERVED, metrics["psf"]["n_reserved"]),
+    ):
+        flagged = (sources["flags"] & int(flag)) != 0
+        assert 0.9 * n <= flagged.sum() <= n
+    is_detected = (image.pixels.mask & int(MaskPlane.DETECTED)) != 0
+    bright = sources.select(sources["snr"] > 10)
+    on = is_detected[np.rint(bright["y"]).astype(int), np.rint(bright["x"]).astype(int)]
+    assert on.mean() > 0.9
+    assert is_detected.mean() < 0.3
+    for is_positive, plane in ((True, MaskPlane.DETECTED), (False, MaskPlane.DETECTED_NEGATIVE)):
+        found = (difference.pixels.mask & int(plane)) != 0
+        assert found.any() == (candidates["is_positive"] == is_positive).any()

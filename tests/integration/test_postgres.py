@@ -1,16 +1,10 @@
-"""The repository on a real PostgreSQL server, started for the test and stopped after it."""
+"""The repository on a real PostgreSQL server."""
 
 from __future__ import annotations
 
-import glob
-import os
-import pwd
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,49 +20,16 @@ from gueststar.store.ledger_rows import ExposureState, JobState
 from gueststar.store.products import DataId
 from gueststar.store.repo import SurveyRepo
 
+from ..postgres_server import PostgresServer, running_server
+
 _SHAPE = (16, 24)
 
 
-def _binary(name: str) -> str | None:
-    places = sorted(glob.glob("/usr/lib/postgresql/*/bin")) + os.environ.get("PATH", "").split(os.pathsep)
-    return shutil.which(name, path=os.pathsep.join(places))
-
-
-def _as_server_user(command: list[str]) -> list[str]:
-    """Return a command that runs as the user postgres where we are root (the server refuses root)."""
-    if os.geteuid() != 0:
-        return command
-    return ["runuser", "-u", "postgres", "--", *command]
-
-
 @pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """A new server on a socket in a temporary folder; gives the URL of its database."""
-    initdb, pg_ctl = _binary("initdb"), _binary("pg_ctl")
-    if initdb is None or pg_ctl is None:
-        pytest.skip(f"no PostgreSQL server: {'initdb' if initdb is None else 'pg_ctl'} is not installed")
-    pytest.importorskip("psycopg2")
-    user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
-    if os.geteuid() == 0:
-        try:
-            pwd.getpwnam("postgres")
-        except KeyError:
-            pytest.skip("running as root, and there is no user postgres to run the server")
-    folder = Path(tempfile.mkdtemp(prefix="gspg"))  # short: the path of a socket has a limit
-    data = folder / "data"
-    if os.geteuid() == 0:
-        shutil.chown(folder, "postgres")
-    run = {"check": True, "capture_output": True, "timeout": 120}
-    subprocess.run(_as_server_user([initdb, "-D", str(data), "-A", "trust", "-U", user, "-N"]), **run)
-    options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off"
-    start = [pg_ctl, "-D", str(data), "-w", "-l", str(folder / "log"), "-o", options, "start"]
-    subprocess.run(_as_server_user(start), check=True, timeout=120, stdout=subprocess.DEVNULL)
-    try:
-        yield f"postgresql://{user}@/postgres?host={folder}"
-    finally:
-        stop = [pg_ctl, "-D", str(data), "-m", "immediate", "-w", "stop"]
-        subprocess.run(_as_server_user(stop), check=False, capture_output=True, timeout=120)
-        shutil.rmtree(folder, ignore_errors=True)
+def postgres() -> Iterator[PostgresServer]:
+    """A new server; skips where none is installed."""
+    with running_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +49,9 @@ def camera() -> Camera:
 
 
 @pytest.fixture(scope="module")
-def repo(server: str, camera: Camera, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SurveyRepo]:
+def repo(postgres: PostgresServer, camera: Camera, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SurveyRepo]:
     root = tmp_path_factory.mktemp("pg") / "survey"
-    SurveyRepo.create(root, camera, server).close()
+    SurveyRepo.create(root, camera, postgres.url).close()
     with SurveyRepo.open(root) as opened:
         yield opened
 
@@ -165,24 +126,24 @@ def test_two_writers_at_once_lose_nothing(repo):
     assert len(repo.ledger.jobs(kind="shared")) == 5
 
 
-def test_a_database_that_holds_a_survey_takes_no_second_one(repo, server, camera, tmp_path):
+def test_a_database_that_holds_a_survey_takes_no_second_one(repo, postgres, camera, tmp_path):
     with pytest.raises(ConfigError, match="already holds a survey"):
-        SurveyRepo.create(tmp_path / "second", camera, server)
+        SurveyRepo.create(tmp_path / "second", camera, postgres.url)
 
 
-def test_a_database_without_the_extension_and_the_right_to_make_it_is_told(repo, server, camera, tmp_path):
+def test_a_database_without_the_extension_and_the_right_to_make_it_is_told(repo, postgres, camera, tmp_path):
     from sqlalchemy import make_url, text
 
     from gueststar.store.sql import connect
 
-    engine = connect(server).execution_options(isolation_level="AUTOCOMMIT")
+    engine = connect(postgres.url).execution_options(isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(text("CREATE ROLE poor LOGIN"))
         connection.execute(text("CREATE DATABASE bare"))
     engine.dispose()
-    poor = make_url(server).set(username="poor", database="bare").render_as_string()
+    poor = make_url(postgres.url).set(username="poor", database="bare").render_as_string()
     with pytest.raises(ConfigError, match="CREATE EXTENSION btree_gist"):
         SurveyRepo.create(tmp_path / "poor", camera, poor)
-    nowhere = make_url(server).set(database="nowhere").render_as_string()
+    nowhere = make_url(postgres.url).set(database="nowhere").render_as_string()
     with pytest.raises(ConfigError, match="cannot be prepared.*nowhere"):
         SurveyRepo.create(tmp_path / "gone", camera, nowhere)

@@ -28,5 +28,5 @@ def command(repo: str, camera: str, db_url: str | None) -> None:
                 )
             click.echo(f"next: gueststar ingest {repo} FILES_OR_FOLDERS")
     except ConfigError as problem:
-        click.echo(f"error: {problem}", err=True)
+        click.echo(f"gueststar: {problem}", err=True)
         sys.exit(2)

@@ -15,6 +15,7 @@ COMMANDS = {
     "camera": "Draft, check and show camera descriptions.",
     "ingest": "Take raw exposures (or your own products) into a repository.",
     "init": "Make a survey repository.",
+    "inject": "Put artificial sources into processed images: completeness and flux errors.",
     "lightcurve": "The light curve at a place.",
     "night": "The night's account.",
     "process": "From raw exposures to alerts.",

@@ -21,7 +21,9 @@ def command(repo: Path, nights: tuple[int, ...], workers: int, until: str, retry
     from gueststar.pipelines.night.process import process_nights
 
     with ProgressBars() as bars:
-        summary = process_nights(repo, nights=nights, n_workers=workers, until=until, do_retry=retry, progress=bars)
+        summary = process_nights(
+            repo, nights=nights, n_workers=workers, until=until, do_retry=retry, progress=bars, tell=bars.tell
+        )
     for line in summary.lines():
         click.echo(line)
     sys.exit(0 if summary.is_complete else 1)
@@ -48,6 +50,10 @@ class ProgressBars:
     def __exit__(self, *_: object) -> None:
         if self._is_terminal:
             self._bars.stop()
+
+    def tell(self, line: str) -> None:
+        """Write a line above the bars."""
+        self._bars.console.print(f"gueststar: {line}", markup=False, highlight=False, soft_wrap=True)
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Show that ``done`` of ``total`` units of a stage are finished."""

@@ -35,7 +35,7 @@ def command(
         with SurveyRepo.open(repo) as opened:
             found = opened.find(product, **{key: value for key, value in constraints.items() if value is not None})
     except ConfigError as problem:
-        click.echo(f"error: {problem}", err=True)
+        click.echo(f"gueststar: {problem}", err=True)
         sys.exit(2)
     rows = [{**_known(asdict(ref.data_id)), "path": str(ref.path), "run": ref.run} for ref in found]
     if is_json:

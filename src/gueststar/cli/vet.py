@@ -56,18 +56,18 @@ def test(rows: tuple[Path, ...], model: Path | None) -> None:
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--sources", default=50, show_default=True, type=click.IntRange(1), help="Sources put into each image.")
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(0))
-def inject(repo: Path, out: Path, sources: int, seed: int) -> None:
+def label(repo: Path, out: Path, sources: int, seed: int) -> None:
     """Put artificial sources into REPO's science images, compare them anew, and write labelled detections to OUT.
 
     The file serves `train` and `test`. REPO is not changed.
     """
     from gueststar.formats.parquet import write_catalog
     from gueststar.model.catalog import concatenate
-    from gueststar.pipelines.difference.inject import InjectionConfig
-    from gueststar.pipelines.night.injection import label_survey
+    from gueststar.pipelines.difference.changes import ChangesConfig
+    from gueststar.pipelines.night.labelled import label_survey
 
     images = []
-    for image in label_survey(repo, config=InjectionConfig(n_sources=sources), seed=seed):
+    for image in label_survey(repo, config=ChangesConfig(n_sources=sources), seed=seed):
         images.append(image.rows)
         n_real = int(image.rows["is_real"].sum())
         click.echo(

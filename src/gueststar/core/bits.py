@@ -96,6 +96,10 @@ class SourceFlag(IntFlag):
     """Was used for the astrometric solution."""
 
 
+USES = SourceFlag.PSF_STAR | SourceFlag.PSF_RESERVED | SourceFlag.CALIBRATOR | SourceFlag.ASTROMETRIC
+"""Flags that tell what a source was used for: no fault of it. A source is clean if ``flags & ~USES`` is 0."""
+
+
 def names_of(value: int, kind: type[IntFlag]) -> list[str]:
     """Return the names of the bits set in ``value``, lowest bit first."""
     return [str(bit.name) for bit in kind if value & bit]

@@ -19,5 +19,9 @@ class TransientError(GueststarError):
     """The world failed (disk, network, database): the same call may succeed later."""
 
 
+class ServiceDown(TransientError):
+    """Something that the whole run needs (its database, the disk below it) does not work now: the run waits."""
+
+
 class MissingInput(GueststarError):
     """Something this unit needs is not there yet (catalog, calibration, reference): it is held, not failed."""

@@ -22,11 +22,14 @@ def draw_cutouts(packet: dict[str, Any], path: Path) -> None:
 
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     for axes, (key, title) in zip(figure.subplots(1, 3), _PANELS, strict=True):
+        axes.set_title(title)
+        axes.set_axis_off()
+        if packet[key] is None:
+            axes.text(0.5, 0.5, "none", ha="center", va="center", transform=axes.transAxes)
+            continue
         stamp = decode_cutout(packet[key]["stampData"])
         low, high = np.nanpercentile(stamp, (1, 99)) if np.isfinite(stamp).any() else (0.0, 1.0)
         axes.imshow(stamp, origin="lower", cmap="gray", vmin=low, vmax=max(high, low + 1e-6), interpolation="nearest")
-        axes.set_title(title)
-        axes.set_axis_off()
     candidate = packet["candidate"]
     figure.suptitle(
         f"{packet['objectId']}  {packet['candid']}  {candidate['magpsf']:.2f} mag  rb {candidate['rb']:.2f}"

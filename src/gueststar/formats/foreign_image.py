@@ -1,16 +1,17 @@
-"""A user's own calibrated or difference image: any FITS image with a WCS and a zero point.
+"""A user's own calibrated or difference image: any FITS image with the planes that another pipeline wrote beside it.
 
 Zero points are found under the names that ZTF, DECam, LCO, SCAMP and others write. What the file does not
-tell is estimated and said so in ``notes``: variance from the local noise and the gain.
+tell is left open (WCS, zero point, PSF) or estimated and said so in ``notes`` (variance).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from astropy.io import fits
@@ -18,11 +19,15 @@ from numpy.typing import NDArray
 
 from gueststar.core.bits import MaskPlane
 from gueststar.core.errors import DataError
-from gueststar.formats.fits_planes import open_fits
-from gueststar.formats.wcs_header import wcs_from_header
+from gueststar.formats.fits_planes import mask_of, open_fits
+from gueststar.formats.foreign_psf import psf_of_file
+from gueststar.formats.wcs_header import has_celestial_axes, wcs_from_header
 from gueststar.model.image import MaskedImage
 from gueststar.model.photocal import PhotoCal
+from gueststar.model.psf import Psf
 from gueststar.model.wcs import Wcs
+
+Role = Literal["science", "difference"]
 
 ZERO_POINT = ("ZP", "MAGZP", "MAGZERO", "MAGZPT", "ZEROPNT", "ZPTMAG", "PHOT_ZP", "PHOTZP", "L1ZP")
 """Cards with the AB magnitude of one image unit, in the order of preference."""
@@ -38,12 +43,19 @@ SATURATION = ("SATURATE", "SATURVAL", "SATLEVEL")
 UNKNOWN_ZERO_POINT_ERR = 0.05
 """Error assumed of a zero point that comes without one, mag."""
 
-VARIANCE_HDUS = {"VARIANCE": "variance", "VAR": "variance", "WEIGHT": "weight", "WHT": "weight", "IVAR": "weight",
-                 "INVVAR": "weight", "ERR": "sigma", "ERROR": "sigma", "SIGMA": "sigma", "UNCERT": "sigma"}  # fmt: skip
-"""Names of extensions that tell the noise, and how."""
+PLANES: dict[str, tuple[str, ...]] = {
+    "science": ("SCI", "SCIENCE", "NEW", "TARGET"),
+    "reference": ("REF", "REFERENCE", "TEMPLATE", "TMPL"),
+    "difference": ("DIFFERENCE", "DIFF", "SUB"),
+    "variance": ("VARIANCE", "VAR"),
+    "weight": ("WEIGHT", "WHT", "IVAR", "INVVAR"),
+    "sigma": ("ERR", "ERROR", "SIGMA", "UNCERT"),
+    "mask": ("MASK", "DQ", "BPM", "FLAGS"),
+}
+"""What a plane is -> names of the extension that holds it. Non-zero pixels of a mask are bad."""
 
-MASK_HDUS = ("MASK", "DQ", "BPM", "FLAGS")
-"""Names of extensions whose non-zero pixels are bad."""
+_ANY = ("IMAGE",)
+_NO_PIXELS = ("PSF", "COVERAGE")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,39 +63,92 @@ class ForeignImage:
     """An image as far as its file tells; pixels in electrons."""
 
     pixels: MaskedImage
-    wcs: Wcs
-    photocal: PhotoCal
+    wcs: Wcs | None
+    """None: the file holds none."""
+    photocal: PhotoCal | None
+    """None: the file holds no zero point."""
+    psf: Psf | None
+    """From a PSF extension or (differences, on which it cannot be measured) a FWHM card; None: to be measured."""
     notes: tuple[str, ...]
     """What was assumed or estimated."""
+    beside: Mapping[str, MaskedImage] = field(default_factory=dict)
+    """``science`` and ``reference`` planes that came with a difference image, in its unit turned to electrons."""
+    is_variance_estimated: bool = False
+    """Whether the variance is from the local noise and the gain: no plane told it."""
 
 
-def read_foreign_image(path: Path | str, *, exposure_s: float, band: str = "") -> ForeignImage:
-    """Read a user's image; DataError names what is missing.
+def read_foreign_image(
+    path: Path | str,
+    *,
+    exposure_s: float,
+    band: str = "",
+    role: Role = "science",
+    cards: Mapping[str, Any] | None = None,
+    companions: Mapping[str, Path] | None = None,
+) -> ForeignImage:
+    """Read a user's image; DataError names what cannot be used.
 
-    ``exposure_s`` turns rates (BUNIT per second) into counts.
+    ``exposure_s`` turns rates (BUNIT per second) into counts. ``cards`` stand in for those that the file
+    lacks; ``companions`` are files that hold a plane (a key of `PLANES`) which this one lacks.
     """
-    with open_fits(path) as hdus:
-        science = _science_hdu(hdus, path)
-        header = {**dict(hdus[0].header), **dict(science.header)}
-        image = np.ascontiguousarray(science.data, dtype=np.float32)
+    with open_fits(path) as hdus, _opened(companions or {}) as others:
+        chosen, note = _image_hdu(hdus, role, path)
+        header = {**(cards or {}), **dict(hdus[0].header), **dict(chosen.header)}
+        planes = _planes_beside(hdus, chosen, others)
+        image = np.ascontiguousarray(chosen.data, dtype=np.float32)
         scale, notes = _electrons_per_unit(header, exposure_s)
-        mask = _mask_of(hdus, header, image)
-        stated = _stated_variance(hdus, image.shape)
-        wcs = wcs_from_header(header, image.shape)
-        photocal = _photocal_of(header, path, scale=scale, band=band)
-    if photocal.zero_point_err == UNKNOWN_ZERO_POINT_ERR:
+        notes += [note] if note else []
+        wcs = wcs_from_header(header, image.shape) if has_celestial_axes(header) else None
+        photocal = _photocal_of(header, scale=scale, band=band)
+        psf, psf_note = psf_of_file(
+            hdus, header, image.shape, pixel_scale=wcs.pixel_scale_arcsec if wcs else None,
+            is_width_enough=role == "difference",
+        )  # fmt: skip
+        mask = _mask_of(planes.get("mask"), header, image)
+        pixels, is_estimated = _pixels(image, mask, _stated_variance(planes, image.shape), scale)
+        beside: dict[str, MaskedImage] = {
+            name: _pixels(np.ascontiguousarray(planes[name].data, np.float32), mask & _VOID, None, scale)[0]
+            for name in ("science", "reference")
+            if role == "difference" and name in planes and planes[name].data.shape == image.shape
+        }
+    notes += [psf_note] if psf_note else []
+    notes += ["variance estimated from the local noise and the gain"] if is_estimated else []
+    if photocal is not None and photocal.zero_point_err == UNKNOWN_ZERO_POINT_ERR:
         notes.append(f"the zero point has no error: {UNKNOWN_ZERO_POINT_ERR} mag assumed")
+    return ForeignImage(pixels, wcs, photocal, psf, tuple(notes), beside, is_estimated)
+
+
+_VOID = int(MaskPlane.NO_DATA)
+
+
+def _pixels(
+    image: NDArray[np.float32], mask: NDArray[np.int32], stated: NDArray[np.float32] | None, scale: float
+) -> tuple[MaskedImage, bool]:
+    """Return the pixels in electrons, and whether their variance had to be estimated."""
     electrons = image * np.float32(scale)
     if stated is None:
         variance = estimated_variance(electrons, mask)
-        notes.append("variance estimated from the local noise and the gain")
     else:
         variance = (stated * np.float32(scale) ** 2).astype(np.float32)
     is_void = ~np.isfinite(electrons) | ~np.isfinite(variance) | (variance <= 0)
-    mask = np.where(is_void, mask | int(MaskPlane.NO_DATA), mask).astype(np.int32)
+    mask = np.where(is_void, mask | _VOID, mask).astype(np.int32)
     clean = np.where(is_void, np.float32(0.0), electrons).astype(np.float32)
     variance = np.where(is_void, np.float32(np.inf), variance).astype(np.float32)
-    return ForeignImage(MaskedImage(clean, variance, mask), wcs, photocal, tuple(notes))
+    return MaskedImage(clean, variance, mask), stated is None
+
+
+@contextmanager
+def _opened(companions: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
+    """Open companion files one inside the other and yield the image of each by what it is."""
+    if not companions:
+        yield {}
+        return
+    (name, path), *rest = companions.items()
+    with open_fits(path) as hdus, _opened(dict(rest)) as others:
+        images = _images_of(hdus)
+        if not images:
+            raise DataError(f"{path}: holds no two-dimensional image")
+        yield {name: images[0], **others}
 
 
 def estimated_variance(electrons: NDArray[np.float32], mask: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -101,12 +166,39 @@ def estimated_variance(electrons: NDArray[np.float32], mask: NDArray[np.int32]) 
     return np.asarray(sky_variance + above, dtype=np.float32)
 
 
-def _science_hdu(hdus: fits.HDUList, path: Path | str) -> Any:
-    images = [hdu for hdu in hdus if hdu.is_image and hdu.header.get("NAXIS") == 2]
-    named = [hdu for hdu in images if hdu.name.upper() in ("SCI", "SCIENCE", "IMAGE")]
+def _images_of(hdus: fits.HDUList) -> list[Any]:
+    """Return the extensions that hold a two-dimensional image."""
+    return [hdu for hdu in hdus if hdu.is_image and hdu.header.get("NAXIS") == 2]
+
+
+def _image_hdu(hdus: fits.HDUList, role: Role, path: Path | str) -> tuple[Any, str]:
+    """Return the extension that holds the image itself, and a note; DataError where several have its name."""
+    images = _images_of(hdus)
     if not images:
         raise DataError(f"{path}: holds no two-dimensional image")
-    return (named or images)[0]
+    wanted = (*PLANES["difference"], *_ANY, *PLANES["science"]) if role == "difference" else (*PLANES["science"], *_ANY)
+    for name in wanted:
+        named = [hdu for hdu in images if hdu.name.upper() == name]
+        if len(named) > 1:
+            raise DataError(f"{path}: holds {len(named)} images named {name}; one file a detector is needed")
+        if named:
+            return named[0], ""
+    auxiliary = {name for names in PLANES.values() for name in names} | set(_NO_PIXELS)
+    plain = [hdu for hdu in images if hdu.name.upper() not in auxiliary]
+    chosen = plain or images
+    note = f"the first of {len(chosen)} images was taken: none is named {', '.join(wanted)}" if len(chosen) > 1 else ""
+    return chosen[0], note
+
+
+def _planes_beside(hdus: fits.HDUList, chosen: Any, companions: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the other planes by what they are; a companion file goes before an extension."""
+    images = [hdu for hdu in _images_of(hdus) if hdu is not chosen]
+    found = {}
+    for meaning, names in PLANES.items():
+        named = [hdu for name in names for hdu in images if hdu.name.upper() == name]
+        if named:
+            found[meaning] = named[0]
+    return {**found, **companions}
 
 
 def _electrons_per_unit(header: Mapping[str, Any], exposure_s: float) -> tuple[float, list[str]]:
@@ -121,10 +213,10 @@ def _electrons_per_unit(header: Mapping[str, Any], exposure_s: float) -> tuple[f
     return gain * (exposure_s if is_rate else 1.0), notes
 
 
-def _photocal_of(header: Mapping[str, Any], path: Path | str, *, scale: float, band: str) -> PhotoCal:
+def _photocal_of(header: Mapping[str, Any], *, scale: float, band: str) -> PhotoCal | None:
     zero_point = _number(header, ZERO_POINT)
     if zero_point is None:
-        raise DataError(f"{path}: has no zero point; one of the cards {', '.join(ZERO_POINT)} must hold it")
+        return None
     error = _number(header, ZERO_POINT_ERR)
     return PhotoCal(
         zero_point=zero_point + 2.5 * float(np.log10(scale)),
@@ -137,12 +229,14 @@ def _photocal_of(header: Mapping[str, Any], path: Path | str, *, scale: float, b
     )
 
 
-def _mask_of(hdus: fits.HDUList, header: Mapping[str, Any], image: NDArray[np.float32]) -> NDArray[np.int32]:
+def _mask_of(plane: Any, header: Mapping[str, Any], image: NDArray[np.float32]) -> NDArray[np.int32]:
+    """Return the mask: bits that ``MP_`` cards name (as Rubin's pipelines write them), else non-zero is bad."""
     mask = np.zeros(image.shape, dtype=np.int32)
-    for name in MASK_HDUS:
-        if name in hdus and hdus[name].is_image and hdus[name].shape == image.shape:
-            mask[np.asarray(hdus[name].data) != 0] |= int(MaskPlane.BAD)
-            break
+    if plane is not None and plane.data.shape == image.shape:
+        if any(key.upper().startswith("MP_") for key in plane.header):
+            mask |= mask_of(plane)
+        else:
+            mask[np.asarray(plane.data) != 0] |= int(MaskPlane.BAD)
     saturation = _number(header, SATURATION)
     if saturation is not None and saturation > 0:
         with np.errstate(invalid="ignore"):
@@ -151,10 +245,10 @@ def _mask_of(hdus: fits.HDUList, header: Mapping[str, Any], image: NDArray[np.fl
     return mask
 
 
-def _stated_variance(hdus: fits.HDUList, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
-    for name, means in VARIANCE_HDUS.items():
-        if name in hdus and hdus[name].is_image and hdus[name].shape == shape:
-            plane = np.asarray(hdus[name].data, dtype=np.float32)
+def _stated_variance(planes: Mapping[str, Any], shape: tuple[int, ...]) -> NDArray[np.float32] | None:
+    for means in ("variance", "weight", "sigma"):
+        if means in planes and planes[means].data.shape == shape:
+            plane = np.asarray(planes[means].data, dtype=np.float32)
             with np.errstate(divide="ignore", invalid="ignore"):
                 return {"variance": plane, "weight": 1.0 / plane, "sigma": plane**2}[means].astype(np.float32)
     return None

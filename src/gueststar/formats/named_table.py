@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ class NamedTable:
     columns: dict[str, NDArray[Any]]
     units: dict[str, str]
     """Unit of each column that states one, as written."""
+    metadata: dict[str, Any] = field(default_factory=dict)
+    """Numbers and texts that a FITS, ECSV or VOTable file tells of the whole table; keys in capitals."""
 
     @property
     def n_rows(self) -> int:
@@ -75,6 +77,9 @@ def _from_arrow(table: pa.Table) -> NamedTable:
             columns[name] = np.array([value or "" for value in column.to_pylist()], dtype=np.str_)
         elif pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
             columns[name] = np.asarray(column.to_numpy())
+        elif pa.types.is_timestamp(column.type):
+            texts = ["" if value is None else value.isoformat() for value in column.to_pylist()]
+            columns[name] = np.array(texts, dtype=np.str_)
         elif pa.types.is_boolean(column.type):
             columns[name] = np.array([bool(value) for value in column.to_pylist()])
     return NamedTable(columns, units)
@@ -97,4 +102,5 @@ def _from_astropy(table: Table) -> NamedTable:
         if plain.dtype.kind in "SO":
             plain = np.array([v.decode() if isinstance(v, bytes) else str(v) for v in plain], dtype=np.str_)
         columns[str(name)] = plain.astype(plain.dtype.newbyteorder("=")) if plain.dtype.kind in "iuf" else plain
-    return NamedTable(columns, units)
+    stated = {str(key).upper(): value for key, value in table.meta.items() if isinstance(value, int | float | str)}
+    return NamedTable(columns, units, stated)

@@ -189,6 +189,34 @@ REFCAT = Schema(
 )
 """Reference catalogs, HEALPix-sharded."""
 
+INJECTED = Schema(
+    "injected_source",
+    (
+        Column("injected_id", "i4", "", "number within the image, from 0"),
+        Column("x", "f8", "pixel", "true position, x"),
+        Column("y", "f8", "pixel", "true position, y"),
+        Column("ra", "f8", "deg", "true right ascension"),
+        Column("dec", "f8", "deg", "true declination"),
+        Column("mag", "f4", "mag", "true AB magnitude"),
+        Column("flux", "f8", "nJy", "true flux"),
+        Column("trail_length", "f4", "pixel", "length of a trailed source; 0: a star"),
+        Column("trail_angle_deg", "f4", "deg", "angle of the trail from +x towards +y"),
+        Column("is_source_found", "?", "", "is in the PSF catalog, at its place with its flux to a factor of two"),
+        Column("source_flux", "f8", "nJy", "PSF flux there; NaN if not found"),
+        Column("source_flux_err", "f4", "nJy", "its error"),
+        Column("is_source_by_chance", "?", "", "the catalog of the real image alone would have matched it"),
+        Column("is_differenced", "?", "", "lies where the difference image can be used"),
+        Column("is_candidate_found", "?", "", "is a positive detection on the difference image, place and flux alike"),
+        Column("candidate_flux", "f8", "nJy", "PSF flux on the difference image; NaN if not found"),
+        Column("candidate_flux_err", "f4", "nJy", "its error"),
+        Column("candidate_snr", "f4", "", "significance on the score image; NaN if not found"),
+        Column("reliability", "f4", "", "score of the candidate; NaN if not found"),
+        Column("is_likely_alert", "?", "", "score and flags would let it become an alert"),
+        Column("is_candidate_by_chance", "?", "", "the real candidates alone would have matched it"),
+    ),
+)
+"""Artificial sources put into an image, and what the pipeline made of them."""
+
 TRACKLET = Schema(
     "tracklet",
     (

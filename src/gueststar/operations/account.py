@@ -25,6 +25,10 @@ class Fate(StrEnum):
     """Received, but no job says anything of it."""
 
 
+RAW = "raw"
+"""Origin of what the camera wrote."""
+
+
 @dataclass(frozen=True)
 class Unit:
     """One detector of one received exposure and its fate."""
@@ -37,6 +41,8 @@ class Unit:
     reason: str
     metrics: dict[str, object]
     """All metrics of its jobs, later stages on top."""
+    origin: str = RAW
+    """What it came in as: raw, or a user's own products."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +65,18 @@ class NightAccount:
         """Whether nothing is unexplained or left waiting."""
         return self.count(Fate.UNEXPLAINED) == 0 and self.count(Fate.PENDING) == 0
 
+    def origins(self) -> list[tuple[str, int]]:
+        """Return (origin, number of detector images), most frequent first."""
+        return Counter(unit.origin for unit in self.units).most_common()
+
     def reasons(self) -> list[tuple[str, str, int]]:
         """Return (fate, reason, number of detector images), most frequent first."""
         found = Counter((u.fate.value, u.reason) for u in self.units if u.reason)
         return [(fate, reason, n) for (fate, reason), n in found.most_common()]
 
 
-STAGE_ORDER = ("association", "difference", "science")
-"""Kinds of jobs of a science detector image, last first."""
+STAGE_ORDER = ("association", "difference", "science", "entry")
+"""Kinds of jobs of a science detector image, last first; entry: a user's own catalog, which is only stored."""
 
 
 def account_of(ledger: Ledger, night: int) -> NightAccount:
@@ -112,10 +122,21 @@ def _science_unit(row: ExposureRow, detector: int, jobs: dict[str, Job]) -> Unit
     for kind in STAGE_ORDER:
         if kind in jobs:
             fate, reason = _fate(jobs[kind])
-            return Unit(row, detector, fate, kind, reason, metrics)
+            return Unit(row, detector, fate, kind, reason, metrics, _origin(jobs))
     fate = Fate.HELD if row.state is ExposureState.HELD else Fate.UNEXPLAINED
     reason = row.reason or "no job was ever made for it: run gueststar process"
     return Unit(row, detector, fate, "", reason, metrics)
+
+
+def _origin(jobs: dict[str, Job]) -> str:
+    """Return as what an image came in: raw, unless a stage's input was a user's own product."""
+    entered = [
+        str(job.inputs["entered"])
+        for kind in reversed(STAGE_ORDER)
+        if (job := jobs.get(kind)) is not None and isinstance(job.inputs, dict) and "entered" in job.inputs
+    ]
+    is_raw = "science" in jobs and "science_image" not in entered
+    return " and ".join([RAW, *entered] if is_raw else entered) or RAW
 
 
 def _fate(job: Job) -> tuple[Fate, str]:

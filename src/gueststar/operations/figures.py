@@ -141,6 +141,31 @@ def completeness(truth: dict[str, Any]) -> bytes:
     return png(figure)
 
 
+def injections(pooled: dict[str, Any]) -> bytes:
+    """Draw the share of artificial stars that was found, on the image and on the difference, one axes a filter."""
+    filters = pooled["filters"]
+    figure, axes = blank(4.6 * len(filters), 2.4, len(filters))
+    for ax, (glass, found) in zip(axes, filters.items(), strict=True):
+        rows = found["bins"]
+        middle = [0.5 * (row["mag_low"] + row["mag_high"]) for row in rows]
+        for key, total, colour, label in (
+            ("n_source", "n", ACCENT, "in the catalog"),
+            ("n_candidate", "n_differenced", WARN, "on the difference"),
+            ("n_alert", "n_differenced", BAD, "likely alerts"),
+        ):
+            share = [row[key] / row[total] if row[total] else math.nan for row in rows]
+            ax.plot(middle, share, "o-", ms=3, lw=1, color=colour, label=label, alpha=0.8)
+        if found["limiting_mag"] is not None:
+            ax.axvline(found["limiting_mag"], color=MUTED, lw=0.8, ls="--", label="computed 5-sigma limit")
+        ax.axhline(0.5, color=MUTED, lw=0.4)
+        ax.set_xlim(rows[0]["mag_low"], rows[-1]["mag_high"])
+        ax.set_ylim(0, 1.05)
+        ax.set_title(f"{glass}: artificial stars found, {found['n_images']} images", fontsize=8, color=INK, loc="left")
+        ax.set_xlabel("magnitude (AB)", fontsize=7, color=MUTED)
+        ax.legend(fontsize=6, frameon=False, loc="lower left")
+    return png(figure)
+
+
 def fates(account: NightAccount) -> bytes:
     """Draw one square per detector image in the order of time, coloured by fate."""
     from matplotlib.patches import Rectangle

@@ -15,6 +15,7 @@ from gueststar.model.camera import Camera
 from gueststar.model.metrics import METRICS, Grade
 from gueststar.model.rights import Program
 from gueststar.operations.account import Fate, NightAccount, Unit, account_of
+from gueststar.operations.completeness import pooled_injections, with_injections
 from gueststar.operations.transparency import CloudyExposure, cloudy_exposures, with_extinction
 from gueststar.store.ledger import Job, JobState
 from gueststar.store.repo import SurveyRepo
@@ -58,6 +59,8 @@ class NightReport:
     cpu_s: float
     clouds: tuple[CloudyExposure, ...] = ()
     """Exposures that clouds dimmed."""
+    injections: dict[str, Any] = field(default_factory=dict)
+    """What artificial sources tell, by filter; empty where none were injected."""
     truth: dict[str, Any] = field(default_factory=dict)
     """Comparison with the truth, where there is one."""
 
@@ -69,8 +72,9 @@ class NightReport:
 
 def make_report(repo: SurveyRepo, night: int, *, truth: dict[str, Any] | None = None) -> NightReport:
     """Return the report of a night from what the ledger holds."""
-    account = with_extinction(account_of(repo.ledger, night), repo)
     jobs = repo.ledger.jobs(day_obs=night)
+    account = with_injections(with_extinction(account_of(repo.ledger, night), repo), jobs)
+    exposures = {unit.exposure.id: unit.exposure for unit in account.units}
     tracklet_jobs = [job for job in jobs if job.kind == "tracklets" and job.state is JobState.DONE]
     return NightReport(
         survey=repo.settings.name,
@@ -85,6 +89,7 @@ def make_report(repo: SurveyRepo, night: int, *, truth: dict[str, Any] | None = 
         peak_rss_mb=max((job.peak_rss_mb or 0.0 for job in jobs), default=0.0),
         cpu_s=sum(job.cpu_s or 0.0 for job in jobs),
         clouds=tuple(cloudy_exposures(account)),
+        injections=pooled_injections(jobs, exposures),
         truth=truth or {},
     )
 
@@ -160,10 +165,12 @@ def as_json(report: NightReport) -> dict[str, Any]:
         "is_explained": report.is_explained,
         "received": len(account.units),
         **{fate.value: account.count(fate) for fate in Fate},
+        "origins": dict(account.origins()),
         "refused_files": [{"path": path, "reason": reason} for path, reason in account.refused],
         "reasons": [{"fate": f, "reason": r, "n": n} for f, r, n in account.reasons()],
         "alerts": report.alerts,
         "clouds": [vars(cloudy) for cloudy in report.clouds],
+        "injections": report.injections,
         "references": list(report.references),
         "tracklets": list(report.tracklets),
         "metrics": [vars(summary) for summary in report.metrics],
@@ -186,6 +193,7 @@ def _unit_as_json(unit: Unit) -> dict[str, Any]:
         "field": info.field,
         "physical_filter": info.physical_filter,
         "fate": unit.fate.value,
+        "origin": unit.origin,
         "stage": unit.stage,
         "reason": unit.reason,
         "metrics": {m.name: value_of(unit, m.name) for m in METRICS if math.isfinite(value_of(unit, m.name))},

@@ -14,7 +14,8 @@ from gueststar.formats.calibrated_image import read_calibrated_image
 from gueststar.model.metrics import METRICS_BY_NAME, Grade
 from gueststar.model.rights import Program
 from gueststar.operations import figures
-from gueststar.operations.account import Fate, Unit
+from gueststar.operations.account import RAW, Fate, Unit
+from gueststar.operations.completeness import injection_lines
 from gueststar.operations.night_report import NightReport, science_units, value_of, worst_grade
 from gueststar.store.products import DataId
 from gueststar.store.repo import SurveyRepo
@@ -31,7 +32,7 @@ MAPS = ("fwhm_arcsec", "astrometric_rms_mas", "score_sigma")
 
 @dataclass(frozen=True)
 class Preview:
-    """Science and difference image of one detector, small."""
+    """Science and difference image of one detector, small; empty where there is none."""
 
     caption: str
     science: str
@@ -81,6 +82,8 @@ def render_html(report: NightReport, repo: SurveyRepo, *, n_previews: int = 3) -
         focal_plane=embedded(figures.focal_plane(account, camera, [m for m in MAPS if m in measured]))
         if measured & set(MAPS)
         else "",
+        injection_lines=injection_lines(report.injections),
+        injections=embedded(figures.injections(report.injections)) if report.injections else "",
         completeness=embedded(figures.completeness(report.truth)) if _has_transients(report) else "",
         columns=[(name, METRICS_BY_NAME[name].unit) for name in COLUMNS],
         exposures=exposure_lines(report, repo),
@@ -107,6 +110,8 @@ def exposure_lines(report: NightReport, repo: SurveyRepo) -> list[ExposureLine]:
     for exposure, units in sorted(by_exposure.items()):
         info = units[0].exposure.info
         what = info.observation_type if info.observation_type != "science" else f"{info.object_name} field {info.field}"
+        origins = sorted({unit.origin for unit in units} - {RAW})
+        what += f" ({', '.join(origins)})" if origins else ""
         counts = {fate: sum(u.fate is fate for u in units) for fate in Fate}
         grades = [worst_grade(unit, repo.camera) for unit in units]
         lines.append(
@@ -138,12 +143,17 @@ def make_previews(report: NightReport, repo: SurveyRepo, n: int) -> list[Preview
         data_id = DataId(visit=unit.exposure.id, detector=unit.detector)
         pictures = []
         for product in ("science_image", "difference_image"):
-            image = read_calibrated_image(repo.path(product, data_id))
+            stored = repo.find_one(product, data_id)
+            if stored is None:  # a user's own difference, or detections of a catalog
+                pictures.append("")
+                continue
+            image = read_calibrated_image(stored.path)
             usable = image.pixels.is_usable()
             sigma = float(np.sqrt(np.median(image.pixels.variance[usable]))) if usable.any() else 1.0
             shown = np.where(usable | (product == "science_image"), image.pixels.image, 0.0)
             pictures.append(embedded(figures.thumbnail(shown.astype(np.float32), sigma=sigma)))
         info = unit.exposure.info
         caption = f"{times.isot_utc(info.mjd_start)[:19]} {info.physical_filter} detector {unit.detector}"
-        previews.append(Preview(caption, *pictures))
+        if any(pictures):
+            previews.append(Preview(caption, *pictures))
     return previews

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gueststar.operations.account import Fate
+from gueststar.operations.account import RAW, Fate, NightAccount
+from gueststar.operations.completeness import injection_lines
 from gueststar.operations.night_report import NightReport
 
 
@@ -15,6 +16,8 @@ def report_lines(report: NightReport) -> list[str]:
         f"{report.survey}, camera {report.camera}, night {account.day_obs}",
         f"{len(account.units)} detector images received = {' + '.join(parts) or '0'}: {verdict}",
     ]
+    if origins := [f"{n} {origin}" for origin, n in account.origins()] if _has_own(account) else []:
+        lines.append(f"  came in as: {', '.join(origins)}")
     lines += [f"  {fate}: {n} x {reason}" for fate, reason, n in account.reasons()]
     if account.refused:
         lines.append(f"{len(account.refused)} files refused:")
@@ -27,15 +30,16 @@ def report_lines(report: NightReport) -> list[str]:
             for r in report.references
         ]
     if report.metrics:
-        lines.append(f"{'metric':<26}{'median':>10}{'16%':>10}{'84%':>10}  {'unit':<9}good/fair/poor")
+        lines.append(f"{'metric':<31}{'median':>10}{'16%':>10}{'84%':>10}  {'unit':<9}good/fair/poor")
     for m in report.metrics:
         grades = (
             "/".join(str(m.grades.get(grade, 0)) for grade in ("good", "fair", "poor")) if m.fair is not None else ""
         )
-        lines.append(f"{m.name:<26}{m.median:>10.4g}{m.low:>10.4g}{m.high:>10.4g}  {m.unit:<9}{grades}")
+        lines.append(f"{m.name:<31}{m.median:>10.4g}{m.low:>10.4g}{m.high:>10.4g}  {m.unit:<9}{grades}")
     if report.clouds:
         lines.append(f"clouds dimmed {len(report.clouds)} exposures:")
         lines += [f"  {cloudy.line()}" for cloudy in report.clouds]
+    lines += injection_lines(report.injections)
     if report.alerts:
         lines.append("alerts: " + ", ".join(f"{n} {program}" for program, n in sorted(report.alerts.items())))
     if report.tracklets:
@@ -43,6 +47,11 @@ def report_lines(report: NightReport) -> list[str]:
     lines.append(f"{report.cpu_s:.1f} s of CPU, peak memory of a worker {report.peak_rss_mb:.0f} MB")
     lines += truth_lines(report)
     return lines
+
+
+def _has_own(account: NightAccount) -> bool:
+    """Return whether anything of the night came in as a user's own product."""
+    return any(origin != RAW for origin, _ in account.origins())
 
 
 def truth_lines(report: NightReport) -> list[str]:

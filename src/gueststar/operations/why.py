@@ -10,7 +10,7 @@ from gueststar.core import times
 from gueststar.core.errors import ConfigError
 from gueststar.model.metrics import METRICS_BY_NAME
 from gueststar.model.rights import Program
-from gueststar.operations.account import account_of
+from gueststar.operations.account import RAW, account_of
 from gueststar.store.alert_log import AlertLog
 from gueststar.store.ledger import ExposureRow, Job
 from gueststar.store.repo import SurveyRepo
@@ -52,7 +52,10 @@ def story_of_exposure(repo: SurveyRepo, row: ExposureRow) -> list[str]:
     account = account_of(repo.ledger, info.day_obs)
     for unit in account.units:
         if unit.exposure.id == row.id:
-            lines.append(f"detector {unit.detector}: {unit.fate.value}{': ' + unit.reason if unit.reason else ''}")
+            origin = f" (came in as {unit.origin})" if unit.origin != RAW else ""
+            lines.append(
+                f"detector {unit.detector}{origin}: {unit.fate.value}{': ' + unit.reason if unit.reason else ''}"
+            )
             for job in _jobs_of(repo, row, unit.detector):
                 lines += [f"  {line}" for line in job_lines(job)]
     return lines
@@ -68,6 +71,12 @@ def job_lines(job: Job) -> list[str]:
         shown = f"{len(used)} ({used[0]} ...)" if isinstance(used, list) and len(used) > 3 else used
         if used:
             lines.append(f"  used {name}: {shown}")
+    entered = job.metrics.get("entered")
+    if isinstance(entered, dict):
+        lines.append(f"  entered from {entered.get('file')}")
+        if entered.get("measured"):
+            lines.append("  measured here: " + ", ".join(entered["measured"]))
+        lines += [f"  note: {note}" for note in entered.get("notes", ())]
     measured = [
         f"{name} {float(value):.4g} {METRICS_BY_NAME[name].unit}".rstrip()
         for name, value in job.metrics.items()
@@ -123,17 +132,32 @@ def story_of_place(repo: SurveyRepo, *, ra: float, dec: float) -> list[str]:
     """Return which images covered a place and what was detected there."""
     lines = [f"place RA {ra:.5f} Dec {dec:+.5f}"]
     for row in repo.ledger.exposures(observation_type="science"):
-        for job in repo.ledger.jobs(kind="science", exposure_id=row.id):
-            corners = job.metrics.get("corners")
+        for job in _one_a_detector(repo.ledger.jobs(exposure_id=row.id)):
+            corners = job.metrics.get("corners") or _record_corners(job)
             if corners and _is_inside(ra, dec, corners):
+                limit = job.metrics.get("limiting_mag", job.metrics.get("difference_limiting_mag"))
+                told = "" if limit is None else f": limit {float(limit):.2f} mag"
                 lines.append(
                     f"  {times.isot_utc(row.info.mjd_start)[:19]} exposure {row.id} detector {job.detector} "
-                    f"{row.info.physical_filter}: limit {float(job.metrics.get('limiting_mag', float('nan'))):.2f} mag"
+                    f"{row.info.physical_filter}{told}"
                 )
                 lines += _detections_near(repo, row.id, int(job.detector or 0), ra, dec)
     if len(lines) == 1:
         lines.append("  no calibrated image covers it")
     return lines
+
+
+def _one_a_detector(jobs: list[Job]) -> list[Job]:
+    """Return the job that tells the outline of each detector: of the science image, else of a user's difference."""
+    found: dict[int | None, Job] = {}
+    for kind in ("difference", "science"):
+        found |= {job.detector: job for job in jobs if job.kind == kind}
+    return [found[number] for number in sorted(found, key=lambda n: -1 if n is None else n)]
+
+
+def _record_corners(job: Job) -> list[list[float]] | None:
+    record = job.metrics.get("visit_record")
+    return [[record[f"ra_{k}"], record[f"dec_{k}"]] for k in (1, 2, 3, 4)] if record else None
 
 
 def _detections_near(repo: SurveyRepo, visit: int, detector: int, ra: float, dec: float) -> list[str]:

@@ -38,6 +38,8 @@ class IngestSummary:
     """Path and reason."""
     exposure_ids: tuple[int, ...] = ()
     """Exposures of the ingested files."""
+    notes: tuple[tuple[Path, str], ...] = ()
+    """Path and what was assumed, estimated or is to be measured."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,9 @@ class Outcome:
     status: FileStatus
     reason: str = ""
     exposure_id: int | None = None
+    exposure_ids: tuple[int, ...] = ()
+    """All of them where a file tells of several."""
+    notes: tuple[str, ...] = ()
 
 
 def ingest_paths(
@@ -65,29 +70,39 @@ def ingest_paths(
 
 
 def ingest_each(
-    paths: Iterable[Path | str], ingest: Callable[[Path], Outcome], *, on_file: OnFile | None
+    paths: Iterable[Path | str],
+    ingest: Callable[[Path], Outcome],
+    *,
+    on_file: OnFile | None,
+    is_wanted: Callable[[Path], bool] | None = None,
 ) -> IngestSummary:
-    """Apply ``ingest`` to every file and sum up."""
+    """Apply ``ingest`` to every file (those in folders that are wanted: FITS by default) and sum up."""
     outcomes: list[tuple[Path, Outcome]] = []
-    for path in files_under(paths):
+    for path in files_under(paths, is_wanted=is_wanted or is_fits_name):
         outcomes.append((path, ingest(path)))
         if on_file is not None:
             on_file(path, outcomes[-1][1].status, outcomes[-1][1].reason)
-    exposures = {outcome.exposure_id for _, outcome in outcomes if outcome.status is FileStatus.INGESTED}
+    exposures = {
+        number
+        for _, outcome in outcomes
+        if outcome.status is FileStatus.INGESTED
+        for number in (outcome.exposure_id, *outcome.exposure_ids)
+    }
     return IngestSummary(
         ingested=sum(outcome.status is FileStatus.INGESTED for _, outcome in outcomes),
         already=sum(outcome.status is FileStatus.ALREADY for _, outcome in outcomes),
         refused=tuple((path, outcome.reason) for path, outcome in outcomes if outcome.status is FileStatus.REFUSED),
         exposure_ids=tuple(sorted(number for number in exposures if number is not None)),
+        notes=tuple((path, note) for path, outcome in outcomes for note in outcome.notes),
     )
 
 
-def files_under(paths: Iterable[Path | str]) -> Iterator[Path]:
-    """Yield files as given and FITS files within folders, in the order of their names, each once."""
-    seen: set[Path] = set()
+def files_under(paths: Iterable[Path | str], *, is_wanted: Callable[[Path], bool] | None = None) -> Iterator[Path]:
+    """Yield files as given and wanted (FITS) files within folders, in the order of their names, each once."""
+    wanted, seen = is_wanted or is_fits_name, set[Path]()
     for given in paths:
         path = Path(given).absolute()
-        inside = (item for item in sorted(path.rglob("*")) if is_fits_name(item) and item.is_file())
+        inside = (item for item in sorted(path.rglob("*")) if wanted(item) and item.is_file())
         for item in inside if path.is_dir() else (path,):
             if item not in seen:
                 seen.add(item)
@@ -195,13 +210,26 @@ def _is_new(repo: SurveyRepo, translation: Translation, checksum: str) -> bool:
         is_same = abs(ours - theirs) < _SAME_TIME_S if name == "exposure_s" else ours == theirs
         if not is_same:
             raise DataError(f"exposure {info.exposure_id} has {name} {ours!r} in its other files, {theirs!r} here")
-    there = repo.ledger.pixel_checksums(info.exposure_id)
+    # Detectors without a checksum came in as a user's own products.
+    there = {number: known for number, known in repo.ledger.pixel_checksums(info.exposure_id).items() if known}
+    for detector in set(translation.detector_ids) - set(there):
+        _check_not_entered(repo, info.exposure_id, detector)
     for detector in translation.detector_ids:
         if there.get(detector, checksum) != checksum:
             raise DataError(
                 f"detector {detector} of exposure {info.exposure_id} is there already, with different pixels"
             )
     return not set(translation.detector_ids) <= set(there)
+
+
+def _check_not_entered(repo: SurveyRepo, exposure_id: int, detector: int) -> None:
+    """Raise DataError where a user's own image or sources stand for what the raw file would become."""
+    for job in repo.ledger.jobs(exposure_id=exposure_id, detector=detector):
+        if job.kind in ("science", "entry") and isinstance(job.inputs, dict) and "entered" in job.inputs:
+            raise DataError(
+                f"detector {detector} of exposure {exposure_id} is there as {job.inputs['entered']} "
+                f"from {job.inputs['origin']}"
+            )
 
 
 def _keep_refused(folder: Path, path: Path, sha256: str, reason: str, *, is_linked: bool) -> None:

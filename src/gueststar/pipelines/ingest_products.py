@@ -1,7 +1,8 @@
-"""Taking in a user's own products: calibrated images, difference images, source catalogs.
+"""Taking in a user's own products: calibrated images, difference images, catalogs.
 
-They enter where the pipeline would have put its own, so everything downstream works on them. The facts of
-the exposure come from the metadata of gueststar's own files, else from the header cards that the camera's
+They enter at the stage that would have made them, and the ledger holds a job of that stage whose input is the
+user's file: `gueststar process` completes what the file does not tell and goes on from there. The facts of the
+exposure come from the metadata of gueststar's own files, else from the header cards that the camera's
 raw files carry too.
 """
 
@@ -9,68 +10,52 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from gueststar.cameras.translate import translate
-from gueststar.core.bits import MaskPlane
 from gueststar.core.errors import ConfigError, DataError
 from gueststar.formats.calibrated_image import is_calibrated_image, read_calibrated_image
-from gueststar.formats.foreign_catalog import read_foreign_catalog
-from gueststar.formats.foreign_image import ForeignImage, read_foreign_image
-from gueststar.formats.raw import RawExtension, RawFile, read_headers
-from gueststar.model.camera import Amplifier, Camera, Detector
+from gueststar.formats.foreign_image import PLANES, read_foreign_image
+from gueststar.formats.raw import read_headers
 from gueststar.model.exposure import ExposureInfo
-from gueststar.model.image import CalibratedImage, MaskedImage
-from gueststar.model.psf import Psf
-from gueststar.pipelines.ingest import IngestSummary, OnFile, Outcome, ingest_each, ingested_before, refuse
-from gueststar.store.ledger_rows import FileStatus
+from gueststar.pipelines.exposure_facts import exposure_of, with_cards
+from gueststar.pipelines.ingest import (
+    IngestSummary,
+    OnFile,
+    Outcome,
+    ingest_each,
+    ingested_before,
+    is_fits_name,
+    refuse,
+)
+from gueststar.pipelines.ingest_catalogs import Entered, catalog_entries
+from gueststar.store.ledger_rows import FileStatus, Job, JobState
 from gueststar.store.product_files import digest_of
 from gueststar.store.products import DataId
-from gueststar.store.repo import SurveyRepo
+from gueststar.store.repo import SurveyRepo, Transfer
 
-SKY_LIMIT = 1.0
-"""A median above this many sigma of the noise means that the sky was not subtracted."""
+OwnProduct = Literal["science_image", "difference_image", "source", "dia_source"]
+"""What can be taken in besides raw files."""
 
-
-@dataclass(frozen=True, eq=False)
-class Completed:
-    """A science image with what was measured on it."""
-
-    image: CalibratedImage
-    products: Mapping[str, Any]
-    """Product -> value, of the same visit and detector."""
-    metrics: Mapping[str, Any]
-    """For the ledger."""
+IMAGES = ("science_image", "difference_image")
+CATALOGS = ("source", "dia_source")
+_TABLE_ENDINGS = (".csv", ".ecsv", ".parquet", ".parq", ".vot", ".votable", ".xml", ".cat")
 
 
 @dataclass(frozen=True)
-class Measurers:
-    """What is measured on an image whose file does not tell it; None: such a file is refused."""
+class EntryOptions:
+    """What a person tells about files that do not tell it themselves."""
 
-    psf: Callable[[MaskedImage], Psf] | None = None
-    sky: Callable[[MaskedImage], NDArray[np.float32]] | None = None
-    """Background level of every pixel, electrons."""
-    complete: Callable[[CalibratedImage, ExposureInfo, int], Completed] | None = None
-    """Makes the catalogs and metrics of a science image (of an exposure and a detector), so that it can be
-    worked on as one of the pipeline's own. None: the image alone is stored."""
-
-
-@dataclass(frozen=True, eq=False)
-class Understood:
-    """What a file holds."""
-
-    info: ExposureInfo
-    detector: int
-    value: Any
-    notes: tuple[str, ...] = ()
-    products: Mapping[str, Any] = field(default_factory=dict)
-    """Further products, measured on it."""
-    metrics: Mapping[str, Any] = field(default_factory=dict)
+    detector: int | None = None
+    """The detector that all of them are from."""
+    cards: Mapping[str, Any] = field(default_factory=dict)
+    """Header cards of all of them, where a file lacks them."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Catalogs: our name of a column -> the file's."""
+    companions: Mapping[str, str] = field(default_factory=dict)
+    """Images: what a plane is (a key of `PLANES`) -> name of the file beside it, ``{stem}`` being the image's."""
+    transfer: Transfer = "copy"
 
 
 def ingest_products(
@@ -78,24 +63,28 @@ def ingest_products(
     product: str,
     paths: Iterable[Path | str],
     *,
-    detector: int | None = None,
-    measure: Measurers = Measurers(),
+    options: EntryOptions = EntryOptions(),
     on_file: OnFile | None = None,
 ) -> IngestSummary:
-    """Take in a user's files as ``science_image``, ``difference_image`` or ``source``.
+    """Take in a user's files as ``science_image``, ``difference_image``, ``source`` or ``dia_source``.
 
-    ``detector`` says which detector all of them are from, where their headers do not. A file that cannot
-    be used is refused with a reason, and never stops the others.
+    A file that cannot be used is refused with a reason, and never stops the others. ConfigError for
+    options that make no sense.
     """
-    if product not in ("science_image", "difference_image", "source"):
-        raise ConfigError(f"{product} cannot be taken in; science_image, difference_image and source can")
+    if product not in (*IMAGES, *CATALOGS):
+        raise ConfigError(f"{product} cannot be taken in; {', '.join((*IMAGES, *CATALOGS))} can")
+    if foreign := [name for name in options.companions if name not in PLANES]:
+        raise ConfigError(f"there is no plane {foreign[0]!r}; there are {', '.join(PLANES)}")
+    is_table: Callable[[Path], bool] = lambda path: is_fits_name(path) or path.suffix.lower() in _TABLE_ENDINGS  # noqa: E731
     return ingest_each(
-        paths, lambda path: _ingest_one(repo, product, path, detector=detector, measure=measure), on_file=on_file
-    )
+        paths, lambda path: _ingest_one(repo, product, path, options), on_file=on_file,
+        is_wanted=is_table if product in CATALOGS else None,
+    )  # fmt: skip
 
 
-def _ingest_one(repo: SurveyRepo, product: str, path: Path, *, detector: int | None, measure: Measurers) -> Outcome:
+def _ingest_one(repo: SurveyRepo, product: str, path: Path, options: EntryOptions) -> Outcome:
     sha256 = ""
+    info: ExposureInfo | None = None
     try:
         if not path.is_file():
             raise DataError(f"{path} is not there")
@@ -103,46 +92,57 @@ def _ingest_one(repo: SurveyRepo, product: str, path: Path, *, detector: int | N
         if (known := ingested_before(repo, sha256)) is not None:
             repo.ledger.record_file(str(path), sha256, FileStatus.ALREADY, exposure_id=known)
             return Outcome(FileStatus.ALREADY, exposure_id=known)
-        found = _understand(repo, product, path, detector=detector, measure=measure)
+        entries = _understood(repo, product, path, options)
+        info = entries[0].info
+        for entry in entries:
+            _check_free(repo, product, entry, sha256)
     except DataError as problem:
-        return refuse(repo, path, str(problem), sha256=sha256, transfer="direct")
-    info = _store(repo, product, path, found)
-    repo.ledger.record_file(str(path), sha256, FileStatus.INGESTED, exposure_id=info.exposure_id, day_obs=info.day_obs)
-    return Outcome(FileStatus.INGESTED, exposure_id=info.exposure_id)
-
-
-def _store(repo: SurveyRepo, product: str, path: Path, found: Understood) -> ExposureInfo:
-    """Commit what a file holds and write down that it stands for the job that would have made it."""
-    is_science = product == "science_image"
-    info = repo.add_exposure(found.info, [found.detector], is_to_be_processed=is_science)
-    which = DataId(visit=info.exposure_id, detector=found.detector)
-    repo.commit([repo.stage(name, which, value) for name, value in {product: found.value, **found.products}.items()])
-    for note in found.notes:
-        repo.ledger.event("ingest_warning", path.name, note, exposure_id=info.exposure_id)
-    place = {"exposure": info.exposure_id, "detector": found.detector}
-    kind, key = ("science", place) if is_science else ("entry", {**place, "product": product})
-    job = repo.ledger.submit(
-        kind, key, exposure_id=info.exposure_id, detector=found.detector, day_obs=info.day_obs
+        return refuse(repo, path, str(problem), sha256=sha256, info=info, transfer="direct")
+    companions = _companions(path, options)
+    kept = _kept(repo, path, entries[0].info, options.transfer)
+    inputs = {
+        "entered": product, "file": kept, "origin": str(path), "sha256": sha256, "cards": dict(options.cards),
+        "companions": {name: _kept(repo, beside, entries[0].info, options.transfer)
+                       for name, beside in companions.items()},
+    }  # fmt: skip
+    for entry in entries:
+        _store(repo, product, entry, inputs)
+    first = entries[0].info
+    repo.ledger.record_file(
+        str(path), sha256, FileStatus.INGESTED, exposure_id=first.exposure_id, day_obs=first.day_obs
+    )
+    notes = tuple(dict.fromkeys(note for entry in entries for note in entry.notes))
+    return Outcome(
+        FileStatus.INGESTED, exposure_id=first.exposure_id, notes=notes,
+        exposure_ids=tuple(entry.info.exposure_id for entry in entries),
     )  # fmt: skip
-    if repo.ledger.start(job, worker="ingest"):
-        repo.ledger.finish(job, found.metrics, inputs={product: str(path)})
-    repo.ledger.settle_exposure(info.exposure_id)
-    return info
 
 
-def _understand(repo: SurveyRepo, product: str, path: Path, *, detector: int | None, measure: Measurers) -> Understood:
-    """Return what a file holds; whatever fails is the file's fault."""
+def _kept(repo: SurveyRepo, path: Path, info: ExposureInfo, transfer: Transfer) -> str:
+    """Bring a file into the repository; return where it is, relative to the repository if it is inside."""
+    kept = repo.keep_entered(path, info, transfer=transfer)
+    return str(kept.relative_to(repo.root)) if kept.is_relative_to(repo.root) else str(kept)
+
+
+def _companions(path: Path, options: EntryOptions) -> dict[str, Path]:
+    """Return the files of further planes; DataError if one is not there."""
+    stem = path.name
+    for ending in (".fz", ".gz", ".bz2", ".fits", ".fit", ".fts"):
+        stem = stem.removesuffix(ending)
+    found = {name: path.parent / template.replace("{stem}", stem) for name, template in options.companions.items()}
+    if absent := [str(beside) for beside in found.values() if not beside.is_file()]:
+        raise DataError(f"{path}: its companion {absent[0]} is not there")
+    return found
+
+
+def _understood(repo: SurveyRepo, product: str, path: Path, options: EntryOptions) -> tuple[Entered, ...]:
+    """Return what a file brings; whatever fails is the file's fault."""
     try:
-        if product == "source":
-            return _catalog(repo, path, detector=detector)
-        if is_calibrated_image(path):
-            found = _own_image(path, detector=detector)
-        else:
-            found = _foreign_image(repo.camera, path, detector=detector, measure=measure)
-        if measure.complete is None or product != "science_image":
-            return found
-        done = measure.complete(found.value, found.info, found.detector)
-        return replace(found, value=done.image, products=done.products, metrics=done.metrics)
+        if product in CATALOGS:
+            return catalog_entries(
+                repo, product, path, detector=options.detector, cards=options.cards, columns=options.columns
+            )
+        return (_image_entry(repo, product, path, options),)
     except (DataError, ConfigError):
         raise
     except Exception as problem:
@@ -150,86 +150,111 @@ def _understand(repo: SurveyRepo, product: str, path: Path, *, detector: int | N
         raise DataError(f"{path} cannot be understood: {type(problem).__name__}: {problem}") from problem
 
 
-def _own_image(path: Path, *, detector: int | None) -> Understood:
-    image = read_calibrated_image(path)
-    facts, number = image.metadata.get("exposure"), image.metadata.get("detector", detector)
-    if facts is None or number is None:
-        raise DataError(f"{path}: its metadata do not tell the {'exposure' if facts is None else 'detector'}")
-    return Understood(ExposureInfo.from_dict(facts), int(number), image)
-
-
-def _foreign_image(camera: Camera, path: Path, *, detector: int | None, measure: Measurers) -> Understood:
-    info, number = exposure_of(camera, read_headers(path), detector=detector)
-    found = read_foreign_image(path, exposure_s=info.exposure_s, band=info.band or "")
-    shape = camera.detector(number).shape
-    if found.pixels.shape != shape:
-        raise DataError(f"{path} is {found.pixels.shape} but detector {number} of {camera.name} is {shape}")
-    pixels, sky, notes = _without_sky(path, found, measure)
-    if measure.psf is None:
-        raise DataError(f"{path} has no PSF; one must be measured on it (Measurers.psf)")
-    metadata = {
-        "exposure": info.to_dict(), "detector": number, "origin": path.name, "notes": list(notes),
-        "sky_electrons": sky,
-    }  # fmt: skip
-    image = CalibratedImage(pixels, found.wcs, measure.psf(pixels), found.photocal, metadata)
-    return Understood(info, number, image, notes)
-
-
-def _without_sky(path: Path, found: ForeignImage, measure: Measurers) -> tuple[MaskedImage, float, tuple[str, ...]]:
-    """Return pixels without sky, the level of the sky that was subtracted here, and notes."""
-    pixels = found.pixels
-    good = pixels.is_usable(MaskPlane.BAD | MaskPlane.NO_DATA | MaskPlane.SATURATED)
-    level, noise = float(np.median(pixels.image[good])), float(np.sqrt(np.median(pixels.variance[good])))
-    if abs(level) < SKY_LIMIT * noise:
-        return pixels, 0.0, found.notes
-    if measure.sky is None:
-        raise DataError(f"{path} has a sky of {level:.1f} electrons; subtract it, or have it measured (Measurers.sky)")
-    is_void = (pixels.mask & int(MaskPlane.NO_DATA)) != 0
-    image = np.where(is_void, pixels.image, pixels.image - measure.sky(pixels)).astype(np.float32)
-    return replace(pixels, image=image), level, (*found.notes, f"sky of {level:.1f} electrons subtracted")
-
-
-def _catalog(repo: SurveyRepo, path: Path, *, detector: int | None) -> Understood:
-    found = read_foreign_catalog(path)
-    if found.visit is not None:
-        row = repo.ledger.exposure(found.visit)
-        if row is None:
-            raise DataError(f"{path} is of exposure {found.visit}, which is not in the repository")
-        info, number = row.info, found.detector if found.detector is not None else detector
-        if number is None:
-            raise DataError(f"{path} does not tell its detector")
-    else:
-        header = RawFile(path, found.header, (RawExtension(0, "", found.header, None),))
-        info, number = exposure_of(repo.camera, header, detector=detector)
-    return Understood(info, number, found.catalog(info.exposure_id, number), found.notes)
-
-
-def exposure_of(camera: Camera, raw: RawFile, *, detector: int | None) -> tuple[ExposureInfo, int]:
-    """Return the exposure and the detector of a processed file, whose cards are those of the camera's raw files.
-
-    The pixels need not lie as in a raw file, so the amplifiers are left aside.
-    """
-    detectors = camera.detectors if detector is None else (camera.detector(detector),)
-    changes: dict[str, Any] = {"is_wcs_trusted": False}
-    if detector is not None:
-        changes["detector_keyword"] = None
-    mapping = camera.header.model_copy(update=changes)
-    stated = {name: getattr(camera, name) for name in Camera.model_fields}
-    whole = Camera(**{**stated, "header": mapping, "detectors": tuple(map(_one_amplifier, detectors))})
-    largest = max(item.shape for item in camera.detectors)
-    frame = RawExtension(0, "", raw.primary, largest)
-    held = tuple(replace(item, index=0, name="", shape=largest) for item in raw.images[:1]) or (frame,)
-    found = translate(whole, RawFile(raw.path, raw.primary, held))
-    if len(found.detector_ids) != 1:
-        raise DataError(f"{raw.path} does not tell which of {len(found.detector_ids)} detectors it is from")
-    return found.info, found.detector_ids[0]
-
-
-def _one_amplifier(detector: Detector) -> Detector:
-    section = f"[1:{detector.shape[1]},1:{detector.shape[0]}]"
-    amplifier = detector.amplifiers[0]
-    whole = Amplifier(
-        name="whole", data_section=section, detector_section=section, gain=amplifier.gain,
-        read_noise=amplifier.read_noise, saturation=amplifier.saturation,
+def _image_entry(repo: SurveyRepo, product: str, path: Path, options: EntryOptions) -> Entered:
+    """Read an image once, so that what cannot be used is refused now; `gueststar process` reads it again."""
+    camera = repo.camera
+    if is_calibrated_image(path):
+        image = read_calibrated_image(path)
+        facts, number = image.metadata.get("exposure"), image.metadata.get("detector", options.detector)
+        if facts is None or number is None:
+            raise DataError(f"{path}: its metadata do not tell the {'exposure' if facts is None else 'detector'}")
+        _check_shape(path, image.shape, camera.detector(int(number)).shape, int(number), camera.name)
+        return Entered(ExposureInfo.from_dict(facts), int(number))
+    raw = with_cards(read_headers(path), options.cards)
+    info, number = exposure_of(camera, raw, detector=options.detector)
+    found = read_foreign_image(
+        path, exposure_s=info.exposure_s, band=info.band or "", cards=options.cards,
+        role="science" if product == "science_image" else "difference", companions=_companions(path, options),
     )  # fmt: skip
-    return detector.model_copy(update={"amplifiers": (whole,)})
+    _check_shape(path, found.pixels.shape, camera.detector(number).shape, number, camera.name)
+    notes = list(found.notes)
+    if product == "difference_image":
+        _check_difference(repo, path, info, number, found)
+    else:
+        told = {"WCS": found.wcs, "zero point": found.photocal, "PSF": found.psf}
+        missing = [name for name, value in told.items() if value is None]
+        notes += [f"{', '.join(missing)} will be measured"] if missing else []
+    return Entered(info, number, notes=tuple(notes))
+
+
+def _check_shape(path: Path, shape: tuple[int, ...], expected: tuple[int, int], number: int, camera: str) -> None:
+    if shape != expected:
+        raise DataError(f"{path} is {shape} but detector {number} of {camera} is {expected}")
+
+
+def _check_difference(repo: SurveyRepo, path: Path, info: ExposureInfo, number: int, found: Any) -> None:
+    """Raise DataError where a difference image lacks what nothing here can measure."""
+    from gueststar.pipelines.night.entry_difference import NO_PSF, known_frame
+
+    known_frame(str(path), found.wcs, found.photocal)
+    has_science = "science" in found.beside or repo.ledger.jobs(
+        kind="science", exposure_id=info.exposure_id, detector=number
+    )
+    if found.psf is None and not has_science:
+        raise DataError(f"{path} {NO_PSF}")
+
+
+def _job_of(product: str, entry: Entered) -> tuple[str, dict[str, Any]]:
+    """Return kind and key of the job that would have made the product."""
+    exposure, detector = entry.info.exposure_id, entry.detector
+    if product == "science_image":
+        return "science", {"exposure": exposure, "detector": detector}
+    if product == "source":
+        return "entry", {"exposure": exposure, "detector": detector, "product": product}
+    return "difference", {"visit": exposure, "detector": detector}
+
+
+def _existing(repo: SurveyRepo, kind: str, entry: Entered) -> Job | None:
+    jobs = repo.ledger.jobs(kind=kind, exposure_id=entry.info.exposure_id, detector=entry.detector)
+    return jobs[0] if jobs else None
+
+
+_WHAT = {"science": "science image", "difference": "difference", "entry": "source catalog"}
+
+
+def _check_free(repo: SurveyRepo, product: str, entry: Entered, sha256: str) -> None:
+    """Raise DataError where the exposure has contradicting facts or this product of it is there already."""
+    number, place = entry.info.exposure_id, DataId(exposure=entry.info.exposure_id, detector=entry.detector)
+    row = repo.ledger.exposure(number)
+    if row is not None:
+        for name in ("observation_type", "physical_filter", "program"):
+            ours, theirs = getattr(row.info, name), getattr(entry.info, name)
+            if ours != theirs:
+                raise DataError(f"exposure {number} has {name} {ours!r} in its other files, {theirs!r} here")
+    kind, _ = _job_of(product, entry)
+    if kind != "difference" and repo.exists("raw", place):
+        raise DataError(
+            f"detector {entry.detector} of exposure {number} is there as a raw file, which is calibrated here"
+        )
+    if kind == "entry" and _existing(repo, "science", entry) is not None:
+        raise DataError(
+            f"detector {entry.detector} of exposure {number} has a science image, whose sources are measured here"
+        )
+    job = _existing(repo, kind, entry)
+    told = job.inputs if job is not None and isinstance(job.inputs, dict) else {}
+    if job is None or told.get("sha256") == sha256 or ("entered" not in told and job.state is not JobState.DONE):
+        return
+    origin = f"from {told['origin']}" if "origin" in told else "made by the survey"
+    raise DataError(f"detector {entry.detector} of exposure {number} has a {_WHAT[kind]} already, {origin}")
+
+
+def _store(repo: SurveyRepo, product: str, entry: Entered, inputs: dict[str, Any]) -> None:
+    """Make exposure and job known; a catalog's rows are stored at once, as there is nothing to compute."""
+    info = repo.add_exposure(entry.info, [entry.detector])
+    for note in entry.notes:
+        repo.ledger.event("ingest_warning", Path(inputs["origin"]).name, note, exposure_id=info.exposure_id)
+    kind, key = _job_of(product, entry)
+    facts: dict[str, Any] = {"exposure_id": info.exposure_id, "detector": entry.detector, "day_obs": info.day_obs}
+    job = repo.ledger.submit(kind, key, inputs=inputs, **facts)
+    known = repo.ledger.job(job)
+    if known is not None and (known.inputs or {}).get("sha256") != inputs["sha256"]:
+        repo.ledger.supply(job, inputs)
+    if entry.catalog is not None:
+        which = DataId(visit=info.exposure_id, detector=entry.detector)
+        repo.commit([repo.stage(product, which, entry.catalog)])
+        if repo.ledger.start(job, worker="ingest"):
+            metrics = dict(entry.metrics)
+            if "visit_record" in metrics:
+                metrics["visit_record"] = {**metrics["visit_record"], "field": info.field or 0}
+            repo.ledger.finish(job, {**metrics, "entered": {"file": inputs["origin"], "notes": list(entry.notes)}})
+    repo.ledger.settle_exposure(info.exposure_id)

@@ -24,7 +24,7 @@ from gueststar.formats.atomic import appearing_whole
 from gueststar.model.detections import OutboxAlert
 from gueststar.model.rights import Program
 from gueststar.store.detections import DetectionStore
-from gueststar.store.sql import connect, reading, sqlite_url
+from gueststar.store.sql import connect, reading, sqlite_url, transaction
 
 FOLDER = "alerts"
 """Folder of a repository that holds the log."""
@@ -72,7 +72,7 @@ class AlertLog:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._engine = connect(sqlite_url(self.folder / INDEX_NAME))
         self._reader = reading(self._engine)
-        with self._engine.begin() as connection:
+        with transaction(self._engine) as connection:
             _METADATA.create_all(connection)
 
     def close(self) -> None:
@@ -82,7 +82,7 @@ class AlertLog:
     def append(self, alerts: Iterable[OutboxAlert]) -> int:
         """Put packets into the log, on disk when this returns; return how many were not there yet."""
         batch = sorted(alerts, key=lambda alert: (alert.day_obs, alert.program, alert.candid))
-        with self._engine.begin() as connection:  # the lock: one writer at a time
+        with transaction(self._engine) as connection:  # the lock: one writer at a time
             known = set(
                 connection.execute(
                     select(_ENTRIES.c.candid).where(_ENTRIES.c.candid.in_([a.candid for a in batch]))
@@ -109,12 +109,12 @@ class AlertLog:
             query = query.where(_ENTRIES.c.day_obs == day_obs)
         if object_name is not None:
             query = query.where(_ENTRIES.c.object_name == object_name)
-        with self._reader.begin() as connection:
+        with transaction(self._reader) as connection:
             return [AlertEntry(*row) for row in connection.execute(query.order_by(_ENTRIES.c.serial))]
 
     def find(self, candid: int, *, programs: Collection[Program] = _PUBLIC_ONLY) -> AlertEntry | None:
         """Return the entry of a candid; None if there is none that these programs may see."""
-        with self._reader.begin() as connection:
+        with transaction(self._reader) as connection:
             row = connection.execute(self._visible(programs).where(_ENTRIES.c.candid == candid)).first()
         return None if row is None else AlertEntry(*row)
 
@@ -140,7 +140,7 @@ class AlertLog:
 
     def rebuild_index(self) -> int:
         """Make the index anew from the files; return the number of packets."""
-        with self._engine.begin() as connection:
+        with transaction(self._engine) as connection:
             connection.execute(_ENTRIES.delete())
             seen: set[int] = set()
             for path in sorted(self.folder.glob("*/*/*.tar")):

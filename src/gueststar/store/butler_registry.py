@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,8 +10,15 @@ from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from lsst.daf.butler import Butler, CollectionType, DataCoordinate, DatasetRef, FileDataset
-from lsst.daf.butler.registry import ConflictingDefinitionError, DataIdError
+from lsst.daf.butler import (
+    Butler,
+    CollectionType,
+    DataCoordinate,
+    DatasetRef,
+    FileDataset,
+    MissingDatasetTypeError,
+)
+from lsst.daf.butler.registry import ConflictingDefinitionError, DataIdError, OrphanedRecordError
 
 from gueststar.core.errors import ConfigError, DataError
 from gueststar.model.camera import Camera
@@ -41,6 +49,7 @@ class Registry:
         logging.getLogger("lsst").setLevel(logging.WARNING)
         self.butler = Butler.from_config(str(root), writeable=True)
         self._runs: set[str] = set()
+        self._registered: set[str] = set()
         self._dataset_types: dict[str, Any] = {}
 
     def close(self) -> None:
@@ -71,6 +80,7 @@ class Registry:
         """
         if not files:
             return []
+        self._need_types(sorted({item.product for item in files}))
         self._need_runs(sorted({item.run for item in files}))
         try:
             if is_versioned and any(self._versions_of(run) for run in {item.run for item in files}):
@@ -90,7 +100,10 @@ class Registry:
         if not (collections := self._collections(product, run)):
             return None
         coordinate = self.coordinate(product, data_id)
-        ref = self.butler.find_dataset(self.dataset_type(product.name), coordinate, collections=collections)
+        try:
+            ref = self.butler.find_dataset(self.dataset_type(product.name), coordinate, collections=collections)
+        except MissingDatasetTypeError:  # the repository is older than the product
+            return None
         return self.located([ref])[0] if ref is not None else None
 
     @told_as_transient()
@@ -112,9 +125,12 @@ class Registry:
             twin if key in ("exposure", "visit") else key_to_dimension.get(key, key): value
             for key, value in constraints.items()
         }
-        with self.butler.query() as query:
-            found = query.datasets(product.name, collections=collections, find_first=not product.is_calibration)
-            refs = list(found.where({**self._governor(product), **where}))
+        try:
+            with self.butler.query() as query:
+                found = query.datasets(product.name, collections=collections, find_first=not product.is_calibration)
+                refs = list(found.where({**self._governor(product), **where}))
+        except MissingDatasetTypeError:
+            return []
         return sorted(self.located(refs), key=lambda ref: (ref.run, _sortable(ref.data_id)))
 
     def located(self, refs: Sequence[Any]) -> list[ProductRef]:
@@ -174,8 +190,14 @@ class Registry:
                 candidate = replace(item, run=_versioned(item.run, number + 1))
                 newest[_key(item)] = number + 1, self._dataset_ref(candidate).id
             placed.append(candidate)
-        self._need_runs(sorted({item.run for item in placed}, key=lambda run: (len(run), run)))
-        return self._ingest(placed)
+        runs = sorted({item.run for item in placed}, key=lambda run: (len(run), run))
+        self._need_runs(runs)
+        try:
+            return self._ingest(placed)
+        except ConflictingDefinitionError:
+            if not self._mend_runs(runs):
+                raise
+            return self._ingest(placed)
 
     def _newest_versions(self, files: Sequence[StoredFile]) -> dict[tuple[str, DataId, str], tuple[int, Any]]:
         """Return the newest version of these products, as number and dataset id, by product, data id and first run."""
@@ -219,30 +241,42 @@ class Registry:
     def _collections(self, product: Product, run: str | None) -> str | list[str]:
         return run or (self.calibration_runs() if product.is_calibration else CURRENT)
 
+    def _need_types(self, products: Sequence[str]) -> None:
+        """Register the types of products that are younger than the repository."""
+        for name in products:
+            if name not in self._registered:
+                self.butler.registry.registerDatasetType(self.dataset_type(name))
+                self._registered.add(name)
+
     def _need_runs(self, runs: Sequence[str]) -> None:
         """Register runs; those not of calibrations come first among the current products, the last one foremost."""
         for run in runs:
             if run in self._runs:
                 continue
-            self._register(run)
+            self.butler.collections.register(run, CollectionType.RUN)
             if not run.startswith(f"{CALIBRATIONS}/"):
                 chain = self.butler.collections.get_info(CURRENT).children
                 if run not in chain:
                     self.butler.collections.prepend_chain(CURRENT, run)
             self._runs.add(run)
 
-    def _register(self, run: str) -> None:
-        """Register a run, anew where it is empty.
+    def _mend_runs(self, runs: Sequence[str]) -> bool:
+        """Write runs anew that hold nothing; return whether there were any.
 
-        The middleware writes a run in two transactions; a process killed between them leaves a run that
-        takes no dataset.
+        The middleware writes a run in two transactions; a process killed between them leaves a name that
+        takes no dataset. (A run that another process fills at this moment cannot be removed, and stays.)
         """
-        collections = self.butler.collections
-        if collections.register(run, CollectionType.RUN) or run in collections.get_info(CURRENT).children:
-            return
-        if not collections.get_info(run, include_summary=True).dataset_types:
-            collections.x_remove(run)
-            collections.register(run, CollectionType.RUN)
+        mended, collections = [], self.butler.collections
+        for run in runs:
+            if collections.get_info(run, include_summary=True).dataset_types:
+                continue
+            with contextlib.suppress(OrphanedRecordError):
+                collections.remove_from_chain(CURRENT, run)
+                collections.x_remove(run)
+                mended.append(run)
+            self._runs.discard(run)
+        self._need_runs(runs)
+        return bool(mended)
 
 
 def _key(item: StoredFile) -> tuple[str, DataId, str]:

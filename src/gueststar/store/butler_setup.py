@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy
 from lsst.daf.butler import Butler, CollectionType, Config, DatasetType
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.schema import CreateSchema
 
 from gueststar.core.errors import ConfigError
@@ -90,6 +90,10 @@ def prepare_postgresql(url: str) -> None:
             connection.execute(CreateSchema(REGISTRY_SCHEMA, if_not_exists=True))
     except SQLAlchemyError as problem:
         line = str(getattr(problem, "orig", problem)).strip().splitlines()[0]
+        if isinstance(problem, OperationalError):
+            raise ConfigError(
+                f"{url} cannot be prepared: {line}; does the server run, and the database exist?"
+            ) from None
         raise ConfigError(
             f"{url} cannot be prepared: {line}; an administrator of that database must run"
             " CREATE EXTENSION btree_gist and GRANT CREATE ON DATABASE to the user"

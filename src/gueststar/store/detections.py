@@ -28,7 +28,7 @@ from gueststar.model.visit import VISIT, VisitRecord
 from gueststar.store import detection_commit, detection_reads
 from gueststar.store.catalog_rows import catalog_of
 from gueststar.store.detection_tables import LAYOUT, OBJECTS, OUTBOX, SOURCES, STATE, VISITS, create_tables
-from gueststar.store.sql import connect, reading, sqlite_url
+from gueststar.store.sql import connect, reading, sqlite_url, told_as_transient, transaction
 
 FILE_NAME = "detections.sqlite"
 """Name of the SQLite file in a repository."""
@@ -47,7 +47,8 @@ class DetectionStore:
         """
         self._engine: Engine = connect(url)
         self._reader: Engine = reading(self._engine)
-        create_tables(self._engine)
+        with told_as_transient():
+            create_tables(self._engine)
         self._name_key = self._agreed_key(name_key)
 
     @classmethod
@@ -66,7 +67,7 @@ class DetectionStore:
         """Return the objects in and around an image's footprint."""
         circle = enclosing_circle(*record.corners)
         wider = circle._replace(radius_arcsec=circle.radius_arcsec + margin_arcsec)
-        with self._reader.begin() as connection:
+        with transaction(self._reader) as connection:
             sequence = int(connection.execute(select(STATE.c.last_sequence)).scalar_one())
             objects = detection_reads.objects_in_circle(connection, wider)
             parts = detection_reads.parts_of(connection, objects["dia_object_id"].tolist())
@@ -83,7 +84,7 @@ class DetectionStore:
         Numbers come from a keyed hash of the identifier, not from a counter: they tell neither how many
         objects there are nor in which order they were found.
         """
-        with self._reader.begin() as connection:
+        with transaction(self._reader) as connection:
             ids = [int(i) for i in object_ids]
             named = select(OBJECTS.c.dia_object_id, OBJECTS.c.name_number).where(OBJECTS.c.dia_object_id.in_(ids))
             numbers = {int(i): int(number) for i, number in connection.execute(named)}
@@ -96,7 +97,7 @@ class DetectionStore:
         ra, dec, start = dia_sources["ra"], dia_sources["dec"], record.mjd_start
         object_ids = sorted({int(i) for i in dia_sources["dia_object_id"] if i})
         window = {"after": start - window_days, "before": start}
-        with self._reader.begin() as connection:
+        with transaction(self._reader) as connection:
             visits = detection_reads.visits_over(connection, record, margin_arcsec=4.0 * radius_arcsec)
             return History(
                 detection_reads.sources_near(connection, ra, dec, radius_arcsec, **window),
@@ -107,14 +108,14 @@ class DetectionStore:
 
     def forced_of_visit(self, visit: int, detector: int) -> Catalog:
         """Return the `FORCED_SOURCE` rows committed with a detector image, by object."""
-        with self._reader.begin() as connection:
+        with transaction(self._reader) as connection:
             return detection_reads.forced_of_visit(connection, visit, detector)
 
     # The commit
 
     def receipt(self, visit: int, detector: int) -> CommitReceipt | None:
         """Return what was committed of a visit and detector; None if nothing was."""
-        with self._reader.begin() as connection:
+        with transaction(self._reader) as connection:
             return detection_commit.receipt_of(connection, visit, detector)
 
     def commit_visit(self, change: VisitCommit) -> CommitReceipt:
@@ -135,7 +136,7 @@ class DetectionStore:
 
         Alerts that left stay as they are; a detection that gets the same candid again is not sent twice.
         """
-        with self._engine.begin() as connection:
+        with transaction(self._engine) as connection:
             return detection_commit.withdraw(connection, visit, detector)
 
     # The outbox
@@ -144,7 +145,7 @@ class DetectionStore:
         """Yield (sequence, alerts) of each commit whose alerts are not in the log yet, in order."""
         last = 0
         while True:
-            with self._reader.begin() as connection:
+            with transaction(self._reader) as connection:
                 waiting = (OUTBOX.c.is_sent.is_(False)) & (OUTBOX.c.sequence > last)
                 sequence = connection.execute(select(func.min(OUTBOX.c.sequence)).where(waiting)).scalar()
                 if sequence is None:
@@ -157,12 +158,12 @@ class DetectionStore:
 
     def mark_sent(self, sequence: int) -> None:
         """Record that the alerts of a commit are in the log, and drop their packets here."""
-        with self._engine.begin() as connection:
+        with transaction(self._engine) as connection:
             connection.execute(update(OUTBOX).where(OUTBOX.c.sequence == sequence).values(is_sent=True, payload=None))
 
     def n_waiting(self) -> int:
         """Return how many alerts are not in the log yet."""
-        with self._reader.begin() as connection:
+        with transaction(self._reader) as connection:
             return int(connection.execute(select(func.count()).where(OUTBOX.c.is_sent.is_(False))).scalar_one())
 
     # Other questions
@@ -171,8 +172,17 @@ class DetectionStore:
         """Return the `DIA_SOURCE` rows of a night, all programs: for Solar-System products, whose input is free."""
         columns = [SOURCES.c[item.name] for item in DIA_SOURCE.columns]
         query = select(*columns).where(SOURCES.c.day_obs == day_obs).order_by(SOURCES.c.dia_source_id)
-        with self._reader.begin() as connection:
+        with transaction(self._reader) as connection:
             return catalog_of(connection.execute(query).all(), DIA_SOURCE)
+
+    def seen_before(self, day_obs: int) -> NDArray[np.int64]:
+        """Return the objects of a night's detections that were detected on an earlier night too, of all programs."""
+        tonight = select(SOURCES.c.dia_object_id).where(SOURCES.c.day_obs == day_obs, SOURCES.c.dia_object_id != 0)
+        earlier = select(SOURCES.c.dia_object_id).where(
+            SOURCES.c.day_obs < day_obs, SOURCES.c.dia_object_id.in_(tonight)
+        )
+        with self._reader.begin() as connection:
+            return np.array(sorted(connection.execute(earlier.distinct()).scalars()), dtype=np.int64)
 
     def light_curve(self, dia_object_id: int, *, reader: Program, policy: RightsPolicy, at_mjd_tai: float) -> Catalog:
         """Return an object's `DIA_SOURCE` rows, by time, that a reader of one program may see at a moment."""
@@ -184,17 +194,17 @@ class DetectionStore:
                 Program(row.program), in_stream=reader, item_day_obs=row.day_obs, at_mjd_tai=at_mjd_tai
             )
 
-        with self._reader.begin() as connection:
+        with transaction(self._reader) as connection:
             return catalog_of([row[:-1] for row in connection.execute(query) if may_see(row)], DIA_SOURCE)
 
     def visits_of_night(self, day_obs: int) -> Catalog:
         """Return the `VISIT` rows of a night, by time."""
         query = select(*(VISITS.c[item.name] for item in VISIT.columns)).where(VISITS.c.day_obs == day_obs)
-        with self._reader.begin() as connection:
+        with transaction(self._reader) as connection:
             return catalog_of(connection.execute(query.order_by(VISITS.c.mjd_start, VISITS.c.detector)).all(), VISIT)
 
     def _agreed_key(self, wanted: bytes | None) -> bytes:
-        with self._engine.begin() as connection:
+        with transaction(self._engine) as connection:
             row = connection.execute(select(STATE.c.name_key, STATE.c.layout)).first()
         if row is None:
             return self._first_key(wanted if wanted is not None else secrets.token_bytes(32))
@@ -207,10 +217,10 @@ class DetectionStore:
 
     def _first_key(self, key: bytes) -> bytes:
         try:
-            with self._engine.begin() as connection:
+            with transaction(self._engine) as connection:
                 connection.execute(STATE.insert().values(id=1, layout=LAYOUT, last_sequence=0, name_key=key.hex()))
         except IntegrityError:  # another process was first
-            with self._reader.begin() as connection:
+            with transaction(self._reader) as connection:
                 return bytes.fromhex(connection.execute(select(STATE.c.name_key)).scalar_one())
         return key
 

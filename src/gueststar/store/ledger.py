@@ -31,7 +31,7 @@ from gueststar.store.ledger_rows import (
     Job,
     JobState,
 )
-from gueststar.store.sql import connect, plain_json, reading, told_as_transient
+from gueststar.store.sql import connect, plain_json, reading, told_as_transient, transaction
 from gueststar.store.tables import EVENTS, EXPOSURE_DETECTORS, EXPOSURES, FIELDS, FILES, JOBS, migrate
 
 __all__ = ["Account", "Event", "ExposureRow", "ExposureState", "Field", "FileRow", "FileStatus", "Job", "JobState", "Ledger"]  # fmt: skip  # noqa: E501
@@ -51,12 +51,12 @@ class Ledger:
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with told_as_transient(), self._engine.begin() as connection:
+        with transaction(self._engine) as connection:
             yield connection
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        with told_as_transient(), self._reader.begin() as connection:
+        with transaction(self._reader) as connection:
             yield connection
 
     def close(self) -> None:
@@ -304,6 +304,11 @@ class Ledger:
         """Make a held, failed or quarantined job pending again, with all its attempts before it."""
         with self._writing() as connection:
             ledger_jobs.release(connection, job_id)
+
+    def supply(self, job_id: int, inputs: Any) -> bool:
+        """Give a job other inputs to work from and make it pending; False if it is done or runs already."""
+        with self._writing() as connection:
+            return ledger_jobs.supply(connection, job_id, plain_json(inputs))
 
     def reset_running(self, *, worker: str | None = None) -> int:
         """After a crash: make running jobs (of one worker, or all) pending, or quarantined; return how many."""

@@ -79,6 +79,14 @@ def release(connection: Connection, number: int) -> None:
     connection.execute(update(JOBS).where(JOBS.c.id == number, JOBS.c.state.in_(idle)).values(**values))
 
 
+def supply(connection: Connection, number: int, inputs: Any) -> bool:
+    """Give other inputs to a job that is not done or running and make it pending; False if it is."""
+    idle = (JobState.PENDING, JobState.HELD, JobState.FAILED, JobState.QUARANTINED)
+    values = {"state": JobState.PENDING, "attempts": 0, "finished": None, "reason": "", "inputs": inputs}
+    done = connection.execute(update(JOBS).where(JOBS.c.id == number, JOBS.c.state.in_(idle)).values(**values))
+    return done.rowcount == 1
+
+
 def jobs(connection: Connection, conditions: list[ColumnElement[bool]]) -> list[Job]:
     """Return the jobs that meet all conditions, in the order of submission."""
     query = select(JOBS).where(*conditions).order_by(JOBS.c.submitted, JOBS.c.id)
@@ -88,8 +96,12 @@ def jobs(connection: Connection, conditions: list[ColumnElement[bool]]) -> list[
 def measurements(
     connection: Connection, kind: str, name: str, *, before: int, n_nights: int
 ) -> list[tuple[int, int, int, float]]:
-    """Return (exposure, detector, night, value) of a numeric metric of done jobs of the last nights before a night."""
-    done = and_(JOBS.c.kind == kind, JOBS.c.state == JobState.DONE)
+    """Return (exposure, detector, night, value) of a numeric metric of done jobs of the last nights before a night.
+
+    Jobs on a user's own products do not count: their units and calibration are not the camera's.
+    """
+    is_own = JOBS.c.inputs["entered"].as_string().is_(None)
+    done = and_(JOBS.c.kind == kind, JOBS.c.state == JobState.DONE, is_own)
     nights = select(JOBS.c.day_obs).where(done, JOBS.c.day_obs < before).distinct()
     latest = list(connection.scalars(nights.order_by(JOBS.c.day_obs.desc()).limit(n_nights)))
     query = (

@@ -57,6 +57,8 @@ PRODUCTS: dict[str, Product] = {
         Product("candidate_cutouts", "three stamps of each likely candidate", _VISIT, "cutouts"),
         Product("forced_source", "fluxes on the difference image at known places", _VISIT, "catalog"),
         Product("difference_metrics", "measured quality of the difference image", _VISIT, "metrics"),
+        Product("injected_source", "artificial sources put into the image, found or not", _VISIT, "catalog"),
+        Product("injection_metrics", "completeness and flux errors, from artificial sources", _VISIT, "metrics"),
         Product("reference_image", "static co-add of one field, detector and band", _REFERENCE, "image"),
         Product("reference_source", "PSF-fit catalog of the reference image", _REFERENCE, "catalog"),
         Product("reference_aperture_source", "aperture catalog of the reference image", _REFERENCE, "catalog"),

@@ -136,6 +136,10 @@ class RefcatStore:
         chosen = name or self.choose(ra=ra, dec=dec, radius_deg=radius_deg)
         return self._within(chosen, REFCAT, ra=ra, dec=dec, radius_deg=radius_deg)
 
+    def known_stars(self, *, ra: float, dec: float, radius_deg: float) -> Catalog:
+        """Return `cone`, empty also where the store holds no catalog at all: for work that can do without."""
+        return self.cone(ra=ra, dec=dec, radius_deg=radius_deg) if self.names() else REFCAT.empty()
+
     def _within(self, name: str, schema: Schema, *, ra: float, dec: float, radius_deg: float) -> Catalog:
         """Return columns of the stars within a cone."""
         ranges = cone_key_ranges(ra=ra, dec=dec, radius_deg=radius_deg)

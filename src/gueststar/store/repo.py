@@ -34,7 +34,7 @@ from gueststar.store.ledger_rows import Field
 from gueststar.store.product_files import digest_of, group_of, read_product, stored_path
 from gueststar.store.products import DataId, ProductRef, StagedProduct, product_named
 from gueststar.store.settings import SurveySettings, read_settings, write_settings
-from gueststar.store.sql import checked_url, sqlite_url
+from gueststar.store.sql import checked_url, sqlite_url, told_as_transient
 from gueststar.store.staging import stage_product
 
 if TYPE_CHECKING:
@@ -65,8 +65,6 @@ class SurveyRepo:
 
         ``db_url`` names a PostgreSQL database; without it SQLite files in the folder are used.
         """
-        from gueststar.store.butler_setup import create_registry
-
         folder = Path(root).absolute()
         if (folder / "survey.yaml").exists():
             raise ConfigError(f"{folder} is a survey repository already")
@@ -75,6 +73,20 @@ class SurveyRepo:
         database = checked_url(db_url) if db_url else None
         if database and database.startswith("sqlite"):
             raise ConfigError("leave the database URL out for SQLite: its files lie in the repository")
+        is_new = not folder.exists()
+        try:
+            return cls._created(folder, camera, database, settings)
+        except ConfigError:
+            if is_new:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    @classmethod
+    def _created(
+        cls, folder: Path, camera: Camera, database: str | None, settings: SurveySettings | None
+    ) -> SurveyRepo:
+        from gueststar.store.butler_setup import create_registry
+
         for name in ("products", "staging", "refused"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         create_registry(folder, camera, database)
@@ -117,7 +129,8 @@ class SurveyRepo:
         # Imported on first use: the middleware takes seconds, and workers that only stage need none of it.
         from gueststar.store.butler_registry import Registry
 
-        return Registry(self.root, self.camera)
+        with told_as_transient():
+            return Registry(self.root, self.camera)
 
     def parameters(self, section: str) -> dict[str, Any]:
         """Return the overrides of a section of pipeline parameters: the survey's above the camera's."""
@@ -237,19 +250,26 @@ class SurveyRepo:
         self.ledger.add_exposure(info, detectors=dict.fromkeys(detectors, pixel_checksum))
         return refs
 
-    def add_exposure(
-        self, info: ExposureInfo, detector_ids: Iterable[int], *, is_to_be_processed: bool = True
-    ) -> ExposureInfo:
-        """Make an exposure known whose raw files are not here (a user's own products); return it with its field.
-
-        Unless ``is_to_be_processed`` the ledger does not count the detectors among those to work on.
-        """
+    def add_exposure(self, info: ExposureInfo, detector_ids: Iterable[int]) -> ExposureInfo:
+        """Make an exposure known whose raw files are not here (a user's own products); return it with its field."""
         detectors = list(detector_ids)
         known = self.ledger.exposure(info.exposure_id)
         info = self._with_field(info if known is None else replace(info, field=known.info.field))
         self._registry.insert_exposure(info, detectors)
-        self.ledger.add_exposure(info, detectors=detectors if is_to_be_processed else ())
+        self.ledger.add_exposure(info, detectors=detectors)
         return info
+
+    def keep_entered(self, path: Path, info: ExposureInfo, *, transfer: Transfer = "copy") -> Path:
+        """Bring a user's file into the repository's ``entered`` folder, named by its content; return where it is.
+
+        With ``direct`` it stays where it is.
+        """
+        source = Path(path).absolute()
+        if transfer == "direct":
+            return source
+        target = self.root / "entered" / str(info.day_obs) / f"{digest_of(source)[:12]}-{source.name}"
+        _bring(source, target, transfer, first=None, root=self.root)
+        return target
 
     def _with_field(self, info: ExposureInfo) -> ExposureInfo:
         if info.observation_type != "science" or info.ra is None or info.dec is None:

@@ -13,7 +13,7 @@ import sqlalchemy
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 
-from gueststar.core.errors import ConfigError, TransientError
+from gueststar.core.errors import ConfigError, ServiceDown
 
 SCHEMA = "gueststar"
 """PostgreSQL schema of the survey's own tables (the registry's are in ``REGISTRY_SCHEMA``)."""
@@ -69,7 +69,7 @@ def connect(url: str) -> Engine:
 
 @contextmanager
 def told_as_transient() -> Iterator[None]:
-    """Turn the database's own troubles (server gone, disk full, lock not given) into TransientError.
+    """Turn the database's own troubles (server gone, disk full, lock not given) into ServiceDown.
 
     Serves as decorator too.
     """
@@ -77,7 +77,14 @@ def told_as_transient() -> Iterator[None]:
         yield
     except (OperationalError, InterfaceError) as problem:
         line = " ".join(str(problem.orig or problem).split())
-        raise TransientError(f"the database does not work now: {line}") from problem
+        raise ServiceDown(f"the database does not work now: {line}") from problem
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """Run the body of a ``with`` statement in one transaction; ServiceDown where the database does not work."""
+    with told_as_transient(), engine.begin() as connection:
+        yield connection
 
 
 def reading(engine: Engine) -> Engine:

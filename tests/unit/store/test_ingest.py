@@ -9,16 +9,20 @@ import os
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 from click.testing import CliRunner
 
 from gueststar.cli import ingest as ingest_command
 from gueststar.cli import init as init_command
 from gueststar.cli import products as products_command
+from gueststar.core.bits import MaskPlane
 from gueststar.formats.calibrated_image import write_calibrated_image
-from gueststar.model.psf import Psf
+from gueststar.formats.foreign_image import read_foreign_image
+from gueststar.formats.raw import read_headers
+from gueststar.pipelines.exposure_facts import exposure_of
 from gueststar.pipelines.ingest import files_under, ingest_paths
-from gueststar.pipelines.ingest_products import Measurers, ingest_products
-from gueststar.store.ledger_rows import FileStatus
+from gueststar.pipelines.ingest_products import EntryOptions, ingest_products
+from gueststar.store.ledger_rows import FileStatus, JobState
 from gueststar.store.products import DataId
 from gueststar.store.repo import SurveyRepo
 
@@ -206,81 +210,156 @@ def _user_image(path, *, sky=0.0, seed=0, **cards):
     return path
 
 
-def _measurers():
-    stamp = np.zeros((1, 5, 5), dtype=np.float32)
-    stamp[0, 2, 2] = 1.0
-    return Measurers(psf=lambda pixels: Psf(stamp, 0, pixels.shape))
-
-
-def test_a_users_calibrated_image_enters_as_science_image(repo, tmp_path):
+def test_a_users_calibrated_image_waits_as_the_input_of_the_science_job(repo, tmp_path):
     path = _user_image(tmp_path / "mine.fits")
-    summary = ingest_products(repo, "science_image", [path], detector=1, measure=_measurers())
+    summary = ingest_products(repo, "science_image", [path], options=EntryOptions(detector=1))
     assert (summary.ingested, summary.refused) == (1, ())
     (row,) = repo.ledger.exposures()
-    image = repo.get("science_image", DataId(visit=row.id, detector=1))
-    assert image.photocal.zero_point == pytest.approx(25.5 + 2.5 * np.log10(2.0))
-    assert image.photocal.zero_point_err == 0.01
-    good = np.isfinite(image.pixels.variance)
-    assert (~good).sum() == 1
-    assert np.median(image.pixels.variance[good]) == pytest.approx(100.0, rel=0.1)
-    assert image.pixels.image[good].std() == pytest.approx(10.0, rel=0.05)
-    x, y = image.wcs.sky_to_pixel(ra=150.0, dec=20.0)
-    assert (float(x), float(y)) == pytest.approx((31.0, 23.0))
-    again = ingest_products(repo, "science_image", [path], detector=1, measure=_measurers())
+    assert row.detectors == (1,)
+    (job,) = repo.ledger.jobs()
+    assert (job.kind, job.state, job.inputs["entered"]) == ("science", JobState.PENDING, "science_image")
+    assert (repo.root / job.inputs["file"]).read_bytes() == path.read_bytes()
+    assert any("PSF will be measured" in note for _, note in summary.notes)
+    again = ingest_products(repo, "science_image", [path], options=EntryOptions(detector=1))
     assert again.already == 1
+    assert len(repo.ledger.jobs()) == 1
 
 
 @pytest.mark.parametrize(
-    ("cards", "detector", "measure", "reason"),
+    ("product", "cards", "detector", "reason"),
     [
-        ({"MAGZP": None}, 1, _measurers(), "no zero point"),
-        ({"CTYPE1": "XX---ABC"}, 1, _measurers(), "CTYPE1"),
-        ({}, 1, Measurers(), "no PSF"),
-        ({}, None, _measurers(), "does not tell which of 2 detectors"),
-        ({"FILTER": "ultraviolet"}, 1, _measurers(), "ultraviolet"),
+        ("difference_image", {"MAGZP": None, "FWHM": 2.5}, 1, "no zero point"),
+        ("difference_image", {"CTYPE1": None, "FWHM": 2.5}, 1, "no WCS"),
+        ("difference_image", {}, 1, "no PSF"),
+        ("difference_image", {"FWHM": 250.0}, 1, "impossible"),
+        ("science_image", {"DATE_OBS": None}, 1, "DATE-OBS"),
+        ("science_image", {"RA": None, "CTYPE1": None}, 1, "only one is there"),
+        ("science_image", {"FILTER": None}, 1, "filter"),
+        ("science_image", {}, None, "does not tell which of 2 detectors"),
+        ("science_image", {"FILTER": "ultraviolet"}, 1, "ultraviolet"),
     ],
 )
-def test_a_users_image_that_lacks_something_is_refused_naming_it(repo, tmp_path, cards, detector, measure, reason):
+def test_a_users_image_that_lacks_something_is_refused_naming_it(repo, tmp_path, product, cards, detector, reason):
     path = _user_image(tmp_path / "mine.fits", **cards)
-    ((_, told),) = ingest_products(repo, "science_image", [path], detector=detector, measure=measure).refused
+    ((_, told),) = ingest_products(repo, product, [path], options=EntryOptions(detector=detector)).refused
     assert reason in told
+    assert "\n" not in told
     assert repo.ledger.exposures() == []
+    assert repo.ledger.files(status=FileStatus.REFUSED)[0].reason == told
 
 
-def test_a_sky_that_was_left_in_is_noticed_and_subtracted_if_it_can_be_measured(repo, tmp_path):
-    path = _user_image(tmp_path / "mine.fits", sky=300.0)
-    ((_, told),) = ingest_products(repo, "science_image", [path], detector=1, measure=_measurers()).refused
-    assert "sky of" in told
-    measure = Measurers(psf=_measurers().psf, sky=lambda pixels: np.full(pixels.shape, 600.0, np.float32))
-    assert ingest_products(repo, "science_image", [path], detector=1, measure=measure).ingested == 1
-    image = repo.read(repo.find("science_image")[0])
-    assert abs(np.median(image.pixels.image)) < 2.0
+def test_what_a_file_lacks_may_be_told_beside_it(repo, tmp_path):
+    path = _user_image(tmp_path / "mine.fits", FILTER=None, MAGZP=None, INSTRUME=None, IMAGETYP=None)
+    options = EntryOptions(detector=1, cards={"FILTER": "g", "MAGZP": 25.5, "FWHM": 2.5})
+    summary = ingest_products(repo, "difference_image", [path], options=options)
+    assert summary.refused == ()
+    assert repo.ledger.exposures()[0].info.band == "g"
+
+
+def test_an_image_without_a_pointing_points_where_its_wcs_does(repo, tmp_path):
+    path = _user_image(tmp_path / "mine.fits", RA=None, DEC=None)
+    assert ingest_products(repo, "science_image", [path], options=EntryOptions(detector=1)).refused == ()
+    info = repo.ledger.exposures()[0].info
+    assert info.ra == pytest.approx(150.0, abs=2 / 3600)
+    assert info.dec == pytest.approx(20.0, abs=2 / 3600)
+
+
+def test_another_image_of_the_same_exposure_and_detector_is_refused(repo, tmp_path):
+    first, second = _user_image(tmp_path / "a.fits"), _user_image(tmp_path / "b.fits", seed=1)
+    options = EntryOptions(detector=1)
+    summary = ingest_products(repo, "science_image", [first, second], options=options)
+    assert summary.ingested == 1
+    ((path, told),) = summary.refused
+    assert path.name == "b.fits"
+    assert "has a science image already" in told
+    assert "a.fits" in told
+
+
+def test_a_raw_file_does_not_contradict_a_users_image_but_goes_with_a_difference(repo, tmp_path, write_raw):
+    mine = _user_image(tmp_path / "mine.fits", FWHM=2.5)
+    assert ingest_products(repo, "difference_image", [mine], options=EntryOptions(detector=1)).refused == ()
+    assert ingest_paths(repo, [write_raw()]).ingested == 1
+    assert ingest_paths(repo, [write_raw("again.fits")]).already == 1
+    assert len(repo.find("raw")) == 2
+    other = _user_image(tmp_path / "other.fits", DATE_OBS="2023-02-25T07:00:00.00")
+    assert ingest_products(repo, "science_image", [other], options=EntryOptions(detector=1)).refused == ()
+    ((_, told),) = ingest_paths(repo, [write_raw("late.fits", DATE_OBS="2023-02-25T07:00:00.00")]).refused
+    assert "is there as science_image from" in told
+    ((_, told),) = ingest_products(
+        repo, "science_image", [_user_image(tmp_path / "third.fits", seed=3)], options=EntryOptions(detector=0)
+    ).refused
+    assert "is there as a raw file" in told
+
+
+def test_a_users_difference_takes_the_place_of_one_that_is_held_but_not_of_one_that_is_made(repo, tmp_path):
+    path = _user_image(tmp_path / "mine.fits", FWHM=2.5)
+    info = exposure_of(repo.camera, read_headers(path), detector=1)[0]
+    key = {"visit": info.exposure_id, "detector": 1}
+    held = repo.ledger.submit("difference", key, exposure_id=info.exposure_id, detector=1, day_obs=info.day_obs)
+    repo.ledger.hold(held, "no reference yet")
+    assert ingest_products(repo, "difference_image", [path], options=EntryOptions(detector=1)).refused == ()
+    job = repo.ledger.job(held)
+    assert (job.state, job.reason, job.inputs["origin"]) == (JobState.PENDING, "", str(path))
+    repo.ledger.start(held)
+    repo.ledger.finish(held)
+    other = _user_image(tmp_path / "other.fits", FWHM=2.5, seed=1)
+    ((_, told),) = ingest_products(repo, "difference_image", [other], options=EntryOptions(detector=1)).refused
+    assert "has a difference already" in told
+
+
+def test_several_images_of_one_name_are_refused(repo, tmp_path):
+    path = _user_image(tmp_path / "mine.fits")
+    with fits.open(path) as hdus:
+        twice = [fits.ImageHDU(hdus[0].data, hdus[0].header, name="SCI", ver=k) for k in (1, 2)]
+        fits.HDUList([fits.PrimaryHDU(header=hdus[0].header), *twice]).writeto(tmp_path / "two.fits")
+    ((_, told),) = ingest_products(
+        repo, "science_image", [tmp_path / "two.fits"], options=EntryOptions(detector=1)
+    ).refused
+    assert "2 images named SCI" in told
+
+
+def test_planes_are_found_in_extensions_and_in_companion_files(tmp_path):
+    rng = np.random.default_rng(3)
+    planes = {name: rng.normal(value, 1.0, (48, 64)).astype(np.float32)
+              for name, value in (("DIFF", 0.0), ("SCIENCE", 90.0), ("REF", 80.0))}  # fmt: skip
+    hdus = [fits.PrimaryHDU(), *(fits.ImageHDU(data, name=name) for name, data in planes.items())]
+    fits.HDUList(hdus).writeto(tmp_path / "d.fits")
+    fits.PrimaryHDU(np.full((48, 64), 0.25, np.float32)).writeto(tmp_path / "w.fits")
+    bad = np.zeros((48, 64), np.int16)
+    bad[3, 4] = 1
+    fits.PrimaryHDU(bad).writeto(tmp_path / "m.fits")
+    found = read_foreign_image(
+        tmp_path / "d.fits", exposure_s=30.0, role="difference", cards={"GAIN": 2.0},
+        companions={"weight": tmp_path / "w.fits", "mask": tmp_path / "m.fits"},
+    )  # fmt: skip
+    np.testing.assert_allclose(found.pixels.image, 2.0 * planes["DIFF"])
+    assert np.median(found.pixels.variance) == pytest.approx(4.0 * 4.0)
+    assert found.pixels.mask[3, 4] == int(MaskPlane.BAD)
+    assert np.median(found.beside["science"].image) == pytest.approx(180.0, abs=1.0)
+    assert np.median(found.beside["reference"].image) == pytest.approx(160.0, abs=1.0)
+    assert found.wcs is None
+    assert found.photocal is None
 
 
 def test_our_own_image_of_another_repository_enters_by_its_metadata(repo, tmp_path, exposure, make_image):
     path = tmp_path / "own.fits"
     write_calibrated_image(path, make_image(1, exposure=exposure().to_dict(), detector=3))
     assert ingest_products(repo, "difference_image", [path]).ingested == 1
-    (ref,) = repo.find("difference_image")
-    assert ref.data_id == DataId(visit=exposure().exposure_id, detector=3)
-    assert repo.ledger.exposure(ref.data_id.visit).info.ra == 150.0
+    (job,) = repo.ledger.jobs(kind="difference")
+    assert (job.exposure_id, job.detector) == (exposure().exposure_id, 3)
+    assert repo.ledger.exposure(job.exposure_id).info.ra == 150.0
 
 
 def test_a_users_catalog_enters_with_fluxes_from_its_magnitudes(repo, tmp_path):
-    table = fits.BinTableHDU.from_columns(
-        [
-            fits.Column("X_IMAGE", "E", array=[5.0, 6.0]),
-            fits.Column("Y_IMAGE", "E", array=[7.0, 8.0]),
-            fits.Column("ALPHA_J2000", "D", array=[150.0, 150.01]),
-            fits.Column("DELTA_J2000", "D", array=[20.0, 20.01]),
-            fits.Column("MAG_PSF", "E", array=[16.4, 20.0]),
-            fits.Column("MAGERR_PSF", "E", array=[0.01, 0.1]),
-        ]
-    )
+    columns = {
+        "X_IMAGE": [5.0, 6.0], "Y_IMAGE": [7.0, 8.0], "ALPHA_J2000": [150.0, 150.01], "DELTA_J2000": [20.0, 20.01],
+        "MAG_PSF": [16.4, 20.0], "MAGERR_PSF": [0.01, 0.1],
+    }  # fmt: skip
+    table = fits.table_to_hdu(Table(columns))
     header = {"INSTRUME": "TinyCam", "IMAGETYP": "OBJECT", "DATE-OBS": "2023-02-25T06:30:00", "EXPTIME": 30.0,
               "FILTER": "g", "RA": 150.0, "DEC": 20.0, "CCDNUM": 1}  # fmt: skip
     fits.HDUList([fits.PrimaryHDU(header=fits.Header(header)), table]).writeto(tmp_path / "cat.fits")
-    summary = ingest_products(repo, "source", [tmp_path / "cat.fits"], detector=0)
+    summary = ingest_products(repo, "source", [tmp_path / "cat.fits"], options=EntryOptions(detector=0))
     assert summary.refused == ()
     catalog = repo.read(repo.find("source")[0])
     assert catalog["psf_flux"] == pytest.approx([1e6, 10.0 ** (0.4 * 11.4)], rel=1e-5)
@@ -288,6 +367,60 @@ def test_a_users_catalog_enters_with_fluxes_from_its_magnitudes(repo, tmp_path):
     assert list(catalog["x"]) == [4.0, 5.0]
     assert np.isnan(catalog["chi2"]).all()
     assert len(set(catalog["source_id"])) == 2
+
+
+ROWS = {
+    "RAdeg": [150.0, 150.01, 150.0], "DEdeg": [20.0, 20.01, 20.0], "flux": [500.0, -800.0, 700.0], "err": [50.0] * 3,
+    "MJD": [60000.2, 60000.2, 60000.3], "band": ["g", "g", "r"], "ccd": [0, 0, 0],
+}  # fmt: skip
+COLUMNS = {
+    "ra": "RAdeg",
+    "dec": "DEdeg",
+    "psf_flux": "flux",
+    "psf_flux_err": "err",
+    "mjd_utc": "MJD",
+    "detector": "ccd",
+}
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.parquet", "rows.vot", "rows.ecsv", "rows.fits"])
+def test_detections_of_a_table_enter_by_exposure_in_every_format(repo, tmp_path, name):
+    table = Table(ROWS)
+    if name.endswith("parquet"):
+        table.to_pandas().to_parquet(tmp_path / name)
+    else:
+        table.write(tmp_path / name, **({"format": "votable"} if name.endswith("vot") else {}))
+    options = EntryOptions(columns=COLUMNS, cards={"EXPTIME": 30.0, "RELIABILITY": 0.9, "RA": 150.0, "DEC": 20.0})
+    summary = ingest_products(repo, "dia_source", [tmp_path / name], options=options)
+    assert summary.refused == ()
+    assert len(summary.exposure_ids) == 2
+    first, second = repo.ledger.exposures()
+    assert (first.info.band, second.info.band) == ("g", "r")
+    assert first.info.mjd_start == pytest.approx(60000.2 + 37.0 / 86400.0, abs=1e-7)
+    rows = repo.get("dia_source", DataId(visit=first.id, detector=0))
+    assert list(rows["is_positive"]) == [True, False]
+    assert list(rows["snr"]) == pytest.approx([10.0, -16.0])
+    assert rows["mjd_tai"] == pytest.approx(first.info.mjd_tai, abs=1e-9)
+    assert len(set(rows["dia_source_id"])) == 2
+    (job,) = repo.ledger.jobs(kind="difference", exposure_id=first.id)
+    assert job.metrics["difference_limiting_mag"] == pytest.approx(31.4 - 2.5 * np.log10(250.0))
+
+
+@pytest.mark.parametrize(
+    ("lacking", "reason"),
+    [
+        ("RAdeg", "--columns ra=NAME"), ("flux", "neither fluxes"), ("MJD", "--columns mjd_utc=NAME"),
+        ("band", "tells the filter"), ("ccd", "does not tell its detector"), ("err", "limiting magnitude"),
+    ],
+)  # fmt: skip
+def test_a_table_that_lacks_something_is_refused_naming_it(repo, tmp_path, lacking, reason):
+    table = Table({name: values for name, values in ROWS.items() if name != lacking})
+    table.write(tmp_path / "rows.csv")
+    columns = {ours: theirs for ours, theirs in COLUMNS.items() if theirs != lacking}
+    options = EntryOptions(columns=columns, cards={"EXPTIME": 30.0})
+    ((_, told),) = ingest_products(repo, "dia_source", [tmp_path / "rows.csv"], options=options).refused
+    assert reason in told
+    assert repo.ledger.exposures() == []
 
 
 # The command line

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 Float32Image = NDArray[np.float32]
@@ -20,24 +21,39 @@ class NoiseModel(NamedTuple):
 
 
 def split_variance(
-    image: Float32Image, variance: Float32Image, is_masked: NDArray[np.bool_], *, row_step: int = 3
+    image: Float32Image, variance: Float32Image, is_masked: NDArray[np.bool_], *, max_pixels: int = 1_500_000
 ) -> NoiseModel:
     """Return the sky's variance and the slope of variance with signal.
 
     A variance plane made from the data's own counts is as noisy as the data: low pixels get high weights
     and fluxes come out low by about one electron per pixel. Where the variance is linear in the signal, the
     ratio of differences between neighbouring pixels is the slope, whatever the sky; a plane without the
-    sources' noise gives zero. ``is_masked`` pixels are left out; every ``row_step``-th row is looked at.
+    sources' noise gives zero. ``is_masked`` pixels are left out; rows are passed over so that about ``max_pixels``
+    are looked at.
     """
-    slope = _slope(image[::row_step], variance[::row_step], is_masked[::row_step])
-    sky = variance - np.float32(slope) * image
-    good = variance[::row_step][~is_masked[::row_step]]
+    step = max(1, image.size // max_pixels)
+    slope = _slope(image[::step], variance[::step], is_masked[::step])
+    good = variance[::step][~is_masked[::step]]
     floor = 0.2 * float(np.percentile(good[:: max(1, good.size // 50_000)], 5)) if good.size else 1.0
     if not floor > 0:
         floor = 1e-6
-    np.maximum(sky, np.float32(floor), out=sky)
-    sky[~np.isfinite(sky)] = np.float32(np.inf)
+    sky = np.empty(image.shape, np.float32)
+    _subtract_signal(image, variance, np.float32(slope), np.float32(floor), sky)
     return NoiseModel(sky, slope)
+
+
+@njit(cache=True, error_model="numpy")
+def _subtract_signal(
+    image: Float32Image, variance: Float32Image, slope: float, floor: float, sky: Float32Image
+) -> None:
+    """Write ``variance - slope * image``, at least ``floor``; infinite where that is not a number."""
+    infinite = np.float32(np.inf)
+    for y in range(sky.shape[0]):
+        noise, data, row = variance[y], image[y], sky[y]
+        for x in range(row.size):
+            value = noise[x] - slope * data[x]
+            is_finite = abs(value) < infinite
+            row[x] = max(value, floor) if is_finite else infinite
 
 
 def _slope(image: Float32Image, variance: Float32Image, is_masked: NDArray[np.bool_]) -> float:

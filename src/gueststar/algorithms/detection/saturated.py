@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -25,15 +26,56 @@ def find_saturated_cores(is_saturated: NDArray[np.bool_], *, min_pixels: int = 2
 
     Bleed trails are thin and do not pull the centre. Regions of fewer than ``min_pixels`` are left out.
     """
-    every, _ = ndimage.label(is_saturated, structure=np.ones((3, 3)), output=np.int32)
-    labels, found = np.zeros_like(every), []
-    for number, where in enumerate(ndimage.find_objects(every), start=1):
-        region = every[where] == number
-        if np.count_nonzero(region) < min_pixels:
-            continue
-        depth = ndimage.distance_transform_edt(np.pad(region, 1))
-        y, x = np.nonzero(depth >= 0.8 * depth.max())
-        found.append((where[1].start + x.mean() - 1, where[0].start + y.mean() - 1, depth.max()))
-        labels[where][region] = len(found)
+    labels = np.zeros(is_saturated.shape, dtype=np.int32)
+    found, number = [], 0
+    for y, x in zip(*_connected(is_saturated, min_pixels, labels), strict=True):
+        number += 1
+        region = np.zeros((np.ptp(y) + 3, np.ptp(x) + 3), dtype=bool)
+        region[y - y.min() + 1, x - x.min() + 1] = True
+        depth = ndimage.distance_transform_edt(region)
+        v, u = np.nonzero(depth >= 0.8 * depth.max())
+        found.append((x.min() + u.mean() - 1, y.min() + v.mean() - 1, depth.max()))
+        labels[y, x] = number
     table = np.array(found, dtype=np.float64).reshape(-1, 3)
     return SaturatedCores(table[:, 0], table[:, 1], table[:, 2], labels)
+
+
+def _connected(
+    is_saturated: NDArray[np.bool_], min_pixels: int, labels: NDArray[np.int32]
+) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
+    """Return rows and columns of the pixels of each 8-connected region of at least ``min_pixels``."""
+    y, x = np.divmod(np.flatnonzero(is_saturated), is_saturated.shape[1])
+    # Number every saturated pixel in the image of labels, so that its neighbours are found.
+    labels[y, x] = np.arange(1, y.size + 1)
+    region = np.arange(y.size)
+    _join_neighbours(labels, y, x, region)
+    labels[y, x] = 0
+    order = np.argsort(region, kind="stable")
+    _, first, size = np.unique(region[order], return_index=True, return_counts=True)
+    parts = [order[a : a + n] for a, n in zip(first, size, strict=True) if n >= min_pixels]
+    return [y[part] for part in parts], [x[part] for part in parts]
+
+
+@njit(cache=True, error_model="numpy")
+def _join_neighbours(
+    labels: NDArray[np.int32], y: NDArray[np.int64], x: NDArray[np.int64], region: NDArray[np.int64]
+) -> None:
+    """Write for each pixel the first pixel of its region, in reading order."""
+    ny, nx = labels.shape
+    for k in range(y.size):
+        for dy, dx in ((-1, -1), (-1, 0), (-1, 1), (0, -1)):
+            yy, xx = y[k] + dy, x[k] + dx
+            if yy < 0 or xx < 0 or xx >= nx or labels[yy, xx] == 0:
+                continue
+            a, b = _first_of(region, k), _first_of(region, labels[yy, xx] - 1)
+            region[max(a, b)] = min(a, b)
+    for k in range(y.size):
+        region[k] = _first_of(region, k)
+
+
+@njit(cache=True, error_model="numpy")
+def _first_of(region: NDArray[np.int64], k: int) -> int:
+    while region[k] != k:
+        region[k] = region[region[k]]
+        k = region[k]
+    return k

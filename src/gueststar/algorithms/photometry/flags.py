@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 Floats64 = NDArray[np.float64]
 
 
-def mask_bits_within(mask: NDArray[np.int32], *, x: Floats64, y: Floats64, radius: float) -> NDArray[np.int32]:
+def mask_bits_within(mask: NDArray[np.integer], *, x: Floats64, y: Floats64, radius: float) -> NDArray[np.int32]:
     """Return the union of the mask's bits over pixels whose centres lie within ``radius`` of each position."""
     bits = np.zeros(len(x), dtype=np.int32)
     _collect(mask, np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64), float(radius), bits)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from gueststar.algorithms.detection.matched_filter import FilteredImage, matched_filter
+from gueststar.algorithms.detection.matched_filter import FilteredImage, Subtracted, matched_filter
 from gueststar.algorithms.detection.peaks import Peaks, detect_peaks
 from gueststar.algorithms.psf.scene import Scene, SourceState
 
@@ -22,6 +21,10 @@ Floats64 = NDArray[np.float64]
 class HiddenSourceConfig:
     """What distinguishes a hidden source from the remains of a subtracted one."""
 
+    threshold: float = 5.5
+    """Least signal to noise of a detection in what is left of the image, which holds more than noise."""
+    max_misfit: float = 0.5
+    """As ``max_misfit`` of the sources of the first round, which are not so easily mistaken."""
     min_separation_fwhm: float = 0.55
     """New sources must be at least this far from known ones, in FWHM."""
     model_error: float = 0.03
@@ -40,7 +43,6 @@ def find_hidden_peaks(
     scene: Scene,
     kernels: NDArray[np.float32],
     state: SourceState,
-    threshold: float,
     *,
     half: int,
     fwhm: float,
@@ -51,7 +53,7 @@ def find_hidden_peaks(
     ``half`` is the half side of the PSF's stamps: sources subtracted that far out are bright.
     """
     score = filter_residual(scene, kernels, model_error=config.model_error).score
-    peaks = detect_peaks(score, threshold)
+    peaks = detect_peaks(score, config.threshold)
     if peaks.x.size == 0 or len(state.x) == 0:
         return peaks
     tree = cKDTree(np.column_stack([state.x, state.y]))
@@ -62,7 +64,8 @@ def find_hidden_peaks(
 
 def filter_residual(scene: Scene, kernels: NDArray[np.float32], *, model_error: float) -> FilteredImage:
     """Return the matched filter of the residual image, in units of its noise with that of the subtracted sources."""
-    return matched_filter(scene.residual, _full_variance(scene, np.float32(model_error)), scene.is_masked, kernels)
+    subtracted = Subtracted(scene.image, scene.slope, model_error)
+    return matched_filter(scene.residual, scene.sky_variance, scene.is_masked, kernels, subtracted=subtracted)
 
 
 def blank_noise_ratio(scene: Scene, kernels: NDArray[np.float32], *, tile: int = 256, tiles: int = 3) -> float:
@@ -87,19 +90,6 @@ def blank_noise_ratio(scene: Scene, kernels: NDArray[np.float32], *, tile: int =
     if score.size < 100:
         return 1.0
     return float(1.4826 * np.median(np.abs(score - np.median(score))))
-
-
-@njit(cache=True, error_model="numpy")
-def _full_variance(scene: Scene, model_error: float) -> Float32Image:
-    variance = np.empty_like(scene.sky_variance)
-    slope = np.float32(scene.slope)
-    for y in range(variance.shape[0]):
-        image, residual, sky, out = scene.image[y], scene.residual[y], scene.sky_variance[y], variance[y]
-        for x in range(out.size):
-            model = image[x] - residual[x]
-            error = model_error * model
-            out[x] = sky[x] + slope * max(model, np.float32(0)) + error * error
-    return variance
 
 
 def _is_in_ring(

@@ -25,6 +25,7 @@ from gueststar.algorithms.psf.simultaneous import (
     fit_in_place,
     measure_errors,
     release_in_place,
+    subtract_anew_in_place,
 )
 from gueststar.algorithms.psf.spline import SplinePsf, shifted_stamps, with_tiles
 
@@ -45,6 +46,8 @@ class PointSourceConfig:
     """Most rounds of detection: the image first, then what is left of it."""
     sweeps_between_passes: int = 2
     """Most visits to a source between rounds of detection (``fit.max_sweeps`` holds for the last)."""
+    settled_between_passes: float = 0.5
+    """Sources are left alone between rounds when their step is smaller than this fraction of their errors."""
     min_new_fraction: float = 0.003
     """Rounds end when fewer new sources than this fraction are found."""
     min_final_snr: float = 3.5
@@ -53,12 +56,14 @@ class PointSourceConfig:
     """Faint sources whose chi-square is further from one than so many of its sigmas are dropped as artefacts..."""
     misfit_growth: float = 0.2
     """...with this much more allowed per unit of signal to noise."""
+    faint_snr: float = 50.0
+    """Sources of more signal to noise are not dropped for a misfit."""
+    max_sharpening: float = -0.5
+    """Sources narrower than the PSF by more than this (see `SourceErrors.sharpness`) and ten sigma are artefacts."""
     merge_fwhm: float = 0.3
     """Of sources that come nearer to each other than this, in FWHM, the fainter is dropped."""
     background_box: int = 128
     """Side of the boxes, in pixels, in which the background left over is measured when sources are gone; 0: never."""
-    background_tolerance: float = 0.02
-    """Sources are fitted anew when the background changes by more than this many sigma of a pixel."""
     hidden: HiddenSourceConfig = field(default_factory=HiddenSourceConfig)
     """Search for sources in the residual image."""
     fit: FitConfig = field(default_factory=FitConfig)
@@ -101,15 +106,18 @@ def measure_point_sources(
     psf: SplinePsf,
     *,
     fwhm: float,
+    is_struck: Booleans | None = None,
     config: PointSourceConfig = PointSourceConfig(),
 ) -> PointSources:
     """Return all point sources of a background-subtracted image, fitted simultaneously with the PSF.
 
     ``is_masked`` pixels (saturated ones among them) carry no weight; connected ``is_saturated`` pixels are
-    taken for one star, fitted by its wings. ``fwhm`` is the PSF's, in pixels. The image may hold no source at all.
+    taken for one star, fitted by its wings. ``fwhm`` is the PSF's, in pixels. Beside pixels that a cosmic ray
+    ``is_struck`` (masked ones), faint sources must look like the PSF, lest they be what the mask leaves of the ray. The
+    image may hold no source at all.
     """
     psf = with_tiles(psf)
-    rough = replace(config.fit, max_sweeps=config.sweeps_between_passes)
+    rough = replace(config.fit, max_sweeps=config.sweeps_between_passes, settled_at=config.settled_between_passes)
     noise = split_variance(image, variance, is_masked)
     kernels = detection_kernels(psf, fwhm=fwhm)
     filtered = matched_filter(image, noise.sky_variance, is_masked, kernels)
@@ -120,21 +128,28 @@ def measure_point_sources(
     fit_in_place(scene, psf, state, fwhm=fwhm, config=rough)
     scene = scene._replace(model_error=measured_model_error(scene, psf, state, table.core < 0, fwhm=fwhm))
     for turn in range(1, config.max_passes):
-        level = subtract_residual_background_in_place(scene, box=config.background_box)
-        if level > config.background_tolerance * float(np.sqrt(np.median(noise.sky_variance[::16, ::16]))):
-            state.is_settled[:] = False
+        subtract_residual_background_in_place(scene, box=config.background_box)
         state, table = _without_doubtful(scene, psf, state, table, fwhm, config)
         hidden = replace(config.hidden, model_error=max(config.hidden.model_error, 2.0 * scene.model_error))
-        extra = find_hidden_peaks(scene, kernels, state, config.threshold, half=psf.half, fwhm=fwhm, config=hidden)
+        extra = find_hidden_peaks(scene, kernels, state, half=psf.half, fwhm=fwhm, config=hidden)
         if extra.x.size <= config.min_new_fraction * len(state.x):
             break
         state, table = _with_new(state, table, extra, turn, fwhm, config)
         fit_in_place(scene, psf, state, fwhm=fwhm, config=rough)
     state, table = _without_doubtful(scene, psf, state, table, fwhm, config)
+    subtract_residual_background_in_place(scene, box=config.background_box)
+    state.is_settled[:] = False
     fit_in_place(scene, psf, state, fwhm=fwhm, config=config.fit)
-    state, table = _without_artefacts(scene, psf, state, table, fwhm, config)
+    errors = measure_errors(scene, psf, state, fwhm=fwhm, config=config.fit)
+    is_beside_ray = _is_beside(is_struck, state, fwhm)
+    is_kept = ~_is_artefact(state, table, errors, is_beside_ray, config)
+    state, table = _keeping(scene, psf, state, table, is_kept, 2.0 * config.fit.fit_radius_fwhm * fwhm)
+    errors, is_stale = errors.select(is_kept), ~state.is_settled
     fit_in_place(scene, psf, state, fwhm=fwhm, config=config.fit)
-    return _measured(scene, psf, state, table, footprints, noise, kernels, fwhm, config)
+    errors = measure_errors(scene, psf, state, fwhm=fwhm, config=config.fit, known=errors, is_stale=is_stale)
+    scene.residual[...] = scene.image
+    subtract_anew_in_place(scene, psf, state, fwhm=fwhm, config=config.fit)
+    return _measured(scene, state, table, errors, footprints, noise, kernels, fwhm)
 
 
 def detection_kernels(psf: SplinePsf, *, fwhm: float) -> NDArray[np.float32]:
@@ -269,24 +284,31 @@ def _without_doubtful(
     return _keeping(scene, psf, state, table, is_real, 2.0 * config.fit.fit_radius_fwhm * fwhm)
 
 
-def _without_artefacts(
-    scene: Scene, psf: SplinePsf, state: SourceState, table: _Table, fwhm: float, config: PointSourceConfig
-) -> tuple[SourceState, _Table]:
-    """Drop faint sources that the PSF fits badly (bits of spikes, trails, badly subtracted stars) or cannot test.
+def _is_beside(is_struck: Booleans | None, state: SourceState, radius: float) -> Booleans:
+    if is_struck is None:
+        return np.zeros(len(state.x), dtype=bool)
+    return mask_bits_within(is_struck.view(np.int8), x=state.x, y=state.y, radius=radius) != 0
 
-    Sources of the first pass that are significantly wider than the PSF stay: they may be galaxies.
+
+def _is_artefact(
+    state: SourceState, table: _Table, errors: SourceErrors, is_beside_ray: Booleans, config: PointSourceConfig
+) -> Booleans:
+    """Return which sources are bits of spikes, trails and rays, or badly subtracted stars, or cannot be tested.
+
+    Faint ones are, that the PSF fits badly; but those of the first pass that are significantly wider than the PSF
+    may be galaxies. Nothing in the sky is narrower than the PSF.
     """
-    if len(state.x) == 0:
-        return state, table
-    errors = measure_errors(scene, psf, state, fwhm=fwhm, config=config.fit)
     misfit = (errors.chi2 - 1.0) * np.sqrt(np.maximum(errors.n_pixels - 3, 1) / 2.0)
     snr = np.fmax(state.flux / errors.flux_err, table.snr)
-    is_galaxy = (table.found_in_pass == 0) & (errors.sharpness > 1.5 * errors.sharpness_err)
-    is_artefact = misfit > config.max_misfit + config.misfit_growth * snr
-    is_artefact &= ~is_galaxy & (snr < 50.0)
+    is_first = table.found_in_pass == 0
+    is_galaxy = is_first & (errors.sharpness > 1.5 * errors.sharpness_err)
+    limit = np.where(is_first, config.max_misfit, config.hidden.max_misfit) + config.misfit_growth * snr
+    is_artefact = (misfit > limit) & ~is_galaxy
+    is_artefact |= is_beside_ray & ((misfit > 1.0) | (errors.sharpness < 0.0))
+    is_artefact &= snr < config.faint_snr
+    is_artefact |= errors.sharpness < np.minimum(config.max_sharpening, -10.0 * errors.sharpness_err)
     is_artefact |= ~np.isfinite(errors.chi2)
-    is_artefact &= table.core < 0
-    return _keeping(scene, psf, state, table, ~is_artefact, 2.0 * config.fit.fit_radius_fwhm * fwhm)
+    return is_artefact & (table.core < 0)
 
 
 def _keeping(
@@ -303,16 +325,14 @@ def _keeping(
 
 def _measured(
     scene: Scene,
-    psf: SplinePsf,
     state: SourceState,
     table: _Table,
+    errors: SourceErrors,
     footprints: Footprints,
     noise: NoiseModel,
     kernels: NDArray[np.float32],
     fwhm: float,
-    config: PointSourceConfig,
 ) -> PointSources:
-    errors = measure_errors(scene, psf, state, fwhm=fwhm, config=config.fit)
     ratio = blank_noise_ratio(scene, kernels)
     extra = np.maximum(ratio**2 - 1.0, 0.0)
     grown = np.sqrt(1.0 + extra * (errors.sky_flux_err / errors.flux_err) ** 2)

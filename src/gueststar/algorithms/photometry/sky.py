@@ -12,8 +12,8 @@ from gueststar.algorithms.psf.scene import Scene
 Floats64 = NDArray[np.float64]
 
 
-def subtract_residual_background_in_place(scene: Scene, *, box: int, step: int = 3) -> float:
-    """Subtract the smooth median of ``scene.residual`` from it and from ``scene.image``; return its largest size.
+def subtract_residual_background_in_place(scene: Scene, *, box: int, step: int = 3) -> None:
+    """Subtract the smooth median of ``scene.residual`` from it and from ``scene.image``.
 
     In crowded fields a background estimated among the stars is too high or too low; when their models are gone the
     median of boxes of ``box`` pixels is right. Every ``step``-th pixel along each axis is looked at; nothing is
@@ -21,49 +21,59 @@ def subtract_residual_background_in_place(scene: Scene, *, box: int, step: int =
     """
     ny, nx = scene.image.shape
     if box == 0 or min(ny, nx) < box:
-        return 0.0
+        return
     rows, columns = max(1, round(ny / box)), max(1, round(nx / box))
     grid = _box_medians(scene, rows, columns, step)
     if not np.isfinite(grid).any():
-        return 0.0
+        return
     grid = np.where(np.isfinite(grid), grid, np.nanmedian(grid))
     grid = median_filter(grid, size=3, mode="nearest")
-    _subtract_grid(scene.residual, grid)
-    _subtract_grid(scene.image, grid)
-    return float(np.max(np.abs(grid)))
+    _subtract_grid(scene, grid)
 
 
+@njit(cache=True, error_model="numpy")
 def _box_medians(scene: Scene, rows: int, columns: int, step: int) -> Floats64:
+    """Return medians of the residual image in boxes; NaN where fewer than 50 pixels are usable."""
     ny, nx = scene.image.shape
-    edges_y = np.linspace(0, ny, rows + 1).astype(int)
-    edges_x = np.linspace(0, nx, columns + 1).astype(int)
     grid = np.full((rows, columns), np.nan)
+    values = np.empty((ny // (rows * step) + 2) * (nx // (columns * step) + 2), np.float32)
     for j in range(rows):
         for i in range(columns):
-            part = (slice(edges_y[j], edges_y[j + 1], step), slice(edges_x[i], edges_x[i + 1], step))
-            values = scene.residual[part][~scene.is_masked[part]]
-            if values.size > 50:
-                grid[j, i] = np.median(values)
+            n = 0
+            for y in range(j * ny // rows, (j + 1) * ny // rows, step):
+                for x in range(i * nx // columns, (i + 1) * nx // columns, step):
+                    if not scene.is_masked[y, x]:
+                        values[n] = scene.residual[y, x]
+                        n += 1
+            if n > 50:
+                grid[j, i] = np.median(values[:n])
     return grid
 
 
 @njit(cache=True, error_model="numpy")
-def _subtract_grid(image: NDArray[np.float32], grid: Floats64) -> None:
+def _subtract_grid(scene: Scene, grid: Floats64) -> None:
     """Subtract a grid of box values, joined bilinearly between the boxes' middles and flat beyond the outermost."""
-    ny, nx = image.shape
+    ny, nx = scene.image.shape
     rows, columns = grid.shape
-    line = np.empty(columns)
+    left, share = np.empty(nx, np.int64), np.empty(nx, np.float32)
+    for x in range(nx):
+        u = min(max((x + 0.5) * columns / nx - 0.5, 0.0), columns - 1.0)
+        left[x] = min(int(u), max(columns - 2, 0))
+        share[x] = u - left[x]
+    line, level = np.empty(columns + 1, np.float32), np.empty(nx, np.float32)
     for y in range(ny):
         v = min(max((y + 0.5) * rows / ny - 0.5, 0.0), rows - 1.0)
         j = min(int(v), max(rows - 2, 0))
         below, above = grid[j], grid[min(j + 1, rows - 1)]
         for c in range(columns):
             line[c] = below[c] + (v - j) * (above[c] - below[c])
-        row = image[y]
+        line[columns] = line[columns - 1]
         for x in range(nx):
-            u = min(max((x + 0.5) * columns / nx - 0.5, 0.0), columns - 1.0)
-            i = min(int(u), max(columns - 2, 0))
-            row[x] -= np.float32(line[i] + (u - i) * (line[min(i + 1, columns - 1)] - line[i]))
+            level[x] = line[left[x]] + share[x] * (line[left[x] + 1] - line[left[x]])
+        image, residual = scene.image[y], scene.residual[y]
+        for x in range(nx):
+            image[x] -= level[x]
+            residual[x] -= level[x]
 
 
 def annulus_sky(scene: Scene, *, x: Floats64, y: Floats64, inner: float, outer: float) -> Floats64:
@@ -79,20 +89,33 @@ def annulus_sky(scene: Scene, *, x: Floats64, y: Floats64, inner: float, outer: 
 @njit(cache=True, error_model="numpy")
 def _annulus(scene: Scene, x: Floats64, y: Floats64, inner: float, outer: float, level: Floats64) -> None:
     ny, nx = scene.image.shape
-    r = int(np.ceil(outer))
     for n in range(x.size):
         if not (np.isfinite(x[n]) and np.isfinite(y[n])):
             continue
-        ix, iy = int(np.rint(x[n])), int(np.rint(y[n]))
-        total, count = 0.0, 0
-        for j in range(max(0, iy - r), min(ny, iy + r + 1)):
-            for i in range(max(0, ix - r), min(nx, ix + r + 1)):
-                d2 = (i - x[n]) ** 2 + (j - y[n]) ** 2
-                if d2 < inner * inner or d2 > outer * outer or scene.is_masked[j, i]:
-                    continue
-                value = scene.residual[j, i]
-                if value * value < 9.0 * scene.sky_variance[j, i]:
-                    total += value
-                    count += 1
+        total, count = 0.0, 0.0
+        for j in range(max(0, int(np.ceil(y[n] - outer))), min(ny, int(np.floor(y[n] + outer)) + 1)):
+            far = np.sqrt(outer * outer - (j - y[n]) ** 2)
+            near = np.sqrt(max(inner * inner - (j - y[n]) ** 2, 0.0))
+            a, d = max(0, int(np.ceil(x[n] - far))), min(nx, int(np.floor(x[n] + far)) + 1)
+            b, c = min(max(a, int(np.ceil(x[n] - near))), d), max(min(d, int(np.floor(x[n] + near)) + 1), a)
+            for part in (slice(a, b), slice(max(b, c), d)):
+                some, used = _clipped_sum(
+                    scene.residual[j, part], scene.sky_variance[j, part], scene.is_masked[j, part]
+                )
+                total += some
+                count += used
         if count >= 10:
             level[n] = total / count
+
+
+@njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+def _clipped_sum(
+    values: NDArray[np.float32], variance: NDArray[np.float32], is_masked: NDArray[np.bool_]
+) -> tuple[float, float]:
+    """Return sum and number of the values within three sigma of zero that are not masked."""
+    total, count = np.float32(0), np.float32(0)
+    for i in range(values.size):
+        is_used = (not is_masked[i]) & (values[i] * values[i] < np.float32(9) * variance[i])
+        total += values[i] if is_used else np.float32(0)
+        count += np.float32(1) if is_used else np.float32(0)
+    return float(total), float(count)

@@ -9,8 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from gueststar.algorithms.photometry.apertures import sum_in_disc
-from gueststar.algorithms.photometry.overlap import disc_half
+from gueststar.algorithms.photometry.overlap import disc_half, fill_disc_weights
 from gueststar.algorithms.psf.moments import matched_moments
 from gueststar.algorithms.psf.scene import Scene, SourceState
 from gueststar.algorithms.psf.spline import SplinePsf, make_scratch, render
@@ -115,7 +114,7 @@ def _totals(
         _add_own(d, stamp, state.flux[n], r, own)
         x, y = state.x[n] - ix + r, state.y[n] - iy + r
         for k in range(radii.size):
-            sums = sum_in_disc(d, v, m, d, x, y, radii[k], weights[k, : 2 * halves[k] + 1, : 2 * halves[k] + 1])
+            sums = _disc_sums(d, v, m, x, y, radii[k], weights[k, : 2 * halves[k] + 1, : 2 * halves[k] + 1])
             apertures[0, n, k], apertures[1, n, k] = sums[0], np.sqrt(sums[1])
             if k == 2:
                 masked[n] = sums[2] / (np.pi * radii[k] ** 2)
@@ -136,17 +135,55 @@ def _cut(
     noise: Float32Image,
     lost: NDArray[np.bool_],
 ) -> None:
+    """Copy the pixels about (ix, iy); a masked one, or one outside, takes those opposite the centre, or zero."""
+    ny, nx = scene.image.shape
+    x0, x1 = max(ix - r, 0), min(ix + r + 1, nx)
     for j in range(-r, r + 1):
-        for i in range(-r, r + 1):
-            y, x = iy + j, ix + i
-            is_good = _is_usable(scene, x, y)
-            lost[r + j, r + i] = not is_good
-            if not is_good:
-                y, x = iy - j, ix - i
-            if is_good or _is_usable(scene, x, y):
-                data[r + j, r + i], noise[r + j, r + i] = scene.residual[y, x], variance[y, x]
-            else:
-                data[r + j, r + i], noise[r + j, r + i] = 0.0, 0.0
+        y = iy + j
+        lost[r + j] = True
+        is_whole = False
+        if 0 <= y < ny:
+            into = slice(x0 - ix + r, x1 - ix + r)
+            lost[r + j, into] = scene.is_masked[y, x0:x1]
+            data[r + j, into], noise[r + j, into] = scene.residual[y, x0:x1], variance[y, x0:x1]
+            is_whole = not np.any(lost[r + j])
+        if is_whole:
+            continue
+        for i in range(2 * r + 1):
+            if lost[r + j, i]:
+                v, u = iy - j, ix + r - i
+                is_known = _is_usable(scene, u, v)
+                data[r + j, i] = scene.residual[v, u] if is_known else np.float32(0)
+                noise[r + j, i] = variance[v, u] if is_known else np.float32(0)
+
+
+@njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+def _disc_sums(
+    data: Float32Image,
+    noise: Float32Image,
+    lost: NDArray[np.bool_],
+    x: float,
+    y: float,
+    radius: float,
+    weights: Floats64,
+) -> tuple[float, float, float]:
+    """Return the sum of the data in a disc within the box, of the variance of the pixels not lost, and the lost area.
+
+    Sums may be taken in any order; nothing is assumed of NaN.
+    """
+    half = weights.shape[0] // 2
+    ix, iy = int(np.rint(x)), int(np.rint(y))
+    fill_disc_weights(x - ix, y - iy, radius, weights)
+    flux, var, gone = 0.0, 0.0, 0.0
+    for j in range(2 * half + 1):
+        row, a = iy - half + j, ix - half
+        d, v, m = data[row, a : a + 2 * half + 1], noise[row, a : a + 2 * half + 1], lost[row, a : a + 2 * half + 1]
+        w = weights[j]
+        for i in range(2 * half + 1):
+            flux += w[i] * d[i]
+            var += 0.0 if m[i] else w[i] * v[i]
+            gone += w[i] if m[i] else 0.0
+    return flux, var, gone
 
 
 @njit(cache=True, error_model="numpy")
@@ -157,9 +194,11 @@ def _is_usable(scene: Scene, x: int, y: int) -> bool:
 
 @njit(cache=True, error_model="numpy")
 def _add_own(data: Float32Image, stamp: Float32Image, flux: float, r: int, own: int) -> None:
-    for j in range(-own, own + 1):
-        for i in range(-own, own + 1):
-            data[r + j, r + i] += flux * stamp[own + j, own + i]
+    side, scale = 2 * own + 1, np.float32(flux)
+    for j in range(side):
+        row, line = data[r - own + j, r - own : r + own + 1], stamp[j, :side]
+        for i in range(side):
+            row[i] += scale * line[i]
 
 
 @njit(cache=True, error_model="numpy")
@@ -180,15 +219,7 @@ def _kron(
         xx, yy, xy = psf_sigma**2, psf_sigma**2, 0.0
     det = xx * yy - xy * xy
     a, b, c = yy / det, xx / det, -2.0 * xy / det
-    moment, light = 0.0, 0.0
-    reach = 6.0 * np.sqrt(max(xx, yy))
-    for j in range(max(0, int(y - reach)), min(data.shape[0], int(y + reach) + 2)):
-        for i in range(max(0, int(x - reach)), min(data.shape[1], int(x + reach) + 2)):
-            u, v = i - x, j - y
-            q = a * u * u + b * v * v + c * u * v
-            if q <= 36.0:
-                moment += np.sqrt(q) * data[j, i]
-                light += data[j, i]
+    moment, light = _first_moment(data, x, y, a, b, c, 6.0 * np.sqrt(max(xx, yy)))
     kron = moment / light if light > 0 else min_kron
     kron = min(max(kron, min_kron), 4.0)
     limit = (factor * kron) ** 2
@@ -206,11 +237,30 @@ def _kron(
     out[3], out[4], out[5] = xx, yy, xy
 
 
+@njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+def _first_moment(
+    data: Float32Image, x: float, y: float, a: float, b: float, c: float, reach: float
+) -> tuple[float, float]:
+    """Return the sums of elliptical radius times value, and of values, within six units of the ellipse."""
+    moment, light = 0.0, 0.0
+    i0, i1 = max(0, int(x - reach)), min(data.shape[1], int(x + reach) + 2)
+    for j in range(max(0, int(y - reach)), min(data.shape[0], int(y + reach) + 2)):
+        v, line = j - y, data[j, i0:i1]
+        for i in range(line.size):
+            u = i + i0 - x
+            q = a * u * u + b * v * v + c * u * v
+            value = float(line[i]) if q <= 36.0 else 0.0
+            moment += np.sqrt(q) * value
+            light += value
+    return moment, light
+
+
 @njit(cache=True, error_model="numpy")
 def _share_in_ellipse(u: float, v: float, a: float, b: float, c: float, limit: float) -> float:
     """Return the share of a pixel within an ellipse, on 5 x 5 points where the edge is near."""
     q = a * u * u + b * v * v + c * u * v
-    slack = 1.5 * np.sqrt(max(q, 1e-12) * (a + b)) + (a + b)
+    # Half a pixel's diagonal away q differs by no more: it changes by 2 sqrt(q (a + b)) per pixel at most.
+    slack = 1.42 * np.sqrt(max(q, 1e-12) * (a + b)) + 0.5 * (a + b)
     if q + slack <= limit:
         return 1.0
     if q - slack > limit:

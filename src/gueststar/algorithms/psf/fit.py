@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
@@ -22,7 +23,12 @@ from gueststar.algorithms.psf.profile import (
     smooth_profile,
 )
 from gueststar.algorithms.psf.scene import Scene, SourceState, chosen, make_scene, new_sources
-from gueststar.algorithms.psf.simultaneous import FitConfig, fit_in_place, measure_errors
+from gueststar.algorithms.psf.simultaneous import (
+    FitConfig,
+    fit_in_place,
+    measure_errors,
+    subtract_anew_in_place,
+)
 from gueststar.algorithms.psf.solve import StarStamps, solve_samples
 from gueststar.algorithms.psf.spline import SplinePsf, shifted_stamps, spline_psf
 
@@ -61,6 +67,8 @@ class PsfFitConfig:
     """How far a sample is expected to be from the round profile, as a fraction of it."""
     prior_gradient: float = 0.15
     """The same for the terms that vary with position."""
+    stars_for_profile: int = 150
+    """Brightest stars that the round profile is measured on."""
     min_stars: int = 3
     """With fewer stars the model is a round profile."""
     max_chi2: float = 4.0
@@ -129,11 +137,11 @@ def fit_psf(
     fwhm = 2.3548 * sigma
     kept_aside = np.zeros(stars.size, dtype=bool) if is_reserved is None else is_reserved
     scene = make_scene(image, noise, is_masked, model_error=config.max_model_error)
-    crowd = _Crowd.around(peaks, stars, reach=1.5 * config.max_radius)
-    grid, moffat = first_model(scene, crowd, ~kept_aside, fwhm=fwhm, config=config)
+    grid, moffat = first_model(scene, peaks, stars[~kept_aside], fwhm=fwhm, config=config)
+    crowd = _Crowd.around(peaks, stars, half=grid.half, fwhm=fwhm)
     kind, error = "profile", config.max_model_error
     for iteration in range(config.max_iterations + 1):
-        crowd, fits = crowd.fitted(scene._replace(model_error=error), grid.spline(), fwhm=fwhm)
+        fits = crowd.fitted(scene._replace(model_error=error), grid.spline(), fwhm=fwhm)
         previous, error = error, measured_error(fits, noise.slope, fwhm=fwhm, config=config)
         chi2 = core_chi2(fits, noise.slope, error, fwhm=fwhm)
         is_used = ~kept_aside & _is_usable(fits, chi2, config, leniency=3.0 if iteration == 0 else 1.0)
@@ -158,36 +166,46 @@ class SampleGrid(NamedTuple):
     round_samples: Floats64
     """``[k, k]`` round profile: what is expected where the stars leave it open."""
 
+    @property
+    def half(self) -> int:
+        """Half side of the stamps, image pixels."""
+        return self.samples.shape[1] // 2 // self.oversampling
+
     def spline(self) -> SplinePsf:
         """Return the model for rendering."""
         return spline_psf(self.samples.astype(np.float32), self.order, self.shape, self.oversampling)
 
 
 class _Crowd(NamedTuple):
-    """The stars and their neighbours: where they are, and which rows are the stars."""
+    """The stars and their neighbours, as they are fitted, and which rows are the stars."""
 
-    x: Floats64
-    y: Floats64
-    brightness: Floats64
+    state: SourceState
     rows: NDArray[np.int64]
 
     @classmethod
-    def around(cls, peaks: Peaks, stars: NDArray[np.int64], *, reach: float) -> _Crowd:
-        tree = cKDTree(np.column_stack([peaks.x[stars], peaks.y[stars]]))
-        distance, _ = tree.query(np.column_stack([peaks.x, peaks.y]), distance_upper_bound=reach)
-        near = np.union1d(np.flatnonzero(np.isfinite(distance)), stars)
-        rows = np.searchsorted(near, stars).astype(np.int64)
-        return cls(peaks.x[near], peaks.y[near], peaks.score[near].astype(np.float64), rows)
+    def around(cls, peaks: Peaks, stars: NDArray[np.int64], *, half: int, fwhm: float) -> _Crowd:
+        """Return the stars with all that matters within ``half`` pixels of them.
 
-    def fitted(self, scene: Scene, model: SplinePsf, *, fwhm: float) -> tuple[_Crowd, StarFits]:
-        """Fit all with the model; return the crowd at its fitted places and the stars, neighbours subtracted."""
-        config = FitConfig(max_sweeps=3)
-        radius = config.fit_radius_fwhm * fwhm
-        state = new_sources(self.x, self.y, fit_radius=radius, flux=self.brightness)
+        That is what lies in a stamp or has its core near it, and what is bright and not further than two stamps.
+        """
+        places = np.column_stack([peaks.x, peaks.y])
+        distance, _ = cKDTree(places[stars]).query(places, distance_upper_bound=2.0 * half)
+        is_bright = peaks.score > 0.2 * np.median(peaks.score[stars])
+        near = np.flatnonzero(np.where(is_bright, distance < 2.0 * half, distance < half + 2.5 * fwhm))
+        near = np.union1d(near, stars)
+        radius = FitConfig().fit_radius_fwhm * fwhm
+        state = new_sources(peaks.x[near], peaks.y[near], fit_radius=radius, flux=peaks.score[near].astype(np.float64))
+        return cls(state, np.searchsorted(near, stars).astype(np.int64))
+
+    def fitted(self, scene: Scene, model: SplinePsf, *, fwhm: float) -> StarFits:
+        """Fit all with the model, from where they stand; return the stars, neighbours subtracted."""
+        is_first = bool((self.state.reach < 0).all())
         scene.residual[...] = scene.image
-        fit_in_place(scene, model, state, fwhm=fwhm, config=config)
-        fits = _star_fits(scene, model, chosen(state, self.rows), fwhm=fwhm)
-        return self._replace(x=state.x, y=state.y), fits
+        config = FitConfig(max_sweeps=3 if is_first else 2)
+        if not is_first:
+            subtract_anew_in_place(scene, model, self.state, fwhm=fwhm, config=config)
+        fit_in_place(scene, model, self.state, fwhm=fwhm, config=config)
+        return _star_fits(scene, model, chosen(self.state, self.rows), fwhm=fwhm)
 
 
 def _star_fits(scene: Scene, model: SplinePsf, own: SourceState, *, fwhm: float) -> StarFits:
@@ -195,8 +213,7 @@ def _star_fits(scene: Scene, model: SplinePsf, own: SourceState, *, fwhm: float)
     ix, iy = np.rint(own.x).astype(np.int64), np.rint(own.y).astype(np.int64)
     unit = shifted_stamps(model, x=own.x, y=own.y, dx=own.x - ix, dy=own.y - iy)
     fitted = (own.flux.astype(np.float32)[:, None, None] * unit).astype(np.float32)
-    is_lost = cutouts(scene.is_masked, ix, iy, model.half, True)
-    variance = np.where(is_lost, np.float32(np.inf), cutouts(scene.sky_variance, ix, iy, model.half, 1.0))
+    variance = cutouts(scene.sky_variance, ix, iy, model.half, np.inf)
     return StarFits(
         own.x, own.y, own.flux, errors.flux_err, errors.sharpness, errors.sharpness_err,
         cutouts(scene.residual, ix, iy, model.half, 0.0) + fitted, fitted, variance,
@@ -204,16 +221,17 @@ def _star_fits(scene: Scene, model: SplinePsf, own: SourceState, *, fwhm: float)
 
 
 def first_model(
-    scene: Scene, crowd: _Crowd, is_used: Booleans, *, fwhm: float, config: PsfFitConfig
+    scene: Scene, peaks: Peaks, stars: NDArray[np.int64], *, fwhm: float, config: PsfFitConfig
 ) -> tuple[SampleGrid, Moffat]:
-    """Return the round model that the stars' mean profile gives, its stamps as large as the light reaches."""
+    """Return the round model that the brightest stars' mean profile gives, its stamps as large as the light reaches."""
     widest = config.max_radius
     guess = moffat_of(fwhm)
     alone = drawn_on_grid(np.zeros(1), np.ones(1), guess, side=2 * 2 * widest + 1, oversampling=2)[None]
     shape = (scene.image.shape[0], scene.image.shape[1])
-    fits = crowd.fitted(scene, SampleGrid(alone, 0, 2, shape, alone[0]).spline(), fwhm=fwhm)[1].select(is_used)
-    brightest = np.argsort(-fits.flux, kind="stable")[:200]
-    stamps, radii = _stamps(fits.select(brightest), scene.slope, config.max_model_error)
+    brightest = np.sort(stars[np.argsort(-peaks.score[stars], kind="stable")[: config.stars_for_profile]])
+    crowd = _Crowd.around(peaks, brightest, half=widest, fwhm=fwhm)
+    fits = crowd.fitted(scene, SampleGrid(alone, 0, 2, shape, alone[0]).spline(), fwhm=fwhm)
+    stamps, radii = _stamps(fits, scene.slope, config.max_model_error)
     value, weight = stamps.value.ravel().astype(np.float64), stamps.weight.ravel().astype(np.float64)
     rings = mean_profile(radii.ravel(), value, weight, fwhm=fwhm, reach=float(widest))
     moffat = fit_moffat(rings, fwhm=fwhm)
@@ -228,11 +246,15 @@ def first_model(
 def core_chi2(fits: StarFits, slope: float, model_error: float, *, fwhm: float) -> Floats64:
     """Return the reduced chi-square of each star's pixels within 1.3 FWHM, the error of the model included."""
     dx, dy = fits.x - np.rint(fits.x), fits.y - np.rint(fits.y)
-    g = np.arange(fits.data.shape[1]) - fits.data.shape[1] // 2
+    middle = fits.data.shape[1] // 2
+    reach = min(int(np.ceil(1.3 * fwhm)) + 1, middle)
+    core = (slice(None), *2 * (slice(middle - reach, middle + reach + 1),))
+    data, model, sky = fits.data[core], fits.model[core], fits.sky_variance[core]
+    g = np.arange(-reach, reach + 1)
     is_core = np.hypot(g - dx[:, None, None], g[:, None] - dy[:, None, None]) < 1.3 * fwhm
-    is_core &= np.isfinite(fits.sky_variance)
-    variance = fits.sky_variance + slope * np.maximum(fits.model, 0) + (model_error * fits.model) ** 2
-    square = np.where(is_core, (fits.data - fits.model) ** 2 / variance, 0.0)
+    is_core &= np.isfinite(sky)
+    variance = sky + slope * np.maximum(model, 0) + (model_error * model) ** 2
+    square = np.where(is_core, (data - model) ** 2 / variance, 0.0)
     n = np.count_nonzero(is_core, axis=(1, 2))
     return np.where(n > 3, square.sum(axis=(1, 2)) / np.maximum(n - 3, 1), np.nan)
 
@@ -247,17 +269,22 @@ def measured_error(fits: StarFits, slope: float, *, fwhm: float, config: PsfFitC
     return float(np.exp(np.interp(0.0, -np.log(np.maximum(chi2, 1e-30)), np.log(trial))))
 
 
-def cutouts(
-    image: NDArray[Any], ix: NDArray[np.int64], iy: NDArray[np.int64], half: int, fill: float | bool
-) -> NDArray[Any]:
+def cutouts(image: Floats32, ix: NDArray[np.int64], iy: NDArray[np.int64], half: int, fill: float) -> Floats32:
     """Return ``[n, 2 half + 1, 2 half + 1]`` pixels about whole positions; ``fill`` beyond the image."""
-    g = np.arange(-half, half + 1)
-    y, x = iy[:, None] + g, ix[:, None] + g
-    is_in_y, is_in_x = (y >= 0) & (y < image.shape[0]), (x >= 0) & (x < image.shape[1])
-    y, x = np.clip(y, 0, image.shape[0] - 1), np.clip(x, 0, image.shape[1] - 1)
-    stamps = image[y[:, :, None], x[:, None, :]]
-    stamps[~(is_in_y[:, :, None] & is_in_x[:, None, :])] = fill
-    return stamps
+    out = np.full((len(ix), 2 * half + 1, 2 * half + 1), fill, dtype=np.float32)
+    _copy_cutouts(image, ix, iy, out)
+    return out
+
+
+@njit(cache=True, error_model="numpy")
+def _copy_cutouts(image: Floats32, ix: NDArray[np.int64], iy: NDArray[np.int64], out: Floats32) -> None:
+    ny, nx = image.shape
+    half = out.shape[1] // 2
+    for n in range(ix.size):
+        x0, x1 = max(ix[n] - half, 0), min(ix[n] + half + 1, nx)
+        for y in range(max(iy[n] - half, 0), min(iy[n] + half + 1, ny)):
+            if x0 < x1:
+                out[n, y - iy[n] + half, x0 - ix[n] + half : x1 - ix[n] + half] = image[y, x0:x1]
 
 
 def _is_usable(fits: StarFits, chi2: Floats64, config: PsfFitConfig, *, leniency: float) -> Booleans:

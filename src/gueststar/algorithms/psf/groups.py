@@ -27,9 +27,7 @@ class Groups(NamedTuple):
 def group_sources(
     *, x: NDArray[np.float64], y: NDArray[np.float64], flux: NDArray[np.float64], link: float, max_size: int
 ) -> Groups:
-    """Return friends-of-friends groups, in classes of brightness and within a class in order of place.
-
-    Bright ones come first, so that faint ones see them subtracted; neighbours follow each other in memory.
+    """Return friends-of-friends groups in order of place: neighbours follow each other in memory.
 
     Sources nearer than ``link`` pixels are friends. Groups of more than ``max_size`` are linked again with
     a shorter length (four fifths, again and again), so that they part at their widest gaps.
@@ -63,6 +61,11 @@ def visiting_order(*, x: NDArray[np.float64], y: NDArray[np.float64], flux: NDAr
     return np.lexsort((x, band, -brightness)).astype(np.int64)
 
 
+def order_in_place(*, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the order of positions along bands of the image, so that neighbours follow each other."""
+    return np.lexsort((x, np.floor(y / BAND))).astype(np.int64)
+
+
 def _in_order(
     label: NDArray[np.int64], x: NDArray[np.float64], y: NDArray[np.float64], flux: NDArray[np.float64]
 ) -> Groups:
@@ -70,7 +73,7 @@ def _in_order(
     by_flux = np.lexsort((-flux, label))
     starts = np.flatnonzero(np.diff(label[by_flux], prepend=-1))
     brightest = by_flux[starts]
-    order = visiting_order(x=x[brightest], y=y[brightest], flux=flux[brightest])
+    order = order_in_place(x=x[brightest], y=y[brightest])
     rank = np.empty(order.size, dtype=np.int64)
     rank[order] = np.arange(order.size)
     members = np.lexsort((-flux, rank[label]))

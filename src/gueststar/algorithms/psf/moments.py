@@ -88,7 +88,7 @@ def _shapes(
     n_masked: NDArray[np.int64],
 ) -> None:
     for n in range(x.size):
-        cx, cy, w2, is_settled = _matched_weight(image, sky_variance, is_masked, x[n], y[n], sigma, True)
+        cx, cy, w2, is_settled = _matched_weight(image, sky_variance, is_masked, x[n], y[n], sigma, True, 1e-4)
         if is_settled:
             sums = _weighted_sums(image, sky_variance, is_masked, cx, cy, w2)
             out[4, n], out[5, n], out[6, n] = _true_moments(sums, w2)
@@ -109,7 +109,7 @@ def matched_moments(
     sigma: float,
 ) -> tuple[float, float, float]:
     """Return (xx, yy, xy) about a held centre, as `measure_shapes` does; NaN where they do not settle."""
-    cx, cy, w2, is_settled = _matched_weight(image, sky_variance, is_masked, x, y, sigma, False)
+    cx, cy, w2, is_settled = _matched_weight(image, sky_variance, is_masked, x, y, sigma, False, 1e-3)
     if not is_settled:
         return np.nan, np.nan, np.nan
     return _true_moments(_weighted_sums(image, sky_variance, is_masked, cx, cy, w2), w2)
@@ -124,6 +124,7 @@ def _matched_weight(
     y: float,
     sigma: float,
     is_centred: bool,
+    tolerance: float,
 ) -> tuple[float, float, float, bool]:
     """Return centre and squared width of the round Gaussian that matches the object, and whether there is one."""
     cx, cy, w2 = x, y, max(sigma, NARROWEST) ** 2
@@ -142,7 +143,8 @@ def _matched_weight(
         matched = size * w2 / (w2 - size) if size < 0.95 * w2 else 20.0 * w2
         before = w2
         w2 = min(max(matched, 0.25 * sigma * sigma, NARROWEST**2), 16.0 * sigma * sigma)
-        if abs(w2 - before) < 1e-4 * w2 and dx * dx + dy * dy < 1e-6:
+        is_still = not is_centred or dx * dx + dy * dy < 1e-6
+        if is_still and abs(w2 - before) < tolerance * w2:
             break
     return cx, cy, w2, True
 
@@ -160,7 +162,7 @@ def _true_moments(sums: Floats64, w2: float) -> tuple[float, float, float]:
     return np.nan, np.nan, np.nan
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
 def _weighted_sums(
     image: NDArray[np.float32],
     sky_variance: NDArray[np.float32],
@@ -169,29 +171,37 @@ def _weighted_sums(
     cy: float,
     w2: float,
 ) -> Floats64:
-    """Return sums of weight times value, x, y, xx, yy, xy about (cx, cy), and of weight squared times variance."""
+    """Return sums of weight times value, x, y, xx, yy, xy about (cx, cy), and of weight squared times variance.
+
+    Sums may be taken in any order; nothing is assumed of NaN.
+    """
     sums = np.zeros(7)
     radius = int(np.ceil(3.5 * np.sqrt(w2)))
     ix, iy = int(np.rint(cx)), int(np.rint(cy))
     x0, x1 = max(0, ix - radius), min(image.shape[1], ix + radius + 1)
-    along_x = np.empty(max(x1 - x0, 0))
-    for i in range(along_x.size):
+    n = max(x1 - x0, 0)
+    along_x = np.empty(n)
+    for i in range(n):
         along_x[i] = np.exp(-0.5 * (x0 + i - cx) ** 2 / w2)
     for j in range(max(0, iy - radius), min(image.shape[0], iy + radius + 1)):
+        line, noise, lost = image[j, x0:x1], sky_variance[j, x0:x1], is_masked[j, x0:x1]
+        s0, s1, s2, var = 0.0, 0.0, 0.0, 0.0
+        for i in range(n):
+            w, dx = 0.0 if lost[i] else along_x[i], x0 + i - cx
+            f = 0.0 if lost[i] else w * line[i]
+            s0 += f
+            s1 += f * dx
+            s2 += f * dx * dx
+            var += 0.0 if lost[i] else w * w * noise[i]
         dy = j - cy
         along_y = np.exp(-0.5 * dy * dy / w2)
-        for i in range(x0, x1):
-            if is_masked[j, i]:
-                continue
-            dx, w = i - cx, along_y * along_x[i - x0]
-            f = w * image[j, i]
-            sums[0] += f
-            sums[1] += f * dx
-            sums[2] += f * dy
-            sums[3] += f * dx * dx
-            sums[4] += f * dy * dy
-            sums[5] += f * dx * dy
-            sums[6] += w * w * sky_variance[j, i]
+        sums[0] += along_y * s0
+        sums[1] += along_y * s1
+        sums[2] += along_y * s0 * dy
+        sums[3] += along_y * s2
+        sums[4] += along_y * s0 * dy * dy
+        sums[5] += along_y * s1 * dy
+        sums[6] += along_y * along_y * var
     return sums
 
 

@@ -19,6 +19,10 @@ RIDGE = 1e-6
 """Added to the unit diagonal of normal matrices, so that coincident sources do not stop the rest."""
 
 
+WING_SLOPE = 2.0
+"""How steep a PSF is in its wings: its change per pixel, as a multiple of its value, is no more than this."""
+
+
 class Limits(NamedTuple):
     """What the steps keep to."""
 
@@ -41,6 +45,12 @@ class Work(NamedTuple):
     stamp: Floats32
     values: Floats32
     """``[members, 3, side, side]``: PSF and its slopes of each member of a group."""
+    before: Floats32
+    """A second stamp: a model before its step."""
+    flat: Floats32
+    """``[6, pixels]``: what is collected of the pixels of a source, or of a group."""
+    columns: Floats32
+    """``[3 * members, pixels]``: derivatives by flux, x and y of each member at the pixels of a group."""
 
 
 @njit(cache=True, error_model="numpy")
@@ -57,6 +67,9 @@ def make_work(psf: SplinePsf, state: SourceState, starts: Integers, half: int) -
         make_scratch(psf.coefficients.shape[0], half, psf.oversampling),
         np.empty((side, side), np.float32),
         np.empty((largest, 3, 2 * box + 1, 2 * box + 1), np.float32),
+        np.empty((side, side), np.float32),
+        np.empty((6, largest * (2 * box + 1) ** 2), np.float32),
+        np.empty((3 * largest, largest * (2 * box + 1) ** 2), np.float32),
     )
 
 
@@ -92,9 +105,10 @@ def reach_of(flux: float, fit_radius: float, limits: Limits) -> int:
 
 @njit(cache=True, error_model="numpy")
 def pixel_weight(scene: Scene, j: int, i: int) -> float:
-    """Return the inverse variance of a pixel, the Poisson noise and the error of the model there included."""
-    if scene.is_masked[j, i]:
-        return 0.0
+    """Return the inverse variance of a pixel, the Poisson noise and the error of the model there included.
+
+    It is 0 where the pixel is masked: the sky's variance is infinite there.
+    """
     model = scene.image[j, i] - scene.residual[j, i]
     variance = scene.sky_variance[j, i] + scene.slope * max(model, 0.0) + (scene.model_error * model) ** 2
     return 1.0 / variance
@@ -121,6 +135,15 @@ def take_first_fluxes(
                 pr += w * p * scene.residual[j, i]
         state.flux[s] = pr / pp if pp > 0.0 else 0.0
         state.flux_err[s] = 1.0 / np.sqrt(pp) if pp > 0.0 else np.inf
+        state.is_exact[s] = state.flux[s] > limits.exact_above
+        state.reach[s] = reach_of(state.flux[s], state.fit_radius[s], limits)
+        add_model(scene.residual, psf, state, s, -1.0, work)
+
+
+@njit(cache=True, error_model="numpy")
+def subtract_all(scene: Scene, psf: SplinePsf, state: SourceState, order: Integers, limits: Limits, work: Work) -> None:
+    """Subtract each source's model as it stands."""
+    for s in order:
         state.is_exact[s] = state.flux[s] > limits.exact_above
         state.reach[s] = reach_of(state.flux[s], state.fit_radius[s], limits)
         add_model(scene.residual, psf, state, s, -1.0, work)
@@ -168,9 +191,9 @@ def solve_group(
         )  # fmt: skip
     matrix, vector = np.zeros((3 * group.size, 3 * group.size)), np.zeros(3 * group.size)
     if group.size == 1:
-        _equations_of_one(scene, state, group[0], half, work.values[0], matrix, vector)
+        _equations_of_one(scene, state, group[0], half, work, matrix, vector)
     else:
-        _equations_of_many(scene, state, group, half, work.values, matrix, vector)
+        _equations_of_many(scene, state, group, half, work, matrix, vector)
     return _solved(matrix, vector)
 
 
@@ -181,30 +204,15 @@ def _position_scale(state: SourceState, s: int) -> float:
 
 @njit(cache=True, error_model="numpy")
 def _equations_of_one(
-    scene: Scene, state: SourceState, s: int, half: int, values: Floats32, matrix: Floats64, vector: Floats64
+    scene: Scene, state: SourceState, s: int, half: int, work: Work, matrix: Floats64, vector: Floats64
 ) -> None:
-    ny, nx = scene.image.shape
-    x, y, box, f = state.x[s], state.y[s], box_of(state, s, half), _position_scale(state, s)
-    ix, iy = int(np.rint(x)), int(np.rint(y))
-    radius2 = state.fit_radius[s] ** 2
-    a00, a01, a02, a11, a12, a22, b0, b1, b2 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    for j in range(max(0, iy - box), min(ny, iy + box + 1)):
-        for i in range(max(0, ix - box), min(nx, ix + box + 1)):
-            if (i - x) ** 2 + (j - y) ** 2 > radius2:
-                continue
-            w = pixel_weight(scene, j, i)
-            k, m = j - iy + box, i - ix + box
-            p0, p1, p2 = values[0, k, m], values[1, k, m], values[2, k, m]
-            r = w * scene.residual[j, i]
-            a00 += w * p0 * p0
-            a01 += w * p0 * p1
-            a02 += w * p0 * p2
-            a11 += w * p1 * p1
-            a12 += w * p1 * p2
-            a22 += w * p2 * p2
-            b0 += r * p0
-            b1 += r * p1
-            b2 += r * p2
+    f, flat = _position_scale(state, s), work.flat
+    values = work.values[0]
+    n = _gather(scene, state, s, box_of(state, s, half), values[0], values[1], values[2], flat)
+    a00, a01, a02, a11, a12, a22, b0, b1, b2 = _weighted_products(
+        flat[0, :n], flat[1, :n], flat[2, :n], flat[3, :n], flat[4, :n], flat[5, :n],
+        np.float32(scene.slope), np.float32(scene.model_error),
+    )  # fmt: skip
     matrix[0, 0], matrix[1, 1], matrix[2, 2] = a00, f * f * a11, f * f * a22
     matrix[0, 1] = matrix[1, 0] = f * a01
     matrix[0, 2] = matrix[2, 0] = f * a02
@@ -213,17 +221,99 @@ def _equations_of_one(
 
 
 @njit(cache=True, error_model="numpy")
+def _gather(
+    scene: Scene,
+    state: SourceState,
+    s: int,
+    box: int,
+    first: Floats32,
+    second: Floats32,
+    third: Floats32,
+    flat: Floats32,
+) -> int:
+    """Collect the pixels within the fit radius of a source; return how many there are.
+
+    The rows of ``flat`` become the sky's variance, the residual, the model subtracted, and the values of three stamps.
+    """
+    ny, nx = scene.image.shape
+    x, y, radius2 = state.x[s], state.y[s], state.fit_radius[s] ** 2
+    ix, iy, n = int(np.rint(x)), int(np.rint(y)), 0
+    for j in range(max(0, iy - box), min(ny, iy + box + 1)):
+        chord2 = radius2 - (j - y) ** 2
+        if chord2 < 0.0:
+            continue
+        chord = np.sqrt(chord2)
+        i0 = max(0, ix - box, int(np.ceil(x - chord)))
+        k, m = j - iy + box, i0 - ix + box
+        for i in range(i0, min(nx, ix + box + 1, int(np.floor(x + chord)) + 1)):
+            r = scene.residual[j, i]
+            flat[0, n], flat[1, n], flat[2, n] = scene.sky_variance[j, i], r, scene.image[j, i] - r
+            flat[3, n], flat[4, n], flat[5, n] = first[k, m], second[k, m], third[k, m]
+            n, m = n + 1, m + 1
+    return n
+
+
+@njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+def _weighted_products(
+    sky: Floats32,
+    residual: Floats32,
+    model: Floats32,
+    p0: Floats32,
+    p1: Floats32,
+    p2: Floats32,
+    slope: float,
+    model_error: float,
+) -> tuple[float, float, float, float, float, float, float, float, float]:
+    """Return the sums of weight times p_a p_b (a <= b), then of weight times residual times p_a.
+
+    Sums may be taken in any order; nothing is assumed of NaN.
+    """
+    zero, one = np.float32(0), np.float32(1)
+    a00, a01, a02, a11, a12, a22, b0, b1, b2 = zero, zero, zero, zero, zero, zero, zero, zero, zero
+    for k in range(sky.size):
+        error = model_error * model[k]
+        w = one / (sky[k] + slope * max(model[k], zero) + error * error)
+        q0, q1, q2, r = w * p0[k], w * p1[k], w * p2[k], residual[k]
+        a00 += q0 * p0[k]
+        a01 += q0 * p1[k]
+        a02 += q0 * p2[k]
+        a11 += q1 * p1[k]
+        a12 += q1 * p2[k]
+        a22 += q2 * p2[k]
+        b0 += q0 * r
+        b1 += q1 * r
+        b2 += q2 * r
+    return float(a00), float(a01), float(a02), float(a11), float(a12), float(a22), float(b0), float(b1), float(b2)
+
+
+@njit(cache=True, error_model="numpy")
 def _equations_of_many(
-    scene: Scene, state: SourceState, group: Integers, half: int, values: Floats32, matrix: Floats64, vector: Floats64
+    scene: Scene, state: SourceState, group: Integers, half: int, work: Work, matrix: Floats64, vector: Floats64
 ) -> None:
     """Add up over the union of the members' circles; a member counts within its own box."""
+    n = _gather_union(scene, state, group, half, work)
+    weight, pulled = work.flat[0, :n], work.flat[1, :n]
+    for a in range(3 * group.size):
+        line = work.columns[a, :n]
+        vector[a] = _product(pulled, line)
+        _multiply(line, weight, work.flat[2, :n])
+        for b in range(a + 1):
+            matrix[a, b] = _product(work.flat[2, :n], work.columns[b, :n])
+            matrix[b, a] = matrix[a, b]
+
+
+@njit(cache=True, error_model="numpy")
+def _gather_union(scene: Scene, state: SourceState, group: Integers, half: int, work: Work) -> int:
+    """Collect weight, weight times residual, and each member's derivatives at the pixels of the union of circles.
+
+    Return how many pixels there are.
+    """
     ny, nx = scene.image.shape
-    n = group.size
-    ix, iy, box = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
-    for a in range(n):
+    m, n = group.size, 0
+    ix, iy, box = np.empty(m, np.int64), np.empty(m, np.int64), np.empty(m, np.int64)
+    for a in range(m):
         ix[a], iy[a] = int(np.rint(state.x[group[a]])), int(np.rint(state.y[group[a]]))
         box[a] = box_of(state, group[a], half)
-    here, p = np.empty(n, np.int64), np.empty((n, 3))
     for j in range(max(0, np.min(iy - box)), min(ny, np.max(iy + box) + 1)):
         for i in range(max(0, np.min(ix - box)), min(nx, np.max(ix + box) + 1)):
             if not _is_in_circle(state, group, i, j):
@@ -231,24 +321,30 @@ def _equations_of_many(
             w = pixel_weight(scene, j, i)
             if w == 0.0:
                 continue
-            m = 0
-            for a in range(n):
-                dx, dy = i - ix[a] + box[a], j - iy[a] + box[a]
-                if 0 <= dx <= 2 * box[a] and 0 <= dy <= 2 * box[a]:
-                    f = _position_scale(state, group[a])
-                    here[m] = 3 * a
-                    p[m, 0], p[m, 1], p[m, 2] = values[a, 0, dy, dx], f * values[a, 1, dy, dx], f * values[a, 2, dy, dx]
-                    m += 1
-            r = w * scene.residual[j, i]
+            work.flat[0, n], work.flat[1, n] = w, w * scene.residual[j, i]
             for a in range(m):
-                for c in range(3):
-                    vector[here[a] + c] += r * p[a, c]
-                    for b in range(a + 1):
-                        for d in range(3):
-                            matrix[here[a] + c, here[b] + d] += w * p[a, c] * p[b, d]
-    for a in range(3 * n):
-        for b in range(a):
-            matrix[b, a] = matrix[a, b]
+                dx, dy = i - ix[a] + box[a], j - iy[a] + box[a]
+                is_near = 0 <= dx <= 2 * box[a] and 0 <= dy <= 2 * box[a]
+                f = _position_scale(state, group[a])
+                work.columns[3 * a, n] = work.values[a, 0, dy, dx] if is_near else 0.0
+                work.columns[3 * a + 1, n] = f * work.values[a, 1, dy, dx] if is_near else 0.0
+                work.columns[3 * a + 2, n] = f * work.values[a, 2, dy, dx] if is_near else 0.0
+            n += 1
+    return n
+
+
+@njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+def _product(one: Floats32, other: Floats32) -> float:
+    total = 0.0
+    for k in range(one.size):
+        total += float(one[k]) * float(other[k])
+    return total
+
+
+@njit(cache=True, error_model="numpy")
+def _multiply(one: Floats32, other: Floats32, out: Floats32) -> None:
+    for k in range(out.size):
+        out[k] = one[k] * other[k]
 
 
 @njit(cache=True, error_model="numpy")
@@ -330,15 +426,46 @@ def _move(
         if far > limits.max_shift:
             new_x = state.start_x[s] + away_x * limits.max_shift / far
             new_y = state.start_y[s] + away_y * limits.max_shift / far
-    add_model(scene.residual, psf, state, s, 1.0, work)
-    state.x[s], state.y[s], state.flux[s], state.flux_err[s] = new_x, new_y, new, sigma
-    state.is_exact[s] = new > limits.exact_above
-    state.reach[s] = reach_of(new, state.fit_radius[s], limits)
-    add_model(scene.residual, psf, state, s, -1.0, work)
     moved = max(abs(new_x - x), abs(new_y - y))
+    # In the wings a model changes little: beyond where that is a fifth of what is subtracted at all, it is left.
+    change = abs(new - flux) + WING_SLOPE * abs(flux) * moved
+    reach = reach_of(5.0 * change, state.fit_radius[s], limits)
+    _replace_model(scene.residual, psf, state, s, new_x, new_y, new, min(reach, state.reach[s]), work)
+    state.x[s], state.y[s], state.flux[s], state.flux_err[s] = new_x, new_y, new, sigma
     error = np.sqrt(max(variance[1], variance[2]))
     is_still = abs(new - flux) <= limits.settled_at * sigma + 1e-5 * abs(new)
     return bool(is_still and (moved <= 0.0005 or moved <= limits.settled_at * error))
+
+
+@njit(cache=True, error_model="numpy")
+def _replace_model(
+    residual: Floats32,
+    psf: SplinePsf,
+    state: SourceState,
+    s: int,
+    x: float,
+    y: float,
+    flux: float,
+    reach: int,
+    work: Work,
+) -> None:
+    """Subtract a source at (x, y) with ``flux`` from the residual image instead of as it stands, over ``reach``."""
+    ny, nx = residual.shape
+    ix, iy = int(np.rint(state.x[s])), int(np.rint(state.y[s]))
+    if ix != int(np.rint(x)) or iy != int(np.rint(y)):
+        add_model(residual, psf, state, s, 1.0, work)
+        state.x[s], state.y[s], state.flux[s] = x, y, flux
+        add_model(residual, psf, state, s, -1.0, work)
+        return
+    is_exact, old, new = state.is_exact[s], np.float32(state.flux[s]), np.float32(flux)
+    render(psf, state.x[s], state.y[s], state.x[s] - ix, state.y[s] - iy, reach, is_exact, work.scratch, work.before)
+    render(psf, x, y, x - ix, y - iy, reach, is_exact, work.scratch, work.stamp)
+    i0, i1 = max(0, ix - reach), min(nx, ix + reach + 1)
+    a, b = i0 - ix + reach, i1 - ix + reach
+    for j in range(max(0, iy - reach), min(ny, iy + reach + 1)):
+        before, after, row = work.before[j - iy + reach, a:b], work.stamp[j - iy + reach, a:b], residual[j, i0:i1]
+        for i in range(row.size):
+            row[i] += old * before[i] - new * after[i]
 
 
 @njit(cache=True, error_model="numpy")
@@ -357,15 +484,18 @@ def measure_groups(
     state: SourceState,
     members: Integers,
     starts: Integers,
+    is_wanted: NDArray[np.bool_],
     half: int,
     psf_variance: float,
     work: Work,
     out: Floats64,
     counts: Integers,
 ) -> None:
-    """Write errors and quality of all sources into ``out[7, n]`` and ``counts[2, n]``."""
+    """Write errors and quality into ``out[7, n]`` and ``counts[2, n]``, of groups with a member that is wanted."""
     for g in range(starts.size - 1):
         group = members[starts[g] : starts[g + 1]]
+        if not np.any(is_wanted[group]):
+            continue
         variance = solve_group(scene, psf, state, group, half, work)[1]
         for a in range(group.size):
             s = group[a]
@@ -386,33 +516,27 @@ def _quality(
     out: Floats64,
     counts: Integers,
 ) -> None:
-    ny, nx = scene.image.shape
     x, y, flux, stamp = state.x[s], state.y[s], state.flux[s], work.stamp
     box = min(box_of(state, s, half), half - 1)
     ix, iy = int(np.rint(x)), int(np.rint(y))
     render(psf, x, y, x - ix, y - iy, box + 1, state.is_exact[s], work.scratch, stamp)
-    chi2, pp, pl, ll, lr, sky = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    n_used, n_lost, radius2 = 0, 0, state.fit_radius[s] ** 2
-    for j in range(iy - box, iy + box + 1):
-        for i in range(ix - box, ix + box + 1):
-            if (i - x) ** 2 + (j - y) ** 2 > radius2:
-                continue
-            if j < 0 or i < 0 or j >= ny or i >= nx or scene.is_masked[j, i]:
-                n_lost += 1
-                continue
-            n_used += 1
-            w, r = pixel_weight(scene, j, i), scene.residual[j, i]
-            a, b = j - iy + box + 1, i - ix + box + 1
-            p = stamp[a, b]
+    side, spread = 2 * box + 1, work.before
+    for a in range(side):
+        for b in range(side):
             # P + c * laplacian is P convolved with a kernel of variance 2 c along each axis.
-            spread = stamp[a + 1, b] + stamp[a - 1, b] + stamp[a, b + 1] + stamp[a, b - 1] - 4 * p
-            chi2 += w * r * r
-            pp += w * p * p
-            pl += w * p * spread
-            ll += w * spread * spread
-            lr += w * spread * r
-            sky += p * p / scene.sky_variance[j, i]
-    counts[0, s], counts[1, s] = n_used, n_lost
+            around = stamp[a + 2, b + 1] + stamp[a, b + 1] + stamp[a + 1, b + 2] + stamp[a + 1, b]
+            spread[a, b] = around - 4 * stamp[a + 1, b + 1]
+    inner = stamp[1 : side + 1, 1 : side + 1]
+    n, flat = _gather(scene, state, s, box, inner, spread, spread, work.flat), work.flat
+    n_used = np.count_nonzero(flat[0, :n] < np.inf)
+    chi2, sky = _misfit(
+        flat[0, :n], flat[1, :n], flat[2, :n], flat[3, :n], np.float32(scene.slope), np.float32(scene.model_error)
+    )
+    pp, pl, _, ll, _, _, _, lr, _ = _weighted_products(
+        flat[0, :n], flat[1, :n], flat[2, :n], flat[3, :n], flat[4, :n], flat[5, :n],
+        np.float32(scene.slope), np.float32(scene.model_error),
+    )  # fmt: skip
+    counts[0, s], counts[1, s] = n_used, _pixels_in_circle(x, y, state.fit_radius[s], box) - n_used
     if n_used > 3:
         out[3, s] = chi2 / (n_used - 3)
     power = ll - pl * pl / pp if pp > 0 else 0.0
@@ -421,3 +545,29 @@ def _quality(
         out[5, s] = 2.0 / (flux * np.sqrt(power)) / psf_variance
     if sky > 0:
         out[6, s] = 1.0 / np.sqrt(sky)
+
+
+@njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+def _misfit(
+    sky: Floats32, residual: Floats32, model: Floats32, p: Floats32, slope: float, model_error: float
+) -> tuple[float, float]:
+    """Return the sums of squared residual over variance, and of squared PSF over the variance of the sky alone."""
+    zero = np.float32(0)
+    chi2, information = zero, zero
+    for k in range(sky.size):
+        error = model_error * model[k]
+        chi2 += residual[k] * residual[k] / (sky[k] + slope * max(model[k], zero) + error * error)
+        information += p[k] * p[k] / sky[k]
+    return float(chi2), float(information)
+
+
+@njit(cache=True, error_model="numpy")
+def _pixels_in_circle(x: float, y: float, radius: float, box: int) -> int:
+    """Return how many pixels, were the image without end, lie in a circle and no further than ``box`` along an axis."""
+    ix, iy, n = int(np.rint(x)), int(np.rint(y)), 0
+    for j in range(iy - box, iy + box + 1):
+        chord2 = radius**2 - (j - y) ** 2
+        if chord2 >= 0.0:
+            chord = np.sqrt(chord2)
+            n += min(ix + box, int(np.floor(x + chord))) - max(ix - box, int(np.ceil(x - chord))) + 1
+    return n

@@ -32,6 +32,16 @@ def moffat_of(fwhm: float, beta: float = 3.5) -> Moffat:
     return Moffat(fwhm / (2.0 * np.sqrt(2.0 ** (1.0 / beta) - 1.0)), beta)
 
 
+def moffat_stamp(fwhm: float, *, beta: float = 3.5, reach_fwhm: float = 4.0) -> NDArray[np.float32]:
+    """Return a round Moffat profile integrated over pixels, ``[k, k]`` with an odd side, sum one."""
+    half, fine = max(5, round(reach_fwhm * fwhm)), 7
+    step = (np.arange((2 * half + 1) * fine) - fine // 2) / fine - half
+    drawn = moffat_of(fwhm, beta).at(np.hypot(step[:, None], step[None, :]))
+    side = 2 * half + 1
+    stamp = drawn.reshape(side, fine, side, fine).mean(axis=(1, 3))
+    return np.asarray(stamp / stamp.sum(), dtype=np.float32)
+
+
 class Annuli(NamedTuple):
     """Mean profile in rings."""
 

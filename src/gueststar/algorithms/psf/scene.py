@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from gueststar.algorithms.detection.noise import NoiseModel
@@ -81,6 +82,7 @@ class Scene(NamedTuple):
     residual: Float32Image
     """The image less the models subtracted so far; altered in place."""
     sky_variance: Float32Image
+    """Infinite where masked."""
     is_masked: Booleans
     slope: float
     """Variance per unit of signal."""
@@ -90,7 +92,31 @@ class Scene(NamedTuple):
 
 def make_scene(image: Float32Image, noise: NoiseModel, is_masked: Booleans, *, model_error: float) -> Scene:
     """Return a scene of which nothing is explained yet. Pixels without a finite value or variance are masked."""
-    lost = ~np.isfinite(image)
-    unusable = is_masked | lost | ~np.isfinite(noise.sky_variance)
-    clean = np.where(lost, np.float32(0), image)
-    return Scene(clean, clean.copy(), noise.sky_variance, unusable, float(noise.slope), float(model_error))
+    clean, residual, sky = (np.empty(image.shape, np.float32) for _ in range(3))
+    unusable = np.empty(image.shape, np.bool_)
+    _fill_scene(image, noise.sky_variance, is_masked, clean, residual, sky, unusable)
+    return Scene(clean, residual, sky, unusable, float(noise.slope), float(model_error))
+
+
+@njit(cache=True, error_model="numpy")
+def _fill_scene(
+    image: Float32Image,
+    variance: Float32Image,
+    is_masked: Booleans,
+    clean: Float32Image,
+    residual: Float32Image,
+    sky: Float32Image,
+    unusable: Booleans,
+) -> None:
+    zero, infinite = np.float32(0), np.float32(np.inf)
+    for y in range(image.shape[0]):
+        data, noise, masked = image[y], variance[y], is_masked[y]
+        row, left, weight, lost = clean[y], residual[y], sky[y], unusable[y]
+        for x in range(data.size):
+            value = data[x] if abs(data[x]) < infinite else zero
+            row[x] = value
+            left[x] = value
+        for x in range(data.size):
+            is_usable = (not masked[x]) & (abs(data[x]) < infinite) & (noise[x] < infinite)
+            lost[x] = not is_usable
+            weight[x] = noise[x] if is_usable else infinite

@@ -14,8 +14,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gueststar.algorithms.psf.groups import group_sources, visiting_order
-from gueststar.algorithms.psf.newton import Limits, make_work, measure_groups, release, sweep, take_first_fluxes
+from gueststar.algorithms.psf.groups import group_sources, order_in_place, visiting_order
+from gueststar.algorithms.psf.newton import (
+    Limits,
+    make_work,
+    measure_groups,
+    release,
+    subtract_all,
+    sweep,
+    take_first_fluxes,
+)
 from gueststar.algorithms.psf.scene import Scene, SourceState
 from gueststar.algorithms.psf.spline import SplinePsf, shifted_stamps
 
@@ -33,7 +41,7 @@ class FitConfig:
     """Sources closer than this, in FWHM, are solved together."""
     max_group: int = 8
     """Largest number of sources solved together; larger groups are cut at their widest gaps."""
-    max_sweeps: int = 8
+    max_sweeps: int = 5
     """Most visits to a source in one fit."""
     settled_at: float = 0.1
     """A source is left alone when its last step was smaller than this fraction of its errors."""
@@ -65,6 +73,10 @@ class SourceErrors(NamedTuple):
     n_masked: NDArray[np.int64]
     """Masked pixels within it (and those outside the image)."""
 
+    def select(self, index: Booleans | NDArray[np.int64]) -> SourceErrors:
+        """Return some of the sources."""
+        return SourceErrors._make(values[index] for values in self)
+
 
 def fit_in_place(
     scene: Scene, psf: SplinePsf, state: SourceState, *, fwhm: float, config: FitConfig = FitConfig()
@@ -89,19 +101,42 @@ def fit_in_place(
             break
 
 
-def measure_errors(
+def subtract_anew_in_place(
     scene: Scene, psf: SplinePsf, state: SourceState, *, fwhm: float, config: FitConfig = FitConfig()
+) -> None:
+    """Subtract sources, as they stand, from a ``scene.residual`` that holds them all: the PSF has changed."""
+    limits = _limits(scene, psf, fwhm, config)
+    work = make_work(psf, state, np.zeros(1, dtype=np.int64), psf.half)
+    state.is_settled[:] = False
+    subtract_all(scene, psf, state, order_in_place(x=state.x, y=state.y), limits, work)
+
+
+def measure_errors(
+    scene: Scene,
+    psf: SplinePsf,
+    state: SourceState,
+    *,
+    fwhm: float,
+    config: FitConfig = FitConfig(),
+    known: SourceErrors | None = None,
+    is_stale: Booleans | None = None,
 ) -> SourceErrors:
-    """Return the errors of fitted sources from the inverse of their group's normal matrix, and their quality."""
+    """Return the errors of fitted sources from the inverse of their group's normal matrix, and their quality.
+
+    Where some are ``known``, only groups that hold one that ``is_stale`` are measured again.
+    """
     n = len(state.x)
     out, counts = np.full((7, n), np.nan), np.zeros((2, n), dtype=np.int64)
+    wanted = np.ones(n, dtype=bool)
+    if known is not None and is_stale is not None:
+        out[:], counts[:], wanted = known[:7], known[7:], is_stale
     if n:
         groups = group_sources(
             x=state.x, y=state.y, flux=state.flux, link=config.link_fwhm * fwhm, max_size=config.max_group
         )
         work = make_work(psf, state, groups.starts, psf.half)
         measure_groups(
-            scene, psf, state, groups.members, groups.starts, psf.half, (fwhm / 2.3548) ** 2, work, out, counts
+            scene, psf, state, groups.members, groups.starts, wanted, psf.half, (fwhm / 2.3548) ** 2, work, out, counts
         )
     return SourceErrors(*out, *counts)
 

@@ -190,12 +190,11 @@ def render(
     local = _local(psf, x, y, y0, x0, length, is_exact, scratch)
     if is_exact or psf.tiles.shape[0] == 0:
         y0, x0 = 0, 0
-    for i in range(2 * radius + 1):
-        row, target = scratch.rows[i], value[i]
-        _blend_rows(local, y0 + step * i, x0, wy, length, row)
-        for j in range(2 * radius + 1):
-            c = step * j
-            target[j] = wx[0] * row[c] + wx[1] * row[c + 1] + wx[2] * row[c + 2] + wx[3] * row[c + 3]
+    side = 2 * radius + 1
+    for i in range(side):
+        row = scratch.rows[i, :length]
+        _blend_rows(local, y0 + step * i, x0, wy, row)
+        _pick_columns(row, wx, step, value[i, :side])
 
 
 @njit(cache=True, error_model="numpy")
@@ -220,26 +219,42 @@ def render_with_slopes(
     local = _local(psf, x, y, y0, x0, length, is_exact, scratch)
     if is_exact or psf.tiles.shape[0] == 0:
         y0, x0 = 0, 0
-    for i in range(2 * radius + 1):
-        row, slope = scratch.rows[i], scratch.slopes[i]
-        _blend_rows(local, y0 + step * i, x0, wy, length, row)
-        _blend_rows(local, y0 + step * i, x0, sy, length, slope)
-        for j in range(2 * radius + 1):
-            c = step * j
-            value[i, j] = wx[0] * row[c] + wx[1] * row[c + 1] + wx[2] * row[c + 2] + wx[3] * row[c + 3]
-            slope_x[i, j] = -step * (sx[0] * row[c] + sx[1] * row[c + 1] + sx[2] * row[c + 2] + sx[3] * row[c + 3])
-            slope_y[i, j] = -step * (
-                wx[0] * slope[c] + wx[1] * slope[c + 1] + wx[2] * slope[c + 2] + wx[3] * slope[c + 3]
-            )
+    side = 2 * radius + 1
+    sx *= np.float32(-step)
+    sy *= np.float32(-step)
+    for i in range(side):
+        row, slope = scratch.rows[i, :length], scratch.slopes[i, :length]
+        _blend_rows(local, y0 + step * i, x0, wy, row)
+        _blend_rows(local, y0 + step * i, x0, sy, slope)
+        _pick_columns(row, wx, step, value[i, :side])
+        _pick_columns(row, sx, step, slope_x[i, :side])
+        _pick_columns(slope, wx, step, slope_y[i, :side])
 
 
 @njit(cache=True, error_model="numpy")
-def _blend_rows(local: Floats32, first: int, column: int, weights: Floats32, length: int, out: Floats32) -> None:
-    stop = column + length
+def _blend_rows(local: Floats32, first: int, column: int, weights: Floats32, out: Floats32) -> None:
+    stop = column + out.size
+    w0, w1, w2, w3 = weights[0], weights[1], weights[2], weights[3]
     l0, l1 = local[first, column:stop], local[first + 1, column:stop]
     l2, l3 = local[first + 2, column:stop], local[first + 3, column:stop]
-    for c in range(length):
-        out[c] = weights[0] * l0[c] + weights[1] * l1[c] + weights[2] * l2[c] + weights[3] * l3[c]
+    for c in range(out.size):
+        out[c] = w0 * l0[c] + w1 * l1[c] + w2 * l2[c] + w3 * l3[c]
+
+
+@njit(cache=True, error_model="numpy")
+def _pick_columns(row: Floats32, weights: Floats32, step: int, out: Floats32) -> None:
+    """Write the weighted sum of four taps at every ``step``-th column; the usual steps, spelt out, are fast."""
+    w0, w1, w2, w3 = weights[0], weights[1], weights[2], weights[3]
+    if step == 2:
+        for j in range(out.size):
+            out[j] = w0 * row[2 * j] + w1 * row[2 * j + 1] + w2 * row[2 * j + 2] + w3 * row[2 * j + 3]
+    elif step == 1:
+        for j in range(out.size):
+            out[j] = w0 * row[j] + w1 * row[j + 1] + w2 * row[j + 2] + w3 * row[j + 3]
+    else:
+        for j in range(out.size):
+            c = step * j
+            out[j] = w0 * row[c] + w1 * row[c + 1] + w2 * row[c + 2] + w3 * row[c + 3]
 
 
 @njit(cache=True, error_model="numpy")

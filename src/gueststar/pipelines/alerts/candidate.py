@@ -12,7 +12,7 @@ from gueststar.core import times
 from gueststar.model.catalog import Catalog
 from gueststar.model.photocal import NJY_ZERO_POINT
 from gueststar.model.visit import VISIT, VisitRecord
-from gueststar.pipelines.alerts.wire_fields import Fields, detection_fields, exposure_fields, numbers
+from gueststar.pipelines.alerts.wire_fields import MISSING, Fields, detection_fields, exposure_fields, numbers
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class ReferenceFacts:
     """What is told of the reference image."""
 
     mjd_first: float
-    """Start of the earliest exposure in it, MJD TAI."""
+    """Start of the earliest exposure in it, MJD TAI; NaN if not known (references made elsewhere)."""
     mjd_last: float
     """Start of the latest."""
     n_exposures: int
@@ -59,8 +59,8 @@ def _constants(record: VisitRecord, reference: ReferenceFacts) -> dict[str, Any]
     """
     return {
         "rfid": record.reference_id,
-        "jdstartref": times.jd_utc(reference.mjd_first),
-        "jdendref": times.jd_utc(reference.mjd_last),
+        "jdstartref": _jd_or_missing(reference.mjd_first),
+        "jdendref": _jd_or_missing(reference.mjd_last),
         "nframesref": reference.n_exposures,
         "nmatches": record.n_calibrators,
         "zpclrcov": -record.median_colour * record.colour_term_err**2,
@@ -69,6 +69,10 @@ def _constants(record: VisitRecord, reference: ReferenceFacts) -> dict[str, Any]
         "clrrms": record.rms_colour,
         "exptime": record.exposure_s,
     }
+
+
+def _jd_or_missing(mjd_tai: float) -> float:
+    return times.jd_utc(mjd_tai) if np.isfinite(mjd_tai) else MISSING
 
 
 def _noise_fields(sources: Catalog, record: VisitRecord, central_pixels: NDArray[np.float64]) -> Fields:

@@ -168,8 +168,11 @@ def _check_numbering(triggers: Catalog, record: VisitRecord) -> None:
             raise DataError(f"candid {candid} is not numbered on pid {pid}, the start of its exposure")
 
 
-def _encoded(stamps: NDArray[np.float32], candidate: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the three cut-outs; of a negative detection the difference is reference minus science."""
+def _encoded(stamps: NDArray[np.float32], candidate: dict[str, Any]) -> dict[str, dict[str, Any] | None]:
+    """Return the three cut-outs; of a negative detection the difference is reference minus science.
+
+    An image that is not there (not one pixel is known, as with differences made elsewhere) is None.
+    """
     if stamps.shape[1:] != (CUTOUT_SIDE, CUTOUT_SIDE):
         raise DataError(f"cut-outs of {candidate['candid']} are {stamps.shape[1:]}, need {CUTOUT_SIDE} x {CUTOUT_SIDE}")
     candid, pid, is_positive = candidate["candid"], candidate["pid"], candidate["isdiffpos"] == "t"
@@ -181,4 +184,7 @@ def _encoded(stamps: NDArray[np.float32], candidate: dict[str, Any]) -> dict[str
             difference_name(candid, pid, is_positive=is_positive), difference if is_positive else -difference
         ),
     }  # fmt: skip
-    return {key: {"fileName": name, "stampData": encode_cutout(stamp)} for key, (name, stamp) in named.items()}
+    return {
+        key: {"fileName": name, "stampData": encode_cutout(stamp)} if np.isfinite(stamp).any() else None
+        for key, (name, stamp) in named.items()
+    }

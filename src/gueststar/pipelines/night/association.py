@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gueststar.algorithms.association.footprint import enclosing_circle
 from gueststar.algorithms.photometry.forced import forced_psf_photometry
 from gueststar.core import times
 from gueststar.core.bits import SourceFlag
@@ -17,7 +18,9 @@ from gueststar.model.image import CalibratedImage
 from gueststar.model.photocal import NJY_ZERO_POINT
 from gueststar.model.visit import VisitRecord
 from gueststar.pipelines.alerts.candidate import ReferenceFacts
-from gueststar.pipelines.alerts.visit import AlertVisit, VisitProducts
+from gueststar.pipelines.alerts.visit import AlertVisit, VisitOutcome, VisitProducts
+from gueststar.pipelines.night.cutouts import cut_candidates
+from gueststar.pipelines.night.difference import likely_alerts
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.store.alert_log import AlertLog
@@ -36,7 +39,7 @@ class AssociateVisit:
     """Associates the candidates of detector images and writes their alerts, each image exactly once."""
 
     def __init__(self, repo: SurveyRepo, settings: PipelineSettings) -> None:
-        self.repo = repo
+        self.repo, self.settings = repo, settings
         self.refcats = RefcatStore(repo.root / "refcats")
         self.log = AlertLog(repo.root)
         self.store = DetectionStore(repo.settings.database) if repo.settings.database else DetectionStore.at(repo.root)
@@ -51,11 +54,14 @@ class AssociateVisit:
     def _associate(self, job: Job) -> Result:
         assert job.exposure_id is not None
         assert job.detector is not None
+        if "visit_record" in job.metrics:
+            return self._associate_catalog(job)
         timer = StepTimer()
         data_id = DataId(visit=job.exposure_id, detector=job.detector)
         with timer("read"):
-            science = read_calibrated_image(self.repo.path("science_image", data_id))
             difference = read_calibrated_image(self.repo.path("difference_image", data_id))
+            stored = self.repo.find_one("science_image", data_id)  # none where a user's own difference entered alone
+            science = read_calibrated_image(stored.path) if stored else difference
             candidates = self.repo.get("dia_source", data_id)
             cutouts = self.repo.get("candidate_cutouts", data_id)
         record = self._record(job, science, difference)
@@ -66,18 +72,12 @@ class AssociateVisit:
                     dia_sources=candidates,
                     cutouts=cutouts,
                     reference=self._reference_facts(job),
-                    reference_sources=self.repo.get("reference_source", self._reference_id(job)),
+                    reference_sources=self._reference_sources(job),
                     refcat=self._neighbours(science),
                     measure_forced=ForcedMeasurement(difference, record),
                 )
             )
-        receipt = outcome.receipt
-        metrics: dict[str, Any] = {
-            "n_alerts": receipt.n_alerts,
-            "n_new_objects": receipt.n_new_objects,
-            "is_late": receipt.is_late,
-            "not_alerted": outcome.not_alerted,
-        }
+        metrics = _metrics_of(outcome)
         # As committed, not as measured a moment ago: a run killed since the commit would have left no product.
         forced = self.store.forced_of_visit(record.visit, record.detector)
         staged: tuple[StagedProduct, ...] = ()
@@ -85,18 +85,47 @@ class AssociateVisit:
             staged = (self.repo.stage("forced_source", data_id, forced),)
         return Result(staged, metrics, {"reference": record.reference_id}, timer.seconds)
 
-    def _reference_id(self, job: Job) -> DataId:
+    def _associate_catalog(self, job: Job) -> Result:
+        """Associate detections that a user's catalog brought: there are no images to cut from or measure on."""
+        timer = StepTimer()
+        record = VisitRecord(**job.metrics["visit_record"])
+        with timer("read"):
+            candidates = self.repo.get("dia_source", DataId(visit=record.visit, detector=record.detector))
+        likely = likely_alerts(candidates, self.settings)
+        ra, dec = record.corners
+        circle = enclosing_circle(ra, dec)
+        with timer("associate"):
+            outcome = self.alert_visit.run(
+                VisitProducts(
+                    record=record,
+                    dia_sources=candidates,
+                    cutouts=cut_candidates(likely, None, None, None),
+                    reference=self._reference_facts(job),
+                    reference_sources=self._reference_sources(job),
+                    refcat=self.refcats.known_stars(
+                        ra=circle.ra, dec=circle.dec, radius_deg=circle.radius_arcsec / 3600.0 + NEIGHBOUR_MARGIN_DEG
+                    ),
+                )
+            )
+        return Result((), _metrics_of(outcome), {}, timer.seconds)
+
+    def _reference_sources(self, job: Job) -> Catalog | None:
+        """Return the sources of the survey's reference of the place; None where it has none."""
         row = self.repo.ledger.exposure(job.exposure_id or 0)
         if row is None:
             raise DataError(f"the ledger has no exposure {job.exposure_id}")
-        return DataId(field=row.info.field, detector=job.detector, band=row.info.band)
+        if row.info.field is None or row.info.band is None:
+            return None
+        place = DataId(field=row.info.field, detector=job.detector, band=row.info.band)
+        found = self.repo.find_one("reference_source", place)
+        return None if found is None else self.repo.read(found)
 
     def _reference_facts(self, job: Job) -> ReferenceFacts:
         """Return what packets tell of the reference that was subtracted (a newer one may exist by now)."""
         facts = job.metrics["reference"]
         return ReferenceFacts(
-            mjd_first=float(facts["mjd_first"]),
-            mjd_last=float(facts["mjd_last"]),
+            mjd_first=_number(facts["mjd_first"]),
+            mjd_last=_number(facts["mjd_last"]),
             n_exposures=int(facts["n_exposures"]),
         )
 
@@ -104,7 +133,7 @@ class AssociateVisit:
         ny, nx = science.shape
         ra, dec = science.wcs.pixel_to_sky(x=(nx - 1) / 2, y=(ny - 1) / 2)
         radius = 0.5 * float(np.hypot(nx, ny)) * science.wcs.pixel_scale_arcsec / 3600.0 + NEIGHBOUR_MARGIN_DEG
-        return self.refcats.cone(ra=float(ra), dec=float(dec), radius_deg=radius)
+        return self.refcats.known_stars(ra=float(ra), dec=float(dec), radius_deg=radius)
 
     def _record(self, job: Job, science: CalibratedImage, difference: CalibratedImage) -> VisitRecord:
         row = self.repo.ledger.exposure(job.exposure_id or 0)
@@ -116,6 +145,7 @@ class AssociateVisit:
             raise DataError(f"exposure {row.id} has filter {info.physical_filter!r}, unknown to {info.camera}")
         corners = np.stack(science.wcs.corners(science.shape), axis=1).tolist()
         photocal, metrics = science.photocal, science.metadata["metrics"]
+        astrometry = metrics.get("astrometry", {})
         (ra_1, dec_1), (ra_2, dec_2), (ra_3, dec_3), (ra_4, dec_4) = corners
         return VisitRecord(
             visit=row.id, detector=detector.id, mjd_start=info.mjd_start, exposure_s=info.exposure_s,
@@ -130,13 +160,28 @@ class AssociateVisit:
             fwhm=science.psf.central_fwhm, difference_fwhm=difference.psf.central_fwhm,
             difference_noise=_noise_of(difference), noise=_noise_of(science),
             background=float(metrics["sky_electrons"]),
-            astrometric_rms_ra=float(metrics["astrometry"]["rms_ra_mas"]) / 1000.0,
-            astrometric_rms_dec=float(metrics["astrometry"]["rms_dec_mas"]) / 1000.0,
+            astrometric_rms_ra=_number(astrometry.get("rms_ra_mas")) / 1000.0,
+            astrometric_rms_dec=_number(astrometry.get("rms_dec_mas")) / 1000.0,
             reference_id=int(job.metrics["reference"]["reference_id"]),
             principal_investigator=info.principal_investigator,
             difference_name=self.repo.path("difference_image", DataId(visit=row.id, detector=detector.id)).name,
             reliability_version=str(job.metrics["vetting"]["version"]),
         )  # fmt: skip
+
+
+def _metrics_of(outcome: VisitOutcome) -> dict[str, Any]:
+    receipt = outcome.receipt
+    return {
+        "n_alerts": receipt.n_alerts,
+        "n_new_objects": receipt.n_new_objects,
+        "is_late": receipt.is_late,
+        "not_alerted": outcome.not_alerted,
+    }
+
+
+def _number(value: Any) -> float:
+    """Return a figure of the ledger as a float, NaN where it was not known."""
+    return float("nan") if value is None else float(value)
 
 
 def _noise_of(image: CalibratedImage) -> float:

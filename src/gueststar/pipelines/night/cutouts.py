@@ -12,14 +12,16 @@ from gueststar.model.image import MaskedImage
 
 
 def cut_candidates(
-    candidates: Catalog, science: MaskedImage, reference: MaskedImage, difference: MaskedImage
+    candidates: Catalog, science: MaskedImage | None, reference: MaskedImage | None, difference: MaskedImage | None
 ) -> CandidateCutouts:
-    """Return the three stamps of every candidate; pixels without data are NaN."""
+    """Return the three stamps of every candidate; pixels without data, and images that are not there, are NaN."""
     images = (science, reference, difference)
-    missing = [(image.mask & int(MaskPlane.NO_DATA)) != 0 for image in images]
+    missing = [None if image is None else (image.mask & int(MaskPlane.NO_DATA)) != 0 for image in images]
     stamps = np.full((candidates.n_rows, len(PLANES), CUTOUT_SIDE, CUTOUT_SIDE), np.nan, dtype=np.float32)
     for row in range(candidates.n_rows):
         x, y = float(candidates["x"][row]), float(candidates["y"][row])
         for plane, image in enumerate(images):
+            if image is None:
+                continue
             stamps[row, plane] = cut_stamp(image.image, x=x, y=y, is_missing=missing[plane])
     return CandidateCutouts(candidates["dia_source_id"], stamps)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -48,25 +48,22 @@ def run_difference(work: DifferenceWork) -> Outcome:
 def _stage_difference(work: DifferenceWork) -> Result:
     context, timer = WorkerContext.of(work.repo_root), StepTimer()
     with timer("read"):
-        science, reference = context.image(work.science), context.image(work.reference)
-        reference_sources = context.catalog(work.reference_sources)
-    settings = work.settings
-    warped, result, detections = compare(work, science, reference, reference_sources, timer)
-    result = result._replace(difference=_with_footprints(result, detections.catalog, settings.detection.threshold))
-    facts = reference_facts(reference)
-    with timer("vet"):
-        flagged = _flag_reference_epochs(detections.catalog, work.info.exposure_id in facts["epochs"])
-        vetted = VetCandidates(settings.vetting).run(flagged)
-    metrics = difference_metrics(warped, result, detections) | {"reference": facts}
-    metrics["vetting"] = vetted.metrics
+        science = context.image(work.science)
+    made = make_difference(work, context, science, timer)
+    settings, detections = work.settings, made.detections
+    result = made.result._replace(
+        difference=with_footprints(made.result, detections.catalog, settings.detection.threshold)
+    )
+    metrics = difference_metrics(made.warped, result, detections) | {"reference": made.reference_facts}
+    metrics["vetting"] = made.vetting
     with timer("cutouts"):
-        likely = likely_alerts(vetted.dia_sources, settings)
-        cutouts = cut_candidates(likely, science.pixels, warped.pixels, result.difference.pixels)
+        likely = likely_alerts(made.dia_sources, settings)
+        cutouts = cut_candidates(likely, science.pixels, made.warped.pixels, result.difference.pixels)
     data_id = DataId(visit=work.info.exposure_id, detector=work.detector_id)
     with timer("write"):
         staged = (
             context.stage("difference_image", data_id, result.difference),
-            context.stage("dia_source", data_id, vetted.dia_sources),
+            context.stage("dia_source", data_id, made.dia_sources),
             context.stage("candidate_cutouts", data_id, cutouts),
             context.stage("difference_metrics", data_id, metrics),
         )
@@ -74,7 +71,47 @@ def _stage_difference(work: DifferenceWork) -> Result:
     return Result(staged, metrics, inputs, timer.seconds)
 
 
-def _with_footprints(result: DifferenceResult, found: Catalog, threshold: float) -> CalibratedImage:
+class DifferenceProducts(NamedTuple):
+    """What comparing a science image with its reference yields."""
+
+    warped: CalibratedImage
+    """The reference on the science image's pixels."""
+    result: DifferenceResult
+    detections: Detections
+    dia_sources: Catalog
+    """Vetted."""
+    vetting: dict[str, Any]
+    reference_facts: dict[str, Any]
+
+
+def make_difference(
+    work: DifferenceWork, context: WorkerContext, science: CalibratedImage, timer: StepTimer
+) -> DifferenceProducts:
+    """Warp the reference, subtract, detect and vet; ``science`` is that of ``work``, or one made from it."""
+    with timer("read"):
+        reference, reference_sources = context.image(work.reference), context.catalog(work.reference_sources)
+    settings = work.settings
+    with timer("warp"):
+        warped = WarpReference(settings.reference_warp).run(science, reference)
+    with timer("subtract"):
+        result = MakeDifference(settings.subtraction).run(science, warped)
+    with timer("detect"):
+        detections = DetectCandidates(settings.detection).run(
+            result,
+            science,
+            warped,
+            context=detection_context(work.info, work.detector_id, context.camera),
+            reference_sources=reference_sources,
+            bright_stars=bright_stars_on(context, science, reference_sources, settings.detection.bright_mag),
+        )
+    facts = reference_facts(reference)
+    with timer("vet"):
+        flagged = _flag_reference_epochs(detections.catalog, work.info.exposure_id in facts["epochs"])
+        vetted = VetCandidates(settings.vetting).run(flagged)
+    return DifferenceProducts(warped, result, detections, vetted.dia_sources, vetted.metrics, facts)
+
+
+def with_footprints(result: DifferenceResult, found: Catalog, threshold: float) -> CalibratedImage:
     """Return the difference image with DETECTED and DETECTED_NEGATIVE set on the footprints of its detections."""
     pixels = result.difference.pixels
     for is_positive, plane in ((True, MaskPlane.DETECTED), (False, MaskPlane.DETECTED_NEGATIVE)):
@@ -85,38 +122,13 @@ def _with_footprints(result: DifferenceResult, found: Catalog, threshold: float)
     return replace(result.difference, pixels=pixels)
 
 
-def compare(
-    work: DifferenceWork,
-    science: CalibratedImage,
-    reference: CalibratedImage,
-    reference_sources: Catalog,
-    timer: StepTimer,
-) -> tuple[CalibratedImage, DifferenceResult, Detections]:
-    """Return the warped reference, the difference and what is detected on it."""
-    context, settings = WorkerContext.of(work.repo_root), work.settings
-    with timer("warp"):
-        warped = WarpReference(settings.reference_warp).run(science, reference)
-    with timer("subtract"):
-        result = MakeDifference(settings.subtraction).run(science, warped)
-    with timer("detect"):
-        detections = DetectCandidates(settings.detection).run(
-            result,
-            science,
-            warped,
-            context=_context_of(work, context.camera),
-            reference_sources=reference_sources,
-            bright_stars=_bright_stars(context, science, reference_sources, settings.detection.bright_mag),
-        )
-    return warped, result, detections
-
-
-def _context_of(work: DifferenceWork, camera: Camera) -> DetectionContext:
-    info = work.info
+def detection_context(info: ExposureInfo, detector_id: int, camera: Camera) -> DetectionContext:
+    """Return to which image detections belong."""
     glass = camera.filter_named(info.physical_filter or "")
     return DetectionContext(
         visit=info.exposure_id,
-        detector=work.detector_id,
-        rcid=camera.detector(work.detector_id).rcid,
+        detector=detector_id,
+        rcid=camera.detector(detector_id).rcid,
         mjd_start=info.mjd_start,
         mjd_tai=info.mjd_tai,
         band_id=glass.fid if glass else 0,
@@ -124,7 +136,7 @@ def _context_of(work: DifferenceWork, camera: Camera) -> DetectionContext:
     )
 
 
-def _bright_stars(
+def bright_stars_on(
     context: WorkerContext, science: CalibratedImage, reference_sources: Catalog, limit: float
 ) -> BrightStars | None:
     """Return stars on and around the image that are bright enough to spoil it; None if there are none.
@@ -134,7 +146,7 @@ def _bright_stars(
     ny, nx = science.shape
     ra, dec = science.wcs.pixel_to_sky(x=(nx - 1) / 2, y=(ny - 1) / 2)
     radius = 0.6 * float(np.hypot(nx, ny)) * science.wcs.pixel_scale_arcsec / 3600.0
-    stars = context.refcats.cone(ra=float(ra), dec=float(dec), radius_deg=radius)
+    stars = context.refcats.known_stars(ra=float(ra), dec=float(dec), radius_deg=radius)
     cores = reference_sources.select((reference_sources["flags"] & int(SourceFlag.SATURATED)) != 0)
     brightest = np.fmin.reduce([stars[f"mag_{band}"].astype(np.float64) for band in "gri"])
     mag = np.concatenate([brightest, cores["mag"].astype(np.float64)])

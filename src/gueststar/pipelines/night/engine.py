@@ -106,13 +106,13 @@ class DaskEngine(AbstractContextManager["DaskEngine"]):
 def _outcome_of(call: Call, future: Any) -> Outcome:
     from distributed.scheduler import KilledWorker
 
-    from gueststar.core.errors import ConfigError
+    from gueststar.core.errors import ConfigError, ServiceDown
 
     error = future.exception()
     if error is None:
         outcome: Outcome = future.result()
         return outcome
-    if isinstance(error, ConfigError):
+    if isinstance(error, ConfigError | ServiceDown):
         raise error
     if isinstance(error, KilledWorker):
         return Outcome(

@@ -1,127 +1,332 @@
-"""A user's own science image made complete: what the pipeline measures on its own images, measured on it.
+"""A user's own science image made complete: what its file does not tell is measured, what it tells is kept.
 
-Its pixels, WCS and zero point are taken as they are. The astrometric solution is only compared with the
-reference catalog, where there is one: without, the image is stored but no reference is made from it.
+Kept are pixels, variance, mask, WCS, zero point and PSF where the file holds them. A WCS that is told is compared
+with the reference catalog and refused where it is off; a zero point that is told is compared and the
+difference recorded.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gueststar.core.bits import MaskPlane
-from gueststar.core.errors import DataError
+from gueststar.algorithms.photocal.spatial import ZeroPointMap
+from gueststar.core.bits import MaskPlane, SourceFlag
+from gueststar.core.errors import DataError, MissingInput
+from gueststar.formats.calibrated_image import is_calibrated_image, read_calibrated_image
+from gueststar.formats.foreign_image import read_foreign_image
+from gueststar.model.camera import Filter
 from gueststar.model.catalog import Catalog
-from gueststar.model.columns import REFCAT
 from gueststar.model.exposure import ExposureInfo
 from gueststar.model.image import CalibratedImage, MaskedImage
+from gueststar.model.photocal import PhotoCal
 from gueststar.model.psf import Psf
-from gueststar.pipelines.ingest_products import Completed
-from gueststar.pipelines.night.science import image_metadata, summary_metrics
+from gueststar.model.wcs import Wcs
+from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
+from gueststar.pipelines.night.science import ScienceProducts, flag_used, image_metadata, summary_metrics
 from gueststar.pipelines.night.settings import PipelineSettings
-from gueststar.pipelines.science.astrometry import SolveAstrometry
+from gueststar.pipelines.night.worker import WorkerContext
+from gueststar.pipelines.science.astrometry import AstrometrySolution, SolveAstrometry
 from gueststar.pipelines.science.background import SubtractBackground
-from gueststar.pipelines.science.catalogs import (
-    MakeCatalogs,
-    calibrate_apertures,
-    calibrate_sources,
-    flag_halos,
-    flag_psf_stars,
-    with_planes,
-)
+from gueststar.pipelines.science.catalogs import MakeCatalogs, calibrate_apertures, calibrate_sources, with_planes
 from gueststar.pipelines.science.halos import MarkHalos
-from gueststar.pipelines.science.psf import MeasurePsf, PsfResult
-from gueststar.store.refcats import RefcatStore
-from gueststar.store.repo import SurveyRepo
+from gueststar.pipelines.science.photometry import PhotometrySolution, SolvePhotometry, level_zero_point
+from gueststar.pipelines.science.psf import MeasurePsf
+from gueststar.store.products import DataId
 
 WORST_OFFSET_PIXELS = 1.0
 """A WCS whose stars lie farther than this from the catalog is refused."""
 
+WORST_ZERO_POINT_OFFSET = 0.1
+"""A zero point farther than this (mag) from the catalog's is told in the notes."""
 
-class ScienceEntry:
-    """Measures what a user's image does not tell, by the tasks and parameters of the survey."""
+SKY_LIMIT = 1.0
+"""A median above this many sigma of the noise means that the sky was not subtracted."""
 
-    def __init__(self, repo: SurveyRepo) -> None:
-        self.camera = repo.camera
-        self.settings = PipelineSettings.of(repo.camera.settings, repo.settings.parameters)
-        self.refcats = RefcatStore(repo.root / "refcats")
-        self._last: tuple[MaskedImage, PsfResult] | None = None
 
-    def psf(self, pixels: MaskedImage) -> Psf:
-        """Return the PSF of background-subtracted pixels."""
-        return self._psf(pixels)[0]
+@dataclass(frozen=True)
+class EnteredScienceWork:
+    """A user's image of one detector of one exposure."""
 
-    def sky(self, pixels: MaskedImage) -> NDArray[np.float32]:
-        """Return the background level of every pixel."""
-        return SubtractBackground(self.settings.background).run(pixels).background.level
+    job_id: int
+    repo_root: Path
+    path: Path
+    origin: str
+    """The file as it was given."""
+    info: ExposureInfo
+    detector_id: int
+    settings: PipelineSettings
+    cards: Mapping[str, Any] = field(default_factory=dict)
+    """Stand in for cards that the file lacks."""
+    companions: Mapping[str, Path] = field(default_factory=dict)
+    """Files of further planes."""
 
-    def complete(self, image: CalibratedImage, info: ExposureInfo, detector_id: int) -> Completed:
-        """Return the image with the survey's metadata, its catalogs and its metrics."""
-        pixels, detector = image.pixels, self.camera.detector(detector_id)
-        psf, psf_metrics = self._psf(pixels)
-        found = MakeCatalogs(self.settings.catalogs).run(pixels, psf)
-        background = SubtractBackground(self.settings.background).run(pixels).metrics
-        steps: dict[str, Any] = {
-            "psf": psf_metrics,
-            "catalogs": found.metrics,
-            "background": {**background, "sky_level": float(image.metadata.get("sky_electrons", 0.0))},
-            "astrometry": self._astrometry(image, found.psf, info),
-        }
+
+class Told(NamedTuple):
+    """What a user's file tells; None: it is to be measured."""
+
+    pixels: MaskedImage
+    wcs: Wcs | None
+    photocal: PhotoCal | None
+    psf: Psf | None
+    notes: tuple[str, ...]
+
+
+def run_entered_science(work: EnteredScienceWork) -> Outcome:
+    """Complete one image and stage its products; every failure becomes an outcome."""
+    return attempt(work.job_id, lambda: _stage(work))
+
+
+def _stage(work: EnteredScienceWork) -> Result:
+    context, timer = WorkerContext.of(work.repo_root), StepTimer()
+    products = complete_science(work, context, timer)
+    data_id = DataId(visit=work.info.exposure_id, detector=work.detector_id)
+    with timer("write"):
+        staged = (
+            context.stage("science_image", data_id, products.image),
+            context.stage("source", data_id, products.sources),
+            context.stage("aperture_source", data_id, products.apertures),
+            context.stage("science_metrics", data_id, products.metrics),
+        )
+    inputs = {"science_image": work.origin, "reference_catalogs": list(context.refcats.names())}
+    return Result(staged, products.metrics, inputs, timer.seconds)
+
+
+def read_science(work: EnteredScienceWork) -> Told:
+    """Return what the file tells, of gueststar's own layout or any other."""
+    if is_calibrated_image(work.path):
+        image = read_calibrated_image(work.path)
+        return Told(image.pixels, image.wcs, image.photocal, image.psf, ())
+    found = read_foreign_image(
+        work.path, exposure_s=work.info.exposure_s, band=work.info.band or "", cards=work.cards,
+        companions=work.companions,
+    )  # fmt: skip
+    return Told(found.pixels, found.wcs, found.photocal, found.psf, found.notes)
+
+
+def complete_science(work: EnteredScienceWork, context: WorkerContext, timer: StepTimer) -> ScienceProducts:
+    """Return the image with the survey's metadata, its catalogs and its metrics.
+
+    Raises DataError when no honest PSF or solution exists or the file's WCS is off the reference catalog, and
+    MissingInput when a solution is needed and no reference catalog covers the place.
+    """
+    settings, info, detector = work.settings, work.info, context.camera.detector(work.detector_id)
+    steps: dict[str, Any] = {}
+    with timer("read"):
+        told = read_science(work)
+    with timer("background"):
+        pixels, steps["background"], is_sky_ours = without_sky(told.pixels, settings)
+    with timer("psf"):
+        psf, steps["psf"], psf_stars = _psf(told, pixels, context, settings)
+    with timer("catalogs"):
+        found = MakeCatalogs(settings.catalogs).run(pixels, psf)
+        steps["catalogs"] = found.metrics
+    solved = _calibrated(work, told, found.psf, pixels.shape, context, timer, steps)
+    wcs, photocal = solved.wcs, solved.photocal
+    with timer("photometry"):
+        pixels, point, aperture = level_zero_point(pixels, found.psf, found.aperture, solved.spatial)
+    with timer("halos"):
         pixels = with_planes(pixels, found.is_detected, MaskPlane.DETECTED)
-        marked = MarkHalos(self.settings.halos).run(
-            pixels, psf=psf, wcs=image.wcs, photocal=image.photocal, reference=self._stars_about(image),
-            sources=found.psf, epoch_year=info.epoch_year,
+        marked = MarkHalos(settings.halos).run(
+            pixels, psf=psf, wcs=wcs, photocal=photocal, reference=solved.stars, sources=point,
+            epoch_year=info.epoch_year,
         )  # fmt: skip
         pixels, steps["halos"] = marked.pixels, marked.metrics
-        point, aperture = (self._flagged(table, pixels, psf) for table in (found.psf, found.aperture))
-        metrics = summary_metrics(pixels, psf, image.wcs, image.photocal, steps)
-        metadata = {**image.metadata, **image_metadata(info, detector, metrics)}
-        place = {"visit": info.exposure_id, "detector": detector.id}
-        products = {
-            "source": calibrate_sources(point, image.wcs, image.photocal, **place),
-            "aperture_source": calibrate_apertures(aperture, image.wcs, image.photocal, **place),
-            "science_metrics": metrics,
-        }
-        made = CalibratedImage(pixels, image.wcs, psf, image.photocal, metadata, image.coverage)
-        return Completed(made, products, metrics)
+    place = {"visit": info.exposure_id, "detector": detector.id}
+    with timer("catalogs"):
+        used = psf_stars | {flag: found.psf.select(rows) for flag, rows in solved.used.items()}
+        tables = [flag_used(table, used, pixels, psf) for table in (point, aperture)]
+        sources = calibrate_sources(tables[0], wcs, photocal, **place)
+        apertures = calibrate_apertures(tables[1], wcs, photocal, **place)
+    metrics = summary_metrics(pixels, psf, wcs, photocal, steps)
+    metrics["entered"] = {
+        "file": work.origin,
+        "measured": [
+            name
+            for name, is_ours in (
+                ("background", is_sky_ours), ("psf", told.psf is None), ("wcs", told.wcs is None),
+                ("zero_point", told.photocal is None),
+            )
+            if is_ours
+        ],
+        "notes": [*told.notes, *_doubts(steps)],
+    }  # fmt: skip
+    if told.photocal is not None and not photocal.n_calibrators:  # not counted here, so not poor either
+        metrics |= {"n_calibrators": None, "zero_point_rms_mag": photocal.zero_point_rms or None}
+    image = CalibratedImage(pixels, wcs, psf, photocal, image_metadata(info, detector, metrics))
+    return ScienceProducts(image, sources, apertures, metrics)
 
-    def _psf(self, pixels: MaskedImage) -> tuple[Psf, dict[str, Any]]:
-        if self._last is None or self._last[0] is not pixels:  # asked for twice on the way of one image
-            expected = self.camera.typical_fwhm_arcsec / self.camera.pixel_scale_arcsec
-            self._last = pixels, MeasurePsf(self.settings.psf).run(pixels, expected_fwhm=expected)
-        return self._last[1].psf, self._last[1].metrics
 
-    def _flagged(self, catalog: Catalog, pixels: MaskedImage, psf: Psf) -> Catalog:
-        assert self._last is not None
-        return flag_halos(flag_psf_stars(catalog, self._last[1].stars), pixels.mask, fwhm=psf.central_fwhm)
+def _doubts(steps: Mapping[str, Any]) -> list[str]:
+    """Return what the reference catalog says against the file."""
+    offset = steps.get("photometry", {}).get("zero_point_offset", 0.0)
+    if abs(offset) < WORST_ZERO_POINT_OFFSET:
+        return []
+    return [f"the file's zero point is {offset:+.2f} mag off that of the reference catalog; it was kept"]
 
-    def _stars_about(self, image: CalibratedImage) -> Catalog:
-        """Return the reference stars on and just around an image; none where no catalog was imported."""
-        ny, nx = image.shape
-        ra, dec = (float(value) for value in image.wcs.pixel_to_sky(x=(nx - 1) / 2, y=(ny - 1) / 2))
-        radius = math.hypot(nx, ny) / 2 * image.wcs.pixel_scale_arcsec / 3600.0 * 1.05
-        return self.refcats.cone(ra=ra, dec=dec, radius_deg=radius) if self.refcats.names() else REFCAT.empty()
 
-    def _astrometry(self, image: CalibratedImage, sources: Catalog, info: ExposureInfo) -> dict[str, Any]:
-        """Return the figures of a solution against the catalog; DataError if the image's own WCS is far from it."""
-        ny, nx = image.shape
-        stars = self._stars_about(image)
-        if stars.n_rows == 0:
-            unknown = ("rms_ra_mas", "rms_dec_mas", "rms_bright_mas")
-            return {"n_fitted": 0, **dict.fromkeys(unknown, math.nan)}
-        glass = self.camera.filter_named(info.physical_filter or "")
-        solution = SolveAstrometry(self.settings.astrometry).run(
-            sources, start=image.wcs, shape=image.shape, reference=stars, epoch_year=info.epoch_year,
-            pointing_tolerance_arcmin=0.2, rotation_tolerance_deg=0.5, scale_tolerance=0.01,
-            band=glass.catalog_band if glass else "r",
-        )  # fmt: skip
-        x, y = (grid.ravel() for grid in np.meshgrid(np.linspace(0, nx - 1, 9), np.linspace(0, ny - 1, 9)))
-        ra_true, dec_true = solution.wcs.pixel_to_sky(x=x, y=y)
-        x_own, y_own = image.wcs.sky_to_pixel(ra=ra_true, dec=dec_true)
-        offset = float(np.nanmax(np.hypot(x_own - x, y_own - y)))
-        if not offset <= WORST_OFFSET_PIXELS:
-            raise DataError(f"the WCS is up to {offset:.1f} pixels off the reference catalog")
-        return {**solution.to_metadata(), "wcs_offset_pixels": offset}
+def without_sky(pixels: MaskedImage, settings: PipelineSettings) -> tuple[MaskedImage, dict[str, Any], bool]:
+    """Return pixels without sky, figures of the sky, and whether it was subtracted here."""
+    good = pixels.is_usable(MaskPlane.BAD | MaskPlane.NO_DATA | MaskPlane.SATURATED)
+    if not good.any():
+        raise DataError("no pixel is usable")
+    level, noise = float(np.median(pixels.image[good])), float(np.sqrt(np.median(pixels.variance[good])))
+    subtracted = SubtractBackground(settings.background).run(pixels)
+    if abs(level) < SKY_LIMIT * noise:
+        return pixels, {**subtracted.metrics, "sky_level": 0.0}, False
+    is_void = (pixels.mask & int(MaskPlane.NO_DATA)) != 0
+    image = np.where(is_void, pixels.image, subtracted.pixels.image).astype(np.float32)
+    return MaskedImage(image, pixels.variance, pixels.mask), subtracted.metrics, True
+
+
+def _psf(
+    told: Told, pixels: MaskedImage, context: WorkerContext, settings: PipelineSettings
+) -> tuple[Psf, dict[str, Any], dict[SourceFlag, Catalog]]:
+    """Return the PSF, its figures, and the stars that it rests on."""
+    if told.psf is not None:
+        return told.psf, {"is_given": True, "size_difference": {"mean": None}}, {}
+    expected = context.camera.typical_fwhm_arcsec / context.camera.pixel_scale_arcsec
+    measured = MeasurePsf(settings.psf).run(pixels, expected_fwhm=expected)
+    stars = measured.stars
+    used = {
+        SourceFlag.PSF_STAR: stars.select(stars["is_used"]), SourceFlag.PSF_RESERVED: stars.select(stars["is_reserved"])
+    }  # fmt: skip
+    return measured.psf, measured.metrics, used
+
+
+class Solved(NamedTuple):
+    """The calibration of an image on the sky, and what it rests on."""
+
+    wcs: Wcs
+    photocal: PhotoCal
+    stars: Catalog
+    """REFCAT stars about the image."""
+    spatial: ZeroPointMap | None = None
+    """Change of a zero point that was measured here."""
+    used: Mapping[SourceFlag, NDArray[Any]] = {}
+    """Rows of the source catalog that solutions taken from here rest on."""
+
+
+def _calibrated(
+    work: EnteredScienceWork,
+    told: Told,
+    sources: Catalog,
+    shape: tuple[int, int],
+    context: WorkerContext,
+    timer: StepTimer,
+    steps: dict[str, Any],
+) -> Solved:
+    """Return WCS and zero point: as told, else solved; and record what the reference catalog says to those told."""
+    info, camera = work.info, context.camera
+    glass = camera.filter_named(info.physical_filter or "")
+    if glass is None:
+        raise DataError(f"exposure {info.exposure_id} has filter {info.physical_filter!r}, unknown to {camera.name}")
+    with timer("refcat"):
+        start = told.wcs or _nominal(work, context)
+        stars = _stars(context, start, shape, is_pointing=told.wcs is None)
+    if stars.n_rows == 0:
+        return _unchecked(info, told, stars, steps)
+    used: dict[SourceFlag, NDArray[Any]] = {}
+    with timer("astrometry"):
+        solution = _solve(work, told, sources, start, shape, stars, glass, context)
+        steps["astrometry"] = solution.to_metadata()
+        if told.wcs is not None:
+            steps["astrometry"]["wcs_offset_pixels"] = _checked_offset(told.wcs, solution.wcs, shape)
+        else:
+            used[SourceFlag.ASTROMETRIC] = solution.fitted
+    with timer("photometry"):
+        photometry = _photometry(work, told, sources, solution, stars, glass, shape)
+    wcs = told.wcs or solution.wcs
+    if photometry is not None:
+        steps["photometry"] = photometry.to_metadata()
+    if told.photocal is None:
+        assert photometry is not None  # it raises where it is needed and cannot be had
+        used[SourceFlag.CALIBRATOR] = photometry.calibrators
+        return Solved(wcs, photometry.photocal, stars, photometry.spatial, used)
+    if photometry is not None:
+        steps["photometry"]["zero_point_offset"] = told.photocal.zero_point - photometry.photocal.zero_point
+    return Solved(wcs, told.photocal, stars, None, used)
+
+
+def _unchecked(info: ExposureInfo, told: Told, stars: Catalog, steps: dict[str, Any]) -> Solved:
+    """Return what the file tells where no reference catalog covers the place; MissingInput if it lacks something."""
+    if told.wcs is None or told.photocal is None:
+        lacks = "WCS" if told.wcs is None else "zero point"
+        raise MissingInput(
+            f"the image has no {lacks} and no reference catalog covers RA {info.ra:.4f} Dec {info.dec:+.4f} "
+            "to measure it with: gueststar refcat import"
+        )
+    unknown = ("rms_ra_mas", "rms_dec_mas", "rms_bright_mas")
+    steps["astrometry"] = {"n_fitted": 0, **dict.fromkeys(unknown, math.nan)}
+    return Solved(told.wcs, told.photocal, stars)
+
+
+def _nominal(work: EnteredScienceWork, context: WorkerContext) -> Wcs:
+    info, camera = work.info, context.camera
+    if info.ra is None or info.dec is None:
+        raise DataError(f"{work.origin} has neither a WCS nor a position to start one from")
+    return camera.nominal_wcs(
+        camera.detector(work.detector_id), ra=info.ra, dec=info.dec, rotation_deg=info.rotation_deg
+    )
+
+
+def _stars(context: WorkerContext, start: Wcs, shape: tuple[int, int], *, is_pointing: bool) -> Catalog:
+    ny, nx = shape
+    ra, dec = (float(value) for value in start.pixel_to_sky(x=(nx - 1) / 2, y=(ny - 1) / 2))
+    radius = math.hypot(nx, ny) / 2 * start.pixel_scale_arcsec / 3600.0 * 1.05
+    if is_pointing:
+        radius += context.camera.pointing_tolerance_arcmin / 60.0
+    return context.refcats.known_stars(ra=ra, dec=dec, radius_deg=radius)
+
+
+def _solve(
+    work: EnteredScienceWork, told: Told, sources: Catalog, start: Wcs, shape: tuple[int, int], stars: Catalog,
+    glass: Filter, context: WorkerContext,
+) -> AstrometrySolution:  # fmt: skip
+    camera = context.camera
+    tolerances: dict[str, Any] = {
+        "pointing_tolerance_arcmin": camera.pointing_tolerance_arcmin,
+        "rotation_tolerance_deg": camera.rotation_tolerance_deg,
+        "scale_tolerance": camera.pixel_scale_tolerance, "is_parity_known": camera.is_parity_known,
+    }  # fmt: skip
+    if told.wcs is not None:
+        tolerances = {"pointing_tolerance_arcmin": 0.2, "rotation_tolerance_deg": 0.5, "scale_tolerance": 0.01}
+    return SolveAstrometry(work.settings.astrometry).run(
+        sources, start=start, shape=shape, reference=stars, epoch_year=work.info.epoch_year,
+        band=glass.catalog_band, **tolerances,
+    )  # fmt: skip
+
+
+def _checked_offset(own: Wcs, solved: Wcs, shape: tuple[int, int]) -> float:
+    """Return the largest distance of two solutions on the image, pixels; DataError if it is too large."""
+    ny, nx = shape
+    x, y = (grid.ravel() for grid in np.meshgrid(np.linspace(0, nx - 1, 9), np.linspace(0, ny - 1, 9)))
+    ra, dec = solved.pixel_to_sky(x=x, y=y)
+    x_own, y_own = own.sky_to_pixel(ra=ra, dec=dec)
+    offset = float(np.nanmax(np.hypot(x_own - x, y_own - y)))
+    if not offset <= WORST_OFFSET_PIXELS:
+        raise DataError(
+            f"the file's WCS is up to {offset:.1f} pixels off the reference catalog; without CTYPE cards it is solved"
+        )
+    return offset
+
+
+def _photometry(
+    work: EnteredScienceWork, told: Told, sources: Catalog, solution: AstrometrySolution, stars: Catalog,
+    glass: Filter, shape: tuple[int, int],
+) -> PhotometrySolution | None:  # fmt: skip
+    """Return the photometric solution; None where there is none and the file tells a zero point."""
+    try:
+        return SolvePhotometry(work.settings.photometry).run(
+            sources, solution.matches, stars, filter=glass, shape=shape
+        )
+    except DataError:
+        if told.photocal is None:
+            raise
+        return None

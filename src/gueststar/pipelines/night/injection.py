@@ -1,100 +1,159 @@
-"""Labelled detections of a survey's own images: artificial sources put in, and found or not."""
+"""Artificial sources in one detector image of a night, processed as the real one was, and scored.
+
+Nothing of it reaches the survey: the products lie in a collection of their own, no candidate is associated, no
+alert is written.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gueststar.core.errors import DataError
-from gueststar.model.catalog import Catalog
-from gueststar.model.columns import DIA_SOURCE
-from gueststar.pipelines.difference.inject import InjectionConfig, InjectSources, label_detections
-from gueststar.pipelines.difference.train import LABELLED_SOURCE
-from gueststar.pipelines.night.difference import DifferenceWork, compare
-from gueststar.pipelines.night.outcome import StepTimer
-from gueststar.pipelines.night.settings import PipelineSettings
+from gueststar.core.bits import UNUSABLE, MaskPlane
+from gueststar.core.errors import ConfigError, DataError
+from gueststar.core.ids import content_id
+from gueststar.model.exposure import ExposureInfo
+from gueststar.model.image import CalibratedImage
+from gueststar.pipelines.injection.inject import InjectSources
+from gueststar.pipelines.injection.score import Detections, ScoreInjections
+from gueststar.pipelines.night.difference import DifferenceWork, likely_alerts, make_difference
+from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
+from gueststar.pipelines.night.science import limiting_magnitude
+from gueststar.pipelines.night.settings import INJECTION, PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
+from gueststar.pipelines.overrides import as_plain
+from gueststar.pipelines.science.catalogs import MakeCatalogs, calibrate_sources
 from gueststar.store.ledger import Job, JobState
 from gueststar.store.products import DataId
 from gueststar.store.repo import SurveyRepo
 
-Floats = NDArray[np.float64]
-
-_MIN_LINKED = 4
-"""Tracklets of at least so many detections are taken for real."""
+INJECTION_RUN = "injections"
+"""Collection of everything that artificial sources make."""
 
 
-class LabelledImage(NamedTuple):
-    """One image's labelled detections."""
+@dataclass(frozen=True)
+class InjectionWork:
+    """One detector image that gets artificial sources."""
 
-    visit: int
-    detector: int
-    rows: Catalog
-    """`LABELLED_SOURCE` rows."""
-    n_injected: int
+    job_id: int
+    repo_root: Path
+    info: ExposureInfo
+    detector_id: int
+    science: Path
+    sources: Path
+    settings: PipelineSettings
+    seed: int
+    difference: DifferenceWork | None = None
+    """How its difference was made; None: there was none."""
+    candidates: Path | None = None
 
 
-def label_survey(root: Path, *, config: InjectionConfig | None = None, seed: int = 1) -> Iterator[LabelledImage]:
-    """Put artificial sources into the survey's science images, compare them anew, and label what is detected.
+def plan_injections(
+    repo: SurveyRepo, settings: PipelineSettings, night: int, *, n_images: int | None, seed: int
+) -> list[InjectionWork]:
+    """Return the work for a night: all calibrated images, or ``n_images`` of them drawn at random.
 
-    Nothing is stored. The same reference is used as before, from which the sources are missing. What the night's
-    tracklets link is left out; all else that was not put in counts as an artefact, variable stars too. The settings of
-    the survey hold.
+    The same again is nothing to do: work whose products are there is left out. Raises ConfigError if no image of the
+    night is calibrated.
     """
-    with SurveyRepo.open(root) as repo:
-        settings = PipelineSettings.of(repo.camera.settings, repo.settings.parameters)
-        linked = _linked_detections(repo)
-        jobs = sorted(repo.ledger.jobs(kind="difference", state=JobState.DONE), key=lambda job: job.id)
-        if not jobs:
-            raise DataError(f"{root} holds no difference images to put sources into")
-        for job in jobs:
-            yield _labelled(_work_of(repo, job, settings), repo, linked, config or InjectionConfig(), seed)
+    done = repo.ledger.jobs(kind="science", day_obs=night, state=JobState.DONE)
+    if not done:
+        raise ConfigError(f"no calibrated image of night {night} in {repo.root}: gueststar process {repo.root}")
+    # In the order of a number that depends on nothing but the name, so that no detector or hour is preferred.
+    done.sort(key=lambda job: content_id("injection", seed, job.exposure_id, job.detector))
+    works = []
+    for job in done[: n_images or len(done)]:
+        key = {
+            "visit": job.exposure_id, "detector": job.detector, "seed": seed, "config": as_plain(settings.injection),
+        }  # fmt: skip
+        job_id = repo.ledger.submit(
+            "injection", key, exposure_id=job.exposure_id, detector=job.detector, day_obs=night,
+            config=settings.part(INJECTION),
+        )  # fmt: skip
+        submitted = repo.ledger.job(job_id)
+        if submitted is not None and submitted.state is JobState.PENDING:
+            works.append(_work(repo, settings, job, job_id, seed))
+    return works
 
 
-def _labelled(
-    work: DifferenceWork, repo: SurveyRepo, linked: frozenset[int], config: InjectionConfig, seed: int
-) -> LabelledImage:
-    context = WorkerContext.of(work.repo_root)
-    science, reference = context.image(work.science), context.image(work.reference)
-    sources = context.catalog(work.reference_sources)
+def _work(repo: SurveyRepo, settings: PipelineSettings, job: Job, job_id: int, seed: int) -> InjectionWork:
+    assert job.exposure_id is not None
+    assert job.detector is not None
+    row = repo.ledger.exposure(job.exposure_id)
+    assert row is not None
+    data_id = DataId(visit=job.exposure_id, detector=job.detector)
+    science, candidates = repo.path("science_image", data_id), repo.find_one("dia_source", data_id)
+    difference = None
+    if candidates is not None:
+        reference = repo.find("reference_image", field=row.info.field, detector=job.detector, band=row.info.band)[0]
+        difference = DifferenceWork(
+            job_id, repo.root, row.info, job.detector, science, reference.path,
+            repo.path("reference_source", reference.data_id), settings,
+        )  # fmt: skip
+    return InjectionWork(
+        job_id, repo.root, row.info, job.detector, science, repo.path("source", data_id), settings, seed,
+        difference, candidates.path if candidates else None,
+    )  # fmt: skip
+
+
+def run_injection(work: InjectionWork) -> Outcome:
+    """Inject, process, score and stage; every failure becomes an outcome."""
+    return attempt(work.job_id, lambda: _stage_injection(work))
+
+
+def _stage_injection(work: InjectionWork) -> Result:
+    context, timer = WorkerContext.of(work.repo_root), StepTimer()
+    settings = work.settings
+    with timer("read"):
+        image = context.image(work.science)
+    limit = limiting_magnitude(image.pixels, image.psf, image.photocal)
+    if limit is None or not np.isfinite(limit):
+        raise DataError("the image has no limiting magnitude: nothing can be injected")
+    seeds = np.random.SeedSequence([work.seed, content_id("injection", work.info.exposure_id, work.detector_id)])
+    with timer("inject"):
+        injected = InjectSources(settings.injection).run(
+            image, limiting_mag=limit, random=np.random.Generator(np.random.PCG64(seeds))
+        )
+    with timer("catalogs"):
+        found = MakeCatalogs(settings.catalogs).run(injected.image.pixels, image.psf)
+        place = {"visit": work.info.exposure_id, "detector": work.detector_id}
+        sources = calibrate_sources(found.psf, image.wcs, image.photocal, **place)
+    detections = Detections(sources, context.catalog(work.sources))
+    facts: dict[str, Any] = {"limiting_mag": limit}
+    if work.difference is not None and work.candidates is not None:
+        detections, facts["difference_limiting_mag"] = _with_candidates(
+            detections, work, context, injected.image, timer
+        )
+    with timer("score"):
+        score = ScoreInjections(settings.injection).run(injected, detections)
+    metrics = score.metrics | facts | {"seed": work.seed, "config": as_plain(settings.injection)}
     data_id = DataId(visit=work.info.exposure_id, detector=work.detector_id)
-    before = context.catalog(repo.path("dia_source", data_id))
-    is_linked = np.isin(before["dia_source_id"], list(linked))
-    hosts = science.wcs.sky_to_pixel(ra=sources["ra"], dec=sources["dec"])
-    visit_seed = (seed * 1_000_003 + work.info.exposure_id + work.detector_id) % 2**63
-    injected = InjectSources(config).run(science, seed=visit_seed, hosts=hosts)
-    _, _, detections = compare(work, injected.image, reference, sources, StepTimer())
-    rows, is_real = label_detections(
-        detections.catalog, injected, known=(before["x"][is_linked], before["y"][is_linked]),
-        radius=max(1.5, 0.5 * science.psf.central_fwhm),
-    )  # fmt: skip
-    found = DIA_SOURCE.catalog(dict(detections.catalog.select(rows)))
-    labelled = LABELLED_SOURCE.catalog(dict(found) | {"is_real": is_real})
-    return LabelledImage(work.info.exposure_id, work.detector_id, labelled, int(injected.x.size))
+    with timer("write"):
+        staged = (
+            context.stage("injected_source", data_id, score.catalog),
+            context.stage("injection_metrics", data_id, metrics),
+        )
+    apart = tuple(replace(item, run=INJECTION_RUN) for item in staged)
+    return Result(apart, metrics, {"science": str(work.science)}, timer.seconds)
 
 
-def _work_of(repo: SurveyRepo, job: Job, settings: PipelineSettings) -> DifferenceWork:
-    """Return the comparison that a job made, with the reference that it used."""
-    row = repo.ledger.exposure(job.exposure_id or 0)
-    if row is None or job.detector is None:
-        raise DataError(f"job {job.id} is of no known exposure")
-    reference = repo.find("reference_image", field=row.info.field, detector=job.detector, band=row.info.band)[0]
-    return DifferenceWork(
-        job_id=job.id, repo_root=repo.root, info=row.info, detector_id=job.detector,
-        science=repo.path("science_image", DataId(visit=row.id, detector=job.detector)), reference=reference.path,
-        reference_sources=repo.path("reference_source", reference.data_id), settings=settings,
-    )  # fmt: skip
-
-
-def _linked_detections(repo: SurveyRepo) -> frozenset[int]:
-    """Return the dia_source_ids of the survey's longer tracklets."""
-    linked: set[int] = set()
-    for job in repo.ledger.jobs(kind="tracklets", state=JobState.DONE):
-        for tracklet in job.metrics.get("tracklets", []):
-            if tracklet["n_detections"] >= _MIN_LINKED:
-                linked.update(tracklet["dia_source_ids"])
-    return frozenset(linked)
+def _with_candidates(
+    detections: Detections, work: InjectionWork, context: WorkerContext, science: CalibratedImage, timer: StepTimer
+) -> tuple[Detections, float | None]:
+    """Return the detections with candidates, and the computed 5-sigma limit of the difference."""
+    assert work.difference is not None
+    assert work.candidates is not None
+    made = make_difference(work.difference, context, science, timer)
+    likely = likely_alerts(made.dia_sources, work.settings)
+    is_usable = made.result.difference.pixels.is_usable(UNUSABLE | MaskPlane.REFERENCE_MASKED)
+    found = replace(
+        detections,
+        candidates=made.dia_sources,
+        real_candidates=context.catalog(work.candidates),
+        likely=np.isin(made.dia_sources["dia_source_id"], likely["dia_source_id"]),
+        is_differenced=is_usable & (made.result.score != 0),
+    )
+    return found, made.result.metrics["limiting_mag"]

@@ -21,9 +21,14 @@ def _link(repo: SurveyRepo, settings: PipelineSettings, night: int) -> Result:
     store = DetectionStore(repo.settings.database) if repo.settings.database else DetectionStore.at(repo.root)
     with timer("read"):
         dia_sources = store.sources_of_night(night)
+        stationary = store.seen_before(night)
     with timer("link"):
-        found = LinkTracklets(settings.tracklets).run(dia_sources)
-    metrics = {"n_dia_sources": dia_sources.n_rows, "tracklets": tracklet_rows(found)}
+        found = LinkTracklets(settings.tracklets).run(dia_sources, earlier_objects=stationary)
+    metrics = {
+        "n_dia_sources": dia_sources.n_rows,
+        "n_stationary_objects": stationary.size,
+        "tracklets": tracklet_rows(found),
+    }
     return Result(metrics=metrics, steps=timer.seconds)
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from gueststar.core.errors import ConfigError, DataError, MissingInput, TransientError
+from gueststar.core.errors import ConfigError, DataError, MissingInput, ServiceDown, TransientError
 from gueststar.store.products import StagedProduct
 
 
@@ -72,14 +72,15 @@ def attempt(job_id: int, work: Callable[[], Result]) -> Outcome:
     """Run ``work`` and return what became of it; the one place where every exception is caught.
 
     A worker must outlive anything that one exposure's pixels do to it, so unexpected errors are recorded
-    as bugs with their traceback. ConfigError passes through: a person must act and the run stops.
+    as bugs with their traceback. Two kinds pass through, because they are not this unit's: after ConfigError a
+    person must act, and while a service is down the whole run waits.
     """
     cpu, wall = time.process_time(), time.monotonic()
     state: Literal["done", "failed", "held"] = "done"
     result, reason, kind, trace = Result(), "", "", ""
     try:
         result = work()
-    except ConfigError:
+    except (ConfigError, ServiceDown):
         raise
     except MissingInput as error:
         state, reason = "held", str(error)

@@ -14,6 +14,8 @@ from gueststar.model.calibration import CalibrationKind
 from gueststar.model.rights import Program
 from gueststar.pipelines.night.calibrations import CalibrationWork
 from gueststar.pipelines.night.difference import DifferenceWork
+from gueststar.pipelines.night.entry import EnteredScienceWork
+from gueststar.pipelines.night.entry_difference import EnteredDifferenceWork
 from gueststar.pipelines.night.reference import ReferenceEpoch, ReferenceWork
 from gueststar.pipelines.night.science import ScienceWork
 from gueststar.pipelines.night.settings import DIFFERENCE, SCIENCE, PipelineSettings
@@ -33,6 +35,15 @@ REQUIRED_KINDS: tuple[CalibrationKind, ...] = ("bias", "flat")
 
 DEEPEN_FACTOR = 2
 """A reference is made anew when this many times its epochs are good: more often gains little depth."""
+
+
+Place = tuple[int, int]
+"""Exposure and detector."""
+
+
+def is_entered(job: Job) -> bool:
+    """Return whether a job's input is a product that a user brought."""
+    return isinstance(job.inputs, dict) and "entered" in job.inputs
 
 
 class Planner:
@@ -100,16 +111,33 @@ class Planner:
         found = self.repo.find_calibration(kind, detector, mjd, physical_filter=glass)
         return found.path if found else None
 
-    def science(self, night: int) -> list[ScienceWork]:
-        """Return the detector images of a night that are to be calibrated."""
-        work = []
+    def _entered(self, night: int) -> dict[str, dict[Place, Job]]:
+        """Return the jobs that a user's own products are the inputs of: stage -> (exposure, detector) -> job."""
+        found: dict[str, dict[Place, Job]] = defaultdict(dict)
+        for job in self.ledger.jobs(day_obs=night):
+            if is_entered(job) and job.exposure_id is not None and job.detector is not None:
+                found[job.kind][job.exposure_id, job.detector] = job
+        return found
+
+    def science(self, night: int) -> list[ScienceWork | EnteredScienceWork]:
+        """Return the detector images of a night that are to be calibrated, or (a user's own) to be completed."""
+        work: list[ScienceWork | EnteredScienceWork] = []
+        entered = self._entered(night)
+        later = {place for stage, places in entered.items() if stage != "science" for place in places}
         kinds = [kind for kind in REQUIRED_KINDS if self.ledger.exposures(observation_type=kind)]
         masters: dict[tuple[CalibrationKind, int, str | None], Path | None] = {}
-        # Earlier nights only: what becomes of an exposure must not depend on which of its night's were done before it.
-        skies = ClearSkies(self.ledger, self.repo.camera.site, night, config=self.settings.photometry.transparency)
+        skies: ClearSkies | None = None
         for row in self.ledger.exposures(day_obs=night, observation_type="science"):
             for detector in row.detectors:
                 key = {"exposure": row.id, "detector": detector}
+                if (own := entered["science"].get((row.id, detector))) is not None:
+                    if self._open_job("science", key) is not None:
+                        work.append(EnteredScienceWork(info=row.info, **self._entered_work(own)))
+                    continue
+                if (row.id, detector) in later and not self.repo.exists(
+                    "raw", DataId(exposure=row.id, detector=detector)
+                ):
+                    continue
                 job = self._open_job(
                     "science", key, exposure_id=row.id, detector=detector, day_obs=night,
                     config=self.settings.part(SCIENCE),
@@ -126,6 +154,7 @@ class Planner:
                     self.ledger.hold(job, f"no valid {' or '.join(missing)} master at the time of the exposure")
                     continue
                 raw = self.repo.path("raw", DataId(exposure=row.id, detector=detector))
+                skies = skies or self._clear_skies(night)
                 expected = skies.expected(row.info, detector)
                 work.append(
                     ScienceWork(
@@ -134,6 +163,13 @@ class Planner:
                     )
                 )  # fmt: skip
         return work
+
+    def _clear_skies(self, night: int) -> ClearSkies:
+        """Return what a clear sky gives, from earlier nights only.
+
+        What becomes of an exposure must not depend on which of its own night's were done before it.
+        """
+        return ClearSkies(self.ledger, self.repo.camera.site, night, config=self.settings.photometry.transparency)
 
     def _has_frames(self, kind: CalibrationKind, row: ExposureRow) -> bool:
         """Return whether frames for this master were ever received: without any, the camera does without it."""
@@ -196,12 +232,42 @@ class Planner:
         scale = self.repo.camera.pixel_scale_arcsec
         return SelectEpochs(self.settings.reference_selection).run(epochs, pixel_scale_arcsec=scale)
 
-    def differences(self, night: int) -> list[DifferenceWork]:
-        """Return the science images of a night that have a reference; the others are held with the reason."""
-        work = []
+    def _entered_work(self, job: Job) -> dict[str, Any]:
+        """Return what work on any of a user's own images is told."""
+        inputs = job.inputs
+        return {
+            "job_id": job.id, "repo_root": self.repo.root, "settings": self.settings, "detector_id": job.detector,
+            "path": self.repo.root / inputs["file"], "origin": inputs["origin"], "cards": inputs["cards"],
+            "companions": {name: self.repo.root / path for name, path in inputs["companions"].items()},
+        }  # fmt: skip
+
+    def _entered_difference(self, job: Job) -> EnteredDifferenceWork | None:
+        row = self.ledger.exposure(job.exposure_id or 0)
+        if row is None or job.inputs["entered"] != "difference_image":
+            return None  # a catalog's rows are stored where they are taken in
+        if self._open_job("difference", job.key) is None:
+            return None
+        science = self.repo.find_one("science_image", DataId(visit=row.id, detector=job.detector))
+        place = DataId(field=row.info.field, detector=job.detector, band=row.info.band)
+        is_placed = row.info.field is not None and row.info.band is not None
+        sources = self.repo.find_one("reference_source", place) if is_placed else None
+        return EnteredDifferenceWork(
+            info=row.info, **self._entered_work(job), science=science.path if science else None,
+            reference_sources=sources.path if sources else None,
+        )  # fmt: skip
+
+    def differences(self, night: int) -> list[DifferenceWork | EnteredDifferenceWork]:
+        """Return a user's own differences, and the science images of a night that have a reference.
+
+        Those that have none are held with the reason.
+        """
+        entered = self._entered(night)["difference"]
+        work: list[DifferenceWork | EnteredDifferenceWork] = [
+            own for job in entered.values() if (own := self._entered_difference(job)) is not None
+        ]
         for row in self.ledger.exposures(day_obs=night, observation_type="science"):
             for job in self.ledger.jobs(kind="science", exposure_id=row.id):
-                if job.state is JobState.DONE and job.detector is not None:
+                if job.state is JobState.DONE and job.detector is not None and (row.id, job.detector) not in entered:
                     found = self._difference(night, row, job.detector)
                     work += [found] if found else []
         return work

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from gueststar.core.errors import ConfigError
+import tenacity
+
+from gueststar.core.errors import ConfigError, ServiceDown
 from gueststar.pipelines.night.engine import make_engine
 from gueststar.pipelines.night.runner import STAGES, NightRunner, Progress
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.store.ledger import JobState
 from gueststar.store.repo import SurveyRepo
+
+PATIENCE_S = 3600.0
+"""How long a run waits for its database to come back."""
+MOST_OUTAGES = 20
+"""A run that is broken off more often than this ends: what comes back does not work."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +53,82 @@ def process_nights(
     until: str = STAGES[-1],
     do_retry: bool = False,
     progress: Progress | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Summary:
     """Process nights of a repository (all of them when none is named) and return what stands in the ledger.
 
-    Raises ConfigError for a night that has no exposures or an unknown parameter in the settings, and
-    TransientError while another process works on the repository.
+    A database that stops in the middle is waited for, and the run goes on from what the ledger knows; ``tell`` gets a
+    line when that happens. Raises ConfigError for a night without exposures or an unknown parameter in the settings,
+    TransientError while another process works on the repository, and ServiceDown when the wait was in vain.
     """
-    repo = SurveyRepo.open(root)
-    with repo.only_writer():
+
+    def run(repo: SurveyRepo) -> Summary:
         return _process(repo, nights, n_workers=n_workers, until=until, do_retry=do_retry, progress=progress)
+
+    return _patiently(root, run, tell)
+
+
+def _patiently(root: Path, run: Callable[[SurveyRepo], Summary], tell: Callable[[str], None]) -> Summary:
+    """Run as the only writer of a repository; again, from where it stood, when the database was away."""
+    with SurveyRepo.open(root) as held, held.only_writer():
+        for _ in range(MOST_OUTAGES):
+            try:
+                with SurveyRepo.open(root) as repo:
+                    return run(repo)
+            except ServiceDown as problem:
+                tell(f"{problem}; waiting for it")
+                _wait_until_back(root)
+                tell("the database works again: going on")
+        with SurveyRepo.open(root) as repo:
+            return run(repo)
+
+
+def _wait_until_back(root: Path) -> None:
+    """Return as soon as the repository's databases can be written to; ServiceDown after `PATIENCE_S`."""
+    attempts = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(ServiceDown),
+        wait=tenacity.wait_exponential(multiplier=1.0, max=30.0),
+        stop=tenacity.stop_after_delay(PATIENCE_S),
+        reraise=True,
+    )
+    attempts(_knock, root)
+
+
+def _knock(root: Path) -> None:
+    with SurveyRepo.open(root) as repo:
+        repo.ledger.event("recovered", text="the database works again")
+
+
+def inject_nights(
+    root: Path,
+    *,
+    nights: Sequence[int] = (),
+    n_images: int | None = None,
+    seed: int = 1,
+    overrides: Mapping[str, Any] | None = None,
+    n_workers: int = 1,
+    progress: Progress | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Summary:
+    """Inject artificial sources into images of nights (the last one when none is named); return how the work stands.
+
+    ``overrides`` are parameters of the section ``injection``. Raises ConfigError for a night without calibrated
+    images, and TransientError while another process works on the repository.
+    """
+
+    def run(repo: SurveyRepo) -> Summary:
+        layers = (repo.camera.settings, repo.settings.parameters, {"injection": dict(overrides or {})})
+        settings = PipelineSettings.of(*layers)
+        with make_engine(n_workers=n_workers, scratch=str(repo.root / "scratch")) as engine:
+            runner = NightRunner(repo, engine, settings)
+            runner.progress = progress or runner.progress
+            runner.recover()
+            chosen = tuple(sorted(nights)) or tuple(runner.nights()[-1:])
+            for night in chosen:
+                runner.inject(night, n_images=n_images, seed=seed)
+        return Summary(chosen, {key: n for key, n in repo.ledger.job_counts().items() if key[0] == "injection"})
+
+    return _patiently(root, run, tell)
 
 
 def _process(

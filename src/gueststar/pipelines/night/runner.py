@@ -13,13 +13,16 @@ from typing import Any
 from gueststar.model.calibration import CalibrationKind
 from gueststar.pipelines.night.association import AssociateVisit
 from gueststar.pipelines.night.calibrations import CalibrationWork, run_calibration
-from gueststar.pipelines.night.difference import run_difference
+from gueststar.pipelines.night.difference import DifferenceWork, run_difference
 from gueststar.pipelines.night.engine import Call, DaskEngine, InlineEngine
+from gueststar.pipelines.night.entry import EnteredScienceWork, run_entered_science
+from gueststar.pipelines.night.entry_difference import EnteredDifferenceWork, run_entered_difference
+from gueststar.pipelines.night.injection import plan_injections, run_injection
 from gueststar.pipelines.night.movers import link_night
 from gueststar.pipelines.night.outcome import Outcome
 from gueststar.pipelines.night.plan import CALIBRATION_ORDER, Planner
 from gueststar.pipelines.night.reference import run_reference
-from gueststar.pipelines.night.science import run_science
+from gueststar.pipelines.night.science import ScienceWork, run_science
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.store.ledger import ExposureState, JobState
 from gueststar.store.repo import SurveyRepo
@@ -39,6 +42,16 @@ Progress = Callable[[str, int, int], None]
 
 def _silent(stage: str, done: int, total: int) -> None:
     return None
+
+
+def _science_call(work: ScienceWork | EnteredScienceWork) -> Call:
+    function = run_entered_science if isinstance(work, EnteredScienceWork) else run_science
+    return Call(work.job_id, function, (work,))
+
+
+def _difference_call(work: DifferenceWork | EnteredDifferenceWork) -> Call:
+    function = run_entered_difference if isinstance(work, EnteredDifferenceWork) else run_difference
+    return Call(work.job_id, function, (work,))
 
 
 class NightRunner:
@@ -98,7 +111,7 @@ class NightRunner:
     def science(self, night: int) -> None:
         """Calibrate the night's science exposures."""
         while works := self.planner.science(night):
-            self._run("science", [Call(work.job_id, run_science, (work,)) for work in works])
+            self._run("science", [_science_call(work) for work in works])
 
     def reference(self, night: int) -> None:
         """Make or deepen the references that the night's fields now allow."""
@@ -108,7 +121,7 @@ class NightRunner:
     def difference(self, night: int) -> None:
         """Subtract references, find and vet candidates."""
         while works := self.planner.differences(night):
-            self._run("difference", [Call(work.job_id, run_difference, (work,)) for work in works])
+            self._run("difference", [_difference_call(work) for work in works])
 
     def associate(self, night: int) -> None:
         """Associate candidates by time and write alerts; each detector image in one transaction, once."""
@@ -127,6 +140,11 @@ class NightRunner:
         if self.ledger.start(job_id):
             self._settle([link_night(job_id, self.repo, self.settings, night)])
         self.progress("movers", 1, 1)
+
+    def inject(self, night: int, *, n_images: int | None, seed: int) -> None:
+        """Put artificial sources into images of a night that are calibrated, and score what is found of them."""
+        works = plan_injections(self.repo, self.settings, night, n_images=n_images, seed=seed)
+        self._run("inject", [Call(work.job_id, run_injection, (work,)) for work in works])
 
     def _run(self, stage: str, calls: list[Call], *, after_commit: Callable[[Outcome], None] | None = None) -> None:
         self.progress(stage, 0, len(calls))

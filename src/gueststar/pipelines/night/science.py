@@ -129,7 +129,7 @@ def make_science(work: ScienceWork, context: WorkerContext, timer: StepTimer) ->
     with timer("catalogs"):
         place = {"visit": work.info.exposure_id, "detector": detector.id}
         used = _used_stars(measured.stars, solved, point)
-        tables = [_flagged(table, used, pixels, measured.psf) for table in (point, aperture)]
+        tables = [flag_used(table, used, pixels, measured.psf) for table in (point, aperture)]
         sources = calibrate_sources(tables[0], wcs, photocal, **place)
         apertures = calibrate_apertures(tables[1], wcs, photocal, **place)
     metrics = summary_metrics(pixels, measured.psf, wcs, photocal, steps)
@@ -197,7 +197,7 @@ def _used_stars(psf_stars: Catalog, solved: Solutions, sources: Catalog) -> dict
     }
 
 
-def _flagged(catalog: Catalog, used: dict[SourceFlag, Catalog], pixels: MaskedImage, psf: Psf) -> Catalog:
+def flag_used(catalog: Catalog, used: dict[SourceFlag, Catalog], pixels: MaskedImage, psf: Psf) -> Catalog:
     """Return a catalog that tells what its sources were used for, and which lie in halos."""
     for flag, stars in used.items():
         catalog = flag_near(catalog, stars["x"], stars["y"], flag)

@@ -17,6 +17,7 @@ from gueststar.pipelines.difference.detect import DetectionConfig
 from gueststar.pipelines.difference.reference_warp import ReferenceWarpConfig
 from gueststar.pipelines.difference.subtract import DifferenceConfig
 from gueststar.pipelines.difference.vet import VetConfig
+from gueststar.pipelines.injection.inject import InjectionConfig
 from gueststar.pipelines.moving.tracklets import TrackletConfig
 from gueststar.pipelines.overrides import as_plain, with_overrides
 from gueststar.pipelines.reference.reference_image import MakeReferenceConfig
@@ -27,6 +28,7 @@ from gueststar.pipelines.science.halos import HaloConfig
 from gueststar.pipelines.science.psf import MeasurePsfConfig
 
 SCIENCE = ("detrend", "background", "psf", "catalogs", "astrometry", "photometry", "halos")
+INJECTION = ("injection", "catalogs", "reference_warp", "subtraction", "detection", "vetting")
 DIFFERENCE = ("reference_warp", "subtraction", "detection", "vetting")
 
 
@@ -50,6 +52,7 @@ class PipelineSettings:
     subtraction: DifferenceConfig = field(default_factory=DifferenceConfig)
     detection: DetectionConfig = field(default_factory=DetectionConfig)
     vetting: VetConfig = field(default_factory=VetConfig)
+    injection: InjectionConfig = field(default_factory=InjectionConfig)
     alerts: AlertVisitConfig = field(default_factory=AlertVisitConfig)
     tracklets: TrackletConfig = field(default_factory=TrackletConfig)
 

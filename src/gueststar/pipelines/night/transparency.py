@@ -40,7 +40,8 @@ class ClearSkies:
         self._learned: dict[tuple[int, str], ClearSky] = {}
         before = night + 1 if is_night_included else night
         rows = ledger.measurements("science", "zero_point", before=before, n_nights=config.n_nights)
-        infos = {row.id: row.info for row in ledger.exposures(observation_type="science")} if rows else {}
+        nights = sorted({of_night for _, _, of_night, _ in rows})
+        infos = {row.id: row.info for number in nights for row in ledger.exposures(day_obs=number)}
         groups: dict[tuple[int, str], list[tuple[float, float, int]]] = defaultdict(list)
         for exposure, detector, of_night, zero_point in rows:
             info = infos.get(exposure)
@@ -49,9 +50,9 @@ class ClearSkies:
                 groups[detector, info.physical_filter].append((per_second, airmass_of(info, site), of_night))
         bands = {info.physical_filter: info.band or "" for info in infos.values()}
         for key, values in groups.items():
-            per_second, airmass, nights = (np.array(column) for column in zip(*values, strict=True))
+            per_second, airmass, of_nights = (np.array(column) for column in zip(*values, strict=True))
             learned = learn_clear_sky(
-                zero_point=per_second, airmass=airmass, night=nights,
+                zero_point=per_second, airmass=airmass, night=of_nights,
                 extinction=config.extinction_of(bands[key[1]]), config=config,
             )  # fmt: skip
             if learned is not None:

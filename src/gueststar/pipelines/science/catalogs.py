@@ -11,7 +11,12 @@ from scipy.spatial import cKDTree
 
 from gueststar.algorithms.photometry.classify import star_likeness
 from gueststar.algorithms.photometry.flags import is_near_edge, mask_bits_within
-from gueststar.algorithms.photometry.growth import ApertureCorrection, fraction_within, measure_aperture_correction
+from gueststar.algorithms.photometry.growth import (
+    ApertureCorrection,
+    fraction_within,
+    loss_correction,
+    measure_aperture_correction,
+)
 from gueststar.algorithms.photometry.psf_fit import PointSourceConfig, PointSources, measure_point_sources
 from gueststar.algorithms.photometry.total import ApertureConfig, TotalFluxes, measure_totals
 from gueststar.algorithms.psf.scene import SourceState, chosen
@@ -52,7 +57,8 @@ class MakeCatalogsConfig:
     apertures: ApertureConfig = field(default_factory=ApertureConfig)
     """Apertures."""
     is_flux_corrected: bool = True
-    """Bring PSF fluxes to the system of the third aperture, where its ratio can be measured."""
+    """Bring PSF fluxes to the system of the third aperture, where its ratio can be measured, and allow for the light
+    that a wider PSF loses beyond its stamps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,14 +88,17 @@ class MakeCatalogs:
         is_charged = ~pixels.is_usable(MaskPlane.SATURATED | MaskPlane.BLEED)
         found = measure_point_sources(
             pixels.image, pixels.variance, ~pixels.is_usable(UNUSABLE),
-            is_charged, spline, fwhm=fwhm, config=self.config.sources,
+            is_charged, spline, fwhm=fwhm, is_struck=~pixels.is_usable(MaskPlane.COSMIC_RAY),
+            config=self.config.sources,
         )  # fmt: skip
         is_first = found.first_index >= 0
         first = chosen(found.state, is_first)
         totals = self._totals(pixels, spline, found, first)
         radius = 0.5 * fwhm * self.config.apertures.diameters_fwhm[2]
         correction = _aperture_correction(found, is_first, totals, spline, radius)
-        factor = correction.ratio if self.config.is_flux_corrected else 1.0
+        factor = np.ones(len(found.state.x))
+        if self.config.is_flux_corrected:
+            factor = correction.ratio * loss_correction(spline, x=found.state.x, y=found.state.y)
         flags = _flags(pixels, found, fwhm)
         return InstrumentalCatalogs(
             _psf_catalog(found, flags, factor, correction.floor),
@@ -244,7 +253,7 @@ def _flags(pixels: MaskedImage, found: PointSources, fwhm: float) -> NDArray[np.
     return flags
 
 
-def _psf_catalog(found: PointSources, flags: NDArray[np.int32], factor: float, floor: float) -> Catalog:
+def _psf_catalog(found: PointSources, flags: NDArray[np.int32], factor: NDArray[np.float64], floor: float) -> Catalog:
     order = np.argsort(-found.state.flux, kind="stable")
     errors = found.errors
     return INSTRUMENTAL_SOURCE.catalog(

@@ -1,4 +1,4 @@
-"""Artificial transients in a real science image: what the difference pipeline is tested and trained with."""
+"""Artificial changes, brighter and fainter, in a real science image: labelled examples for the reliability model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class InjectionConfig:
+class ChangesConfig:
     """Which sources are put in."""
 
     n_sources: int = 50
@@ -32,7 +32,7 @@ class InjectionConfig:
     """Part of them that is put near a source of the image, at about one FWHM."""
 
 
-class Injected(NamedTuple):
+class InjectedChanges(NamedTuple):
     """An image with artificial sources, and what they are."""
 
     image: CalibratedImage
@@ -43,13 +43,15 @@ class Injected(NamedTuple):
     """In the image's unit; negative: taken away."""
 
 
-class InjectSources:
-    """Add point sources to a calibrated image, with their photon noise."""
+class InjectChanges:
+    """Add point sources to a calibrated image, with their photon noise, and take others away."""
 
-    def __init__(self, config: InjectionConfig = InjectionConfig()) -> None:
+    def __init__(self, config: ChangesConfig = ChangesConfig()) -> None:
         self.config = config
 
-    def run(self, science: CalibratedImage, *, seed: int, hosts: tuple[Floats, Floats] | None = None) -> Injected:
+    def run(
+        self, science: CalibratedImage, *, seed: int, hosts: tuple[Floats, Floats] | None = None
+    ) -> InjectedChanges:
         """Return a copy of the image with sources at random places of usable pixels.
 
         ``hosts`` are places (x, y) of sources near which some are put. Pixels are in electrons.
@@ -61,7 +63,7 @@ class InjectSources:
         for stamp, x_k, y_k, flux_k in zip(science.psf.placed_stamps(x=x, y=y), x, y, flux, strict=True):
             _add(image, variance, rng, stamp, round(float(x_k)), round(float(y_k)), float(flux_k))
         pixels = MaskedImage(image, variance, science.pixels.mask)
-        return Injected(replace(science, pixels=pixels), x, y, flux)
+        return InjectedChanges(replace(science, pixels=pixels), x, y, flux)
 
     def _places(
         self, science: CalibratedImage, rng: np.random.Generator, hosts: tuple[Floats, Floats] | None
@@ -91,7 +93,7 @@ class InjectSources:
 
 
 def label_detections(
-    found: Catalog, injected: Injected, *, known: tuple[Floats, Floats], radius: float
+    found: Catalog, injected: InjectedChanges, *, known: tuple[Floats, Floats], radius: float
 ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     """Return the rows of `DIA_SOURCE` detections that can be labelled, and whether each is an injected source.
 

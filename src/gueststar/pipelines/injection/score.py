@@ -1,0 +1,195 @@
+"""What the pipeline found of artificial sources."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from gueststar.algorithms.stats.completeness import fit_completeness
+from gueststar.algorithms.stats.robust import median_and_sigma
+from gueststar.model.catalog import Catalog
+from gueststar.model.columns import INJECTED
+from gueststar.pipelines.injection.inject import InjectedImage, InjectionConfig
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+BIN_MAG = 0.5
+"""Width of the magnitude bins, which begin at whole multiples, so that bins of different images add up."""
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What was found on the image with artificial sources, and on the real one alone."""
+
+    sources: Catalog
+    """SOURCE catalog of the image with artificial sources."""
+    real_sources: Catalog
+    """SOURCE catalog of the real image."""
+    candidates: Catalog | None = None
+    """DIA_SOURCE catalog with artificial sources, vetted; None: no difference was made."""
+    real_candidates: Catalog | None = None
+    likely: Bools | None = None
+    """Which of ``candidates`` would be let through to become alerts."""
+    is_differenced: Bools | None = None
+    """``[y, x]``: where the difference image can be used."""
+
+
+class Score(NamedTuple):
+    """Artificial sources one by one, and in figures."""
+
+    catalog: Catalog
+    """INJECTED."""
+    metrics: dict[str, Any]
+
+
+class ScoreInjections:
+    """Match artificial sources to what was found, and measure completeness and flux errors."""
+
+    def __init__(self, config: InjectionConfig | None = None) -> None:
+        self.config = config or InjectionConfig()
+
+    def run(self, injected: InjectedImage, found: Detections) -> Score:
+        """Return the score; positions are matched in pixels, fluxes compared in nJy."""
+        ra, dec = injected.image.wcs.pixel_to_sky(x=injected.x, y=injected.y)
+        n = injected.x.size
+        source = self._match(injected, found.sources)
+        columns: dict[str, Any] = {
+            "injected_id": np.arange(n), "x": injected.x, "y": injected.y, "ra": ra, "dec": dec,
+            "mag": injected.magnitude, "flux": injected.flux, "trail_length": injected.trail_length,
+            "trail_angle_deg": injected.trail_angle_deg,
+            "is_source_found": source >= 0,
+            "source_flux": _taken(found.sources, "psf_flux", source),
+            "source_flux_err": _taken(found.sources, "psf_flux_err", source),
+            "is_source_by_chance": self._match(injected, found.real_sources) >= 0,
+        }  # fmt: skip
+        columns |= self._candidate_columns(injected, found)
+        catalog = INJECTED.catalog(columns)
+        return Score(catalog, injection_metrics(catalog, self.config))
+
+    def _candidate_columns(self, injected: InjectedImage, found: Detections) -> dict[str, Any]:
+        n = injected.x.size
+        names = {"candidate_flux": "psf_flux", "candidate_flux_err": "psf_flux_err", "candidate_snr": "snr"}
+        names |= {"reliability": "reliability"}
+        if found.candidates is None or found.is_differenced is None or found.likely is None:
+            flags = ("is_differenced", "is_candidate_found", "is_likely_alert", "is_candidate_by_chance")
+            return {name: np.full(n, np.nan) for name in names} | {name: np.zeros(n, bool) for name in flags}
+        positive = found.candidates.select(found.candidates["is_positive"])
+        row = self._match(injected, positive)
+        likely = np.append(found.likely[found.candidates["is_positive"]], False)
+        real = found.real_candidates
+        by_chance = np.zeros(n, bool) if real is None else self._match(injected, real.select(real["is_positive"])) >= 0
+        ny, nx = found.is_differenced.shape
+        ix = np.clip(np.rint(injected.x).astype(int), 0, nx - 1)
+        iy = np.clip(np.rint(injected.y).astype(int), 0, ny - 1)
+        return {name: _taken(positive, column, row) for name, column in names.items()} | {
+            "is_differenced": found.is_differenced[iy, ix],
+            "is_candidate_found": row >= 0,
+            "is_likely_alert": likely[row],
+            "is_candidate_by_chance": by_chance,
+        }
+
+    def _match(self, injected: InjectedImage, catalog: Catalog) -> NDArray[np.intp]:
+        """Return the nearest row within the radius (and half a trail) that has the right flux; -1 where none is."""
+        n = injected.x.size
+        matched = np.full(n, -1)
+        if catalog.n_rows == 0 or n == 0:
+            return matched
+        radius = max(1.0, self.config.match_radius_fwhm * injected.image.psf.central_fwhm) + 0.5 * injected.trail_length
+        tree = cKDTree(np.column_stack([catalog["x"], catalog["y"]]))
+        places = np.column_stack([injected.x, injected.y])
+        flux, factor = catalog["psf_flux"], self.config.flux_factor
+        for k, near in enumerate(tree.query_ball_point(places, radius)):
+            rows = np.array(near, dtype=np.intp)
+            # A trail's PSF flux is only part of its light.
+            low = injected.flux[k] / (factor if injected.trail_length[k] == 0 else 1e9)
+            rows = rows[(flux[rows] > low) & (flux[rows] < factor * injected.flux[k])]
+            if rows.size:
+                distance = np.hypot(catalog["x"][rows] - injected.x[k], catalog["y"][rows] - injected.y[k])
+                matched[k] = rows[np.argmin(distance)]
+        return matched
+
+
+def _taken(catalog: Catalog, name: str, row: NDArray[np.intp]) -> Floats:
+    """Return a column at rows, NaN where the row is -1."""
+    return np.append(np.asarray(catalog[name], dtype=np.float64), np.nan)[row]
+
+
+def injection_metrics(catalog: Catalog, config: InjectionConfig) -> dict[str, Any]:
+    """Return completeness, flux errors and magnitude bins of artificial stars as plain values.
+
+    Trails are counted apart. On the difference only sources where it can be used count.
+    """
+    stars = catalog.select(catalog["trail_length"] == 0)
+    trails = catalog.select(catalog["trail_length"] > 0)
+    on_difference = stars.select(stars["is_differenced"])
+    source = _recovery(stars, "is_source_found", "source_flux", config) | {
+        "n_by_chance": int(stars["is_source_by_chance"].sum())
+    }
+    metrics: dict[str, Any] = {
+        "n_injected": stars.n_rows,
+        "n_trails": trails.n_rows,
+        "completeness_50_mag": source["magnitude_50"],
+        "injection_flux_bias": source["flux_bias"],
+        "source": source,
+        "trails": {"n": trails.n_rows, "n_source": int(trails["is_source_found"].sum()),
+                   "n_candidate": int(trails["is_candidate_found"].sum())},
+        "bins": _bins(stars),
+    }  # fmt: skip
+    if on_difference.n_rows:
+        difference = _recovery(on_difference, "is_candidate_found", "candidate_flux", config) | {
+            "n_by_chance": int(on_difference["is_candidate_by_chance"].sum())
+        }
+        alert = fit_completeness(np.asarray(on_difference["mag"], np.float64), on_difference["is_likely_alert"])
+        metrics["difference"] = difference | {"alert_magnitude_50": _plain(alert.magnitude_50)}
+        metrics["difference_completeness_50_mag"] = difference["magnitude_50"]
+        metrics["difference_injection_flux_bias"] = difference["flux_bias"]
+    return metrics
+
+
+def _recovery(stars: Catalog, found: str, flux: str, config: InjectionConfig) -> dict[str, Any]:
+    fit = fit_completeness(np.asarray(stars["mag"], dtype=np.float64), stars[found])
+    error_known = stars[f"{flux}_err"] > 0
+    is_bright = stars[found] & error_known & (stars["flux"] > config.bright_snr * stars[f"{flux}_err"])
+    error = stars[flux][is_bright] - stars["flux"][is_bright]
+    bias, pull = error / stars["flux"][is_bright], error / stars[f"{flux}_err"][is_bright]
+    return {
+        "magnitude_50": _plain(fit.magnitude_50),
+        "magnitude_50_err": _plain(fit.magnitude_50_err),
+        "plateau": _plain(fit.plateau),
+        "width": _plain(fit.width),
+        "n": stars.n_rows,
+        "n_found": int(stars[found].sum()),
+        "n_flux": int(is_bright.sum()),
+        "flux_bias": _plain(np.median(bias) if bias.size else np.nan),
+        "flux_bias_err": _plain(1.2533 * median_and_sigma(bias)[1] / np.sqrt(bias.size) if bias.size > 2 else np.nan),
+        "pull_median": _plain(np.median(pull) if pull.size else np.nan),
+        "pull_sigma": _plain(median_and_sigma(pull)[1] if pull.size > 2 else np.nan),
+    }
+
+
+def _bins(stars: Catalog) -> list[dict[str, float]]:
+    number = np.floor(np.asarray(stars["mag"], dtype=np.float64) / BIN_MAG).astype(int)
+    rows = []
+    for k in np.unique(number):
+        mine = stars.select(number == k)
+        rows.append(
+            {
+                "mag_low": float(k * BIN_MAG),
+                "mag_high": float((k + 1) * BIN_MAG),
+                "n": mine.n_rows,
+                "n_source": int(mine["is_source_found"].sum()),
+                "n_differenced": int(mine["is_differenced"].sum()),
+                "n_candidate": int((mine["is_candidate_found"] & mine["is_differenced"]).sum()),
+                "n_alert": int((mine["is_likely_alert"] & mine["is_differenced"]).sum()),
+            }
+        )
+    return rows
+
+
+def _plain(value: float | np.floating) -> float | None:
+    return float(value) if np.isfinite(value) else None
