@@ -44,15 +44,20 @@ def points_along(
 
 
 def add_light_in_place(light: Floats, stamps: NDArray[np.floating], *, x: Floats, y: Floats, flux: Floats) -> None:
-    """Add stamps of unit sum, made for the sub-pixel phases of (x, y), times ``flux`` about the nearest pixels."""
+    """Add stamps, made for the sub-pixel phases of (x, y), times ``flux`` about the nearest pixels.
+
+    There is no negative light: what noise a stamp has below zero is cut, and its sum made one.
+    """
     ny, nx = light.shape
+    stamps = np.maximum(stamps, 0.0)
+    stamps = stamps / stamps.sum(axis=(1, 2), keepdims=True)
     half = stamps.shape[1] // 2
     for stamp, px, py, total in zip(stamps, np.rint(x).astype(int), np.rint(y).astype(int), flux, strict=True):
         y0, y1 = max(0, py - half), min(ny, py + half + 1)
         x0, x1 = max(0, px - half), min(nx, px + half + 1)
         if y0 < y1 and x0 < x1:
             part = stamp[y0 - py + half : y1 - py + half, x0 - px + half : x1 - px + half]
-            light[y0:y1, x0:x1] += total * np.maximum(part, 0.0)
+            light[y0:y1, x0:x1] += total * part
 
 
 def with_photon_noise(light: Floats, *, random: np.random.Generator) -> Float32Image:

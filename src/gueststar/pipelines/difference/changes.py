@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from gueststar.algorithms.photometry.artificial import add_light_in_place, with_photon_noise
 from gueststar.core.bits import UNUSABLE
 from gueststar.model.catalog import Catalog
 from gueststar.model.image import CalibratedImage, MaskedImage
@@ -59,11 +60,20 @@ class InjectChanges:
         rng = np.random.default_rng(seed)
         x, y = self._places(science, rng, hosts)
         flux = self._fluxes(science, rng, x.size)
-        image, variance = science.pixels.image.copy(), science.pixels.variance.copy()
-        for stamp, x_k, y_k, flux_k in zip(science.psf.placed_stamps(x=x, y=y), x, y, flux, strict=True):
-            _add(image, variance, rng, stamp, round(float(x_k)), round(float(y_k)), float(flux_k))
-        pixels = MaskedImage(image, variance, science.pixels.mask)
+        stamps = science.psf.placed_stamps(x=x, y=y)
+        shining, fading = (self._light(science, stamps, x, y, np.maximum(sign * flux, 0.0)) for sign in (1.0, -1.0))
+        pixels = MaskedImage(  # one that shines brings photon noise, one that fades takes none away
+            science.pixels.image + with_photon_noise(shining, random=rng) - fading.astype(np.float32),
+            science.pixels.variance + shining.astype(np.float32),
+            science.pixels.mask,
+        )
         return InjectedChanges(replace(science, pixels=pixels), x, y, flux)
+
+    @staticmethod
+    def _light(science: CalibratedImage, stamps: NDArray[np.float32], x: Floats, y: Floats, flux: Floats) -> Floats:
+        light = np.zeros(science.shape)
+        add_light_in_place(light, stamps, x=x, y=y, flux=flux)
+        return light
 
     def _places(
         self, science: CalibratedImage, rng: np.random.Generator, hosts: tuple[Floats, Floats] | None
@@ -113,24 +123,3 @@ def label_detections(
         is_unclear |= ~is_real & (distance < 3.0 * radius)
     rows = np.flatnonzero(~is_unclear)
     return rows, is_real[rows]
-
-
-def _add(
-    image: NDArray[np.float32], variance: NDArray[np.float32], rng: np.random.Generator, stamp: NDArray[Any],
-    x: int, y: int, flux: float,
-) -> None:  # fmt: skip
-    """Add a source in place; one that shines brings photon noise, one that fades takes none away."""
-    half = stamp.shape[0] // 2
-    y0, y1, x0, x1 = (
-        max(y - half, 0),
-        min(y + half + 1, image.shape[0]),
-        max(x - half, 0),
-        min(x + half + 1, image.shape[1]),
-    )
-    light = flux * stamp[y0 - y + half : y1 - y + half, x0 - x + half : x1 - x + half].astype(np.float64)
-    if flux > 0:
-        photons = np.maximum(light, 0.0)
-        image[y0:y1, x0:x1] += (light + rng.normal(0.0, 1.0, light.shape) * np.sqrt(photons)).astype(np.float32)
-        variance[y0:y1, x0:x1] += photons.astype(np.float32)
-    else:
-        image[y0:y1, x0:x1] += light.astype(np.float32)
