@@ -1,10 +1,14 @@
 #!/usr/bin/env python3
 """Render pairs of small images with transients and artefacts, difference them, and write labelled detections.
 
-Usage: make_vetting_scenes.py OUT.parquet [--scenes 400] [--seed 1] [--first 1]
+Usage: make_vetting_scenes.py OUT.parquet [--scenes 400] [--first 1]
 
-Each scene has seeing, sampling, depth, crowding, registration, flux-scale and PSF errors of its own, so that the
-model that is trained on them learns what holds for any camera. Detections are those of the package's own difference
+Each scene has seeing, sampling (1.3 to 5.5 pixels), depth, crowding, registration, flux-scale and PSF errors of its
+own, errors of the PSF model that vary over the image among them, so that the model that is trained on them learns what
+holds for any camera. Artefacts are what cameras make: cosmic rays and hot pixels, found and not found, of one pixel
+and of many; bad columns; saturated and bleeding stars; ghosts that move against the stars; satellite trails; strips of
+more noise than the variance says; references of few epochs. Real are new and fading point sources, in galaxies
+and alone, variable stars and short trails of asteroids. Detections are those of the package's own difference
 pipeline; one is real when a thing that changed lies at its place with its sign.
 """
 
@@ -48,21 +52,24 @@ class Scene:
     axis_ratio: float
     saturation: float
     zero_point: float
+    fwhm_slope: tuple[float, float]
+    """Relative change of the FWHM from one side to the other, along x and y, which the PSF model does not know."""
 
 
 def draw_scene(rng: np.random.Generator) -> Scene:
-    fwhm = float(np.exp(rng.uniform(np.log(1.6), np.log(5.5))))
+    fwhm = float(np.exp(rng.uniform(np.log(1.3), np.log(5.5))))
     sky = float(10 ** rng.uniform(1.3, 3.8))
     return Scene(
         rng, float(10 ** rng.uniform(-0.7, 0.6)), fwhm, fwhm * float(rng.uniform(0.75, 1.35)), sky,
-        sky * float(rng.uniform(0.03, 0.4)), float(rng.uniform(2.5, 5.0)), float(rng.uniform(0.85, 1.0)),
+        sky * float(rng.choice([0.03, 0.07, 0.2, 0.4])), float(rng.uniform(2.5, 5.0)), float(rng.uniform(0.85, 1.0)),
         float(10 ** rng.uniform(4.3, 5.3)), float(rng.uniform(23.0, 30.0)),
+        tuple(rng.choice([0.0, 0.01, 0.03]) * rng.normal(0, 1, 2)),
     )  # fmt: skip
 
 
 def moffat(side: int, *, fwhm: float, beta: float, axis_ratio: float, dx: float = 0.0, dy: float = 0.0) -> np.ndarray:
-    """Return a pixel-integrated (3 x 3 samples a pixel) Moffat profile that sums to one."""
-    half, k = side // 2, 3
+    """Return a pixel-integrated (5 x 5 samples a pixel) Moffat profile that sums to one."""
+    half, k = side // 2, 5
     fine = (np.arange(side * k) - (side * k - 1) / 2) / k
     x, y = np.meshgrid(fine - dx, (fine - dy) / axis_ratio)
     alpha = fwhm / (2.0 * np.sqrt(2.0 ** (1.0 / beta) - 1.0))
@@ -77,6 +84,7 @@ def add_source(image: np.ndarray, scene: Scene, fwhm: float, x: float, y: float,
     if flux > 3e5:
         side = 2 * int(np.ceil(14 * fwhm)) + 1
     half, ix, iy = side // 2, round(x), round(y)
+    fwhm = fwhm * (1.0 + scene.fwhm_slope[0] * (x / SIDE - 0.5) + scene.fwhm_slope[1] * (y / SIDE - 0.5))
     stamp = moffat(side, fwhm=fwhm, beta=scene.beta, axis_ratio=scene.axis_ratio, dx=x - ix, dy=y - iy) * flux
     y0, y1, x0, x1 = max(iy - half, 0), min(iy + half + 1, SIDE), max(ix - half, 0), min(ix + half + 1, SIDE)
     if y0 < y1 and x0 < x1:
@@ -130,17 +138,16 @@ def render(scene: Scene) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
             px, py = rng.uniform(3, SIDE - 4, 2)
         strength = noise * float(np.exp(rng.uniform(np.log(4.5), np.log(120.0))))
         is_fading = rng.random() < 0.3
-        add_source(
-            reference if is_fading else science,
-            scene,
-            scene.reference_fwhm if is_fading else scene.fwhm,
-            px,
-            py,
-            strength,
-        )
+        image, width = (reference, scene.reference_fwhm) if is_fading else (science, scene.fwhm)
+        reach = scene.fwhm * rng.uniform(0.3, 1.5) if not is_fading and rng.random() < 0.2 else 0.0
+        angle = rng.uniform(0, np.pi)
+        for part in np.linspace(-reach, reach, 9) if reach else (0.0,):  # an asteroid trails
+            x_part, y_part = px + part * np.cos(angle), py + part * np.sin(angle)
+            add_source(image, scene, width, x_part, y_part, strength / (9 if reach else 1))
         new_x.append(px)
         new_y.append(py)
         new_flux.append(-strength if is_fading else strength)
+    _ghosts(scene, science, reference, x, y, flux)
     changed = variable & (np.abs(flux * (factor - 1.0)) > 0)
     return science, reference, {
         "x": np.concatenate([x[changed], new_x]),
@@ -148,6 +155,25 @@ def render(scene: Scene) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
         "flux": np.concatenate([(flux * (factor - 1.0))[changed], new_flux]),
         "star_x": x, "star_y": y, "star_flux": flux,
     }  # fmt: skip
+
+
+def _ghosts(
+    scene: Scene, science: np.ndarray, reference: np.ndarray, x: np.ndarray, y: np.ndarray, flux: np.ndarray
+) -> None:
+    """Lay the out-of-focus image of the pupil about some of the brightest stars; it moves from exposure to exposure."""
+    rng = scene.rng
+    if rng.random() < 0.6:
+        return
+    radius, hole = rng.uniform(15, 90), rng.uniform(0.2, 0.5)
+    grid_y, grid_x = np.mgrid[:SIDE, :SIDE]
+    for k in np.argsort(-flux)[: int(rng.integers(1, 4))]:
+        level = np.sqrt(scene.sky) * 10 ** rng.uniform(-0.5, 0.8)
+        moved = rng.normal(0, rng.choice([0.3, 1.0, 2.5]), 2)
+        for image, dx, dy in ((science, *moved), (reference, 0.0, 0.0)):
+            u, v = grid_x - x[k] - dx, grid_y - y[k] - dy
+            r = np.hypot(u, v)
+            is_lit = (r < radius) & (r > hole * radius) & (np.abs(u) > 0.04 * radius) & (np.abs(v) > 0.04 * radius)
+            image += level * gaussian_filter(is_lit.astype(float), 0.4 * scene.fwhm) * (1.0 + 0.3 * r / radius)
 
 
 def spoil(
@@ -162,8 +188,11 @@ def spoil(
     reference = reference * (1.0 + rng.normal(0, 0.004) + rng.normal(0, 0.006) * grid_x + rng.normal(0, 0.006) * grid_y)
     masks = [np.zeros((SIDE, SIDE), dtype=np.int32) for _ in range(2)]
     observed = []
+    excess = np.ones(SIDE)
+    if rng.random() < 0.3:
+        excess[-int(rng.integers(20, 120)) :] = rng.uniform(1.2, 2.0)
     for k, (image, sky) in enumerate(((science, scene.sky), (reference, scene.reference_sky))):
-        noisy = image + rng.normal(0.0, 1.0, image.shape) * np.sqrt(
+        noisy = image + excess * rng.normal(0.0, 1.0, image.shape) * np.sqrt(
             np.maximum(image, 0.0) * (1.0 if k == 0 else 0.1) + sky
         )
         full = image > scene.saturation
@@ -182,14 +211,15 @@ def spoil(
         observed.append(noisy)
     _cosmic_rays(scene, observed[0], masks[0])
     _bad_columns(scene, observed[0], masks[0])
+    _satellite(scene, observed[0], masks[0])
     return observed[0], observed[1], masks[0], masks[1]
 
 
 def _cosmic_rays(scene: Scene, image: np.ndarray, mask: np.ndarray) -> None:
     rng = scene.rng
-    for _ in range(int(rng.integers(5, 25))):
-        x, y, angle = *rng.uniform(5, SIDE - 6, 2), rng.uniform(0, np.pi)
-        length = int(rng.integers(1, 9))
+    for _ in range(int(rng.choice([8, 20, 40]))):
+        x, y, angle = *rng.uniform(10, SIDE - 12, 2), rng.uniform(0, np.pi)
+        length = min(int(rng.geometric(0.4)), 9)
         charge = np.sqrt(scene.sky) * 10 ** rng.uniform(0.9, 2.2)
         is_found = rng.random() < 0.6
         for step in range(length):
@@ -199,6 +229,19 @@ def _cosmic_rays(scene: Scene, image: np.ndarray, mask: np.ndarray) -> None:
                 image[row, column + 1] += charge * rng.uniform(0.1, 0.6)
             if is_found:
                 mask[row, column] |= int(MaskPlane.COSMIC_RAY)
+
+
+def _satellite(scene: Scene, image: np.ndarray, mask: np.ndarray) -> None:
+    """Lay a trail across one scene in six; its mask, if it was found, may be too narrow."""
+    rng = scene.rng
+    if rng.random() < 5 / 6:
+        return
+    angle, offset = rng.uniform(0, np.pi), rng.uniform(-0.4, 0.4) * SIDE
+    grid_y, grid_x = np.mgrid[:SIDE, :SIDE] - SIDE / 2
+    distance = np.abs(grid_x * np.sin(angle) - grid_y * np.cos(angle) - offset)
+    image += np.sqrt(scene.sky) * 10 ** rng.uniform(-0.3, 1.3) * np.exp(-4 * np.log(2) * (distance / scene.fwhm) ** 2)
+    if rng.random() < 0.6:
+        mask[distance < rng.uniform(0.5, 2.0) * scene.fwhm] |= int(MaskPlane.SATELLITE)
 
 
 def _bad_columns(scene: Scene, image: np.ndarray, mask: np.ndarray) -> None:

@@ -185,6 +185,16 @@ def test_bright_isolated_transients_of_the_second_night_are_detected_and_alerted
     assert n_alerted >= 0.75 * n, f"{n_alerted} of {n}"
 
 
+def test_changes_put_into_the_surveys_own_images_are_labelled_and_scored(survey: Survey, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.parquet"
+    before = product_digests(survey.root)
+    gueststar("vet", "label", survey.root, rows, "--sources", 60)
+    found = json.loads(gueststar("vet", "test", rows))
+    assert product_digests(survey.root) == before
+    assert found["n_real"] > 100
+    assert found["at_threshold"]["0.1"]["completeness"] > 0.9
+
+
 def is_isolated(thing: Any, truth: pd.DataFrame) -> bool:
     """Return whether nothing much brighter, and no other thing that changes, lies within 12 arcsec."""
     others = truth[truth.source_id != thing.source_id]

@@ -19,7 +19,12 @@ from gueststar.formats.reliability_model import (
 )
 from gueststar.model.catalog import Catalog
 from gueststar.model.columns import DIA_SOURCE
-from gueststar.pipelines.difference.train import LABELLED_SOURCE, TrainingConfig, TrainReliability
+from gueststar.pipelines.difference.train import (
+    LABELLED_SOURCE,
+    TrainingConfig,
+    TrainReliability,
+    measure_reliability,
+)
 from gueststar.pipelines.difference.vet import VetCandidates
 
 QUICK = TrainingConfig(boosting=BoostingConfig(n_trees=30, depth=3))
@@ -49,6 +54,7 @@ def detections(
         "science_flux": snr * error * 1.5, "science_flux_err": np.full(n, error),
         "bright_distance": np.full(n, np.nan), "bright_mag": np.full(n, np.nan),
         "sum_ratio": np.where(is_real, 0.95, 0.7),
+        "surrounding_rms": np.ones(n), "pixel_excess": np.where(is_real, 0.0, 1.0) + rng.normal(0, 2.0, n) / snr,
     }  # fmt: skip
     return LABELLED_SOURCE.catalog({name: np.asarray(v) for name, v in values.items()} | {"is_real": is_real})
 
@@ -111,6 +117,18 @@ def test_a_model_trained_on_one_camera_serves_another(tmp_path: Path) -> None:
     assert np.mean((vetted.dia_sources["reliability"] > 0.5) == other["is_real"]) > 0.95
     assert vetted.metrics["version"] == model.version
     assert model.training["held_out"]["area_under_curve"] > 0.97
+
+
+def test_a_model_is_judged_on_rows_that_it_never_saw_by_what_it_misses_at_each_brightness() -> None:
+    model = TrainReliability(QUICK).run(detections(np.random.default_rng(7), 1500))
+    found = measure_reliability(model, detections(np.random.default_rng(8), 800))
+    missed = found["missed_at_1_percent"]
+    brightness = [part for part in missed.values() if isinstance(part, dict)]
+    assert sum(part["n"] for part in brightness) == found["n_real"]
+    assert brightness[-1]["missed"] <= brightness[0]["missed"]
+    assert missed["all"] == pytest.approx(sum(p["n"] * p["missed"] for p in brightness) / found["n_real"], abs=1e-3)
+    with pytest.raises(DataError, match="artefacts"):
+        measure_reliability(model, detections(np.random.default_rng(9), 50).select(np.zeros(0, int)))
 
 
 def test_rows_of_one_label_and_foreign_models_are_refused(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ _DIFFERENCE = PLANES.index("difference")
 class AlertConfig:
     """Which detections become alerts, and what the packets say of their origin."""
 
-    min_reliability: float = 0.1
+    min_reliability: float = 0.3
     """Detections of lower score (or of none) are stored but not alerted."""
     never_alert: SourceFlag = SourceFlag.SATELLITE | SourceFlag.COSMIC_RAY | SourceFlag.BAD_PIXEL
     """Flags with which a detection is stored but not alerted."""

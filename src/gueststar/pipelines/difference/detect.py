@@ -24,6 +24,12 @@ from gueststar.algorithms.subtraction.measure import (
 )
 from gueststar.algorithms.subtraction.peaks import Peaks, drop_side_lobes, find_peaks, score_response
 from gueststar.algorithms.subtraction.shapes import Dipoles, Trails, fit_dipoles, fit_trails
+from gueststar.algorithms.subtraction.surroundings import (
+    measure_pair_excess,
+    measure_pixel_excess,
+    measure_surrounding_rms,
+    noise_factor,
+)
 from gueststar.core.bits import UNUSABLE, MaskPlane, SourceFlag
 from gueststar.core.ids import MAX_PER_SIGN, wire_candid, wire_pid
 from gueststar.model.catalog import Catalog
@@ -45,7 +51,9 @@ class DetectionConfig:
     """How detections are found and measured on a difference image."""
 
     threshold: float = 5.0
-    """Least absolute score."""
+    """Least absolute score, over the noise about the peak."""
+    surroundings_fwhm: tuple[float, float] = (2.5, 6.0)
+    """Radii of the ring in which that noise is measured, FWHM of the difference's PSF."""
     merge_radius_fwhm: float = 0.8
     """Peaks of one sign closer than this are one detection, FWHM."""
     lobe_tolerance: float = 0.02
@@ -91,6 +99,14 @@ class Detections(NamedTuple):
     metrics: dict[str, Any]
 
 
+class _Found(NamedTuple):
+    """Peaks, positive ones first, with the noise about them."""
+
+    peaks: Peaks
+    """Scores are over that noise."""
+    surrounding_rms: Floats
+
+
 class _Measured(NamedTuple):
     """Everything measured of the detections, image units."""
 
@@ -104,6 +120,8 @@ class _Measured(NamedTuple):
     trails: Trails
     science_flux: tuple[Floats, Floats]
     is_sharp: Bools
+    pixel_excess: tuple[Floats, Floats]
+    surrounding_rms: Floats
 
 
 class DetectCandidates:
@@ -126,8 +144,8 @@ class DetectCandidates:
 
         ``reference_sources`` is a SOURCE catalog of the reference (ra, dec, mag...).
         """
-        peaks, counts = self._find(result)
-        measured = self._measure(peaks, result, science, reference_warped)
+        found, counts = self._find(result)
+        peaks, measured = found.peaks, self._measure(found, result, science, reference_warped)
         flags = self._flags(peaks, measured, result, science, reference_warped, bright_stars)
         columns = _identity_columns(peaks, context)
         columns |= _measured_columns(peaks, measured, science, result.difference.psf)
@@ -136,7 +154,7 @@ class DetectCandidates:
         catalog = DIA_SOURCE.catalog(columns | {"flags": flags})
         return Detections(catalog, counts | {"limiting_mag": result.metrics.get("limiting_mag")})
 
-    def _find(self, result: DifferenceResult) -> tuple[Peaks, dict[str, Any]]:
+    def _find(self, result: DifferenceResult) -> tuple[_Found, dict[str, Any]]:
         config = self.config
         psf = result.difference.psf
         positive, negative = (
@@ -149,17 +167,37 @@ class DetectCandidates:
             merge_radius=max(1.5, config.merge_radius_fwhm * psf.central_fwhm), tolerance=config.lobe_tolerance,
         )  # fmt: skip
         limit = min(config.max_per_sign, MAX_PER_SIGN)
+        judged = [self._judged(peaks, result) for peaks in kept]
         counts = {
-            "n_positive": int(kept[0].x.size),
-            "n_negative": int(kept[1].x.size),
-            "n_dropped_positive": max(0, int(kept[0].x.size) - limit),
-            "n_dropped_negative": max(0, int(kept[1].x.size) - limit),
+            "n_positive": int(judged[0].peaks.x.size),
+            "n_negative": int(judged[1].peaks.x.size),
+            "n_in_residuals": sum(int(peaks.x.size) for peaks in kept)
+            - sum(int(found.peaks.x.size) for found in judged),
+            "n_dropped_positive": max(0, int(judged[0].peaks.x.size) - limit),
+            "n_dropped_negative": max(0, int(judged[1].peaks.x.size) - limit),
         }
-        return Peaks(*(np.concatenate([a[:limit], b[:limit]]) for a, b in zip(*kept, strict=True))), counts
+        peaks = Peaks(
+            *(np.concatenate([a[:limit], b[:limit]]) for a, b in zip(*(j.peaks for j in judged), strict=True))
+        )
+        return _Found(peaks, np.concatenate([found.surrounding_rms[:limit] for found in judged])), counts
+
+    def _judged(self, peaks: Peaks, result: DifferenceResult) -> _Found:
+        """Return the peaks that stick out of the noise about them, the most significant first."""
+        fwhm = result.difference.psf.central_fwhm
+        inner, outer = (radius * fwhm for radius in self.config.surroundings_fwhm)
+        rms = measure_surrounding_rms(
+            result.score, x=peaks.x, y=peaks.y, inner=max(inner, 3.0), outer=max(outer, 8.0),
+            tolerance=self.config.lobe_tolerance,
+        )  # fmt: skip
+        score = peaks.score / noise_factor(rms)
+        order = np.argsort(-np.abs(score), kind="stable")
+        order = order[np.abs(score[order]) >= self.config.threshold]
+        return _Found(Peaks(peaks.x[order], peaks.y[order], score[order]), rms[order])
 
     def _measure(
-        self, peaks: Peaks, result: DifferenceResult, science: CalibratedImage, reference: CalibratedImage
+        self, found: _Found, result: DifferenceResult, science: CalibratedImage, reference: CalibratedImage
     ) -> _Measured:
+        peaks = found.peaks
         pixels, psf = result.difference.pixels, fine_psf_of(result.difference.psf)
         image, variance, usable = pixels.image, pixels.variance, pixels.is_usable(UNUSABLE | MaskPlane.REFERENCE_MASKED)
         fwhm, psf_fwhm = science.psf.central_fwhm, result.difference.psf.central_fwhm
@@ -171,8 +209,10 @@ class DetectCandidates:
         )
         # The difference's pixels scatter less than its variance plane, which is made for fluxes, says.
         fit[:, 6] /= result.metrics.get("pixel_noise_ratio") or 1.0
+        factor = noise_factor(found.surrounding_rms)
+        fit[:, 3:6] *= factor[:, None]
         is_fitted = np.isfinite(fit[:, 0]) & (fit[:, 2] * sign > 0)
-        fit = np.where(is_fitted[:, None], fit, _unfitted(peaks, variance, result, psf_fwhm))
+        fit = np.where(is_fitted[:, None], fit, _unfitted(peaks, factor, variance, result, psf_fwhm))
         x, y = fit[:, 0], fit[:, 1]
         moments = measure_moments(
             image, x=x, y=y, sign=sign, sigma=psf_fwhm / 2.3548, radius=max(4, round(2.5 * psf_fwhm))
@@ -180,6 +220,9 @@ class DetectCandidates:
         length, angle = _trail_start(moments, psf_fwhm, np.abs(peaks.score))
         wide = max(4, round(2.5 * psf_fwhm))
         simple = science.pixels.image - reference.pixels.image
+        unfiltered = simple, science.pixels.variance + reference.pixels.variance, usable, fine_psf_of(science.psf)
+        pixel_excess = measure_pixel_excess(*unfiltered, x=x, y=y, sign=sign)
+        pair_excess = measure_pair_excess(*unfiltered, x=x, y=y, sign=sign)
         return _Measured(
             sign, fit, is_fitted,
             measure_apertures(
@@ -196,7 +239,10 @@ class DetectCandidates:
                 science.pixels.image, science.pixels.variance, science.pixels.is_usable(), fine_psf_of(science.psf),
                 x=x, y=y, radius=max(3, round(1.5 * fwhm)),
             ),
-            is_sharper_than_psf(simple, science.pixels.variance, fine_psf_of(science.psf), x=peak_x, y=peak_y),
+            is_sharper_than_psf(simple, science.pixels.variance, fine_psf_of(science.psf), x=peak_x, y=peak_y)
+            | _is_sharp(pixel_excess) | _is_sharp(pair_excess),
+            pixel_excess,
+            found.surrounding_rms,
         )  # fmt: skip
 
     def _flags(
@@ -253,11 +299,19 @@ _FROM_REFERENCE = int(MaskPlane.SATURATED | MaskPlane.BLEED | MaskPlane.NO_DATA 
 """Planes of the reference that spoil a detection."""
 
 
-def _unfitted(peaks: Peaks, variance: NDArray[np.float32], result: DifferenceResult, fwhm: float) -> Floats:
+def _is_sharp(excess: tuple[Floats, Floats], *, least: float = 0.4, n_sigma: float = 4.0) -> Bools:
+    """Return where the light in one pixel, or two, is that of a cosmic ray; ``least`` allows for errors of the PSF."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray((excess[0] > least) & (excess[1] > n_sigma))
+
+
+def _unfitted(
+    peaks: Peaks, factor: Floats, variance: NDArray[np.float32], result: DifferenceResult, fwhm: float
+) -> Floats:
     """Return rows as a fit gives them, from the score alone: the peak's pixel and score times flux error."""
     ny, nx = result.score.shape
     power = float(np.sum(result.difference.psf.stamp(x=(nx - 1) / 2, y=(ny - 1) / 2).astype(np.float64) ** 2))
-    error = np.sqrt(variance[peaks.y, peaks.x] / power)
+    error = factor * np.sqrt(variance[peaks.y, peaks.x] / power)
     place_error = np.maximum(fwhm / 2.3548 / np.maximum(np.abs(peaks.score), 1.0), 0.5)
     return np.stack(
         [peaks.x, peaks.y, peaks.score * error, place_error, place_error, error, np.full(error.size, np.nan)], axis=1
@@ -319,6 +373,8 @@ def _measured_columns(peaks: Peaks, found: _Measured, science: CalibratedImage, 
         "class_star": _star_likeness(found.moments, psf_sigma, np.abs(peaks.score)),
         "edge_distance": np.minimum(np.minimum(x, nx - 1 - x), np.minimum(y, ny - 1 - y)),
         "n_negative": found.boxes.n_negative, "n_bad": found.boxes.n_bad, "sum_ratio": found.boxes.sum_ratio,
+        "surrounding_rms": found.surrounding_rms,
+        "pixel_excess": found.pixel_excess[0], "pixel_excess_snr": found.pixel_excess[1],
         "dipole_flux_positive": found.dipoles.positive * njy, "dipole_flux_negative": found.dipoles.negative * njy,
         "dipole_separation": found.dipoles.separation, "dipole_chi2_ratio": found.dipoles.chi2_ratio,
         "trail_length": found.trails.length, "trail_angle_deg": found.trails.angle_deg,

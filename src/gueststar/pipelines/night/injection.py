@@ -21,6 +21,7 @@ from gueststar.pipelines.injection.inject import InjectSources
 from gueststar.pipelines.injection.score import Detections, ScoreInjections
 from gueststar.pipelines.night.difference import DifferenceWork, likely_alerts, make_difference
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
+from gueststar.pipelines.night.plan import is_entered
 from gueststar.pipelines.night.science import limiting_magnitude
 from gueststar.pipelines.night.settings import INJECTION, PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
@@ -47,7 +48,7 @@ class InjectionWork:
     settings: PipelineSettings
     seed: int
     difference: DifferenceWork | None = None
-    """How its difference was made; None: there was none."""
+    """How its difference was made; None: there was none, or it was made elsewhere."""
     candidates: Path | None = None
 
 
@@ -86,16 +87,17 @@ def _work(repo: SurveyRepo, settings: PipelineSettings, job: Job, job_id: int, s
     assert row is not None
     data_id = DataId(visit=job.exposure_id, detector=job.detector)
     science, candidates = repo.path("science_image", data_id), repo.find_one("dia_source", data_id)
+    made_by = repo.ledger.jobs(kind="difference", exposure_id=job.exposure_id, detector=job.detector)
+    references = repo.find("reference_image", field=row.info.field, detector=job.detector, band=row.info.band)
     difference = None
-    if candidates is not None:
-        reference = repo.find("reference_image", field=row.info.field, detector=job.detector, band=row.info.band)[0]
+    if candidates is not None and references and not any(is_entered(made) for made in made_by):  # else nobody knows how
         difference = DifferenceWork(
-            job_id, repo.root, row.info, job.detector, science, reference.path,
-            repo.path("reference_source", reference.data_id), settings,
+            job_id, repo.root, row.info, job.detector, science, references[0].path,
+            repo.path("reference_source", references[0].data_id), settings,
         )  # fmt: skip
     return InjectionWork(
         job_id, repo.root, row.info, job.detector, science, repo.path("source", data_id), settings, seed,
-        difference, candidates.path if candidates else None,
+        difference, candidates.path if candidates and difference else None,
     )  # fmt: skip
 
 

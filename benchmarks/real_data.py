@@ -1,0 +1,260 @@
+"""How real images do: fates of frames, astrometry, photometry, noise of differences, alerts, movers, variables.
+
+Run: python benchmarks/real_data.py [--data FOLDER] [--keep FOLDER]
+Two nights are those of the user guide (Lowell 42-inch, MicroObservatory); the commands are those of its pages. Pairs of
+DECam stamps are compared with artificial sources put in. The folder of data holds lowell42_5945, microobs_hatp32b and
+decam_minis_sfft (default: $GUESTSTAR_SHARED/data, or shared/data beside the checkout); what is not there, or lacks its
+star catalog, is left out. With --keep, repositories that are in that folder already are only measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from glob import glob
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from scipy.spatial import cKDTree
+
+from gueststar.algorithms.stats.robust import median_and_sigma
+from gueststar.core.bits import MaskPlane, SourceFlag
+from gueststar.formats.parquet import read_catalog
+from gueststar.model.catalog import Catalog
+from gueststar.model.columns import APERTURE, DIA_SOURCE, SOURCE
+from gueststar.model.image import CalibratedImage, MaskedImage
+from gueststar.model.photocal import PhotoCal
+from gueststar.model.wcs import Wcs
+from gueststar.operations.account import Fate, account_of
+from gueststar.operations.night_report import NightReport, make_report
+from gueststar.pipelines.difference.changes import ChangesConfig, InjectChanges, label_detections
+from gueststar.pipelines.difference.detect import DetectCandidates, DetectionContext
+from gueststar.pipelines.difference.subtract import DifferenceConfig, MakeDifference
+from gueststar.pipelines.difference.vet import VetCandidates
+from gueststar.pipelines.science.psf import MeasurePsf
+from gueststar.store.ledger import Job, JobState
+from gueststar.store.products import DataId
+from gueststar.store.repo import SurveyRepo
+
+TYCHO = "/usr/share/astrometry/index-tycho2-07.*.fits"
+
+BAD = (
+    SourceFlag.SATURATED | SourceFlag.BAD_PIXEL | SourceFlag.EDGE | SourceFlag.COSMIC_RAY | SourceFlag.NEAR_BRIGHT_STAR
+)
+
+
+def gueststar(*words: object) -> None:
+    """Run a command; stop if it fails."""
+    subprocess.run([sys.executable, "-m", "gueststar", *map(str, words)], check=True, stdout=subprocess.DEVNULL)
+
+
+def process_lowell(data: Path, repo: Path) -> None:
+    gueststar("init", repo, "--camera", "lowell42")
+    gueststar("ingest", repo, data, "--transfer", "direct")
+    gueststar("process", repo, "--until", "calibrate")
+    gueststar("refcat", "from-images", repo, *sorted((data / "object").iterdir()))
+    gueststar("process", repo, "--workers", 2)
+
+
+def process_microobs(data: Path, repo: Path) -> None:
+    gueststar("init", repo, "--camera", "microobs")
+    gueststar("ingest", repo, data, "--transfer", "direct")
+    gueststar("refcat", "import", repo, glob(TYCHO)[0], "--format", "astrometry-index")
+    gueststar("process", repo, "--workers", 2)
+
+
+def measure(root: Path) -> None:
+    """Print the figures of every night of a repository."""
+    with SurveyRepo.open(root) as repo:
+        for night in sorted({row.info.day_obs for row in repo.ledger.exposures()}):
+            report = make_report(repo, night)
+            account = account_of(repo.ledger, night)
+            fates = ", ".join(f"{account.count(fate)} {fate.value}" for fate in Fate if account.count(fate))
+            print(f"{root.name}, night {night}: {len(account.units)} frames: {fates}")
+            for fate, reason, n in account.reasons():
+                print(f"  {fate}: {n} x {reason}")
+            jobs = repo.ledger.jobs(kind="difference", day_obs=night, state=JobState.DONE)
+            _stars(repo, [(job.exposure_id or 0, job.detector or 0) for job in jobs])
+            _differences(report, jobs)
+            _repeating(repo, jobs)
+
+
+def matched(frames: Sequence[Catalog], names: Sequence[str], *, radius_arcsec: float) -> dict[str, np.ndarray]:
+    """Return values [star, frame] of stars of the first frame in all frames; NaN where there is no match."""
+    first = frames[0]
+    out = {name: np.full((first.n_rows, len(frames)), np.nan) for name in names}
+    scale = np.cos(np.radians(np.median(first["dec"])))
+
+    def plane(rows: Catalog) -> np.ndarray:
+        return 3600.0 * np.stack([(rows["ra"] - first["ra"][0]) * scale, rows["dec"] - first["dec"][0]], axis=1)
+
+    for k, frame in enumerate(frames):
+        if frame.n_rows == 0:
+            continue
+        distance, index = cKDTree(plane(frame)).query(plane(first))
+        near = distance < radius_arcsec
+        for name in names:
+            out[name][near, k] = frame[name][index[near]]
+    return out
+
+
+def _stars(repo: SurveyRepo, frames: list[tuple[int, int]]) -> None:
+    """Print how places and fluxes of the brighter stars scatter from frame to frame."""
+    psf, aperture = [], []
+    for visit, detector in frames:
+        data_id = DataId(visit=visit, detector=detector)
+        for rows, name, schema in ((psf, "source", SOURCE), (aperture, "aperture_source", APERTURE)):
+            found = read_catalog(repo.path(name, data_id), schema)
+            rows.append(found.select((found["flags"] & int(BAD)) == 0))
+    scale = repo.camera.pixel_scale_arcsec
+    bright = psf[0].select(psf[0]["snr"] > 100)
+    places = matched([bright, *psf[1:]], ("ra", "dec", "mag"), radius_arcsec=scale)
+    often = np.isfinite(places["ra"]).mean(axis=1) > 0.8
+    ra = 3.6e6 * _scatter(places["ra"][often] * np.cos(np.radians(places["dec"][often])))
+    dec = 3.6e6 * _scatter(places["dec"][often])
+    print(
+        f"  {often.sum()} stars above 100 sigma: from frame to frame"
+        f" {np.median(ra):.0f} mas in right ascension, {np.median(dec):.0f} in declination"
+    )
+    print(f"  repeatability of their PSF magnitudes: {_repeatability(places['mag'][often])}")
+    start = aperture[0].select(aperture[0]["ap_flux_2"] > 100 * aperture[0]["ap_flux_err_2"])
+    flux = matched([start, *aperture[1:]], ("ap_flux_2",), radius_arcsec=scale)["ap_flux_2"]
+    with np.errstate(invalid="ignore"):
+        mag = -2.5 * np.log10(flux)
+    print(f"  repeatability of apertures (the 2nd): {_repeatability(mag[np.isfinite(mag).mean(axis=1) > 0.8])}")
+
+
+def _scatter(values: np.ndarray) -> np.ndarray:
+    """Return the robust scatter of each row."""
+    return 1.4826 * np.nanmedian(np.abs(values - np.nanmedian(values, axis=1, keepdims=True)), axis=1)
+
+
+def _repeatability(mag: np.ndarray) -> str:
+    """Return the median scatter of stars, each frame brought to the common zero point of all."""
+    off = mag - np.nanmedian(mag, axis=1, keepdims=True)
+    off -= np.nanmedian(off, axis=0, keepdims=True)
+    brightest = np.argsort(np.nanmedian(mag, axis=1))[:30]
+    all_stars, best = (1e3 * float(np.median(_scatter(rows))) for rows in (off, off[brightest]))
+    return f"{all_stars:.1f} mmag ({mag.shape[0]} stars), {best:.1f} mmag (the 30 brightest)"
+
+
+def _quantiles(values: Sequence[float]) -> str:
+    low, middle, high = np.quantile(np.asarray(values, dtype=float), [0.16, 0.5, 0.84])
+    return f"{middle:.4g} ({low:.4g} to {high:.4g})"
+
+
+def _differences(report: NightReport, jobs: list[Job]) -> None:
+    """Print noise, numbers of detections, and what moves."""
+    if not jobs:
+        print("  no differences")
+        return
+    metrics = [job.metrics for job in jobs]
+    noise = [m["subtraction"]["score_noise"] for m in metrics]
+    print(f"  noise of the score over what the variances say: {_quantiles(noise)}")
+    print(f"  detections a frame: {_quantiles([m['n_candidates'] for m in metrics])}")
+    alerts = [unit.metrics["n_alerts"] for unit in report.account.units if "n_alerts" in unit.metrics]
+    print(f"  alerts a frame: {_quantiles(alerts)}")
+    counts = [row["n_detections"] for row in report.tracklets]
+    print(f"  tracklets: {len(counts)}, detections in each: {sorted(counts, reverse=True)[:20]}")
+
+
+def _repeating(repo: SurveyRepo, jobs: list[Job], *, least: int = 4, score: float = 0.5) -> None:
+    """Print places where likely detections repeat: variables, if anything is."""
+    rows = []
+    for job in jobs:
+        found = read_catalog(repo.path("dia_source", DataId(visit=job.exposure_id, detector=job.detector)), DIA_SOURCE)
+        rows.append(found.select(found["reliability"] >= score))
+    ra, dec, snr = (np.concatenate([part[name] for part in rows]) for name in ("ra", "dec", "snr"))
+    image = np.concatenate([np.full(part.n_rows, k) for k, part in enumerate(rows)])
+    if ra.size == 0:
+        return
+    plane = 3600.0 * np.stack([(ra - ra[0]) * np.cos(np.radians(dec[0])), dec - dec[0]], axis=1)
+    tree, is_left = cKDTree(plane), np.ones(ra.size, bool)
+    print(f"  places with {least} or more detections of reliability {score}:")
+    for k in np.argsort(-np.abs(snr), kind="stable"):
+        near = [n for n in tree.query_ball_point(plane[k], 1.5 * repo.camera.pixel_scale_arcsec) if is_left[n]]
+        is_left[near] = False
+        n_images = len(set(image[near]))
+        if n_images >= least:
+            range_of = f"score {snr[near].min():.0f} to {snr[near].max():.0f}"
+            print(f"    {ra[k]:.5f} {dec[k]:+.5f}: {n_images} images, {range_of}")
+
+
+def compare_stamps(folder: Path) -> None:
+    """Difference each DECam stamp with the next of its group, with sources put in, and print what is found.
+
+    The stamps are aligned and sky subtracted; they have no dates. Nothing but what is put in is known to change.
+    """
+    stamps = [_stamp(path) for path in sorted(folder.glob("*.fits.gz"))]
+    pairs = [(a, b) for a, b in itertools.pairwise(stamps) if a.metadata["group"] == b.metadata["group"]]
+    noise, n_found, rows = [], [], []
+    for number, (reference, science) in enumerate(pairs):
+        injected = InjectChanges(ChangesConfig(n_sources=15, host_fraction=0.0)).run(science, seed=number)
+        result = MakeDifference(DifferenceConfig(background_box=0)).run(injected.image, reference)
+        context = DetectionContext(number, 0, 0, 60000.0, 60000.0, 1, 1)
+        found = DetectCandidates().run(result, injected.image, reference, context=context).catalog
+        found = VetCandidates().run(found).dia_sources
+        noise.append(result.metrics["score_noise"])
+        kept, is_real = label_detections(
+            found, injected, known=(np.zeros(0), np.zeros(0)), radius=0.5 * science.psf.central_fwhm
+        )
+        rows.append(np.stack([found["reliability"][kept], is_real]))
+        n_found.append(injected.x.size)
+    score, is_real = np.concatenate(rows, axis=1)
+    real = is_real > 0
+    print(f"DECam stamps: {len(pairs)} pairs of 256 x 256 pixels, {sum(n_found)} sources put in")
+    print(f"  noise of the score over what the variances say: {_quantiles(noise)}")
+    print(f"  {real.sum()} of them detected, {(score[real] >= 0.1).sum()} with a reliability of 0.1 or more")
+    print(f"  {(~real).sum()} other detections, {(score[~real] >= 0.1).sum()} with a reliability of 0.1 or more")
+
+
+def _stamp(path: Path) -> CalibratedImage:
+    """Return a stamp in electrons; its WCS is made up, for all of a group are on the same pixels."""
+    with fits.open(path) as hdus:
+        image = np.asarray(hdus[0].data, np.float32) * np.float32(hdus[0].header["GAIN"])
+        full = float(hdus[0].header["SATURATE"] * hdus[0].header["GAIN"])
+    sigma = median_and_sigma(image.ravel())[1]
+    variance = (sigma**2 + np.maximum(image, 0.0)).astype(np.float32)
+    mask = np.where(image > 0.9 * full, int(MaskPlane.SATURATED), 0).astype(np.int32)
+    pixels = MaskedImage(image, variance, mask)
+    wcs = Wcs.tangent(ra=150.0, dec=0.0, x=128.0, y=128.0, scale_arcsec=0.263)
+    psf = MeasurePsf().run(pixels, expected_fwhm=4.5).psf
+    return CalibratedImage(pixels, wcs, psf, PhotoCal(30.0, 0.0), {"group": path.name[:9]})
+
+
+def data_folder(given: Path | None) -> Path:
+    beside = Path(os.environ.get("GUESTSTAR_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+    return given or beside / "data"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--keep", type=Path, help="folder of the repositories; they stay")
+    options = parser.parse_args()
+    data = data_folder(options.data)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = options.keep or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, source, process, needed in (
+            ("lowell42", data / "lowell42_5945", process_lowell, None),
+            ("microobs", data / "microobs_hatp32b", process_microobs, TYCHO),
+        ):
+            if not source.is_dir() or (needed and not glob(needed)):
+                print(f"{name}: left out, {source if not source.is_dir() else needed} is not there")
+                continue
+            if not (folder / name).is_dir():
+                process(source, folder / name)
+            measure(folder / name)
+    if (stamps := data / "decam_minis_sfft").is_dir():
+        compare_stamps(stamps)
+
+
+if __name__ == "__main__":
+    main()

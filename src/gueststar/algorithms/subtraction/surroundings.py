@@ -1,0 +1,164 @@
+"""What tells a point source from a residual: how quiet the score is about it, and how its light is spread on pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from gueststar.algorithms.subtraction.fine_psf import FinePsf, render, stamp_at
+
+Float32Image = NDArray[np.float32]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+_TOLERANCE = 0.75
+"""Excess of the mean square over one that a ring of pure noise (some twenty independent values) may show."""
+
+
+def measure_surrounding_rms(
+    score: Float32Image,
+    *,
+    x: NDArray[np.int64],
+    y: NDArray[np.int64],
+    inner: float,
+    outer: float,
+    tolerance: float = 0.02,
+    clip: float = 8.0,
+) -> Floats:
+    """Return the rms of a unit-variance score in rings (pixels) about places; 1 where the images match.
+
+    No pixel counts for more than ``clip``, nor for more than the score at the place itself: one bright neighbour that
+    varies is no fault of the image. What a bright detection's own wings may hold, ``tolerance`` of its score at each
+    pixel, is taken off in quadrature, down to one. Pixels of score 0 are unusable; where less than a tenth
+    of the ring is left the rms is NaN.
+    """
+    offsets = _ring(inner, outer)
+    x, y = np.asarray(x, np.int64), np.asarray(y, np.int64)
+    rms = np.asarray(_ring_rms(score, x, y, offsets, float(clip), offsets.shape[0] // 10))
+    own = tolerance * score[y, x].astype(np.float64)
+    return np.sqrt(np.maximum(rms**2 - own**2, np.minimum(rms**2, 1.0)))
+
+
+def noise_factor(surrounding_rms: Floats) -> Floats:
+    """Return by how much the score's noise about places exceeds one; 1 where that is not certain, or not known.
+
+    The score has unit variance over large boxes. Where the images do not match, as at the edges of ghosts that
+    move against the stars, at ringing bright stars and in strips of poor coverage, peaks are to be judged by the
+    scatter that is there.
+    """
+    excess = np.nan_to_num(surrounding_rms**2 - 1.0 - _TOLERANCE, nan=0.0)
+    return np.asarray(np.sqrt(1.0 + np.maximum(excess, 0.0)))
+
+
+def measure_pixel_excess(
+    image: Float32Image, variance: Float32Image, usable: Bools, psf: FinePsf, *, x: Floats, y: Floats, sign: Floats
+) -> tuple[Floats, Floats]:
+    """Return what part of a detection is in its highest pixel beyond a point source's, and by how many sigma.
+
+    The PSF is fitted at (x, y); of the 3 x 3 pixels there the highest is compared with the fit. The excess is 0 for a
+    point source and 1 where all charge is in one pixel (a cosmic ray, a hot pixel), whatever the sampling; the
+    significance is that of the difference between this pixel and the fit. ``image`` is unfiltered (its noise is
+    white), and multiplied by ``sign``. NaN where nothing is usable or the PSF has no positive flux.
+    """
+    out = _of_pixels(image, variance, usable, psf, x, y, sign)
+    return out[:, 0], out[:, 1]
+
+
+def measure_pair_excess(
+    image: Float32Image, variance: Float32Image, usable: Bools, psf: FinePsf, *, x: Floats, y: Floats, sign: Floats
+) -> tuple[Floats, Floats]:
+    """Return the same as `measure_pixel_excess` for the highest pair of neighbouring pixels: short tracks of rays.
+
+    Pairs are along rows, columns and diagonals, one of the two within a pixel of (x, y).
+    """
+    out = _of_pixels(image, variance, usable, psf, x, y, sign)
+    return out[:, 2], out[:, 3]
+
+
+def _of_pixels(
+    image: Float32Image, variance: Float32Image, usable: Bools, psf: FinePsf, x: Floats, y: Floats, sign: Floats
+) -> Floats:
+    out = _pixel_excess(
+        image, variance, usable, psf.stamps, psf.cell[0], psf.cell[1],
+        np.asarray(x, np.float64), np.asarray(y, np.float64), np.asarray(sign, np.float64), min(4, psf.half),
+    )  # fmt: skip
+    return np.asarray(out)
+
+
+def _ring(inner: float, outer: float) -> NDArray[np.int64]:
+    """Return the (dy, dx) of pixels at distances from ``inner`` to ``outer``."""
+    reach = int(np.ceil(outer))
+    dy, dx = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    inside = (np.hypot(dx, dy) >= inner) & (np.hypot(dx, dy) <= outer)
+    return np.stack([dy[inside], dx[inside]], axis=1).astype(np.int64)
+
+
+@njit(cache=True)
+def _ring_rms(score, x, y, offsets, clip, least):  # type: ignore[no-untyped-def]
+    ny, nx = score.shape
+    out = np.full(x.size, np.nan)
+    for k in range(x.size):
+        limit = min(clip, abs(score[y[k], x[k]])) ** 2
+        total, n = 0.0, 0
+        for m in range(offsets.shape[0]):
+            j, i = y[k] + offsets[m, 0], x[k] + offsets[m, 1]
+            if 0 <= j < ny and 0 <= i < nx and score[j, i] != 0:
+                total += min(score[j, i] ** 2, limit)
+                n += 1
+        if n > least:
+            out[k] = np.sqrt(total / n)
+    return out
+
+
+@njit(cache=True)
+def _pixel_excess(image, variance, usable, stamps, cell_y, cell_x, x, y, sign, half):  # type: ignore[no-untyped-def]
+    side = 2 * half + 1
+    out = np.full((x.size, 4), np.nan)
+    value, gx, gy = np.empty((side, side)), np.empty((side, side)), np.empty((side, side))
+    light, profile = np.empty((side, side)), np.empty((side, side))
+    for k in range(x.size):
+        x0, y0 = int(np.rint(x[k])), int(np.rint(y[k]))
+        render(stamp_at(stamps, cell_y, cell_x, x[k], y[k]), x[k] - x0, y[k] - y0, half, value, gx, gy)
+        power, flux = _whitened(image, variance, usable, value, x0, y0, sign[k], half, light, profile)
+        if not (power > 0 and flux > 0):
+            continue
+        _compare(light, profile, half, flux / power, power, 0, out[k])
+        _compare(light, profile, half, flux / power, power, 1, out[k])
+    return out
+
+
+@njit(cache=True)
+def _whitened(image, variance, usable, value, x0, y0, sign, half, light, profile):  # type: ignore[no-untyped-def]
+    """Fill pixels and PSF over the pixels' noise (0 where unusable); return PSF times PSF and PSF times pixels."""
+    ny, nx = image.shape
+    light[:], profile[:] = 0.0, 0.0
+    power = flux = 0.0
+    for j in range(2 * half + 1):
+        for i in range(2 * half + 1):
+            b, a = y0 + j - half, x0 + i - half
+            if not (0 <= b < ny and 0 <= a < nx) or not usable[b, a] or not variance[b, a] > 0:
+                continue
+            noise = np.sqrt(variance[b, a])
+            light[j, i], profile[j, i] = sign * image[b, a] / noise, value[j, i] / noise
+            power += profile[j, i] ** 2
+            flux += profile[j, i] * light[j, i]
+    return power, flux
+
+
+@njit(cache=True)
+def _compare(light, profile, half, flux, power, is_pair, out):  # type: ignore[no-untyped-def]
+    """Write excess and significance of the highest pixel (or pair) of the 3 x 3 about the middle."""
+    highest, expected = 0.0, 0.0
+    for j in range(half - 1, half + 2):
+        for i in range(half - 1, half + 2):
+            for dj, di in ((0, 1), (1, 0), (1, 1), (1, -1)):
+                norm = np.sqrt(2.0) if is_pair else 1.0
+                d = (light[j, i] + (light[j + dj, i + di] if is_pair else 0.0)) / norm
+                if d > highest:
+                    highest = d
+                    expected = (profile[j, i] + (profile[j + dj, i + di] if is_pair else 0.0)) / norm
+    if highest > 0:
+        share = min(max(expected, 0.0) ** 2 / power, 0.99)  # of the PSF's power that is in these pixels
+        out[2 * is_pair] = (highest - flux * expected) / (highest * (1.0 - share))
+        out[2 * is_pair + 1] = (highest - flux * expected) / np.sqrt(1.0 - share)
