@@ -304,9 +304,8 @@ def main() -> None:
     parser.add_argument("--photutils", action="store_true", help="also photutils' PSF photometry, which takes minutes")
     chosen = parser.parse_args()
     sep.set_extract_pixstack(5_000_000)
-    absent = [name for name in ("source-extractor", "psfex") if shutil.which(name) is None]
-    if absent:
-        print(f"not installed, so not compared: {', '.join(absent)}")
+    for name in ("source-extractor", "psfex"):
+        print(f"not compared: {name} ({'not ' if shutil.which(name) is None else ''}installed)")
     for argument in chosen.fields:
         run(argument.split(":")[0], int(argument.split(":")[1]), is_with_photutils=chosen.photutils)
 

@@ -3,7 +3,7 @@ import pytest
 from scipy.signal import fftconvolve
 
 from gueststar.algorithms.detection.footprints import find_footprints
-from gueststar.algorithms.detection.matched_filter import matched_filter, separable_terms
+from gueststar.algorithms.detection.matched_filter import Subtracted, matched_filter, separable_terms
 from gueststar.algorithms.detection.noise import split_variance
 from gueststar.algorithms.detection.peaks import detect_peaks
 from gueststar.algorithms.detection.saturated import find_saturated_cores
@@ -122,3 +122,27 @@ def test_centre_of_a_saturated_star_ignores_its_bleed_trail() -> None:
     cores = find_saturated_cores(is_saturated)
     np.testing.assert_allclose([cores.x, cores.y], [[33], [41]], atol=0.6)
     assert cores.radius[0] == pytest.approx(5.0, abs=1.0)
+
+
+def test_noise_of_subtracted_models_counts_in_the_score() -> None:
+    rng = np.random.default_rng(4)
+    shape = (60, 70)
+    original = rng.gamma(2.0, 300.0, shape).astype(np.float32)
+    model = (0.9 * original).astype(np.float32)
+    residual, sky = original - model, np.full(shape, 100.0, np.float32)
+    is_masked = rng.random(shape) < 0.05
+    found = matched_filter(residual, sky, is_masked, KERNEL, subtracted=Subtracted(original, 1.5, 0.02))
+    variance = sky + 1.5 * model + (0.02 * model) ** 2
+    expected = matched_filter(residual, variance, is_masked, KERNEL)
+    np.testing.assert_allclose(found.score, expected.score, rtol=1e-3, atol=1e-4)
+
+
+def test_saturated_regions_that_touch_at_corners_or_bend_back_are_one() -> None:
+    is_saturated = np.zeros((40, 40), dtype=bool)
+    is_saturated[5:15, 5] = is_saturated[5:15, 9] = is_saturated[15, 5:10] = True
+    is_saturated[30, 30] = is_saturated[31, 31] = True
+    is_saturated[2, 39] = is_saturated[3, 0] = True
+    cores = find_saturated_cores(is_saturated)
+    assert cores.x.size == 2
+    assert np.count_nonzero(cores.labels == 1) == 25
+    assert np.count_nonzero(cores.labels == 2) == 2

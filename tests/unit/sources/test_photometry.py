@@ -6,8 +6,9 @@ from scipy.spatial import cKDTree
 from gueststar.algorithms.photometry.apertures import aperture_photometry
 from gueststar.algorithms.photometry.classify import star_likeness
 from gueststar.algorithms.photometry.forced import forced_psf_photometry, stamps_at
-from gueststar.algorithms.photometry.growth import measure_aperture_correction
+from gueststar.algorithms.photometry.growth import loss_correction, measure_aperture_correction
 from gueststar.algorithms.photometry.psf_fit import measure_point_sources
+from gueststar.algorithms.psf.simultaneous import measure_errors
 from gueststar.algorithms.psf.spline import spline_psf
 from gueststar.core.bits import UNUSABLE, MaskPlane
 
@@ -167,3 +168,46 @@ def test_aperture_correction_and_floor_are_recovered() -> None:
     assert found.floor == pytest.approx(floor, rel=0.3)
     few = measure_aperture_correction(flux[:5], psf_err[:5], flux[:5], aperture_err[:5], np.ones(5))
     assert (few.ratio, few.floor) == (1.0, 0.0)
+
+
+def test_light_beyond_the_stamps_is_allowed_for_where_the_psf_is_wider() -> None:
+    shape, half, beta, widths = (400, 400), 15, 2.5, (2.4, 3.0)
+    r = np.hypot(*np.meshgrid(np.arange(-half, half + 1), np.arange(-half, half + 1)))
+    narrow, wide = ((beta - 1) / np.pi / a**2 * (1 + (r / a) ** 2) ** -beta for a in widths)
+    kept = [stamp.sum() for stamp in (0.5 * (narrow + wide), wide)]
+    normal = [stamp / stamp.sum() for stamp in (narrow, wide)]
+    samples = np.array([0.5 * (normal[0] + normal[1]), 0.5 * (normal[1] - normal[0]), np.zeros_like(narrow)])
+    psf = spline_psf(samples.astype(np.float32), 1, shape, 1)
+    factor = loss_correction(psf, x=np.array([199.5, 399.0, 199.5]), y=np.array([199.5, 199.5, 0.0]))
+    np.testing.assert_allclose(factor[[0, 2]], 1.0, atol=2e-4)
+    lost = kept[0] / kept[1] - 1.0
+    assert 0.5 * lost < factor[1] - 1.0 < 1.5 * lost
+
+
+def test_remains_of_a_cosmic_ray_are_no_source_but_a_star_beside_one_is(star_field, gaussian_psf) -> None:
+    field = star_field(1, shape=(200, 200), log_flux=(4.2, 4.3), seed=5)
+    pixels, psf = field.pixels, gaussian_psf(1.1, (200, 200))
+    x, y = round(field.x[0]), round(field.y[0])
+    image, is_struck = pixels.image.copy(), np.zeros(pixels.shape, dtype=bool)
+    away = (y + 100) % 200
+    image[away, 60:66] += 400.0
+    is_struck[away, 62:66] = is_struck[y, x + 2 : x + 4] = True
+    found = measure_point_sources(
+        image, pixels.variance, is_struck, np.zeros_like(is_struck), spline_of(psf),
+        fwhm=psf.central_fwhm, is_struck=is_struck,
+    )  # fmt: skip
+    place = np.column_stack([found.state.x, found.state.y])
+    assert np.hypot(*(place - [field.x[0], field.y[0]]).T).min() < 0.3
+    assert np.hypot(*(place - [61, away]).T).min() > 3.0
+
+
+def test_errors_that_are_known_are_kept_and_the_rest_measured_anew(star_field, gaussian_psf) -> None:
+    field, psf = star_field(40, shape=(300, 300)), gaussian_psf(1.1, (300, 300))
+    found = measured(field, psf)
+    spline, fwhm = spline_of(psf), psf.central_fwhm
+    every = measure_errors(found.scene, spline, found.state, fwhm=fwhm)
+    wrong = every._replace(flux_err=np.full_like(every.flux_err, -1.0))
+    is_stale = np.arange(len(found.state.x)) < 5
+    some = measure_errors(found.scene, spline, found.state, fwhm=fwhm, known=wrong, is_stale=is_stale)
+    np.testing.assert_array_equal(some.flux_err[is_stale], every.flux_err[is_stale])
+    assert (some.flux_err[~is_stale] == -1.0).sum() > 20

@@ -59,7 +59,10 @@ def loss_correction(psf: SplinePsf, *, x: Floats64, y: Floats64, slopes: tuple[f
     if min(rings) <= 0.0:
         return np.ones(len(x))
     exponent = float(np.clip(np.log(rings[0] / rings[1]) / np.log(0.95 / 0.5), *slopes))
-    outside = 2.0 * np.pi * (0.95 * psf.half) ** 2 * rings[1] / (exponent - 2.0) / middle.sum()
+    ring, edge, angle = 0.95 * psf.half, psf.half + 0.5, np.linspace(0.0, np.pi / 4.0, 16)
+    # Beyond a circle through the ring, then beyond the square that the stamp is.
+    beyond = 2.0 * np.pi * ring**2 * rings[1] / (exponent - 2.0) / middle.sum()
+    outside = beyond * (edge / ring) ** (2.0 - exponent) * float(np.mean(np.cos(angle) ** (exponent - 2.0)))
     width = _relative_width(psf, x=x, y=y)
     grown = np.minimum(outside * width ** (exponent - 2.0), 0.1)
     return np.asarray((1.0 - min(outside, 0.1)) / (1.0 - grown))
