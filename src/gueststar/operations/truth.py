@@ -36,6 +36,9 @@ STAR, GALAXY, TRANSIENT, ASTEROID, VARIABLE = range(5)
 MATCH_ARCSEC = 1.5
 """A detection this near to a true thing is of it."""
 
+MIN_FLUX_SNR = 20.0
+"""Fluxes of fainter detections say more of their noise, and are biased by having been found."""
+
 MAGNITUDES = np.arange(15.0, 22.01, 0.5)
 """Edges of the bins of completeness."""
 
@@ -67,6 +70,7 @@ def compare_with_truth(repo: SurveyRepo, night: int, folder: Path) -> dict[str, 
         calibration_figures(images, folder)
         | cloud_figures(images, folder)
         | _completeness_summary(table)
+        | difference_flux_figures(differenced, observed)
         | purity
         | movers
     )
@@ -201,6 +205,29 @@ def completeness(images: list[Image], observed: Path, alerted: set[int]) -> list
             candid = int(image.dia_sources["dia_source_id"][index[k]]) if found[k] else 0
             rows.append((float(mag), bool(found[k]), candid in alerted))
     return [_bin(rows, low, high) for low, high in itertools.pairwise(MAGNITUDES)]
+
+
+def difference_flux_figures(images: list[Image], observed: Path) -> dict[str, str]:
+    """Return how fluxes of new transients, with nothing of them in the reference, compare with the truth."""
+    ratios, pulls = [], []
+    for image in images:
+        assert image.dia_sources is not None
+        before = _mean_flux(image.reference_epochs, observed)
+        is_new = ~np.isin(image.truth["source_id"], [number for number, flux in before.items() if flux > 0.0])
+        true = image.truth.select((image.truth["kind"] == TRANSIENT) & is_new & ~image.truth["is_saturated"])
+        index, distance = nearest(true, image.dia_sources)
+        found = image.dia_sources.select(index[distance < MATCH_ARCSEC])
+        flux = 10.0 ** (0.4 * (NJY_ZERO_POINT - true["mag"][distance < MATCH_ARCSEC]))
+        is_clear = found["psf_flux"] > MIN_FLUX_SNR * found["psf_flux_err"]
+        ratios += (found["psf_flux"] / flux)[is_clear].tolist()
+        pulls += ((found["psf_flux"] - flux) / found["psf_flux_err"])[is_clear].tolist()
+    if len(ratios) < 5:
+        return {}
+    ratio, scatter = _robust(ratios)
+    return {
+        "difference fluxes of new transients": f"{100 * (ratio - 1):+.1f} % (median of {len(ratios)} above "
+        f"{MIN_FLUX_SNR:.0f} sigma), scatter {100 * scatter:.1f} %, pull {_robust(pulls)[1]:.2f}"
+    }
 
 
 def _bin(rows: list[tuple[float, bool, bool]], low: float, high: float) -> dict[str, float]:
