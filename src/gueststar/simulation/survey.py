@@ -92,7 +92,11 @@ def find_filter(camera: Camera, name: str) -> Filter:
     """Return the camera's filter of this name, alias or band; ConfigError if there is none."""
     found = camera.filter_named(name) or next((f for f in camera.filters if f.band == name), None)
     if found is None:
-        raise ConfigError(f"camera {camera.name} has no filter {name!r}: {[f.physical_filter for f in camera.filters]}")
+        names = [f.physical_filter for f in camera.filters]
+        raise ConfigError(
+            f"camera {camera.name} has no filter {name!r}, only {', '.join(names)}: "
+            f"name one with --filter {name}={names[0]}"
+        )
     return found
 
 
