@@ -30,12 +30,12 @@ def report_lines(report: NightReport) -> list[str]:
             for r in report.references
         ]
     if report.metrics:
-        lines.append(f"{'metric':<31}{'median':>10}{'16%':>10}{'84%':>10}  {'unit':<9}good/fair/poor")
+        lines.append(f"{'metric':<31}{'median':>11}{'16%':>12}{'84%':>12}  {'unit':<9}good/fair/poor")
     for m in report.metrics:
         grades = (
             "/".join(str(m.grades.get(grade, 0)) for grade in ("good", "fair", "poor")) if m.fair is not None else ""
         )
-        lines.append(f"{m.name:<31}{m.median:>10.4g}{m.low:>10.4g}{m.high:>10.4g}  {m.unit:<9}{grades}")
+        lines.append(f"{m.name:<31}{m.median:>11.4g}{m.low:>12.4g}{m.high:>12.4g}  {m.unit:<9}{grades}")
     if report.clouds:
         lines.append(f"clouds dimmed {len(report.clouds)} exposures:")
         lines += [f"  {cloudy.line()}" for cloudy in report.clouds]
