@@ -46,11 +46,13 @@ class DaskEngine(AbstractContextManager["DaskEngine"]):
     """Runs calls on a Dask cluster of single-threaded worker processes.
 
     At most two calls a worker are in flight, so memory stays bounded however long the night. A worker
-    that dies takes only its own unit of work with it: that comes back as a failed outcome to be retried.
+    that dies takes only its own unit of work with it: that comes back as a failed outcome to be retried. One
+    that takes more than its share of nine tenths of the machine's memory is ended.
     """
 
-    def __init__(self, *, n_workers: int, memory_per_worker_gb: float = 3.0, scratch: str | None = None) -> None:
+    def __init__(self, *, n_workers: int, scratch: str | None = None) -> None:
         import dask
+        import psutil
         from distributed import Client, LocalCluster
 
         dask.config.set({"distributed.scheduler.allowed-failures": 0})
@@ -60,7 +62,7 @@ class DaskEngine(AbstractContextManager["DaskEngine"]):
             threads_per_worker=1,
             processes=True,
             dashboard_address=None,
-            memory_limit=f"{memory_per_worker_gb}GB",
+            memory_limit=int(0.9 * psutil.virtual_memory().total / n_workers),
             local_directory=scratch,
             silence_logs=50,
         )

@@ -12,6 +12,7 @@ from gueststar.formats.parquet import read_catalog
 from gueststar.model.camera import Camera
 from gueststar.model.catalog import Catalog
 from gueststar.model.image import CalibratedImage
+from gueststar.pipelines.night.allocation import keep_freed_memory
 from gueststar.store.products import DataId, StagedProduct
 from gueststar.store.refcats import RefcatStore
 from gueststar.store.staging import stage_product
@@ -30,6 +31,7 @@ class WorkerContext:
     @lru_cache(maxsize=4)
     def of(root: Path) -> WorkerContext:
         """Return this process's context of a repository."""
+        keep_freed_memory()
         return WorkerContext(root)
 
     def stage(self, product: str, data_id: DataId, value: Any) -> StagedProduct:
