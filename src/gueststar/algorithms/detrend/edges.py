@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 Bools = NDArray[np.bool_]
@@ -47,14 +48,13 @@ def measure_edge_lines(flat: Float32Image, is_bad: Bools, *, config: EdgeConfig 
     (Plazas et al. 2014, PASP 126, 750). In the flat the response changes there, steeply against
     any illumination. Bad pixels and those that are not finite are left out.
     """
-    values = np.where(is_bad | ~np.isfinite(flat), np.nan, flat)
     n = config.max_lines
-    ny, nx = flat.shape
-    strips = (values[: 3 * n], values[::-1][: 3 * n], values[:, : 3 * n].T, values[:, ::-1][:, : 3 * n].T)
-    lengths = (ny, ny, nx, nx)
-    return EdgeLines(
-        *(_doubtful(strip, min(n, length // 4), config) for strip, length in zip(strips, lengths, strict=True))
-    )
+    found = []
+    for turned, bad in ((flat, is_bad), (flat[::-1], is_bad[::-1]), (flat.T, is_bad.T), (flat.T[::-1], is_bad.T[::-1])):
+        strip, is_out = turned[: 3 * n], bad[: 3 * n]
+        strip = np.where(is_out | ~np.isfinite(strip), np.nan, strip)
+        found.append(_doubtful(strip, min(n, turned.shape[0] // 4), config))
+    return EdgeLines(*found)
 
 
 def _doubtful(strip: NDArray[np.floating], n: int, config: EdgeConfig) -> int:
@@ -104,3 +104,15 @@ def mark_edges_in_place(mask: NDArray[np.int32], lines: EdgeLines, bit: int) -> 
     mask[ny - lines.top :] |= bit
     mask[:, : lines.left] |= bit
     mask[:, nx - lines.right :] |= bit
+
+
+@njit(cache=True)
+def mark_uncertain_in_place(
+    mask: NDArray[np.int32], flat: Float32Image, variance: Float32Image, max_error: float, bit: int
+) -> None:
+    """Set ``bit`` where the flat is known no better than the fraction ``max_error``."""
+    limit = np.float32(max_error * max_error)
+    for y in range(mask.shape[0]):
+        for x in range(mask.shape[1]):
+            if variance[y, x] > limit * flat[y, x] * flat[y, x]:
+                mask[y, x] |= bit

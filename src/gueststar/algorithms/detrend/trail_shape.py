@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from gueststar.algorithms.detrend.line_sums import Line
@@ -136,11 +137,22 @@ def _profile(strip: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
     The noise is the scatter between the rows at the borders: crowding is in it. Medians, so that a star
     on the line does not count.
     """
-    medians = np.array([np.median(row[np.isfinite(row)]) if np.isfinite(row).any() else 0.0 for row in strip])
+    medians = _row_medians(strip)
     border = max(strip.shape[0] // 8, 2)
     outside = np.concatenate([medians[:border], medians[-border:]])
     noise = max(float(np.std(outside)), 1.25 / math.sqrt(max(strip.shape[1], 1)))
     return medians - float(np.median(outside)), noise
+
+
+@njit(cache=True)
+def _row_medians(strip: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the median of the finite values of each row; 0 where there are none."""
+    medians = np.zeros(strip.shape[0])
+    for k in range(strip.shape[0]):
+        known = strip[k][np.isfinite(strip[k])]
+        if known.size:
+            medians[k] = np.median(known)
+    return medians
 
 
 def _pieces(strip: NDArray[np.float32]) -> list[NDArray[np.float32]]:

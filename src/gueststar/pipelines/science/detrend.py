@@ -20,6 +20,7 @@ from gueststar.algorithms.detrend.edges import (
     EdgeLines,
     find_vignetted,
     mark_edges_in_place,
+    mark_uncertain_in_place,
     measure_edge_lines,
 )
 from gueststar.algorithms.detrend.groups import add_bits_in_place, count_any, has_any, pixels_with
@@ -161,10 +162,12 @@ class Detrend:
             measured = measure_edge_lines(flat.pixels.image, is_bad, config=self.config.edges)
             lines = EdgeLines(*(max(border, found) for found in measured))
             is_vignetted = find_vignetted(flat.pixels.image, is_bad, config=self.config.edges)
-            mask[is_vignetted] |= int(MaskPlane.EDGE)
             fraction = float(is_vignetted.mean())
-            limit = np.float32(self.config.max_flat_error) * flat.pixels.image
-            mask[flat.pixels.variance > limit * limit] |= int(MaskPlane.SUSPECT)
+            if fraction:
+                mask[is_vignetted] |= int(MaskPlane.EDGE)
+            mark_uncertain_in_place(
+                mask, flat.pixels.image, flat.pixels.variance, self.config.max_flat_error, int(MaskPlane.SUSPECT)
+            )
         mark_edges_in_place(mask, lines, int(MaskPlane.EDGE))
         return {"edge_lines": lines._asdict(), "vignetted_fraction": fraction}
 
