@@ -65,7 +65,8 @@ def running_server() -> Iterator[PostgresServer]:
     try:
         yield server
     finally:
-        server.stop()
+        if (folder / "data" / "postmaster.pid").exists():
+            server.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, Row, func, select, update
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError
 
 from gueststar.algorithms.association.footprint import enclosing_circle
 from gueststar.core.errors import ConfigError, TransientError
@@ -126,9 +126,9 @@ class DetectionStore:
         ``change.base_sequence``: read the working set again and associate anew.
         """
         try:
-            with self._engine.begin() as connection:
+            with transaction(self._engine) as connection:
                 return detection_commit.commit(connection, change)
-        except (IntegrityError, OperationalError) as problem:
+        except IntegrityError as problem:
             raise TransientError(f"visit {change.record.visit} detector {change.record.detector} was not committed: {problem.orig}") from problem  # fmt: skip  # noqa: E501
 
     def withdraw_visit(self, visit: int, detector: int) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import sqlalchemy
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 
 from gueststar.core.errors import ConfigError, ServiceDown
 
@@ -75,7 +75,10 @@ def told_as_transient() -> Iterator[None]:
     """
     try:
         yield
-    except (OperationalError, InterfaceError) as problem:
+    except DBAPIError as problem:
+        is_away = problem.connection_invalidated or isinstance(problem, OperationalError | InterfaceError)
+        if not is_away:
+            raise
         line = " ".join(str(problem.orig or problem).split())
         raise ServiceDown(f"the database does not work now: {line}") from problem
 

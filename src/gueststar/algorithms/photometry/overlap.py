@@ -41,7 +41,7 @@ def fill_disc_weights(dx: float, dy: float, radius: float, weights: Floats64) ->
 def _fill_corner_areas(x: Floats64, arc_x: Floats64, y: float, radius: float, area: Floats64) -> None:
     """Write the signed area of the disc within the rectangle from its centre to each (x, y)."""
     height = min(abs(y), radius)
-    reach = np.sqrt(radius * radius - height * height)
+    reach = np.sqrt((radius - height) * (radius + height))  # never below zero, however it is compiled
     arc_reach = _under_arc(reach, radius)
     sign_y = -1.0 if y < 0.0 else 1.0
     for i in range(x.size):

@@ -94,7 +94,7 @@ def _annulus(scene: Scene, x: Floats64, y: Floats64, inner: float, outer: float,
             continue
         total, count = 0.0, 0.0
         for j in range(max(0, int(np.ceil(y[n] - outer))), min(ny, int(np.floor(y[n] + outer)) + 1)):
-            far = np.sqrt(outer * outer - (j - y[n]) ** 2)
+            far = np.sqrt(max(outer * outer - (j - y[n]) ** 2, 0.0))
             near = np.sqrt(max(inner * inner - (j - y[n]) ** 2, 0.0))
             a, d = max(0, int(np.ceil(x[n] - far))), min(nx, int(np.floor(x[n] + far)) + 1)
             b, c = min(max(a, int(np.ceil(x[n] - near))), d), max(min(d, int(np.floor(x[n] + near)) + 1), a)
