@@ -29,7 +29,13 @@ from gueststar.model.photocal import PhotoCal
 from gueststar.model.psf import Psf
 from gueststar.model.wcs import Wcs
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
-from gueststar.pipelines.night.science import ScienceProducts, flag_used, image_metadata, summary_metrics
+from gueststar.pipelines.night.science import (
+    ScienceProducts,
+    flag_used,
+    image_metadata,
+    stage_science,
+    summary_metrics,
+)
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
 from gueststar.pipelines.science.astrometry import AstrometrySolution, SolveAstrometry
@@ -51,7 +57,7 @@ SKY_LIMIT = 1.0
 
 
 @dataclass(frozen=True)
-class EnteredScienceWork:
+class EnteredWork:
     """A user's image of one detector of one exposure."""
 
     job_id: int
@@ -66,6 +72,11 @@ class EnteredScienceWork:
     """Stand in for cards that the file lacks."""
     companions: Mapping[str, Path] = field(default_factory=dict)
     """Files of further planes."""
+
+
+@dataclass(frozen=True)
+class EnteredScienceWork(EnteredWork):
+    """A user's calibrated image."""
 
 
 class Told(NamedTuple):
@@ -88,12 +99,7 @@ def _stage(work: EnteredScienceWork) -> Result:
     products = complete_science(work, context, timer)
     data_id = DataId(visit=work.info.exposure_id, detector=work.detector_id)
     with timer("write"):
-        staged = (
-            context.stage("science_image", data_id, products.image),
-            context.stage("source", data_id, products.sources),
-            context.stage("aperture_source", data_id, products.apertures),
-            context.stage("science_metrics", data_id, products.metrics),
-        )
+        staged = stage_science(context, data_id, products)
     inputs = {"science_image": work.origin, "reference_catalogs": list(context.refcats.names())}
     return Result(staged, products.metrics, inputs, timer.seconds)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +13,6 @@ from gueststar.formats.calibrated_image import is_calibrated_image, read_calibra
 from gueststar.formats.foreign_image import read_foreign_image
 from gueststar.model.catalog import Catalog
 from gueststar.model.columns import SOURCE
-from gueststar.model.exposure import ExposureInfo
 from gueststar.model.image import CalibratedImage, MaskedImage
 from gueststar.model.photocal import PhotoCal
 from gueststar.model.psf import Psf
@@ -25,6 +23,7 @@ from gueststar.pipelines.difference.subtract import DifferenceResult
 from gueststar.pipelines.difference.vet import VetCandidates
 from gueststar.pipelines.night.cutouts import cut_candidates
 from gueststar.pipelines.night.difference import bright_stars_on, detection_context, likely_alerts, with_footprints
+from gueststar.pipelines.night.entry import EnteredWork
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.science import image_metadata
 from gueststar.pipelines.night.settings import PipelineSettings
@@ -36,21 +35,9 @@ from gueststar.store.products import DataId
 
 
 @dataclass(frozen=True)
-class EnteredDifferenceWork:
-    """A user's difference image of one detector of one exposure."""
+class EnteredDifferenceWork(EnteredWork):
+    """A user's difference image."""
 
-    job_id: int
-    repo_root: Path
-    path: Path
-    origin: str
-    """The file as it was given."""
-    info: ExposureInfo
-    detector_id: int
-    settings: PipelineSettings
-    cards: Mapping[str, Any] = field(default_factory=dict)
-    """Stand in for cards that the file lacks."""
-    companions: Mapping[str, Path] = field(default_factory=dict)
-    """Files of further planes."""
     science: Path | None = None
     """The repository's science image of the same exposure."""
     reference_sources: Path | None = None

@@ -38,7 +38,7 @@ from gueststar.pipelines.science.detrend import Detrend
 from gueststar.pipelines.science.halos import MarkHalos
 from gueststar.pipelines.science.photometry import PhotometrySolution, SolvePhotometry, level_zero_point
 from gueststar.pipelines.science.psf import MeasurePsf
-from gueststar.store.products import DataId
+from gueststar.store.products import DataId, StagedProduct
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,7 @@ def _stage_science(work: ScienceWork) -> Result:
     products = make_science(work, context, timer)
     data_id = DataId(visit=work.info.exposure_id, detector=work.detector_id)
     with timer("write"):
-        staged = (
-            context.stage("science_image", data_id, products.image),
-            context.stage("source", data_id, products.sources),
-            context.stage("aperture_source", data_id, products.apertures),
-            context.stage("science_metrics", data_id, products.metrics),
-        )
+        staged = stage_science(context, data_id, products)
     inputs = {
         "raw": str(work.raw_path),
         "bias": str(work.bias or ""),
@@ -93,6 +88,16 @@ def _stage_science(work: ScienceWork) -> Result:
         "reference_catalogs": list(context.refcats.names()),
     }
     return Result(staged=staged, metrics=products.metrics, inputs=inputs, steps=timer.seconds)
+
+
+def stage_science(context: WorkerContext, data_id: DataId, products: ScienceProducts) -> tuple[StagedProduct, ...]:
+    """Write what a science image's work made into the staging folder."""
+    return (
+        context.stage("science_image", data_id, products.image),
+        context.stage("source", data_id, products.sources),
+        context.stage("aperture_source", data_id, products.apertures),
+        context.stage("science_metrics", data_id, products.metrics),
+    )
 
 
 def make_science(work: ScienceWork, context: WorkerContext, timer: StepTimer) -> ScienceProducts:
