@@ -33,6 +33,7 @@ from gueststar.pipelines.science.catalogs import (
     flag_halos,
     flag_near,
     with_planes,
+    without_rays,
 )
 from gueststar.pipelines.science.detrend import Detrend
 from gueststar.pipelines.science.halos import MarkHalos
@@ -115,7 +116,7 @@ def make_science(work: ScienceWork, context: WorkerContext, timer: StepTimer) ->
         steps["psf"] = measured.metrics
     with timer("catalogs"):
         instrumental = MakeCatalogs(settings.catalogs).run(pixels, measured.psf)
-        steps["catalogs"] = instrumental.metrics
+        pixels, steps["catalogs"] = without_rays(pixels, instrumental.rays), instrumental.metrics
     solved = _calibrated(work, context, instrumental.psf, pixels.shape, timer, steps)
     wcs, photocal, spatial = solved.astrometry.wcs, solved.photometry.photocal, solved.photometry.spatial
     with timer("photometry"):

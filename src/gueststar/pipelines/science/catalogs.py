@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,14 @@ class MakeCatalogsConfig:
     that a wider PSF loses beyond its stamps."""
 
 
+class StruckPixels(NamedTuple):
+    """Pixels that cosmic rays struck, and what the sources and the sky about them would hold there."""
+
+    y: NDArray[np.int64]
+    x: NDArray[np.int64]
+    value: NDArray[np.float32]
+
+
 @dataclass(frozen=True, eq=False)
 class InstrumentalCatalogs:
     """Catalogs in electrons and pixels."""
@@ -73,6 +81,8 @@ class InstrumentalCatalogs:
     """Plain values: numbers, aperture diameters and correction, noise ratio, model error."""
     is_detected: NDArray[np.bool_]
     """``[y, x]``: footprints of the first detection, and the pixels of saturated stars."""
+    rays: StruckPixels
+    """What cosmic rays struck on sources, found when these were subtracted."""
 
 
 class MakeCatalogs:
@@ -100,11 +110,13 @@ class MakeCatalogs:
         if self.config.is_flux_corrected:
             factor = correction.ratio * loss_correction(spline, x=found.state.x, y=found.state.y)
         flags = _flags(pixels, found, fwhm)
+        ray_y, ray_x = found.ray_y, found.ray_x
         return InstrumentalCatalogs(
             _psf_catalog(found, flags, factor, correction.floor),
             _aperture_catalog(found, is_first, totals, flags),
             self._metrics(found, correction, fwhm),
             (found.footprints.labels > 0) | is_charged,
+            StruckPixels(ray_y, ray_x, pixels.image[ray_y, ray_x] - found.scene.residual[ray_y, ray_x]),
         )
 
     def _totals(self, pixels: MaskedImage, spline: SplinePsf, found: PointSources, first: SourceState) -> TotalFluxes:
@@ -120,6 +132,7 @@ class MakeCatalogs:
             "n_sources": len(found.state.x),
             "n_by_pass": np.bincount(found.found_in_pass, minlength=1).tolist(),
             "n_saturated": int(found.is_saturated.sum()),
+            "n_cosmic_ray_pixels_on_sources": int(found.ray_y.size),
             "noise_ratio": found.noise_ratio,
             "model_error": found.model_error,
             "variance_slope": float(found.noise.slope),
@@ -131,6 +144,16 @@ class MakeCatalogs:
             "n_aperture_correction": correction.n_stars,
             "is_flux_corrected": self.config.is_flux_corrected,
         }
+
+
+def without_rays(pixels: MaskedImage, rays: StruckPixels) -> MaskedImage:
+    """Return an image in which what cosmic rays struck is replaced, marked COSMIC_RAY and INTERPOLATED."""
+    if rays.y.size == 0:
+        return pixels
+    image, mask = pixels.image.copy(), pixels.mask.copy()
+    image[rays.y, rays.x] = rays.value
+    mask[rays.y, rays.x] |= int(MaskPlane.COSMIC_RAY | MaskPlane.INTERPOLATED)
+    return MaskedImage(image, pixels.variance, mask)
 
 
 def with_planes(pixels: MaskedImage, where: NDArray[np.bool_], plane: MaskPlane) -> MaskedImage:
