@@ -52,6 +52,17 @@ class Background(NamedTuple):
     """Noise of every mesh, after filling and filtering."""
     free_fraction: float
     """Fraction of the unmasked cells in which no source was found."""
+    mesh_error: NDArray[np.float64]
+    """Error of the level of every mesh: noise, structure that meshes do not resolve, and filling from neighbours."""
+
+    def error_map(self, cell: int = 4) -> NDArray[np.float32]:
+        """Return the error of the level of every pixel, joined from that of the meshes as the level is."""
+        ny, nx = self.level.shape
+        cell = max(1, min(cell, min(ny, nx) // 16))
+        sizes = [(n + cell - 1) // cell for n in (ny, nx)]
+        edges = [_edges_of(n, count) for n, count in zip(sizes, self.mesh_error.shape, strict=True)]
+        along = [_spline_operator(part, n) for part, n in zip(edges, sizes, strict=True)]
+        return np.asarray(expand_cells(_join_positive(self.mesh_error, *along), cell, ny, nx), dtype=np.float32)
 
 
 def estimate_background(
@@ -86,6 +97,7 @@ def estimate_background(
     for iteration in range(config.iterations):
         mesh_level, mesh_sigma, n_free = mesh_statistics(values, is_source, edges_y, edges_x)
         is_good = (n_free >= config.min_free_fraction * area) & (mesh_sigma > 0)
+        measured, scatter = mesh_level, mesh_sigma
         mesh_level = _filled_and_filtered(mesh_level, is_good, config.filter_size)
         mesh_sigma = _filled_and_filtered(mesh_sigma, is_good, config.filter_size)
         if iteration == config.iterations - 1:
@@ -104,12 +116,16 @@ def estimate_background(
         mesh_level=mesh_level,
         mesh_rms=mesh_rms,
         free_fraction=float(np.mean(~is_source[~is_empty])),
+        mesh_error=_mesh_error(measured, mesh_level, scatter, n_free, is_good),
     )
 
 
 def _mesh_edges(n: int, side: float) -> NDArray[np.int64]:
     """Return the bounds of nearly equal meshes that divide ``n`` cells, at least one."""
-    count = max(1, round(n / side))
+    return _edges_of(n, max(1, round(n / side)))
+
+
+def _edges_of(n: int, count: int) -> NDArray[np.int64]:
     return np.round(np.linspace(0, n, count + 1)).astype(np.int64)
 
 
@@ -194,6 +210,41 @@ def _smooth_trend(mesh: NDArray[np.float64], is_good: NDArray[np.bool_]) -> NDAr
             break
         is_kept = is_now_kept
     return np.asarray(terms @ coefficients)
+
+
+def _mesh_error(
+    measured: NDArray[np.float64],
+    level: NDArray[np.float64],
+    scatter: NDArray[np.float64],
+    n_free: NDArray[np.int64],
+    is_good: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """Return the error of the meshes' final ``level``, given what was ``measured`` in each.
+
+    How far measured levels lie from their median-filtered neighbourhood tells noise and structure together. Of
+    the noise that of a mesh is known, from the ``scatter`` of its ``n_free`` values; filter and splines leave a third of
+    its variance. Structure that the filter smoothed away stays as error whole. Meshes that were filled have the structure's
+    error twice, as two steps of a random walk have.
+    """
+    is_known = is_good & (n_free > 0)
+    if not is_known.any():
+        return np.maximum(np.abs(scatter), 1e-6)
+    noise = np.where(is_known, 1.2533**2 * scatter**2 / np.maximum(n_free, 1), 0.0)
+    square = np.where(is_known, (measured - level) ** 2, 0.0)
+    weight = ndimage.uniform_filter(is_known.astype(float), 5, mode="constant")
+    has_neighbours = weight > 1e-3
+    near_noise, near_square = (
+        np.where(
+            has_neighbours,
+            ndimage.uniform_filter(part, 5, mode="constant") / np.maximum(weight, 1e-3),
+            part[is_known].mean(),
+        )
+        for part in (noise, square)
+    )
+    structure = np.maximum(near_square - near_noise, 0.0)
+    own = np.where(is_known, noise, near_noise)
+    variance = 0.35 * own + np.where(is_known, 1.0, 2.0) * structure + np.where(is_known, 0.0, near_square)
+    return np.sqrt(np.maximum(variance, 1e-12))
 
 
 def _margin_where_there_is_room(
