@@ -30,7 +30,7 @@ class BadPixelConfig:
     run: int = 32
     """Length of such a run, pixels."""
     min_runs: int = 3
-    """Neighbouring runs that must depart for a piece of a column to be bad."""
+    """Fewest neighbouring runs that must depart for a piece of a column to be bad."""
     column_fraction: float = 0.4
     """A run of which more than this fraction of the pixels is bad is bad as a whole."""
     ratio_range: tuple[float, float] = (0.93, 1.07)
@@ -127,20 +127,36 @@ def _bad_runs(residual: Float32Image, is_pixel: Bools, is_known: Bools, noise: f
         medians[i, enough] = np.nanmedian(values[first:last, enough], axis=0)
         share[i] = is_pixel[first:last].mean(axis=0)
     medians -= ndimage.median_filter(medians, size=(1, config.window), mode="nearest")
-    limit = max(config.column_significance * median_and_sigma(medians)[1], config.column_min_noises * noise)
+    usual = median_and_sigma(medians)[1]
     is_found = np.zeros((n_runs, nx), dtype=bool)
     for sign in (1.0, -1.0):
-        is_found |= _in_a_row(sign * medians > limit, min(config.min_runs, n_runs))
+        is_found |= _departing_together(sign * medians, usual, noise, config)
     is_found |= share > config.column_fraction
     return np.repeat(is_found, np.diff(bounds), axis=0)
 
 
-def _in_a_row(is_set: Bools, n: int) -> Bools:
-    """Return the members of vertical groups of at least ``n``."""
-    shape = np.ones((n, 1), dtype=bool)
-    opened = ndimage.binary_opening(is_set, structure=shape)
-    # One run between two such groups that did not depart by itself belongs to them.
-    return np.asarray(opened | ndimage.binary_closing(opened, structure=np.ones((3, 1), dtype=bool)))
+def _departing_together(medians: NDArray[np.float64], usual: float, noise: float, config: BadPixelConfig) -> Bools:
+    """Return the runs ``[run, column]`` that, with neighbours in their column, lie above the others.
+
+    Means over ever longer stretches are searched, each against its own noise, so that a whole column is found at a
+    fraction of the noise of a run; of a stretch, runs that do not take part are left out at its ends.
+    """
+    n_runs = medians.shape[0]
+    is_found = np.zeros(medians.shape, dtype=bool)
+    length = min(config.min_runs, n_runs)
+    lengths = sorted({length, min(2 * length, n_runs), min(4 * length, n_runs), n_runs})
+    for length in lengths:
+        # As strict as every run of the shortest stretch departing by column_significance, whatever the length.
+        limit = config.column_significance * np.sqrt(min(config.min_runs, n_runs)) * usual / np.sqrt(length)
+        limit = max(limit, config.column_min_noises * noise)
+        mean = ndimage.uniform_filter1d(medians, length, axis=0, mode="constant") if length > 1 else medians
+        is_centre = mean > limit
+        if length < n_runs:
+            half = length // 2
+            is_centre[:half] = is_centre[n_runs - half :] = False
+        reach = ndimage.maximum_filter1d(np.where(is_centre, mean, 0.0), length, axis=0)
+        is_found |= (reach > 0) & (medians > 0.5 * reach)
+    return np.asarray(is_found | ndimage.binary_closing(is_found, structure=np.ones((3, 1), dtype=bool)))
 
 
 def _surroundings(image: Float32Image, window: int) -> Float32Image:
