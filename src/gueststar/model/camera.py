@@ -187,6 +187,8 @@ class Camera(Part):
     rotation_tolerance_deg: float = Field(default=5.0, ge=0, le=180)
     """How wrong the rotation may be; 180: unknown."""
     is_parity_known: bool = True
+    has_sky: bool = True
+    """False: a laboratory camera. Its science images are detrended, and that is all: no stars, no WCS, no zero point."""
     exposure_range_s: tuple[float, float] = (0.05, 7200.0)
     """Science exposure times outside this are impossible."""
     filters: tuple[Filter, ...] = Field(min_length=1)

@@ -94,7 +94,9 @@ class RawFormatter(FormatterV2):
     """Raw files: a plain Butler gets their headers; pixels need the camera, so `SurveyRepo.get` reads them."""
 
     default_extension: ClassVar[str] = ".fits"
-    supported_extensions: ClassVar[frozenset[str]] = frozenset({".fits", ".fit", ".fts", ".fz", ".gz", ".bz2"})
+    supported_extensions: ClassVar[frozenset[str]] = frozenset(
+        {".fits", ".fit", ".fts", ".fz", ".gz", ".bz2", ".tif", ".tiff"}
+    )
     can_read_from_local_file: ClassVar[bool] = True
 
     def read_from_local_file(self, path: str, component: str | None = None, expected_size: int = -1) -> Any:

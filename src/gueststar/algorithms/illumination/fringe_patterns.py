@@ -92,9 +92,7 @@ def find_fringe_patterns(
         empty = np.zeros((0, *shape), np.float32)
         none = np.zeros(shape, np.int16)
         return FringePatterns(empty, np.zeros(shape, np.float32), strengths, significances, none)
-    flat = np.stack(
-        [_less_surroundings(image, mask, config) for image, mask in zip(scaled, masks, strict=True)]
-    )
+    flat = np.stack([_less_surroundings(image, mask, config) for image, mask in zip(scaled, masks, strict=True)])
     weights = 1.0 / np.maximum(cell_noise, 1e-12) ** 2
     patterns, variance, n_used = _fit_pixels(flat, strengths, weights, config.clip_sigma)
     patterns = _smoothed(patterns, n_used > 0, config.smoothing)
