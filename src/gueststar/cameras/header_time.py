@@ -42,9 +42,8 @@ def _delay_s(cards: Cards, mapping: TimeMapping) -> float:
         return 0.0
     text = cards.text((mapping.delay_keyword,))
     if text not in mapping.delays_s:
-        raise DataError(
-            f"{cards.name}: {mapping.delay_keyword} = {text!r} is none of header.time.delays_s {sorted(mapping.delays_s)}"
-        )
+        known = sorted(mapping.delays_s)
+        raise DataError(f"{cards.name}: {mapping.delay_keyword} = {text!r} is none of header.time.delays_s {known}")
     return mapping.delays_s[text]
 
 

@@ -22,10 +22,13 @@ from gueststar.formats.fits_layout import Buffer
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """Classic and big TIFF, of either byte order."""
 _LAYOUT = frozenset(
-    "NewSubfileType SubfileType ImageWidth ImageLength BitsPerSample Compression PhotometricInterpretation "
-    "FillOrder StripOffsets StripByteCounts RowsPerStrip TileOffsets TileByteCounts TileWidth TileLength "
-    "SamplesPerPixel PlanarConfiguration SampleFormat Predictor ColorMap ExtraSamples".split()
-)
+    (
+        "NewSubfileType", "SubfileType", "ImageWidth", "ImageLength", "BitsPerSample", "Compression",
+        "PhotometricInterpretation", "FillOrder", "StripOffsets", "StripByteCounts", "RowsPerStrip",
+        "TileOffsets", "TileByteCounts", "TileWidth", "TileLength", "SamplesPerPixel", "PlanarConfiguration",
+        "SampleFormat", "Predictor", "ColorMap", "ExtraSamples",
+    )
+)  # fmt: skip
 """Tags that tell how the pixels are packed, not of the exposure."""
 _TIFF_DATE = re.compile(r"(\d{4}):(\d{2}):(\d{2}) (\d{2}:\d{2}:\d{2}(?:\.\d+)?)")
 _PAIR = re.compile(r"\s*([A-Za-z_][\w .-]{0,60}?)\s*[=:]\s*(\S.*?)\s*")
@@ -113,7 +116,7 @@ def _plain(value: str | int | float | tuple[Any, ...]) -> str | int | float | No
     if not isinstance(value, str):
         return value
     text = value.split("\0")[0].strip()
-    if len(text) > _LONGEST_TEXT or not text.isprintable() and "\n" not in text:
+    if len(text) > _LONGEST_TEXT or (not text.isprintable() and "\n" not in text):
         return None
     date = _TIFF_DATE.fullmatch(text)
     return f"{date[1]}-{date[2]}-{date[3]}T{date[4]}" if date else text

@@ -28,7 +28,7 @@ class TimeMapping(HeaderPart):
     point: Literal["start", "middle", "end"] = "start"
     """Which moment of the exposure the cards tell."""
     utc_offset_h: float = 0.0
-    """Hours by which the clock is ahead of ``scale`` (local time: +1 in Rome in winter); a zone in the card goes first."""
+    """Hours by which the clock is ahead of ``scale`` (local time); a zone in the card goes first."""
     delay_keyword: str | None = None
     """Card that tells frames of one time stamp apart (shots of several frames)..."""
     delays_s: dict[str, float] = {}

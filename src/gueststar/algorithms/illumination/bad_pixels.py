@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -122,7 +123,7 @@ def _bad_runs(residual: Float32Image, is_pixel: Bools, is_known: Bools, noise: f
     bounds = np.linspace(0, ny, n_runs + 1).astype(int)
     values = np.where(is_known, residual, np.nan)
     medians, share = np.zeros((n_runs, nx)), np.zeros((n_runs, nx))
-    for i, (first, last) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for i, (first, last) in enumerate(pairwise(bounds)):
         enough = is_known[first:last].sum(axis=0) >= 0.3 * (last - first)
         medians[i, enough] = np.nanmedian(values[first:last, enough], axis=0)
         share[i] = is_pixel[first:last].mean(axis=0)

@@ -56,7 +56,7 @@ class FringeFit(NamedTuple):
     @property
     def errors(self) -> Floats:
         """Standard error of each amplitude."""
-        return np.sqrt(np.diag(self.covariance))
+        return np.asarray(np.sqrt(np.diag(self.covariance)), dtype=np.float64)
 
 
 def fit_fringes(
@@ -112,12 +112,17 @@ def _solve(data: Floats, terms: Floats, is_free: Bools, number: NDArray[np.int32
     weight /= weight.mean()
     x, y = terms[:, is_free], data[is_free]
     normal, right = (x * weight) @ x.T, (x * weight) @ y
-    inverse = np.linalg.pinv(normal, rcond=1e-10, hermitian=True)
-    amplitudes = inverse @ right
+    inverse: Floats = np.asarray(np.linalg.pinv(normal, rcond=1e-10, hermitian=True), dtype=np.float64)
+    amplitudes: Floats = inverse @ right
     after = median_and_sigma(y - amplitudes @ x)[1]
     chi = float(amplitudes @ normal @ amplitudes) / after**2 if after > 0 else 0.0
     return FringeFit(
-        amplitudes, inverse * after**2, float(np.sqrt(max(chi, 0.0))), median_and_sigma(y)[1], after, int(is_free.sum())
+        amplitudes=amplitudes,
+        covariance=inverse * np.float64(after**2),
+        significance=float(np.sqrt(max(chi, 0.0))),
+        rms_before=median_and_sigma(y)[1],
+        rms_after=after,
+        n_cells=int(is_free.sum()),
     )
 
 

@@ -184,7 +184,7 @@ def _fit_pixels(
     flat: NDArray[np.float32], strengths: Floats, weights: Floats, clip_sigma: float
 ) -> tuple[NDArray[np.float32], Float32Image, NDArray[np.int16]]:
     noise = np.array([median_and_sigma(image)[1] for image in flat])
-    return _fit_pixels_compiled(flat, strengths, weights / weights.mean(), noise, clip_sigma)  # type: ignore[no-any-return]
+    return _fit_pixels_compiled(flat, strengths, weights / weights.mean(), noise, clip_sigma)
 
 
 @numba.njit(cache=True)

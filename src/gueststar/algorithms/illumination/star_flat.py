@@ -88,7 +88,8 @@ class Observations(NamedTuple):
 
     def select(self, rows: NDArray[np.bool_]) -> Observations:
         """Return some of the measurements."""
-        return Observations(*(values[rows] for values in self))
+        x, y, magnitude, error = (values[rows] for values in self[:4])
+        return Observations(x, y, magnitude, error, self.star[rows], self.exposure[rows])
 
 
 def solve_star_flat(
@@ -168,8 +169,9 @@ def _solve(
     seen = np.bincount(data.star[used], minlength=n_stars) > 0
     chi2 = float(np.sum(used * residual**2 / variance) + np.sum(seen * trust * (stars - prior) ** 2))
     n = int(used.sum() + (seen & (trust > 0)).sum())
+    covariance = inverse[n_exposures:, n_exposures:]
     return _Solution(
-        order, terms, values[:n_exposures], values[n_exposures:], inverse[n_exposures:, n_exposures:], stars, used, chi2,
+        order, terms, values[:n_exposures], values[n_exposures:], covariance, stars, used, chi2,
         n, max(n - int(seen.sum()) - values.size, 1),
     )  # fmt: skip
 
