@@ -57,7 +57,7 @@ PRODUCTS: dict[str, Product] = {
             for kind in KINDS.values()
         ),
         Product("science_image", "calibrated single epoch", _VISIT, "image"),
-        Product("detrended_frame", "detrended pixels of a camera that sees no sky", _VISIT, "frame"),
+        Product("detrended_frame", "detrended pixels of a camera that sees no sky", ("exposure", "detector"), "frame"),
         Product("source", "PSF-fit catalog of the science image", _VISIT, "catalog"),
         Product("aperture_source", "aperture and moment catalog of the science image", _VISIT, "catalog"),
         Product("science_metrics", "measured quality of the science image", _VISIT, "metrics"),

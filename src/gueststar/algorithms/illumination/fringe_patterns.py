@@ -131,7 +131,7 @@ def _loadings(cells: Floats, is_free: Bools, config: FringePatternConfig) -> tup
         largest = float(np.linalg.eigvalsh(rest)[-1])
         significances.append(largest - 2.0 * np.sqrt(n))
         n_more = strengths.shape[1] + 1
-        if significances[-1] < config.min_significance or n_more > min(config.max_patterns, n - 2):
+        if significances[-1] < config.min_significance or n_more > min(config.max_patterns, n - 1):
             break
         strengths = _principal_factors(shared, n_more)
     return _oriented(strengths), np.array(significances), noise

@@ -74,7 +74,7 @@ def run_science(work: ScienceWork) -> Outcome:
 def _stage_science(work: ScienceWork) -> Result:
     context = WorkerContext.of(work.repo_root)
     timer = StepTimer()
-    data_id = DataId(visit=work.info.exposure_id, detector=work.detector_id)
+    data_id = DataId(exposure=work.info.exposure_id, detector=work.detector_id)
     inputs: dict[str, Any] = {
         "raw": str(work.raw_path),
         **{kind: str(path) for kind, path in work.calibrations.items()},
