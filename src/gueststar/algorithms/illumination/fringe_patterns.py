@@ -99,6 +99,17 @@ def find_fringe_patterns(
     return FringePatterns(patterns, variance, strengths, significances, n_used)
 
 
+def shift_patterns(flat: Float32Image, *, sigma: float) -> NDArray[np.float32]:
+    """Return ``[2, y, x]`` what a shift of the light by one pixel in y, in x, does to an image divided by its flat.
+
+    Derivatives of Gaussians, relative to the flat; 0 where the flat is not positive.
+    """
+    is_lit = np.isfinite(flat) & (flat > 0)
+    light = np.where(is_lit, flat, np.float32(0.0))
+    slopes = [ndimage.gaussian_filter(light, sigma, order=order) for order in ((1, 0), (0, 1))]
+    return np.stack([np.divide(slope, light, out=np.zeros_like(slope), where=is_lit) for slope in slopes])
+
+
 def _compared_cells(
     scaled: Sequence[Float32Image], masks: Sequence[Bools], config: FringePatternConfig
 ) -> tuple[Floats, Bools]:

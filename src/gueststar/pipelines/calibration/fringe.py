@@ -13,6 +13,7 @@ from gueststar.algorithms.illumination.fringe_patterns import (
     FringePatternConfig,
     FringePatterns,
     find_fringe_patterns,
+    shift_patterns,
 )
 from gueststar.core.bits import UNUSABLE, MaskPlane
 from gueststar.core.errors import DataError
@@ -40,6 +41,9 @@ class MakeFringeConfig:
     """Images nearer than this to another in pointing do not count: stars would not fall on other pixels."""
     min_rms: float = 5e-4
     """Patterns fainter than this fraction of the sky are not worth removing."""
+    shift_sigma: float = 0.0
+    """Lamp light only: gradients of the flat on this scale (sigma of a Gaussian, pixels) are patterns too, which takes
+    out what is left where the light shifts between exposures (vibrations); 0: they are not."""
     max_pattern_change: float = 0.5
     """The product is refused if its first pattern agrees with the previous one's by less than one minus this."""
     patterns: FringePatternConfig = field(default_factory=FringePatternConfig)
@@ -62,12 +66,17 @@ class MakeFringe:
         self.config = config
 
     def run(
-        self, images: Sequence[FringeImage], detector: Detector, *, previous: CalibrationMaster | None = None
+        self,
+        images: Sequence[FringeImage],
+        detector: Detector,
+        *,
+        flat: CalibrationMaster | None = None,
+        previous: CalibrationMaster | None = None,
     ) -> CalibrationMaster:
         """Return the fringe patterns as fractions of the sky: the first as pixels, all of them as layers.
 
         Raises NotShown where there are too few images or they share nothing worth removing, DataError where
-        the pattern is not that of ``previous``.
+        the pattern is not that of ``previous``. With ``shift_sigma`` the gradients of ``flat`` are further layers.
         """
         config = self.config
         if len(images) < config.min_images:
@@ -84,6 +93,9 @@ class MakeFringe:
         rms = found.rms
         if rms[0] < config.min_rms:
             raise NotShown(f"the pattern is {rms[0]:.2e} of the sky, less than {config.min_rms:g}")
+        if flat is not None and config.shift_sigma > 0:
+            shifts = shift_patterns(flat.pixels.image, sigma=config.shift_sigma)
+            found = found._replace(patterns=np.concatenate([found.patterns, shifts]))
         return self._checked(_master(found, rms, images, detector), previous)
 
     def _checked(self, master: CalibrationMaster, previous: CalibrationMaster | None) -> CalibrationMaster:

@@ -121,7 +121,9 @@ def _make_lamp_fringe(making: Making) -> CalibrationMaster | NothingMade:
         pixels = MaskedImage(pixels.image - np.float32(level), pixels.variance, pixels.mask)
         images.append(FringeImage(raw.info, pixels, level))
     try:
-        return MakeFringe(making.settings.fringe).run(images, making.detector, previous=making.previous)
+        return MakeFringe(making.settings.fringe).run(
+            images, making.detector, flat=known.flat, previous=making.previous
+        )
     except NotShown as reason:
         return NothingMade(str(reason))
 
