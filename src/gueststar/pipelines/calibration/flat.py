@@ -11,7 +11,7 @@ import numpy as np
 from gueststar.algorithms.detrend.calibrate import subtract_in_place
 from gueststar.algorithms.detrend.defects import DefectConfig, find_flat_defects
 from gueststar.algorithms.detrend.overscan import OverscanConfig
-from gueststar.algorithms.detrend.photon_transfer import measure_gain
+from gueststar.algorithms.response.flat_pair import measure_gain
 from gueststar.algorithms.stats.robust import median_and_sigma
 from gueststar.algorithms.stats.stack import FrameNoise, Stack
 from gueststar.core.errors import DataError
