@@ -65,7 +65,7 @@ def collect_with_repulsion(light: Image, strength: float, random: np.random.Gene
 
 
 def trail_in_place(read: Image, inefficiency: float, *, first_transfers: int = 1, axis: int = 1) -> None:
-    """Leave a fraction of each pixel's charge behind for the two that are read after it.
+    """Leave a fraction of each pixel's charge behind for the one that is read after it.
 
     ``read`` is in the order of reading along ``axis``, overscan included; the pixel at index k was transferred
     ``first_transfers + k`` times, each time losing the fraction ``inefficiency``.
@@ -74,8 +74,7 @@ def trail_in_place(read: Image, inefficiency: float, *, first_transfers: int = 1
     n_transfers = first_transfers + np.arange(values.shape[1])
     lost = values * (1.0 - (1.0 - inefficiency) ** n_transfers).astype(np.float32)
     values -= lost
-    values[:, 1:] += np.float32(0.7) * lost[:, :-1]
-    values[:, 2:] += np.float32(0.3) * lost[:, :-2]
+    values[:, 1:] += lost[:, :-1]
 
 
 def _area(right: Floats, upper: Floats) -> Floats:

@@ -1,7 +1,7 @@
 """The brighter-fatter effect: charge in a pixel pushes later charge into its neighbours.
 
 After Antilogus et al. (2014, JINST 9, C03048) and Coulton et al. (2018, AJ 155, 258): the shifts of a pixel's
-boundaries are the gradient of a potential, a kernel convolved with the charge, and flats' covariances give its Laplacian.
+boundaries are the gradient of a potential, a kernel convolved with the charge, whose Laplacian flats' covariances tell.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class BrighterFatterConfig:
 def make_kernel(change: AreaChange, config: BrighterFatterConfig = BrighterFatterConfig()) -> Floats:
     """Return the potential whose Laplacian is the area change per electron: ``[2 r + 1, 2 r + 1]``.
 
-    The area that one pixel loses others gain, so the coefficients are made to sum to zero. Raises ValueError where the effect is not significant, or the coefficients are not those of repulsion.
+    The area that one pixel loses others gain, so the coefficients are made to sum to zero. Raises
+    ValueError where the effect is not significant, or the coefficients are not those of repulsion.
     """
     own, error = change.coefficients[0, 0], change.errors[0, 0]
     if not own < -config.min_significance * error:
@@ -152,8 +153,9 @@ def _active_blocks(charge: Image, kernel: Floats, config: BrighterFatterConfig) 
     for dy in (-1, 0, 1):
         for dx in (-1, 0, 1):
             to_y, to_x = slice(max(dy, 0), grown.shape[0] + min(dy, 0)), slice(max(dx, 0), grown.shape[1] + min(dx, 0))
-            of_y, of_x = slice(max(-dy, 0), grown.shape[0] + min(-dy, 0)), slice(
-                max(-dx, 0), grown.shape[1] + min(-dx, 0)
+            of_y, of_x = (
+                slice(max(-dy, 0), grown.shape[0] + min(-dy, 0)),
+                slice(max(-dx, 0), grown.shape[1] + min(-dx, 0)),
             )
             grown[to_y, to_x] |= is_active[of_y, of_x]
     return grown
@@ -216,7 +218,7 @@ def _move_back(image, charge, potential, is_active, block, iterations, convergen
     half = np.float32(0.25)  # half of the mean of two pixels
     largest = np.float32(0.0)
     down = np.zeros(nx, np.float32)
-    for iteration in range(iterations):
+    for _ in range(iterations):
         change = np.float32(0.0)
         down[:] = np.float32(0.0)
         for y in range(ny):

@@ -64,8 +64,7 @@ def measure_crosstalk(
     signals = [subtract_sky(image, config.block) for image in amplifiers]
     limits = [config.min_source_fraction * level for level in saturation]
     is_bright = [
-        (signal > limit) & (signal < _converter_end(signal))
-        for signal, limit in zip(signals, limits, strict=True)
+        (signal > limit) & (signal < _converter_end(signal)) for signal, limit in zip(signals, limits, strict=True)
     ]
     n_targets = len(amplifiers) if targets is None else targets
     coefficient = np.zeros((n_targets, len(amplifiers)))
@@ -86,10 +85,10 @@ def combine_crosstalk(measured: Sequence[Crosstalk], config: CrosstalkConfig = C
     shape = measured[0].coefficient.shape if measured else (0, 0)
     coefficient, error = np.zeros(shape), np.full(shape, math.inf)
     for pair in np.ndindex(shape):
-        known = [(m.coefficient[pair], m.error[pair] ** 2) for m in measured if math.isfinite(m.error[pair])]
+        known = [m for m in measured if math.isfinite(m.error[pair])]
         if len(known) < config.min_exposures:
             continue
-        mean = weighted_clipped_mean(*zip(*known, strict=True))
+        mean = weighted_clipped_mean([m.coefficient[pair] for m in known], [m.error[pair] ** 2 for m in known])
         widening = math.sqrt(max(mean.chi2_per_dof, 1.0)) if mean.n > 1 else 1.0
         error[pair] = mean.error * widening
         if abs(mean.mean) >= config.min_significance * error[pair]:

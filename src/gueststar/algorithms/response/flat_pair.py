@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -144,13 +144,13 @@ def _quadratic_surface(image: NDArray[np.float32], is_good: NDArray[np.bool_], b
     return np.asarray(sum(c * t for c, t in zip(coefficients, _quadratic_terms(v, u), strict=True)), np.float32)
 
 
-def _quadratic_terms(v, u):  # type: ignore[no-untyped-def]
+def _quadratic_terms(v: Any, u: Any) -> tuple[Any, ...]:
     return (1.0 + 0.0 * u * v, u + 0.0 * v, v + 0.0 * u, u * v, u * u + 0.0 * v, v * v + 0.0 * u)
 
 
 @numba.njit(cache=True, fastmath=True)
 def _lagged_products(values, is_good, max_lag):  # type: ignore[no-untyped-def]
-    """Return sums of products of pixels (dy, dx) and (dy, -dx) apart, and the numbers of pairs; zeros where not good."""
+    """Return sums of products of pixels (dy, dx) and (dy, -dx) apart, and the numbers of pairs of good pixels."""
     ny, nx = values.shape
     total = np.zeros((max_lag + 1, max_lag + 1))
     count = np.zeros((max_lag + 1, max_lag + 1))

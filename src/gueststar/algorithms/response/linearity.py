@@ -32,7 +32,7 @@ class LinearityConfig:
     n_knots: int = 7
     """Knots of the spline, the one at zero included; fewer where there are fewer levels."""
     lamp_drift_per_hour: float = 0.005
-    """By how much the lamp may brighten or fade in an hour (one sigma): what the flats cannot tell is taken from this."""
+    """By how much the lamp may brighten or fade in an hour (one sigma), which the flats may tell better."""
     shutter_error_s: float = 0.02
     """By how much all exposures may be longer or shorter than the header says (one sigma), seconds."""
     max_error: float = 0.003
@@ -90,9 +90,7 @@ class LinearityTable(NamedTuple):
     """Above this the last factor is used, and the pixel is SUSPECT."""
 
 
-def fit_linearity(
-    flats: FlatLevels, *, saturation: float, config: LinearityConfig = LinearityConfig()
-) -> Linearity:
+def fit_linearity(flats: FlatLevels, *, saturation: float, config: LinearityConfig = LinearityConfig()) -> Linearity:
     """Fit a cubic spline that makes flats' levels proportional to their exposure times.
 
     The model is ``m + s(m) = R (t + dt) (1 + c T)`` with measured level m, exposure time t, time of day T: the spline s
@@ -171,14 +169,13 @@ class _Solution(NamedTuple):
     chi2_per_dof: float
 
 
-def _require_ladder(
-    flats: FlatLevels, is_used: NDArray[np.bool_], saturation: float, config: LinearityConfig
-) -> None:
+def _require_ladder(flats: FlatLevels, is_used: NDArray[np.bool_], saturation: float, config: LinearityConfig) -> None:
     times = np.unique(np.round(flats.exposure_s[is_used], 4))
     if times.size < config.min_levels or times.max() < config.min_span * times.min():
         shown = ", ".join(f"{t:g}" for t in times) or "none"
         raise ValueError(
-            f"flats of exposure times {shown} s: {config.min_levels} that span a factor of {config.min_span:g} are needed"
+            f"flats of exposure times {shown} s: {config.min_levels} that span a factor of {config.min_span:g} are "
+            "needed"
         )
     reach = float(flats.level[is_used].max()) / saturation
     if reach < config.min_reach:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from gueststar.core.errors import MissingInput
 from gueststar.formats.raw import read_detector
-from gueststar.model.calibration import CalibrationKind, CalibrationMaster, CalibrationProduct, Calibrations
+from gueststar.model.calibration import CalibrationKind, CalibrationMaster, CalibrationProduct
 from gueststar.model.camera import Detector
 from gueststar.model.exposure import ExposureInfo
 from gueststar.model.raw import RawDetector
@@ -19,7 +19,9 @@ from gueststar.pipelines.calibration.bias import MakeBias
 from gueststar.pipelines.calibration.dark import MakeDark
 from gueststar.pipelines.calibration.flat import MakeFlat
 from gueststar.pipelines.calibration.validity import validity_of
+from gueststar.pipelines.night.electronics import ELECTRONICS_MAKERS
 from gueststar.pipelines.night.known_calibrations import CalibrationPaths, read_calibrations
+from gueststar.pipelines.night.making import Maker, Making, NothingMade
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
@@ -44,31 +46,6 @@ class CalibrationWork:
     previous: Path | None = None
 
 
-@dataclass(frozen=True)
-class NothingMade:
-    """The frames do not allow this product, and nobody need wait for it: which is no failure."""
-
-    reason: str
-
-
-class Making(NamedTuple):
-    """What a maker gets."""
-
-    frames: list[RawSource]
-    """One a frame, read when called."""
-    infos: list[ExposureInfo]
-    """Of the same frames."""
-    detector: Detector
-    known: Calibrations
-    """Products of the kinds made before this one."""
-    previous: Any
-    """The last product of this kind, or None."""
-    settings: PipelineSettings
-
-
-Maker = Callable[[Making], CalibrationProduct | NothingMade]
-
-
 def _make_bias(making: Making) -> CalibrationMaster:
     config = making.settings.bias
     _require_frames(making, config.min_frames)
@@ -85,7 +62,7 @@ def _make_flat(making: Making) -> CalibrationMaster:
     config, known = making.settings.flat, making.known
     _require_frames(making, config.min_frames)
     return MakeFlat(config).run(
-        making.frames, making.detector, bias=known.bias, dark=known.dark, previous=making.previous
+        making.frames, making.detector, bias=known.bias, dark=known.dark, previous=making.previous, known=known
     )
 
 
@@ -95,7 +72,9 @@ def _require_frames(making: Making, needed: int) -> None:
         raise MissingInput(f"{len(making.frames)} {what} frames, {needed} are needed")
 
 
-MAKERS: Mapping[CalibrationKind, Maker] = MappingProxyType({"bias": _make_bias, "dark": _make_dark, "flat": _make_flat})
+MAKERS: Mapping[CalibrationKind, Maker] = MappingProxyType(
+    {"bias": _make_bias, "dark": _make_dark, **ELECTRONICS_MAKERS, "flat": _make_flat}
+)
 """How each kind is made from a night's calibration frames, in order: each may need the ones before it."""
 
 
@@ -110,7 +89,7 @@ def _stage_product(work: CalibrationWork) -> Result:
         made = make_calibration(work, context.camera.detector(work.detector_id))
     inputs = {
         "frames": [str(path) for path, _ in work.frames],
-        **{kind: str(path) for kind, path in work.calibrations.items()},
+        **{str(kind): str(path) for kind, path in work.calibrations.items()},
     }
     return stage_calibration(context, made, physical_filter=work.physical_filter, inputs=inputs, timer=timer)
 

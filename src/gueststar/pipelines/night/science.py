@@ -20,6 +20,7 @@ from gueststar.model.image import CalibratedImage, MaskedImage
 from gueststar.model.photocal import PhotoCal
 from gueststar.model.psf import Psf
 from gueststar.model.wcs import Wcs
+from gueststar.pipelines.electronics import seen_detectors
 from gueststar.pipelines.night.known_calibrations import CalibrationPaths, read_calibrations
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
@@ -80,7 +81,7 @@ def _stage_science(work: ScienceWork) -> Result:
         staged = stage_science(context, data_id, products)
     inputs = {
         "raw": str(work.raw_path),
-        **{kind: str(path) for kind, path in work.calibrations.items()},
+        **{str(kind): str(path) for kind, path in work.calibrations.items()},
         "reference_catalogs": list(context.refcats.names()),
     }
     return Result(staged=staged, metrics=products.metrics, inputs=inputs, steps=timer.seconds)
@@ -105,7 +106,7 @@ def make_science(work: ScienceWork, context: WorkerContext, timer: StepTimer) ->
     settings, camera = work.settings, context.camera
     detector = camera.detector(work.detector_id)
     steps: dict[str, Any] = {}
-    pixels = _detrended(work, detector, timer, steps)
+    pixels = _detrended(work, camera, detector, timer, steps)
     with timer("background"):
         subtracted = SubtractBackground(settings.background).run(pixels)
         pixels, steps["background"] = subtracted.pixels, subtracted.metrics
@@ -205,10 +206,13 @@ def flag_used(catalog: Catalog, used: dict[SourceFlag, Catalog], pixels: MaskedI
     return flag_halos(catalog, pixels.mask, fwhm=psf.central_fwhm)
 
 
-def _detrended(work: ScienceWork, detector: Detector, timer: StepTimer, steps: dict[str, Any]) -> MaskedImage:
+def _detrended(
+    work: ScienceWork, camera: Camera, detector: Detector, timer: StepTimer, steps: dict[str, Any]
+) -> MaskedImage:
     with timer("read"):
-        raw = read_detector(work.raw_path, detector, work.info)
         calibrations = read_calibrations(work.calibrations)
+        others = seen_detectors(calibrations, detector, camera)
+        raw = read_detector(work.raw_path, detector, work.info, others=others)
     with timer("detrend"):
         detrended = Detrend(work.settings.detrend).run(raw, calibrations)
     steps["detrend"] = detrended.metrics

@@ -11,8 +11,13 @@ from gueststar.algorithms.background.estimate import BackgroundConfig
 from gueststar.algorithms.photocal.config import PhotometryConfig
 from gueststar.pipelines.alerts.visit import AlertVisitConfig
 from gueststar.pipelines.calibration.bias import MakeBiasConfig
+from gueststar.pipelines.calibration.brighter_fatter import MakeBrighterFatterConfig
+from gueststar.pipelines.calibration.charge_transfer import MakeChargeTransferConfig
+from gueststar.pipelines.calibration.crosstalk import MakeCrosstalkConfig
 from gueststar.pipelines.calibration.dark import MakeDarkConfig
 from gueststar.pipelines.calibration.flat import MakeFlatConfig
+from gueststar.pipelines.calibration.linearity import MakeLinearityConfig
+from gueststar.pipelines.calibration.photon_transfer import MakePhotonTransferConfig
 from gueststar.pipelines.difference.detect import DetectionConfig
 from gueststar.pipelines.difference.reference_warp import ReferenceWarpConfig
 from gueststar.pipelines.difference.subtract import DifferenceConfig
@@ -38,7 +43,12 @@ class PipelineSettings:
 
     bias: MakeBiasConfig = field(default_factory=MakeBiasConfig)
     dark: MakeDarkConfig = field(default_factory=MakeDarkConfig)
+    linearity: MakeLinearityConfig = field(default_factory=MakeLinearityConfig)
+    photon_transfer: MakePhotonTransferConfig = field(default_factory=MakePhotonTransferConfig)
+    brighter_fatter: MakeBrighterFatterConfig = field(default_factory=MakeBrighterFatterConfig)
+    charge_transfer: MakeChargeTransferConfig = field(default_factory=MakeChargeTransferConfig)
     flat: MakeFlatConfig = field(default_factory=MakeFlatConfig)
+    crosstalk: MakeCrosstalkConfig = field(default_factory=MakeCrosstalkConfig)
     detrend: DetrendConfig = field(default_factory=DetrendConfig)
     background: BackgroundConfig = field(default_factory=BackgroundConfig)
     psf: MeasurePsfConfig = field(default_factory=MeasurePsfConfig)
