@@ -20,6 +20,7 @@ from gueststar.model.image import CalibratedImage, DetrendedFrame, MaskedImage
 from gueststar.model.photocal import PhotoCal
 from gueststar.model.psf import Psf
 from gueststar.model.wcs import Wcs
+from gueststar.pipelines.electronics import seen_detectors
 from gueststar.pipelines.night.known_calibrations import CalibrationPaths, read_calibrations
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
@@ -77,7 +78,7 @@ def _stage_science(work: ScienceWork) -> Result:
     data_id = DataId(exposure=work.info.exposure_id, detector=work.detector_id)
     inputs: dict[str, Any] = {
         "raw": str(work.raw_path),
-        **{kind: str(path) for kind, path in work.calibrations.items()},
+        **{str(kind): str(path) for kind, path in work.calibrations.items()},
         "reference_catalogs": list(context.refcats.names()),
     }
     if not context.camera.has_sky:
@@ -94,7 +95,7 @@ def _stage_science(work: ScienceWork) -> Result:
 def make_detrended(work: ScienceWork, camera: Camera, timer: StepTimer) -> DetrendedFrame:
     """Return the detrended pixels of one detector of a camera that sees no sky: that is all that is made of them."""
     steps: dict[str, Any] = {}
-    pixels = _detrended(work, camera.detector(work.detector_id), timer, steps)
+    pixels = _detrended(work, camera, camera.detector(work.detector_id), timer, steps)
     steps["fraction_masked"] = steps["detrend"]["fraction_masked"]
     info = work.info
     facts = {"camera": info.camera, "visit": info.exposure_id, "detector": work.detector_id, "mjd_tai": info.mjd_tai}
@@ -120,7 +121,7 @@ def make_science(work: ScienceWork, context: WorkerContext, timer: StepTimer) ->
     settings, camera = work.settings, context.camera
     detector = camera.detector(work.detector_id)
     steps: dict[str, Any] = {}
-    pixels = _detrended(work, detector, timer, steps)
+    pixels = _detrended(work, camera, detector, timer, steps)
     with timer("background"):
         subtracted = SubtractBackground(settings.background).run(pixels)
         pixels, steps["background"] = subtracted.pixels, subtracted.metrics
@@ -220,10 +221,13 @@ def flag_used(catalog: Catalog, used: dict[SourceFlag, Catalog], pixels: MaskedI
     return flag_halos(catalog, pixels.mask, fwhm=psf.central_fwhm)
 
 
-def _detrended(work: ScienceWork, detector: Detector, timer: StepTimer, steps: dict[str, Any]) -> MaskedImage:
+def _detrended(
+    work: ScienceWork, camera: Camera, detector: Detector, timer: StepTimer, steps: dict[str, Any]
+) -> MaskedImage:
     with timer("read"):
-        raw = read_detector(work.raw_path, detector, work.info)
         calibrations = read_calibrations(work.calibrations)
+        others = seen_detectors(calibrations, detector, camera)
+        raw = read_detector(work.raw_path, detector, work.info, others=others)
     with timer("detrend"):
         detrended = Detrend(work.settings.detrend).run(raw, calibrations)
     steps["detrend"] = detrended.metrics
