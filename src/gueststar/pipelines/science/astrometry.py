@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gueststar.algorithms.astrometry.config import AstrometryConfig
+from gueststar.algorithms.astrometry.distortion import Distortion
 from gueststar.algorithms.astrometry.pattern import Tolerances
 from gueststar.algorithms.astrometry.plane_fit import fit_plane_map
 from gueststar.algorithms.astrometry.polynomial import PlaneMap
-from gueststar.algorithms.astrometry.proper_motion import propagate_positions
+from gueststar.algorithms.astrometry.proper_motion import earth_position, propagate_positions
 from gueststar.algorithms.astrometry.quality import AstrometryMetrics, measure_quality, reasons_to_refuse
 from gueststar.algorithms.astrometry.refinement import MeasuredPoints, Sky
+from gueststar.algorithms.astrometry.refraction import Air
 from gueststar.algorithms.astrometry.solve import PlaneSolution, SkyCatalog, solve_plane
 from gueststar.algorithms.astrometry.tangent import tangent_project
 from gueststar.algorithms.astrometry.tpv_conversion import tpv_from_plane_map
@@ -60,26 +62,31 @@ class SolveAstrometry:
     def run(
         self, sources: Catalog, *, start: Wcs, shape: tuple[int, int], reference: Catalog, epoch_year: float,
         pointing_tolerance_arcmin: float = 5.0, rotation_tolerance_deg: float = 5.0, scale_tolerance: float = 0.05,
-        is_parity_known: bool = True, band: str = "r",
+        is_parity_known: bool = True, band: str = "r", colour: tuple[str, str] = ("g", "r"), air: Air | None = None,
+        distortion: Distortion | None = None,
     ) -> AstrometrySolution:  # fmt: skip
         """Return the solution of one detector image.
 
         ``sources`` needs the columns x, y, flux (any unit) and may have x_err, y_err and flags;
         ``start`` is the expected WCS, whose distortion (relative to the pixels) is a prior that is corrected as far as
         the matches allow; ``reference`` is a REFCAT catalog that covers the detector and the pointing tolerance;
-        ``band`` ranks its stars by brightness. Raises DataError with figures where no trustworthy solution exists.
+        ``band`` ranks its stars by brightness. ``air`` lets differential refraction be corrected, by ``colour``
+        too; ``distortion``, learned from earlier exposures, stands for the start's and holds the fit. Raises DataError
+        with figures where no trustworthy solution exists.
         """
         rows, points, quality = _points(sources, self.config)
         start_map, centre = _map_of(start, shape)
-        reference_rows, catalog = _sky_catalog(reference, epoch_year, band)
+        if distortion is not None:
+            start_map = distortion.plane_map(start_map.matrix, start_map.coefficients[:, 0])
+        reference_rows, catalog = sky_catalog(reference, epoch_year, band, colour)
         solution = solve_plane(
             points=points, quality=quality, start=start_map, centre=centre, shape=shape, catalog=catalog,
             tolerances=Tolerances(
                 60.0 * pointing_tolerance_arcmin, np.radians(rotation_tolerance_deg), scale_tolerance, is_parity_known
             ),
-            config=self.config,
+            config=self.config, air=air, distortion=distortion,
         )  # fmt: skip
-        metrics = measure_quality(solution, points=points, shape=shape)
+        metrics = measure_quality(solution, points=points, shape=shape, air=air)
         if reasons := reasons_to_refuse(
             metrics, pixel_scale=start.pixel_scale_arcsec, scale_tolerance=scale_tolerance, config=self.config
         ):
@@ -123,16 +130,28 @@ def _map_of(wcs: Wcs, shape: tuple[int, int]) -> tuple[PlaneMap, Sky]:
     return fit_plane_map(x, y, plane, x0=x0, y0=y0, unit=unit, order=5), (ra0, dec0)
 
 
-def _sky_catalog(reference: Catalog, epoch_year: float, band: str) -> tuple[Indices, SkyCatalog]:
-    """Return the rows with positions and the stars at the epoch."""
+def sky_catalog(
+    reference: Catalog, epoch_year: float, band: str, colour: tuple[str, str]
+) -> tuple[Indices, SkyCatalog]:
+    """Return the rows with positions and the stars at the epoch, as they are seen from the Earth."""
     rows = np.flatnonzero(np.isfinite(reference["ra"]) & np.isfinite(reference["dec"]))
     table = reference.select(rows)
     years = epoch_year - np.asarray(table["epoch"], dtype=np.float64)
     ra, dec = propagate_positions(
-        ra=table["ra"], dec=table["dec"], pm_ra=table["pm_ra"], pm_dec=table["pm_dec"], years=years
-    )
+        ra=table["ra"], dec=table["dec"], pm_ra=table["pm_ra"], pm_dec=table["pm_dec"], years=years,
+        parallax=table.get("parallax", 0.0), earth_au=earth_position(epoch_year),
+    )  # fmt: skip
     errors = np.nan_to_num(np.stack([table["ra_err"], table["dec_err"]], axis=1).astype(np.float64)) / 1000.0
-    return rows, SkyCatalog(ra, dec, errors**2, brightness_of(table, band), np.asarray(table["is_extended"]))
+    extended = np.asarray(table["is_extended"])
+    return rows, SkyCatalog(ra, dec, errors**2, brightness_of(table, band), extended, colour_of(table, colour))
+
+
+def colour_of(table: Catalog, colour: tuple[str, str]) -> Floats:
+    """Return a catalog colour, mag; NaN where a band is unknown."""
+    names = [f"mag_{band}" for band in colour]
+    if any(name not in table for name in names):
+        return np.full(table.n_rows, np.nan)
+    return np.asarray(table[names[0]], dtype=np.float64) - np.asarray(table[names[1]], dtype=np.float64)
 
 
 def brightness_of(table: Catalog, band: str) -> Floats:
