@@ -24,6 +24,8 @@ _GROWTH = (1, 1, 2, 3, 3)
 """Order of the correction, round by round, before the data choose it."""
 _ENOUGH = 1500
 """Brightest points with which those rounds are done."""
+_CHANCE = 0.2
+"""Points that may have a star nearby by chance, in those rounds."""
 _ORDER_TO_DOUBT = 3
 """From matches that allow this order a prior can be found to be wrong."""
 _MUCH_WORSE = 1.5
@@ -113,7 +115,7 @@ class Refiner:
         few = points.select(np.arange(min(points.x.size, _ENOUGH)))
         plane_map = self.start
         for order in _GROWTH:
-            state = self._step(few, plane_map, radius, order=order)
+            state = self._step(few, plane_map, radius, order=order, rows=self._thinned(few.x.size, radius))
             if state is None:
                 return None
             plane_map, radius = state.fit.plane_map, state.radius
@@ -129,9 +131,21 @@ class Refiner:
         fit = self._fit(points, stars, refined.pairs, refined.variance, order=refined.fit.order)
         return refined._replace(fit=fit)
 
-    def _step(self, points: MeasuredPoints, plane_map: PlaneMap, radius: float, *, order: int | None) -> Refined | None:
-        """Match under a map and fit; ``order`` None lets the data choose, else it is the highest to use."""
-        pairs = self.pair(points, plane_map, radius)
+    def _thinned(self, n_points: int, radius: float) -> NDArray[np.intp] | None:
+        """Return the brightest stars, so many that few points have one within the radius by chance; None: all."""
+        area = self.shape[0] * self.shape[1] * self.pixel**2
+        n = max(int(_CHANCE * area / (np.pi * radius**2)), 2 * n_points)
+        if n >= self.stars.magnitude.size:
+            return None
+        rank = np.where(np.isfinite(self.stars.magnitude), self.stars.magnitude, np.inf)
+        return np.argpartition(rank, n)[:n]
+
+    def _step(
+        self, points: MeasuredPoints, plane_map: PlaneMap, radius: float, *, order: int | None,
+        rows: NDArray[np.intp] | None = None,
+    ) -> Refined | None:  # fmt: skip
+        """Match under a map (to the stars ``rows``) and fit; ``order`` None lets the data choose up to the highest."""
+        pairs = self.pair(points, plane_map, radius, rows=rows)
         if pairs.point.size < 3:
             return None
         variance = plane_variance(plane_map, points.select(pairs.point)) + self.stars.variance[pairs.star]
@@ -153,9 +167,14 @@ class Refiner:
         free = fitter(*data, order=highest if order is None else min(order, highest), **options)
         return held if held is not None and not _is_refuted(held, free, variance) else free
 
-    def pair(self, points: MeasuredPoints, plane_map: PlaneMap, radius: float) -> Pairs:
-        """Match within the radius and drop the pairs whose brightness disagrees."""
-        pairs = match_one_to_one(plane_map(points.x, points.y), self.tree, radius=radius)
+    def pair(
+        self, points: MeasuredPoints, plane_map: PlaneMap, radius: float, *, rows: NDArray[np.intp] | None = None
+    ) -> Pairs:
+        """Match within the radius (to the stars ``rows``) and drop the pairs whose brightness disagrees."""
+        tree = self.tree if rows is None else cKDTree(self.stars.plane[rows])
+        pairs = match_one_to_one(plane_map(points.x, points.y), tree, radius=radius)
+        if rows is not None:
+            pairs = pairs._replace(star=rows[pairs.star])
         keep = agrees_in_brightness(points.magnitude[pairs.point], self.stars.magnitude[pairs.star])
         return Pairs(pairs.point[keep], pairs.star[keep], pairs.distance[keep])
 

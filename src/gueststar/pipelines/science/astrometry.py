@@ -7,21 +7,28 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from gueststar.algorithms.astrometry.config import AstrometryConfig
 from gueststar.algorithms.astrometry.distortion import Distortion
+from gueststar.algorithms.astrometry.learn_distortion import MatchedStars
+from gueststar.algorithms.astrometry.matching import match_one_to_one
 from gueststar.algorithms.astrometry.pattern import Tolerances
 from gueststar.algorithms.astrometry.plane_fit import fit_plane_map
 from gueststar.algorithms.astrometry.polynomial import PlaneMap
 from gueststar.algorithms.astrometry.proper_motion import earth_position, propagate_positions
 from gueststar.algorithms.astrometry.quality import AstrometryMetrics, measure_quality, reasons_to_refuse
 from gueststar.algorithms.astrometry.refinement import MeasuredPoints, Sky
-from gueststar.algorithms.astrometry.refraction import Air
+from gueststar.algorithms.astrometry.refraction import BANDS, Air, air_above, refract
 from gueststar.algorithms.astrometry.solve import PlaneSolution, SkyCatalog, solve_plane
 from gueststar.algorithms.astrometry.tangent import tangent_project
 from gueststar.algorithms.astrometry.tpv_conversion import tpv_from_plane_map
+from gueststar.core.bits import SourceFlag
 from gueststar.core.errors import DataError
+from gueststar.core.times import mjd_utc
+from gueststar.model.camera import Filter, Site
 from gueststar.model.catalog import Catalog
+from gueststar.model.exposure import ExposureInfo
 from gueststar.model.wcs import Wcs
 
 Floats = NDArray[np.float64]
@@ -98,6 +105,59 @@ class SolveAstrometry:
         matches = AstrometryMatches(rows[pairs.point], reference_rows[pairs.star], pairs.distance)
         fitted = rows[solution.paired[solution.refined.fit.is_used]]
         return AstrometrySolution(_wcs_of(solution), matches, fitted, metrics)
+
+
+def air_for(site: Site, info: ExposureInfo, glass: Filter) -> Air | None:
+    """Return the air that an exposure was taken through; None where the camera's file does not say from where."""
+    if not site.is_placed:
+        return None
+    band = glass.band if glass.band in BANDS else glass.catalog_band
+    return air_above(
+        mjd_utc=mjd_utc(info.mjd_tai), latitude_deg=site.latitude_deg, longitude_deg=site.longitude_deg,
+        height_m=site.height_m, band=band, colour=glass.colour,
+    )  # fmt: skip
+
+
+def cone_about(ra: Floats, dec: Floats) -> tuple[float, float, float]:
+    """Return the centre and radius (ra, dec, degrees) of a cone that holds places on the sky."""
+    a, d = np.radians(ra), np.radians(dec)
+    places = np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=1)
+    x, y, z = places.mean(axis=0)
+    centre = np.array([x, y, z]) / np.sqrt(x * x + y * y + z * z)
+    radius = 2.0 * np.arcsin(min(np.linalg.norm(places - centre, axis=1).max() / 2.0, 1.0))
+    middle = (np.degrees(np.arctan2(y, x)) % 360.0, np.degrees(np.arcsin(centre[2])))
+    return float(middle[0]), float(middle[1]), float(np.degrees(radius)) + 0.002
+
+
+def match_for_distortion(
+    sources: Catalog, reference: Catalog, *, epoch_year: float, glass: Filter, air: Air | None,
+    pixel_scale_arcsec: float,
+) -> MatchedStars:  # fmt: skip
+    """Return the stars that an image's astrometry was fitted to, with their places as seen through the air.
+
+    ``sources`` is a SOURCE catalog, ``reference`` a REFCAT catalog about it. Pairs lie within a pixel of each other.
+    """
+    fitted = sources.select((sources["flags"] & int(SourceFlag.ASTROMETRIC)) != 0)
+    fitted = fitted.select(np.argsort(-fitted["psf_flux"], kind="stable"))
+    _, catalog = sky_catalog(reference, epoch_year, glass.catalog_band, glass.colour)
+    if fitted.n_rows == 0 or catalog.ra.size == 0:
+        return MatchedStars(np.zeros(0), np.zeros(0), np.zeros((0, 2)), np.zeros(0))
+    centre = (float(fitted["ra"][0]), float(fitted["dec"][0]))
+    stars = catalog.in_plane(centre)
+    near = np.flatnonzero(np.all(np.isfinite(stars.plane), axis=1))
+    there = 3600.0 * np.stack(tangent_project(fitted["ra"], fitted["dec"], ra0=centre[0], dec0=centre[1]), axis=1)
+    pairs = match_one_to_one(there, cKDTree(stars.plane[near]), radius=max(pixel_scale_arcsec, 0.5))
+    star = near[pairs.star]
+    ra, dec = catalog.ra[star], catalog.dec[star]
+    if air is not None:
+        ra, dec = refract(air, ra, dec)
+    seen = 3600.0 * np.stack(tangent_project(ra, dec, ra0=centre[0], dec0=centre[1]), axis=1)
+    own = fitted.select(pairs.point)
+    error = np.sqrt(
+        0.5 * (own["x_err"].astype(np.float64) ** 2 + own["y_err"].astype(np.float64) ** 2)
+        + catalog.variance[star].mean(axis=1) / pixel_scale_arcsec**2
+    )
+    return MatchedStars(own["x"], own["y"], seen, error)
 
 
 def _points(sources: Catalog, config: AstrometryConfig) -> tuple[Indices, MeasuredPoints, NDArray[np.int_]]:
