@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 from gueststar.model.calibration import CalibrationKind, CalibrationProduct
 from gueststar.model.camera import Detector
 from gueststar.model.exposure import ExposureInfo
-from gueststar.pipelines.calibration.distortion import DistortionField, LearnDistortion
 from gueststar.pipelines.night.calibrations import NothingMade, stage_calibration
 from gueststar.pipelines.night.known_calibrations import CalibrationPaths
+from gueststar.pipelines.night.learned_distortion import learn_distortion
+from gueststar.pipelines.night.learned_illumination import learn_defects, learn_fringe, learn_illumination
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
-from gueststar.pipelines.science.astrometry import air_for, cone_about, match_for_distortion
 from gueststar.store.product_files import read_product
 from gueststar.store.products import product_named
 
@@ -65,36 +65,14 @@ class Learning(NamedTuple):
 
 Learner = Callable[[Learning], CalibrationProduct | NothingMade]
 
-
-def _learn_distortion(learning: Learning) -> CalibrationProduct | NothingMade:
-    """Learn from the images' catalogs of sources and the reference catalog; pixels are not needed."""
-    config, camera = learning.settings.distortion, learning.context.camera
-    fields = [field for image in learning.images if (field := _stars_of(image, learning)) is not None]
-    made = LearnDistortion(config).run(fields, learning.detector, previous=learning.previous)
-    if made is None:
-        n_stars = sum(field.stars.x.size for field in fields)
-        return NothingMade(
-            f"{len(fields)} images of {camera.name} {learning.detector.name} have {n_stars} stars; needed are "
-            f"{config.min_exposures} images of {config.min_stars} stars, and {config.min_total_stars} stars in all"
-        )
-    return made
-
-
-def _stars_of(image: LearnedImage, learning: Learning) -> DistortionField | None:
-    camera, sources = learning.context.camera, learning.context.catalog(image.sources)
-    glass = camera.filter_named(image.info.physical_filter or "")
-    if sources.n_rows == 0 or glass is None:
-        return None
-    ra, dec, radius = cone_about(sources["ra"], sources["dec"])
-    stars = match_for_distortion(
-        sources, learning.context.refcats.known_stars(ra=ra, dec=dec, radius_deg=radius),
-        epoch_year=image.info.epoch_year, glass=glass, air=air_for(camera.site, image.info, glass),
-        pixel_scale_arcsec=camera.pixel_scale_arcsec,
-    )  # fmt: skip
-    return DistortionField(stars, image.info.mjd_tai)
-
-
-LEARNERS: Mapping[CalibrationKind, Learner] = MappingProxyType({"distortion": _learn_distortion})
+LEARNERS: Mapping[CalibrationKind, Learner] = MappingProxyType(
+    {
+        "defects": learn_defects,
+        "fringe": learn_fringe,
+        "illumination": learn_illumination,
+        "distortion": learn_distortion,
+    }
+)
 """How each kind is learned from a night's science images, in order."""
 
 

@@ -16,7 +16,7 @@ from gueststar.formats.raw import read_detector, read_headers
 from gueststar.model.camera import Camera, Detector, Filter
 from gueststar.model.catalog import Catalog
 from gueststar.model.exposure import ExposureInfo
-from gueststar.model.image import CalibratedImage, MaskedImage
+from gueststar.model.image import CalibratedImage, DetrendedFrame, MaskedImage
 from gueststar.model.photocal import PhotoCal
 from gueststar.model.psf import Psf
 from gueststar.model.wcs import Wcs
@@ -75,16 +75,31 @@ def run_science(work: ScienceWork) -> Outcome:
 def _stage_science(work: ScienceWork) -> Result:
     context = WorkerContext.of(work.repo_root)
     timer = StepTimer()
-    products = make_science(work, context, timer)
-    data_id = DataId(visit=work.info.exposure_id, detector=work.detector_id)
-    with timer("write"):
-        staged = stage_science(context, data_id, products)
-    inputs = {
+    data_id = DataId(exposure=work.info.exposure_id, detector=work.detector_id)
+    inputs: dict[str, Any] = {
         "raw": str(work.raw_path),
         **{kind: str(path) for kind, path in work.calibrations.items()},
         "reference_catalogs": list(context.refcats.names()),
     }
+    if not context.camera.has_sky:
+        frame = make_detrended(work, context.camera, timer)
+        with timer("write"):
+            stored = context.stage("detrended_frame", data_id, frame)
+        return Result(staged=(stored,), metrics=frame.metadata["metrics"], inputs=inputs, steps=timer.seconds)
+    products = make_science(work, context, timer)
+    with timer("write"):
+        staged = stage_science(context, data_id, products)
     return Result(staged=staged, metrics=products.metrics, inputs=inputs, steps=timer.seconds)
+
+
+def make_detrended(work: ScienceWork, camera: Camera, timer: StepTimer) -> DetrendedFrame:
+    """Return the detrended pixels of one detector of a camera that sees no sky: that is all that is made of them."""
+    steps: dict[str, Any] = {}
+    pixels = _detrended(work, camera.detector(work.detector_id), timer, steps)
+    steps["fraction_masked"] = steps["detrend"]["fraction_masked"]
+    info = work.info
+    facts = {"camera": info.camera, "visit": info.exposure_id, "detector": work.detector_id, "mjd_tai": info.mjd_tai}
+    return DetrendedFrame(pixels, {**facts, "exposure": info.to_dict(), "metrics": steps})
 
 
 def stage_science(context: WorkerContext, data_id: DataId, products: ScienceProducts) -> tuple[StagedProduct, ...]:

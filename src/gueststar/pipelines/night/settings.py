@@ -13,7 +13,11 @@ from gueststar.algorithms.photocal.config import PhotometryConfig
 from gueststar.pipelines.alerts.visit import AlertVisitConfig
 from gueststar.pipelines.calibration.bias import MakeBiasConfig
 from gueststar.pipelines.calibration.dark import MakeDarkConfig
+from gueststar.pipelines.calibration.defects import MakeDefectsConfig
 from gueststar.pipelines.calibration.flat import MakeFlatConfig
+from gueststar.pipelines.calibration.fringe import MakeFringeConfig
+from gueststar.pipelines.calibration.illumination import MakeIlluminationConfig
+from gueststar.pipelines.calibration.shutter import MakeShutterConfig
 from gueststar.pipelines.difference.detect import DetectionConfig
 from gueststar.pipelines.difference.reference_warp import ReferenceWarpConfig
 from gueststar.pipelines.difference.subtract import DifferenceConfig
@@ -39,7 +43,11 @@ class PipelineSettings:
 
     bias: MakeBiasConfig = field(default_factory=MakeBiasConfig)
     dark: MakeDarkConfig = field(default_factory=MakeDarkConfig)
+    shutter: MakeShutterConfig = field(default_factory=MakeShutterConfig)
     flat: MakeFlatConfig = field(default_factory=MakeFlatConfig)
+    defects: MakeDefectsConfig = field(default_factory=MakeDefectsConfig)
+    fringe: MakeFringeConfig = field(default_factory=MakeFringeConfig)
+    illumination: MakeIlluminationConfig = field(default_factory=MakeIlluminationConfig)
     detrend: DetrendConfig = field(default_factory=DetrendConfig)
     background: BackgroundConfig = field(default_factory=BackgroundConfig)
     psf: MeasurePsfConfig = field(default_factory=MeasurePsfConfig)
