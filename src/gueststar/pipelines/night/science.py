@@ -20,12 +20,13 @@ from gueststar.model.image import CalibratedImage, DetrendedFrame, MaskedImage
 from gueststar.model.photocal import PhotoCal
 from gueststar.model.psf import Psf
 from gueststar.model.wcs import Wcs
+from gueststar.pipelines.calibration.distortion import distortion_of
 from gueststar.pipelines.electronics import seen_detectors
 from gueststar.pipelines.night.known_calibrations import CalibrationPaths, read_calibrations
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
-from gueststar.pipelines.science.astrometry import AstrometrySolution, SolveAstrometry
+from gueststar.pipelines.science.astrometry import AstrometrySolution, SolveAstrometry, air_for
 from gueststar.pipelines.science.background import SubtractBackground
 from gueststar.pipelines.science.catalogs import (
     MakeCatalogs,
@@ -174,7 +175,9 @@ def _calibrated(
     """Return the astrometric and photometric solution of a detector image."""
     camera, settings = context.camera, work.settings
     glass = _filter_of(camera, work.info)
-    start = _start_wcs(camera, camera.detector(work.detector_id), work)
+    start, is_solved = _start_wcs(camera, camera.detector(work.detector_id), work)
+    known = read_calibrations({kind: path for kind, path in work.calibrations.items() if kind == "distortion"})
+    distortion = None if known.distortion is None else distortion_of(known.distortion)
     with timer("refcat"):
         reference = _reference_stars(context, start, shape, camera)
     with timer("astrometry"):
@@ -189,6 +192,10 @@ def _calibrated(
             scale_tolerance=camera.pixel_scale_tolerance,
             is_parity_known=camera.is_parity_known,
             band=glass.catalog_band,
+            colour=glass.colour,
+            # A solution in the header was made of stars seen through the air.
+            air=None if is_solved and distortion is None else air_for(camera.site, work.info, glass),
+            distortion=distortion,
         )
         steps["astrometry"] = astrometry.to_metadata()
     with timer("photometry"):
@@ -234,16 +241,16 @@ def _detrended(
     return detrended.pixels
 
 
-def _start_wcs(camera: Camera, detector: Detector, work: ScienceWork) -> Wcs:
-    """Return the header's solution where the camera trusts it, else what the pointing implies."""
+def _start_wcs(camera: Camera, detector: Detector, work: ScienceWork) -> tuple[Wcs, bool]:
+    """Return the header's solution where the camera trusts it, else what the pointing implies; and whether solved."""
     info = work.info
     if camera.header.is_wcs_trusted:
         solved = detector_wcs(camera, read_headers(work.raw_path), detector)
         if solved is not None:
-            return solved
+            return solved, True
     if info.ra is None or info.dec is None:
         raise DataError(f"exposure {info.exposure_id} has no position to start the astrometry from")
-    return camera.nominal_wcs(detector, ra=info.ra, dec=info.dec, rotation_deg=info.rotation_deg)
+    return camera.nominal_wcs(detector, ra=info.ra, dec=info.dec, rotation_deg=info.rotation_deg), False
 
 
 def _reference_stars(context: WorkerContext, start: Wcs, shape: tuple[int, int], camera: Camera) -> Catalog:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gueststar.algorithms.astrometry.config import AstrometryConfig
+from gueststar.algorithms.astrometry.learn_distortion import LearnDistortionConfig
 from gueststar.algorithms.background.estimate import BackgroundConfig
 from gueststar.algorithms.photocal.config import PhotometryConfig
 from gueststar.pipelines.alerts.visit import AlertVisitConfig
@@ -62,6 +63,7 @@ class PipelineSettings:
     psf: MeasurePsfConfig = field(default_factory=MeasurePsfConfig)
     catalogs: MakeCatalogsConfig = field(default_factory=MakeCatalogsConfig)
     astrometry: AstrometryConfig = field(default_factory=AstrometryConfig)
+    distortion: LearnDistortionConfig = field(default_factory=LearnDistortionConfig)
     photometry: PhotometryConfig = field(default_factory=PhotometryConfig)
     halos: HaloConfig = field(default_factory=HaloConfig)
     reference_selection: SelectEpochsConfig = field(default_factory=SelectEpochsConfig)
