@@ -271,6 +271,7 @@ def summary_metrics(
         "zero_point_err": photocal.zero_point_err,
         "zero_point_rms_mag": photocal.zero_point_rms,
         "n_calibrators": photocal.n_calibrators,
+        "colour_term_excess": steps.get("photometry", {}).get("colour_term_excess"),
         "cloud_extinction_mag": _known(steps.get("photometry", {}).get("extinction")),
         "zero_point_structure_mag": steps.get("photometry", {}).get("structure_rms"),
         "limiting_mag": limiting_magnitude(pixels, psf, photocal),
@@ -296,10 +297,10 @@ def limiting_magnitude(pixels: MaskedImage, psf: Psf, photocal: PhotoCal) -> flo
 
 
 def _zero_point_facts(photometry: dict[str, Any]) -> dict[str, Any]:
-    """Return what the header tells of the change over the detector that was taken out of the pixels."""
+    """Return what the header tells: the change over the detector that was taken out of the pixels, and doubts."""
     if not photometry:
         return {}
-    names = ("spatial_order", "spatial_rms", "spatial_rms_err")
+    names = ("spatial_order", "spatial_rms", "spatial_rms_err", "is_cloudy", "is_band_doubtful")
     return {name.replace("spatial", "zero_point_map"): photometry[name] for name in names}
 
 
