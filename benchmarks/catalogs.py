@@ -31,7 +31,7 @@ from gueststar.cameras.load import load_camera
 from gueststar.cameras.translate import translate
 from gueststar.core.bits import MaskPlane
 from gueststar.formats.raw import read_detector, read_headers
-from gueststar.model.calibration import CalibrationKind, CalibrationMaster
+from gueststar.model.calibration import CalibrationKind, CalibrationMaster, Calibrations
 from gueststar.model.catalog import Catalog
 from gueststar.model.image import MaskedImage
 from gueststar.model.psf import Psf
@@ -85,8 +85,10 @@ def science_pixels(folder: Path, epoch: int) -> MaskedImage:
     bad = fits.getdata(folder / "cal_badpix.fits.fz")
     detrended = Detrend().run(
         read_detector(raw.path, camera.detectors[0], translate(camera, raw).info),
-        bias=read_master(folder / "cal_bias.fits.fz", "bias", bad),
-        flat=read_master(folder / "cal_flat.fits.fz", "flat", bad),
+        Calibrations(
+            bias=read_master(folder / "cal_bias.fits.fz", "bias", bad),
+            flat=read_master(folder / "cal_flat.fits.fz", "flat", bad),
+        ),
     )
     return SubtractBackground().run(detrended.pixels).pixels
 

@@ -17,7 +17,7 @@ import sep
 from astropy.io import fits
 
 from gueststar.core.bits import MaskPlane
-from gueststar.model.calibration import CalibrationMaster
+from gueststar.model.calibration import CalibrationMaster, Calibrations
 from gueststar.model.camera import Amplifier, Detector, Overscan, parse_section
 from gueststar.model.exposure import ExposureInfo
 from gueststar.model.image import MaskedImage
@@ -65,7 +65,7 @@ def main() -> None:
     seconds: dict[str, list[float]] = {"detrend": [], "background": []}
     for _ in range(options.repeat + 1):  # the first compiles
         start = time.process_time()
-        detrended = Detrend().run(raw, bias=bias, flat=flat)
+        detrended = Detrend().run(raw, Calibrations(bias=bias, flat=flat))
         seconds["detrend"].append(time.process_time() - start)
         start = time.process_time()
         subtracted = SubtractBackground().run(detrended.pixels)

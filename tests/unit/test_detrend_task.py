@@ -13,7 +13,7 @@ from gueststar.algorithms.detrend.calibrate import model_variance
 from gueststar.algorithms.stats.robust import clipped_mean
 from gueststar.core.bits import MaskPlane
 from gueststar.core.errors import ConfigError, DataError
-from gueststar.model.calibration import CalibrationMaster
+from gueststar.model.calibration import CalibrationMaster, Calibrations
 from gueststar.model.camera import Amplifier, Detector, Overscan, parse_section
 from gueststar.model.exposure import ExposureInfo
 from gueststar.model.image import MaskedImage
@@ -100,12 +100,12 @@ def masters(**changes):
         "dark": master("dark", dark_rate(), 1e-4),
         "flat": master("flat", response(), 1e-6, "r"),
     }
-    return {**found, **changes}
+    return Calibrations(**{**found, **changes})
 
 
 def test_sky_and_stars_come_back_with_unit_pulls(rng):
     truth = stars(rng) + SKY
-    result = Detrend().run(exposure(rng, truth), **masters())
+    result = Detrend().run(exposure(rng, truth), masters())
     image = result.pixels
     good = image.is_usable()
     pull = (image.image - truth)[good] / np.sqrt(image.variance)[good]
@@ -117,7 +117,7 @@ def test_sky_and_stars_come_back_with_unit_pulls(rng):
 
 
 def test_metrics_say_what_was_measured_and_used(rng):
-    result = Detrend().run(exposure(rng, stars(rng) + SKY), **masters(dark=None))
+    result = Detrend().run(exposure(rng, stars(rng) + SKY), masters(dark=None))
     metrics = json.loads(json.dumps(result.metrics))
     assert metrics["overscan_level_adu"]["lower"] == pytest.approx(1200.0, abs=2.0)
     assert metrics["read_noise"]["upper"] == pytest.approx(READ_NOISE, rel=0.06)
@@ -148,7 +148,7 @@ def test_without_overscan_the_cameras_level_or_the_bias_is_subtracted():
         np.full((NY, NX), 290.0, np.float32), np.full((NY, NX), 0.2, np.float32), np.zeros((NY, NX), np.int32)
     )
     bias = CalibrationMaster("bias", 7, pixels, 59999.0, 10)
-    assert Detrend().run(raw, bias=bias).metrics["sky_level"] == pytest.approx(420.0, abs=2.0)
+    assert Detrend().run(raw, Calibrations(bias=bias)).metrics["sky_level"] == pytest.approx(420.0, abs=2.0)
 
 
 def test_saturation_defects_and_rays_are_marked_for_what_they_are(rng):
@@ -156,8 +156,8 @@ def test_saturation_defects_and_rays_are_marked_for_what_they_are(rng):
     light[100:104, 150:154] = 400_000.0
     light[60, 40:46] += 3_000.0
     given = masters()
-    given["flat"].pixels.mask[30, 50] = int(MaskPlane.BAD)
-    image = Detrend().run(exposure(rng, light), **given).pixels
+    given.flat.pixels.mask[30, 50] = int(MaskPlane.BAD)
+    image = Detrend().run(exposure(rng, light), given).pixels
     assert (image.mask[101, 151] & int(MaskPlane.SATURATED)) != 0
     assert (image.mask[60, 42] & int(MaskPlane.COSMIC_RAY | MaskPlane.INTERPOLATED)) == int(
         MaskPlane.COSMIC_RAY | MaskPlane.INTERPOLATED
@@ -170,7 +170,7 @@ def test_saturation_defects_and_rays_are_marked_for_what_they_are(rng):
 
 def test_sky_is_gone_after_subtraction_and_nothing_else(rng):
     truth = stars(rng)
-    detrended = Detrend().run(exposure(rng, truth + SKY), **masters())
+    detrended = Detrend().run(exposure(rng, truth + SKY), masters())
     result = SubtractBackground().run(detrended.pixels)
     good = result.pixels.is_usable() & (truth < 20.0)
     assert np.mean((result.pixels.image - truth)[good]) == pytest.approx(0.0, abs=1.0)
@@ -186,15 +186,15 @@ def test_saturated_exposure_is_refused(rng):
 def test_masters_of_another_detector_or_filter_are_an_operators_mistake(rng):
     raw = exposure(rng, np.full((NY, NX), SKY), filt="g")
     with pytest.raises(ConfigError, match="filter"):
-        Detrend().run(raw, **masters())
-    other = dataclasses.replace(masters()["bias"], detector_id=8)
+        Detrend().run(raw, masters())
+    other = dataclasses.replace(masters().bias, detector_id=8)
     with pytest.raises(ConfigError, match="detector"):
-        Detrend().run(raw, bias=other)
+        Detrend().run(raw, Calibrations(bias=other))
 
 
 def test_searches_can_be_switched_off(rng):
     config = DetrendConfig(cosmic_rays=None, trails=None)
-    metrics = Detrend(config).run(exposure(rng, stars(rng) + SKY), **masters()).metrics
+    metrics = Detrend(config).run(exposure(rng, stars(rng) + SKY), masters()).metrics
     assert metrics["n_cosmic_rays"] == 0
     assert metrics["n_satellite_trails"] == 0
 
@@ -286,14 +286,14 @@ def test_real_frame_without_calibrations_is_detrended():
 
 def test_edge_and_pixels_beyond_linearity_are_marked(rng):
     given = masters()
-    given["flat"].pixels.image[:, -6:] *= np.float32(0.8)
-    given["flat"].pixels.variance[50, 60] = 0.01
+    given.flat.pixels.image[:, -6:] *= np.float32(0.8)
+    given.flat.pixels.variance[50, 60] = 0.01
     raw = exposure(rng, np.full((NY, NX), SKY))
     amplifiers = tuple(part.amplifier.model_copy(update={"linear_below": 1800.0}) for part in raw.amplifiers)
     parts = tuple(dataclasses.replace(p, amplifier=a) for p, a in zip(raw.amplifiers, amplifiers, strict=True))
     parts[0].data[40, 30] = 2000.0
     bordered = raw.detector.model_copy(update={"edge_pixels": 2, "amplifiers": amplifiers})
-    result = Detrend().run(dataclasses.replace(raw, detector=bordered, amplifiers=parts), **given)
+    result = Detrend().run(dataclasses.replace(raw, detector=bordered, amplifiers=parts), given)
     is_edge = (result.pixels.mask & int(MaskPlane.EDGE)) != 0
     assert result.metrics["edge_lines"] == {"bottom": 2, "top": 2, "left": 2, "right": 6}
     assert is_edge[:, -6:].all()

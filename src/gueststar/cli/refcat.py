@@ -63,13 +63,13 @@ def from_images(repo: Path, images: tuple[Path, ...], name: str) -> None:
     For places with no catalog at hand: magnitudes are relative and their zero point arbitrary. Bias, dark and flat
     masters that REPO holds are used (gueststar process REPO --until calibrate makes them).
     """
-    from gueststar.pipelines.night.masters import masters_of
+    from gueststar.pipelines.night.known_calibrations import calibrations_of
     from gueststar.pipelines.refcat_import import refcat_from_images
     from gueststar.store.repo import SurveyRepo
 
     survey = SurveyRepo.open(repo)
     info = refcat_from_images(
-        _store(repo), survey.camera, images, name=name, report=click.echo, masters=masters_of(survey)
+        _store(repo), survey.camera, images, name=name, report=click.echo, calibrations=calibrations_of(survey)
     )
     click.echo(f"catalog {info.name}: {info.n_rows} stars; magnitudes {info.metadata['magnitudes']}")
 

@@ -9,7 +9,7 @@ import numpy as np
 from astropy.io import fits
 
 from gueststar.formats import fits_planes
-from gueststar.model.calibration import CalibrationMaster
+from gueststar.model.calibration import KINDS, CalibrationMaster, CalibrationProduct
 from gueststar.model.image import MaskedImage
 
 STEPS_PER_SIGMA = 16.0
@@ -18,16 +18,14 @@ STEPS_PER_SIGMA = 16.0
 VARIANCE_STEP = 0.02
 """Quantisation step of the variance as a fraction of its first percentile."""
 
-UNITS = {"bias": "adu", "dark": "electron / s", "flat": ""}
-
 
 def write_calibration_master(path: Path | str, master: CalibrationMaster) -> None:
     """Write a master; the file appears whole or not at all."""
     pixels = master.pixels
     image_step, variance_step = _steps_of(pixels)
-    unit = UNITS[master.kind]
+    unit = KINDS[master.kind].unit
     hdus: list[Any] = [
-        fits.PrimaryHDU(header=_primary_header(master)),
+        fits.PrimaryHDU(header=calibration_cards(master)),
         fits_planes.float_plane("IMAGE", pixels.image, {"BUNIT": unit}, step=image_step),
         fits_planes.float_plane("VARIANCE", pixels.variance, {}, step=variance_step),
         fits_planes.integer_plane("MASK", pixels.mask, fits_planes.mask_cards()),
@@ -69,10 +67,11 @@ def _steps_of(pixels: MaskedImage) -> tuple[float | None, float | None]:
     return float(np.sqrt(np.median(sample))) / STEPS_PER_SIGMA, float(np.percentile(sample, 1)) * VARIANCE_STEP
 
 
-def _primary_header(master: CalibrationMaster) -> fits.Header:
+def calibration_cards(master: CalibrationProduct) -> fits.Header:
+    """Return the primary header of a calibration product."""
     header = fits.Header()
     header["ORIGIN"] = "gueststar"
-    header["CALKIND"] = (master.kind, "bias, dark or flat")
+    header["CALKIND"] = (master.kind, "kind of calibration product")
     header["DETECTOR"] = (master.detector_id, "detector id of the camera")
     header["MJD-TAI"] = (master.mjd_tai, "[d] mean time of the frames")
     header["NFRAMES"] = (master.n_frames, "frames in the stack")

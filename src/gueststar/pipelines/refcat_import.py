@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from gueststar.formats.astrometry_index import read_index_stars
 from gueststar.formats.named_table import read_named_table
 from gueststar.formats.raw import read_detector, read_headers
 from gueststar.formats.refcat_table import refcat_from_table
-from gueststar.model.calibration import CalibrationMaster
+from gueststar.model.calibration import Calibrations
 from gueststar.model.camera import Camera, Detector
 from gueststar.model.catalog import Catalog
 from gueststar.model.exposure import ExposureInfo
@@ -63,33 +63,25 @@ def import_refcat(
     return ImportReport(info, reading.catalog.n_rows, reading.mapping, reading.n_dropped)
 
 
-class Masters(NamedTuple):
-    """Calibration masters for one raw image; None: do without."""
-
-    bias: CalibrationMaster | None = None
-    dark: CalibrationMaster | None = None
-    flat: CalibrationMaster | None = None
-
-
-FindMasters = Callable[[Detector, ExposureInfo], Masters]
-"""From a detector and an exposure to the masters that are valid then."""
+FindCalibrations = Callable[[Detector, ExposureInfo], Calibrations]
+"""From a detector and an exposure to the calibrations that are valid then."""
 
 
 def refcat_from_images(
     store: RefcatStore, camera: Camera, paths: Sequence[Path], *, name: str = "from-images", report: Report = print,
-    masters: FindMasters = lambda detector, info: Masters(),
+    calibrations: FindCalibrations = lambda detector, info: Calibrations(),
 ) -> RefcatInfo:  # fmt: skip
     """Make a catalog of the stars on raw science frames whose header WCS the camera trusts, and store it.
 
-    Frames are calibrated with the ``masters`` there are. Those that cannot be used are reported and left out; DataError
-    if none is left.
+    Frames are calibrated with the ``calibrations`` there are. Those that cannot be used are reported and left out;
+    DataError if none is left.
     """
     if not camera.header.is_wcs_trusted:
         raise ConfigError(f"camera {camera.name} does not trust its headers' WCS: header.is_wcs_trusted is false")
     images = []
     for path in paths:
         try:
-            images += _trusted_images(camera, path, masters)
+            images += _trusted_images(camera, path, calibrations)
         except DataError as error:
             report(f"left out: {error}")
     made = MakeRefcatFromImages(_detector_of_stars(camera)).run(images)
@@ -106,7 +98,7 @@ def _has_magnitudes(catalog: Catalog) -> bool:
     return any(bool(np.isfinite(catalog[f"mag_{band}"]).any()) for band in "griz")
 
 
-def _trusted_images(camera: Camera, path: Path, masters: FindMasters) -> list[TrustedImage]:
+def _trusted_images(camera: Camera, path: Path, calibrations: FindCalibrations) -> list[TrustedImage]:
     raw = read_headers(path)
     translation = translate(camera, raw)
     info = translation.info
@@ -119,9 +111,7 @@ def _trusted_images(camera: Camera, path: Path, masters: FindMasters) -> list[Tr
         wcs = detector_wcs(camera, raw, detector)
         if wcs is None:
             raise DataError(f"{path.name} holds no WCS")
-        found = masters(detector, info)
-        raw_pixels = read_detector(path, detector, info)
-        pixels = Detrend().run(raw_pixels, bias=found.bias, dark=found.dark, flat=found.flat).pixels
+        pixels = Detrend().run(read_detector(path, detector, info), calibrations(detector, info)).pixels
         pixels = SubtractBackground().run(pixels).pixels
         name = f"{path.name}[{detector.name}]"
         images.append(TrustedImage(name, pixels, wcs, glass.catalog_band, info.exposure_s, info.epoch_year))

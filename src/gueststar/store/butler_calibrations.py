@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from astropy.time import Time
-from lsst.daf.butler import Timespan
+from lsst.daf.butler import MissingDatasetTypeError, Timespan
 
 from gueststar.core.errors import ConfigError
 from gueststar.formats.calibration_master import read_master_time
@@ -44,12 +44,15 @@ def certify(registry: Registry, product: Product, found: ProductRef, span: Span)
 
 def find_valid(registry: Registry, product: Product, data_id: DataId, mjd_tai: float) -> ProductRef | None:
     """Return the master that is valid at a time, or None."""
-    ref = registry.butler.find_dataset(
-        registry.dataset_type(product.name),
-        registry.coordinate(product, data_id),
-        collections=CALIBRATIONS,
-        timespan=Timespan.fromInstant(Time(mjd_tai, format="mjd", scale="tai")),
-    )
+    try:
+        ref = registry.butler.find_dataset(
+            registry.dataset_type(product.name),
+            registry.coordinate(product, data_id),
+            collections=CALIBRATIONS,
+            timespan=Timespan.fromInstant(Time(mjd_tai, format="mjd", scale="tai")),
+        )
+    except MissingDatasetTypeError:  # the repository is older than the product
+        return None
     return registry.located([ref])[0] if ref is not None else None
 
 

@@ -11,6 +11,7 @@ from lsst.resources import ResourcePath
 
 from gueststar.formats.calibrated_image import read_calibrated_image, write_calibrated_image
 from gueststar.formats.calibration_master import read_calibration_master, write_calibration_master
+from gueststar.formats.calibration_table import read_calibration_table, write_calibration_table
 from gueststar.formats.cutout_cube import read_cutout_cube, write_cutout_cube
 from gueststar.formats.parquet import read_catalog, write_catalog
 
@@ -43,6 +44,21 @@ class CalibrationMasterFormatter(FormatterV2):
     def write_local_file(self, in_memory_dataset: Any, uri: ResourcePath) -> None:
         """Write the master."""
         write_calibration_master(Path(uri.ospath), in_memory_dataset)
+
+
+class CalibrationTableFormatter(FormatterV2):
+    """CalibrationTable as multi-extension FITS."""
+
+    default_extension: ClassVar[str] = ".fits"
+    can_read_from_local_file: ClassVar[bool] = True
+
+    def read_from_local_file(self, path: str, component: str | None = None, expected_size: int = -1) -> Any:
+        """Read the tables."""
+        return read_calibration_table(path)
+
+    def write_local_file(self, in_memory_dataset: Any, uri: ResourcePath) -> None:
+        """Write the tables."""
+        write_calibration_table(Path(uri.ospath), in_memory_dataset)
 
 
 class CutoutsFormatter(FormatterV2):

@@ -11,7 +11,6 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from lsst.daf.butler import (
-    Butler,
     CollectionType,
     DataCoordinate,
     DatasetRef,
@@ -24,7 +23,7 @@ from gueststar.core.errors import ConfigError, DataError
 from gueststar.model.camera import Camera
 from gueststar.model.exposure import ExposureInfo
 from gueststar.store import butler_records
-from gueststar.store.butler_setup import CALIBRATIONS, CURRENT, SKYMAP, dataset_type_of, dimensions_of
+from gueststar.store.butler_setup import CALIBRATIONS, CURRENT, SKYMAP, dataset_type_of, dimensions_of, open_butler
 from gueststar.store.products import PRODUCTS, DataId, Product, ProductRef, product_named
 from gueststar.store.sql import told_as_transient
 
@@ -47,7 +46,7 @@ class Registry:
     def __init__(self, root: Path, camera: Camera) -> None:
         self.camera = camera
         logging.getLogger("lsst").setLevel(logging.WARNING)
-        self.butler = Butler.from_config(str(root), writeable=True)
+        self.butler = open_butler(root)
         self._runs: set[str] = set()
         self._registered: set[str] = set()
         self._dataset_types: dict[str, Any] = {}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy
-from lsst.daf.butler import Butler, CollectionType, Config, DatasetType
+from lsst.daf.butler import Butler, ButlerConfig, CollectionType, Config, DatasetType
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.schema import CreateSchema
 
@@ -37,6 +37,9 @@ _STORAGE = {
     "calibration": (
         "GueststarCalibrationMaster", "gueststar.model.calibration.CalibrationMaster", "CalibrationMasterFormatter",
     ),
+    "calibration_table": (
+        "GueststarCalibrationTable", "gueststar.model.calibration.CalibrationTable", "CalibrationTableFormatter",
+    ),
     "catalog": ("GueststarCatalog", "gueststar.model.catalog.Catalog", "CatalogFormatter"),
     "cutouts": ("GueststarCutouts", "gueststar.model.cutouts.CandidateCutouts", "CutoutsFormatter"),
     "metrics": ("GueststarMetrics", "dict", "MetricsFormatter"),
@@ -54,9 +57,7 @@ _DIMENSION_OF = {
 def create_registry(root: Path, camera: Camera, db_url: str | None) -> None:
     """Make the registry of a new repository: its database, dataset types, instrument and collections."""
     config = Config()
-    for storage, python_type, formatter in _STORAGE.values():
-        config["storageClasses", storage, "pytype"] = python_type
-        config["datastore", "formatters", storage] = f"gueststar.store.butler_formatters.{formatter}"
+    _name_storage(config)
     config["datastore", "root"] = f"<butlerRoot>/{PRODUCTS_FOLDER}"
     if db_url is None:
         config["registry", "db"] = "sqlite:///<butlerRoot>/registry.sqlite3"
@@ -76,6 +77,20 @@ def create_registry(root: Path, camera: Camera, db_url: str | None) -> None:
         butler.collections.register(CALIBRATIONS, CollectionType.CALIBRATION)
         butler.collections.register(CURRENT, CollectionType.CHAINED)
         butler.collections.prepend_chain(CURRENT, RAW_RUN)
+
+
+def open_butler(root: Path) -> Butler:
+    """Open the Butler of a repository, which may be older than some of the products there are now."""
+    config = ButlerConfig(str(root))
+    _name_storage(config)
+    return Butler.from_config(config, writeable=True)
+
+
+def _name_storage(config: Config) -> None:
+    """Write into a configuration how each kind of product is stored."""
+    for storage, python_type, formatter in _STORAGE.values():
+        config["storageClasses", storage, "pytype"] = python_type
+        config["datastore", "formatters", storage] = f"gueststar.store.butler_formatters.{formatter}"
 
 
 def prepare_postgresql(url: str) -> None:

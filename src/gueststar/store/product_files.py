@@ -12,9 +12,10 @@ from gueststar.core.errors import ConfigError
 from gueststar.formats.atomic import appearing_whole
 from gueststar.formats.calibrated_image import read_calibrated_image, write_calibrated_image
 from gueststar.formats.calibration_master import read_calibration_master, write_calibration_master
+from gueststar.formats.calibration_table import read_calibration_table, write_calibration_table
 from gueststar.formats.cutout_cube import read_cutout_cube, write_cutout_cube
 from gueststar.formats.parquet import read_catalog, write_catalog
-from gueststar.model.calibration import CalibrationMaster
+from gueststar.model.calibration import CalibrationMaster, CalibrationTable
 from gueststar.model.camera import Camera
 from gueststar.model.catalog import Catalog
 from gueststar.model.cutouts import CandidateCutouts
@@ -29,6 +30,8 @@ def write_product(product: Product, path: Path, value: Any) -> None:
             write_calibrated_image(path, value)
         case "calibration", CalibrationMaster():
             write_calibration_master(path, value)
+        case "calibration_table", CalibrationTable():
+            write_calibration_table(path, value)
         case "catalog", Catalog():
             write_catalog(path, value, None)
         case "cutouts", CandidateCutouts():
@@ -47,6 +50,8 @@ def read_product(product: Product, path: Path) -> Any:
             return read_calibrated_image(path)
         case "calibration":
             return read_calibration_master(path)
+        case "calibration_table":
+            return read_calibration_table(path)
         case "catalog":
             return read_catalog(path)
         case "cutouts":

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gueststar.core.errors import ConfigError
+from gueststar.model.calibration import KINDS
 
-Holds = Literal["raw", "image", "calibration", "catalog", "cutouts", "metrics"]
-"""What a product is: raw file, CalibratedImage, CalibrationMaster, Catalog, CandidateCutouts, or a JSON-able dict."""
+Holds = Literal["raw", "image", "calibration", "calibration_table", "catalog", "cutouts", "metrics"]
+"""What a product is: raw file, CalibratedImage, CalibrationMaster, CalibrationTable, Catalog, CandidateCutouts, or a
+JSON-able dict."""
 
 SUFFIXES: dict[Holds, str] = {
     "raw": ".fits",
     "image": ".fits",
     "calibration": ".fits",
+    "calibration_table": ".fits",
     "catalog": ".parquet",
     "cutouts": ".fits",
     "metrics": ".json",
@@ -35,7 +38,7 @@ class Product:
     @property
     def is_calibration(self) -> bool:
         """Whether it has a validity range in time."""
-        return self.holds == "calibration"
+        return self.holds in ("calibration", "calibration_table")
 
 
 _VISIT = ("visit", "detector")
@@ -45,9 +48,13 @@ PRODUCTS: dict[str, Product] = {
     item.name: item
     for item in (
         Product("raw", "pixels as the camera wrote them", ("exposure", "detector"), "raw"),
-        Product("bias", "stacked zero-second exposure, ADU", ("detector",), "calibration"),
-        Product("dark", "stacked dark current, electrons per second", ("detector",), "calibration"),
-        Product("flat", "stacked response to even light, median one", ("detector", "physical_filter"), "calibration"),
+        *(
+            Product(
+                kind.name, kind.meaning, ("detector", "physical_filter") if kind.is_per_filter else ("detector",),
+                "calibration_table" if kind.is_table else "calibration",
+            )
+            for kind in KINDS.values()
+        ),
         Product("science_image", "calibrated single epoch", _VISIT, "image"),
         Product("source", "PSF-fit catalog of the science image", _VISIT, "catalog"),
         Product("aperture_source", "aperture and moment catalog of the science image", _VISIT, "catalog"),

@@ -26,7 +26,7 @@ from pydantic import ValidationError
 
 from gueststar.core.errors import ConfigError, DataError, TransientError
 from gueststar.formats.raw import read_detector
-from gueststar.model.calibration import CalibrationKind
+from gueststar.model.calibration import KINDS, CalibrationKind
 from gueststar.model.camera import Camera
 from gueststar.model.exposure import ExposureInfo
 from gueststar.store.ledger import Ledger
@@ -312,10 +312,10 @@ class SurveyRepo:
     def find_calibration(
         self, kind: CalibrationKind, detector: int, mjd_tai: float, physical_filter: str | None = None
     ) -> ProductRef | None:
-        """Return the master that is valid at a time, or None; ``physical_filter`` for flats."""
+        """Return the product that is valid at a time, or None; ``physical_filter`` where the kind depends on it."""
         from gueststar.store import butler_calibrations
 
-        data_id = DataId(detector=detector, physical_filter=physical_filter if kind == "flat" else None)
+        data_id = DataId(detector=detector, physical_filter=physical_filter if KINDS[kind].is_per_filter else None)
         return butler_calibrations.find_valid(self._registry, product_named(kind), data_id, mjd_tai)
 
     def calibration_history(
@@ -323,7 +323,7 @@ class SurveyRepo:
     ) -> list[ProductRef]:
         """Return all masters of a detector, newest night first."""
         constraints: dict[str, Any] = {"detector": detector}
-        if kind == "flat" and physical_filter is not None:
+        if KINDS[kind].is_per_filter and physical_filter is not None:
             constraints["physical_filter"] = physical_filter
         return self.find(kind, **constraints)[::-1]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gueststar.algorithms.detrend.calibrate import subtract_in_place
 from gueststar.core.errors import ConfigError
-from gueststar.model.calibration import CalibrationMaster
+from gueststar.model.calibration import CalibrationMaster, CalibrationProduct
 from gueststar.model.camera import Detector, parse_section
 from gueststar.model.image import Float32Image
 
@@ -19,9 +19,9 @@ def subtract_bias_in_place(image: Float32Image, detector: Detector, bias: Calibr
         subtract_in_place(image[target], bias.pixels.image[target], factor=amplifier.gain)
 
 
-def check_belongs(master: CalibrationMaster, detector: Detector) -> None:
-    """Raise ConfigError if a master is not of this detector."""
+def check_belongs(master: CalibrationProduct, detector: Detector) -> None:
+    """Raise ConfigError if a calibration product is not of this detector."""
     if master.detector_id != detector.id:
-        raise ConfigError(f"{master.kind} master is of detector {master.detector_id}, not of {detector.id}")
-    if master.pixels.shape != tuple(detector.shape):
-        raise ConfigError(f"{master.kind} master is {master.pixels.shape} but detector {detector.id} {detector.shape}")
+        raise ConfigError(f"{master.kind} is of detector {master.detector_id}, not of {detector.id}")
+    if isinstance(master, CalibrationMaster) and master.pixels.shape != tuple(detector.shape):
+        raise ConfigError(f"{master.kind} is {master.pixels.shape} but detector {detector.id} {detector.shape}")

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
-
-from gueststar.model.calibration import CalibrationMaster
-
-LIFETIME_DAYS = MappingProxyType({"bias": 30.0, "dark": 90.0, "flat": 30.0})
-"""How long after its frames a master of each kind may serve, if no newer one is certified."""
+from gueststar.model.calibration import KINDS, CalibrationProduct
 
 LEAD_DAYS = 1.0
 """Morning frames may serve the night before them."""
 
 
-def validity_of(master: CalibrationMaster) -> tuple[float, float]:
+def validity_of(master: CalibrationProduct) -> tuple[float, float]:
     """Suggest from when and to when (MJD TAI) a master is valid."""
     first = float(master.metadata.get("mjd_first", master.mjd_tai))
     last = float(master.metadata.get("mjd_last", master.mjd_tai))
-    return first - LEAD_DAYS, last + LIFETIME_DAYS[master.kind]
+    return first - LEAD_DAYS, last + KINDS[master.kind].lifetime_days
 
 
-def is_stale(master: CalibrationMaster, mjd: float, max_age_days: float) -> bool:
+def is_stale(master: CalibrationProduct, mjd: float, max_age_days: float) -> bool:
     """Return whether a master is further than ``max_age_days`` from a time, before or after."""
     return abs(mjd - master.mjd_tai) > max_age_days

@@ -1,30 +1,35 @@
-"""Masters of one detector from a night's calibration frames."""
+"""Calibration products of one detector from a night's calibration frames."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from gueststar.core.errors import MissingInput
-from gueststar.formats.calibration_master import read_calibration_master
 from gueststar.formats.raw import read_detector
-from gueststar.model.calibration import CalibrationKind, CalibrationMaster
+from gueststar.model.calibration import CalibrationKind, CalibrationMaster, CalibrationProduct, Calibrations
 from gueststar.model.camera import Detector
 from gueststar.model.exposure import ExposureInfo
 from gueststar.model.raw import RawDetector
+from gueststar.pipelines.calibration._frames import RawSource
 from gueststar.pipelines.calibration.bias import MakeBias
 from gueststar.pipelines.calibration.dark import MakeDark
 from gueststar.pipelines.calibration.flat import MakeFlat
 from gueststar.pipelines.calibration.validity import validity_of
+from gueststar.pipelines.night.known_calibrations import CalibrationPaths, read_calibrations
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
-from gueststar.store.products import DataId
+from gueststar.store.product_files import read_product
+from gueststar.store.products import DataId, product_named
 
 
 @dataclass(frozen=True)
 class CalibrationWork:
-    """The frames of one kind, detector (and filter) of one night."""
+    """The frames of one detector (and filter) of one night that a product of one kind is made from."""
 
     job_id: int
     repo_root: Path
@@ -34,56 +39,113 @@ class CalibrationWork:
     frames: tuple[tuple[Path, ExposureInfo], ...]
     settings: PipelineSettings
     physical_filter: str | None = None
-    bias: Path | None = None
-    dark: Path | None = None
+    calibrations: CalibrationPaths = field(default_factory=dict)
+    """Products of the kinds made before this one."""
     previous: Path | None = None
 
 
+@dataclass(frozen=True)
+class NothingMade:
+    """The frames do not allow this product, and nobody need wait for it: which is no failure."""
+
+    reason: str
+
+
+class Making(NamedTuple):
+    """What a maker gets."""
+
+    frames: list[RawSource]
+    """One a frame, read when called."""
+    infos: list[ExposureInfo]
+    """Of the same frames."""
+    detector: Detector
+    known: Calibrations
+    """Products of the kinds made before this one."""
+    previous: Any
+    """The last product of this kind, or None."""
+    settings: PipelineSettings
+
+
+Maker = Callable[[Making], CalibrationProduct | NothingMade]
+
+
+def _make_bias(making: Making) -> CalibrationMaster:
+    config = making.settings.bias
+    _require_frames(making, config.min_frames)
+    return MakeBias(config).run(making.frames, making.detector, previous=making.previous)
+
+
+def _make_dark(making: Making) -> CalibrationMaster:
+    config = making.settings.dark
+    _require_frames(making, config.min_frames)
+    return MakeDark(config).run(making.frames, making.detector, bias=making.known.bias, previous=making.previous)
+
+
+def _make_flat(making: Making) -> CalibrationMaster:
+    config, known = making.settings.flat, making.known
+    _require_frames(making, config.min_frames)
+    return MakeFlat(config).run(
+        making.frames, making.detector, bias=known.bias, dark=known.dark, previous=making.previous
+    )
+
+
+def _require_frames(making: Making, needed: int) -> None:
+    if len(making.frames) < needed:
+        what = " ".join(filter(None, (making.infos[0].physical_filter, making.infos[0].observation_type)))
+        raise MissingInput(f"{len(making.frames)} {what} frames, {needed} are needed")
+
+
+MAKERS: Mapping[CalibrationKind, Maker] = MappingProxyType({"bias": _make_bias, "dark": _make_dark, "flat": _make_flat})
+"""How each kind is made from a night's calibration frames, in order: each may need the ones before it."""
+
+
 def run_calibration(work: CalibrationWork) -> Outcome:
-    """Make one master and stage it; a bad one is refused, too few frames are held."""
-    return attempt(work.job_id, lambda: _stage_master(work))
+    """Make one product and stage it; a bad one is refused, too few frames are held."""
+    return attempt(work.job_id, lambda: _stage_product(work))
 
 
-def _stage_master(work: CalibrationWork) -> Result:
+def _stage_product(work: CalibrationWork) -> Result:
     context, timer = WorkerContext.of(work.repo_root), StepTimer()
     with timer("stack"):
-        master = make_master(work, context.camera.detector(work.detector_id))
-    data_id = DataId(detector=work.detector_id, physical_filter=work.physical_filter)
-    with timer("write"):
-        staged = context.stage(work.kind, data_id, master)
+        made = make_calibration(work, context.camera.detector(work.detector_id))
     inputs = {
         "frames": [str(path) for path, _ in work.frames],
-        "bias": str(work.bias or ""),
-        "dark": str(work.dark or ""),
+        **{kind: str(path) for kind, path in work.calibrations.items()},
     }
-    valid_from, valid_to = validity_of(master)
-    metrics = dict(master.metadata) | {
-        "n_frames": master.n_frames,
-        "mjd_tai": master.mjd_tai,
+    return stage_calibration(context, made, physical_filter=work.physical_filter, inputs=inputs, timer=timer)
+
+
+def stage_calibration(
+    context: WorkerContext,
+    made: CalibrationProduct | NothingMade,
+    *,
+    physical_filter: str | None,
+    inputs: dict[str, Any],
+    timer: StepTimer,
+) -> Result:
+    """Write a calibration product to staging; its metrics tell from when to when it may serve."""
+    if isinstance(made, NothingMade):
+        return Result(metrics={"nothing_made": made.reason}, inputs=inputs, steps=timer.seconds)
+    data_id = DataId(detector=made.detector_id, physical_filter=physical_filter)
+    with timer("write"):
+        staged = context.stage(made.kind, data_id, made)
+    valid_from, valid_to = validity_of(made)
+    metrics = dict(made.metadata) | {
+        "n_frames": made.n_frames,
+        "mjd_tai": made.mjd_tai,
         "valid_from_mjd": valid_from,
         "valid_to_mjd": valid_to,
     }
     return Result(staged=(staged,), metrics=metrics, inputs=inputs, steps=timer.seconds)
 
 
-def make_master(work: CalibrationWork, detector: Detector) -> CalibrationMaster:
-    """Return the master of ``work``; frames are read again for each band of rows, never all at once."""
-    frames = [_Frame(path, detector, info) for path, info in work.frames]
-    bias, dark, previous = (
-        read_calibration_master(path) if path else None for path in (work.bias, work.dark, work.previous)
-    )
-    settings = work.settings
-    if work.kind == "bias":
-        if len(frames) < settings.bias.min_frames:
-            raise MissingInput(f"{len(frames)} bias frames, {settings.bias.min_frames} are needed")
-        return MakeBias(settings.bias).run(frames, detector, previous=previous)
-    if work.kind == "dark":
-        if len(frames) < settings.dark.min_frames:
-            raise MissingInput(f"{len(frames)} dark frames, {settings.dark.min_frames} are needed")
-        return MakeDark(settings.dark).run(frames, detector, bias=bias, previous=previous)
-    if len(frames) < settings.flat.min_frames:
-        raise MissingInput(f"{len(frames)} {work.physical_filter} flats, {settings.flat.min_frames} are needed")
-    return MakeFlat(settings.flat).run(frames, detector, bias=bias, dark=dark, previous=previous)
+def make_calibration(work: CalibrationWork, detector: Detector) -> CalibrationProduct | NothingMade:
+    """Return the product of ``work``; frames are read again for each band of rows, never all at once."""
+    known = read_calibrations(work.calibrations)
+    previous = read_product(product_named(work.kind), work.previous) if work.previous else None
+    frames: list[RawSource] = [_Frame(path, detector, info) for path, info in work.frames]
+    infos = [info for _, info in work.frames]
+    return MAKERS[work.kind](Making(frames, infos, detector, known, previous, work.settings))
 
 
 class _Frame:

@@ -10,12 +10,14 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from gueststar.model.calibration import CalibrationKind
+from gueststar.model.calibration import KINDS, CalibrationKind
 from gueststar.model.rights import Program
 from gueststar.pipelines.night.calibrations import CalibrationWork
 from gueststar.pipelines.night.difference import DifferenceWork
 from gueststar.pipelines.night.entry import EnteredScienceWork
 from gueststar.pipelines.night.entry_difference import EnteredDifferenceWork
+from gueststar.pipelines.night.known_calibrations import CalibrationFinder
+from gueststar.pipelines.night.learning import LearnedImage, LearningWork
 from gueststar.pipelines.night.reference import ReferenceEpoch, ReferenceWork
 from gueststar.pipelines.night.science import ScienceWork
 from gueststar.pipelines.night.settings import DIFFERENCE, SCIENCE, PipelineSettings
@@ -26,15 +28,17 @@ from gueststar.store.ledger import ExposureRow, Job, JobState
 from gueststar.store.products import DataId
 from gueststar.store.repo import SurveyRepo
 
-CALIBRATION_ORDER: tuple[CalibrationKind, ...] = ("bias", "dark", "flat")
-"""Each kind needs the ones before it."""
-
-
 REQUIRED_KINDS: tuple[CalibrationKind, ...] = ("bias", "flat")
 """Science waits for these where the camera takes such frames at all; a missing dark is told in the metrics."""
 
 DEEPEN_FACTOR = 2
 """A reference is made anew when this many times its epochs are good: more often gains little depth."""
+
+
+def _kinds_before(kind: CalibrationKind) -> list[CalibrationKind]:
+    """Return the kinds that are made before one, which it may need."""
+    names = list(KINDS)
+    return names[: names.index(kind)]
 
 
 Place = tuple[int, int]
@@ -68,48 +72,81 @@ class Planner:
         return job_id if job.state is JobState.PENDING else None
 
     def calibrations(self, night: int, kind: CalibrationKind) -> list[CalibrationWork]:
-        """Return the masters of one kind to be made from a night's frames."""
+        """Return the products of one kind to be made from a night's calibration frames."""
         groups: dict[tuple[int, str | None], list[ExposureRow]] = defaultdict(list)
-        for row in self.ledger.exposures(day_obs=night, observation_type=kind):
+        for row in self.ledger.exposures(day_obs=night, observation_type=KINDS[kind].made_from):
             for detector in row.detectors:
-                groups[detector, row.info.physical_filter if kind == "flat" else None].append(row)
+                groups[detector, row.info.physical_filter if KINDS[kind].is_per_filter else None].append(row)
+        finder = CalibrationFinder(self.repo)
         work = []
         for (detector, glass), rows in sorted(groups.items(), key=str):
             key = {"kind": kind, "night": night, "detector": detector, "filter": glass, "frames": [r.id for r in rows]}
             config = as_plain(getattr(self.settings, kind))
             job = self._open_job("calibration", key, detector=detector, day_obs=night, config=config)
-            if job is not None:
-                work.append(self._calibration_work(job, night, kind, detector, glass, rows))
+            if job is None:
+                continue
+            frames = ((self.repo.path("raw", DataId(exposure=r.id, detector=detector)), r.info) for r in rows)
+            middle = rows[len(rows) // 2].info
+            work.append(
+                CalibrationWork(
+                    job_id=job, repo_root=self.repo.root, kind=kind, day_obs=night, detector_id=detector,
+                    frames=tuple(frames), settings=self.settings, physical_filter=glass,
+                    calibrations=finder.paths(detector, middle, _kinds_before(kind)),
+                    previous=self._previous(kind, detector, night, glass),
+                )
+            )  # fmt: skip
         return work
 
-    def _calibration_work(
-        self, job: int, night: int, kind: CalibrationKind, detector: int, glass: str | None, rows: list[ExposureRow]
-    ) -> CalibrationWork:
-        mjd = rows[len(rows) // 2].info.mjd_tai
-        return CalibrationWork(
-            job_id=job,
-            repo_root=self.repo.root,
-            kind=kind,
-            day_obs=night,
-            detector_id=detector,
-            frames=tuple((self.repo.path("raw", DataId(exposure=r.id, detector=detector)), r.info) for r in rows),
-            settings=self.settings,
-            physical_filter=glass,
-            bias=None if kind == "bias" else self._master("bias", detector, mjd),
-            dark=self._master("dark", detector, mjd) if kind == "flat" else None,
-            previous=self._previous(kind, detector, night, glass),
-        )
-
     def _previous(self, kind: CalibrationKind, detector: int, night: int, glass: str | None) -> Path | None:
-        """Return the newest master of an earlier night; one of this night an interrupted run may have made."""
+        """Return the newest product of an earlier night; one of this night an interrupted run may have made."""
         for found in self.repo.calibration_history(kind, detector, glass):
             if int(found.run.rpartition("/")[2]) < night:
                 return found.path
         return None
 
-    def _master(self, kind: CalibrationKind, detector: int, mjd: float, glass: str | None = None) -> Path | None:
-        found = self.repo.find_calibration(kind, detector, mjd, physical_filter=glass)
-        return found.path if found else None
+    def learning(self, night: int, kind: CalibrationKind) -> list[LearningWork]:
+        """Return the products of one kind to be learned from a night's calibrated images."""
+        groups: dict[tuple[int, str | None], list[LearnedImage]] = defaultdict(list)
+        for image in self._learned_images(night):
+            glass = image.info.physical_filter if KINDS[kind].is_per_filter else None
+            groups[image.detector, glass].append(image)
+        work = []
+        for (detector, glass), images in sorted(groups.items(), key=str):
+            frames = [image.info.exposure_id for image in images]
+            key = {"kind": kind, "night": night, "detector": detector, "filter": glass, "frames": frames}
+            config = as_plain(getattr(self.settings, kind))
+            job = self._open_job("learning", key, detector=detector, day_obs=night, config=config)
+            if job is not None:
+                work.append(
+                    LearningWork(
+                        job_id=job, repo_root=self.repo.root, kind=kind, day_obs=night, detector_id=detector,
+                        images=tuple(images), settings=self.settings, physical_filter=glass,
+                        previous=self._previous(kind, detector, night, glass),
+                    )
+                )  # fmt: skip
+        return work
+
+    def _learned_images(self, night: int) -> list[LearnedImage]:
+        """Return the night's calibrated images, in order of exposure."""
+        infos = {row.id: row.info for row in self.ledger.exposures(day_obs=night, observation_type="science")}
+        paths = {
+            product: {ref.data_id: ref.path for ref in self.repo.find(product, day_obs=night)}
+            for product in ("science_image", "source", "aperture_source")
+        }
+        finder, images = CalibrationFinder(self.repo), []
+        for data_id in sorted(set.intersection(*map(set, paths.values()))):
+            visit, detector = data_id.visit, data_id.detector
+            if visit not in infos or detector is None:
+                continue
+            raw = self.repo.find_one("raw", DataId(exposure=visit, detector=detector))
+            images.append(
+                LearnedImage(
+                    info=infos[visit], detector=detector, raw=raw.path if raw else None,
+                    image=paths["science_image"][data_id], sources=paths["source"][data_id],
+                    apertures=paths["aperture_source"][data_id], calibrations=finder.paths(detector, infos[visit]),
+                )
+            )  # fmt: skip
+        return images
 
     def _entered(self, night: int) -> dict[str, dict[Place, Job]]:
         """Return the jobs that a user's own products are the inputs of: stage -> (exposure, detector) -> job."""
@@ -125,7 +162,7 @@ class Planner:
         entered = self._entered(night)
         later = {place for stage, places in entered.items() if stage != "science" for place in places}
         kinds = [kind for kind in REQUIRED_KINDS if self.ledger.exposures(observation_type=kind)]
-        masters: dict[tuple[CalibrationKind, int, str | None], Path | None] = {}
+        finder = CalibrationFinder(self.repo)
         skies: ClearSkies | None = None
         for row in self.ledger.exposures(day_obs=night, observation_type="science"):
             for detector in row.detectors:
@@ -144,13 +181,8 @@ class Planner:
                 )  # fmt: skip
                 if job is None:
                     continue
-                found: dict[CalibrationKind, Path | None] = {}
-                for kind in CALIBRATION_ORDER:
-                    place = (kind, detector, row.info.physical_filter if kind == "flat" else None)
-                    if place not in masters:
-                        masters[place] = self._master(kind, detector, row.info.mjd_tai, place[2])
-                    found[kind] = masters[place]
-                if missing := [kind for kind in kinds if found[kind] is None and self._has_frames(kind, row)]:
+                found = finder.paths(detector, row.info)
+                if missing := [kind for kind in kinds if kind not in found and self._has_frames(kind, row)]:
                     self.ledger.hold(job, f"no valid {' or '.join(missing)} master at the time of the exposure")
                     continue
                 raw = self.repo.path("raw", DataId(exposure=row.id, detector=detector))
@@ -158,8 +190,8 @@ class Planner:
                 expected = skies.expected(row.info, detector)
                 work.append(
                     ScienceWork(
-                        job, self.repo.root, raw, row.info, detector, self.settings, bias=found["bias"],
-                        dark=found["dark"], flat=found["flat"], expected_zero_point=expected,
+                        job, self.repo.root, raw, row.info, detector, self.settings, calibrations=found,
+                        expected_zero_point=expected,
                     )
                 )  # fmt: skip
         return work

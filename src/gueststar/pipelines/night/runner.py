@@ -12,22 +12,23 @@ from typing import Any
 
 from gueststar.model.calibration import CalibrationKind
 from gueststar.pipelines.night.association import AssociateVisit
-from gueststar.pipelines.night.calibrations import CalibrationWork, run_calibration
+from gueststar.pipelines.night.calibrations import MAKERS, CalibrationWork, run_calibration
 from gueststar.pipelines.night.difference import DifferenceWork, run_difference
 from gueststar.pipelines.night.engine import Call, DaskEngine, InlineEngine
 from gueststar.pipelines.night.entry import EnteredScienceWork, run_entered_science
 from gueststar.pipelines.night.entry_difference import EnteredDifferenceWork, run_entered_difference
 from gueststar.pipelines.night.injection import plan_injections, run_injection
+from gueststar.pipelines.night.learning import LEARNERS, LearningWork, run_learning
 from gueststar.pipelines.night.movers import link_night
 from gueststar.pipelines.night.outcome import Outcome
-from gueststar.pipelines.night.plan import CALIBRATION_ORDER, Planner
+from gueststar.pipelines.night.plan import Planner
 from gueststar.pipelines.night.reference import run_reference
 from gueststar.pipelines.night.science import ScienceWork, run_science
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.store.ledger import ExposureState, JobState
 from gueststar.store.repo import SurveyRepo
 
-STAGES = ("calibrate", "science", "reference", "difference", "associate", "movers")
+STAGES = ("calibrate", "science", "reference", "difference", "associate", "movers", "learn")
 """Stages of a night in order."""
 
 BATCH = 12
@@ -69,7 +70,7 @@ class NightRunner:
         self.repo, self.ledger, self.engine, self.settings = repo, repo.ledger, engine, settings
         self.progress = progress
         self.planner = Planner(repo, settings, do_retry=do_retry)
-        self._works: dict[int, CalibrationWork] = {}
+        self._works: dict[int, CalibrationWork | LearningWork] = {}
 
     def recover(self) -> int:
         """Take back what a killed run left behind; return how many jobs were running."""
@@ -94,8 +95,8 @@ class NightRunner:
             self.ledger.event("processed", str(night), f"night {night} until {until}")
 
     def calibrate(self, night: int) -> None:
-        """Make the night's bias, dark and flat masters and certify them."""
-        for kind in CALIBRATION_ORDER:
+        """Make the calibration products that the night's bias, dark and flat frames allow, and certify them."""
+        for kind in MAKERS:
             while works := self.planner.calibrations(night, kind):
                 self._works = {work.job_id: work for work in works}
                 calls = [Call(work.job_id, run_calibration, (work,)) for work in works]
@@ -104,8 +105,8 @@ class NightRunner:
     def _certify(self, outcome: Outcome) -> None:
         work = self._works[outcome.job_id]
         metrics = outcome.result.metrics
-        start, end = metrics["valid_from_mjd"], metrics["valid_to_mjd"]
-        for staged in outcome.result.staged:
+        for staged in outcome.result.staged:  # none where nothing was made
+            start, end = metrics["valid_from_mjd"], metrics["valid_to_mjd"]
             self.repo.certify(work.kind, staged.data_id, start, end, run=staged.run)
 
     def science(self, night: int) -> None:
@@ -140,6 +141,17 @@ class NightRunner:
         if self.ledger.start(job_id):
             self._settle([link_night(job_id, self.repo, self.settings, night)])
         self.progress("movers", 1, 1)
+
+    def learn(self, night: int) -> None:
+        """Make the calibration products that the night's science images show, and certify them.
+
+        They come last: the night's alerts do not wait for them, and they serve what is processed from now on.
+        """
+        for kind in LEARNERS:
+            works = self.planner.learning(night, kind)
+            self._works = {work.job_id: work for work in works}
+            calls = [Call(work.job_id, run_learning, (work,)) for work in works]
+            self._run("learn", calls, after_commit=self._certify)
 
     def inject(self, night: int, *, n_images: int | None, seed: int) -> None:
         """Put artificial sources into images of a night that are calibrated, and score what is found of them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,6 @@ from gueststar.algorithms.photocal.limiting import effective_area
 from gueststar.cameras.header_wcs import detector_wcs
 from gueststar.core.bits import MaskPlane, SourceFlag
 from gueststar.core.errors import DataError, MissingInput
-from gueststar.formats.calibration_master import read_calibration_master
 from gueststar.formats.raw import read_detector, read_headers
 from gueststar.model.camera import Camera, Detector, Filter
 from gueststar.model.catalog import Catalog
@@ -21,6 +20,7 @@ from gueststar.model.image import CalibratedImage, MaskedImage
 from gueststar.model.photocal import PhotoCal
 from gueststar.model.psf import Psf
 from gueststar.model.wcs import Wcs
+from gueststar.pipelines.night.known_calibrations import CalibrationPaths, read_calibrations
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
@@ -51,9 +51,7 @@ class ScienceWork:
     info: ExposureInfo
     detector_id: int
     settings: PipelineSettings
-    bias: Path | None = None
-    dark: Path | None = None
-    flat: Path | None = None
+    calibrations: CalibrationPaths = field(default_factory=dict)
     expected_zero_point: float | None = None
     """Of a clear sky at this airmass, from earlier nights; None: not known."""
 
@@ -82,9 +80,7 @@ def _stage_science(work: ScienceWork) -> Result:
         staged = stage_science(context, data_id, products)
     inputs = {
         "raw": str(work.raw_path),
-        "bias": str(work.bias or ""),
-        "dark": str(work.dark or ""),
-        "flat": str(work.flat or ""),
+        **{kind: str(path) for kind, path in work.calibrations.items()},
         "reference_catalogs": list(context.refcats.names()),
     }
     return Result(staged=staged, metrics=products.metrics, inputs=inputs, steps=timer.seconds)
@@ -212,10 +208,9 @@ def flag_used(catalog: Catalog, used: dict[SourceFlag, Catalog], pixels: MaskedI
 def _detrended(work: ScienceWork, detector: Detector, timer: StepTimer, steps: dict[str, Any]) -> MaskedImage:
     with timer("read"):
         raw = read_detector(work.raw_path, detector, work.info)
-        masters = [read_calibration_master(p) if p else None for p in (work.bias, work.dark, work.flat)]
+        calibrations = read_calibrations(work.calibrations)
     with timer("detrend"):
-        bias, dark, flat = masters
-        detrended = Detrend(work.settings.detrend).run(raw, bias=bias, dark=dark, flat=flat)
+        detrended = Detrend(work.settings.detrend).run(raw, calibrations)
     steps["detrend"] = detrended.metrics
     return detrended.pixels
 

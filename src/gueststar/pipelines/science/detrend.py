@@ -32,13 +32,20 @@ from gueststar.algorithms.detrend.star_sharpness import measure_star_sharpness
 from gueststar.algorithms.detrend.trail_shape import TrailConfig
 from gueststar.core.bits import UNUSABLE, MaskPlane
 from gueststar.core.errors import ConfigError, DataError
-from gueststar.model.calibration import CalibrationMaster
+from gueststar.model.calibration import (
+    KINDS,
+    NO_CALIBRATIONS,
+    CalibrationKind,
+    CalibrationMaster,
+    Calibrations,
+)
 from gueststar.model.camera import Amplifier, Detector, parse_section
 from gueststar.model.image import Float32Image, MaskedImage, MaskImage
 from gueststar.model.raw import RawDetector
 from gueststar.pipelines.assembly import assemble
 from gueststar.pipelines.calibration._prepare import check_belongs, subtract_bias_in_place
 
+_USUAL: tuple[CalibrationKind, ...] = ("bias", "dark", "flat")
 _DEFECTS = int(MaskPlane.BAD | MaskPlane.NO_DATA)
 _CHARGED = int(MaskPlane.SATURATED | MaskPlane.BLEED)
 
@@ -77,28 +84,13 @@ class DetrendedImage(NamedTuple):
     """What was measured and which calibrations were used; plain values, JSON-able."""
 
 
-class Masters(NamedTuple):
-    """The calibrations of one detector; None where there is none."""
-
-    bias: CalibrationMaster | None
-    dark: CalibrationMaster | None
-    flat: CalibrationMaster | None
-
-
 class Detrend:
     """Remove what the camera added, mark what cannot be trusted, and say how certain each pixel is."""
 
     def __init__(self, config: DetrendConfig = DetrendConfig()) -> None:
         self.config = config
 
-    def run(
-        self,
-        raw: RawDetector,
-        *,
-        bias: CalibrationMaster | None = None,
-        dark: CalibrationMaster | None = None,
-        flat: CalibrationMaster | None = None,
-    ) -> DetrendedImage:
+    def run(self, raw: RawDetector, calibrations: Calibrations = NO_CALIBRATIONS) -> DetrendedImage:
         """Detrend one raw detector image; any calibration may be missing, and the metrics then say so.
 
         Bad pixels and cosmic rays are replaced by the mean of good neighbours, where there are any, for the sake
@@ -106,15 +98,14 @@ class Detrend:
         their values. Raises DataError for pixels that cannot be used, ConfigError for masters that are not this
         detector's or filter's.
         """
-        masters = Masters(bias, dark, flat)
-        _check_masters(raw, masters)
+        _check_belonging(raw, calibrations)
         image, mask, overscans = assemble(
-            raw, overscan=self.config.overscan, unit="electron", keep_pedestal=bias is not None
+            raw, overscan=self.config.overscan, unit="electron", keep_pedestal=calibrations.bias is not None
         )
-        self._remove_calibrations(raw, image, mask, masters)
+        self._remove_calibrations(raw, image, mask, calibrations)
         self._require_light(mask)
         _fill_defects_in_place(image, mask)
-        edge_metrics = self._mark_doubtful(raw.detector, mask, flat)
+        edge_metrics = self._mark_doubtful(raw.detector, mask, calibrations.flat)
         sky = self._measure_sky(image, mask)
         n_saturated = mark_bleeding_in_place(
             mask, image, sky.level, sky.rms, readout_axis=raw.detector.readout_axis,
@@ -126,7 +117,7 @@ class Detrend:
             part.amplifier.name: self._read_noise(part.amplifier, overscans.get(part.amplifier.name))
             for part in raw.amplifiers
         }
-        variance = _variance(raw, image, sky.level, read_noise, masters)
+        variance = _variance(raw, image, sky.level, read_noise, calibrations)
         metrics = {
             **_overscan_metrics(overscans),
             "read_noise": read_noise,
@@ -138,19 +129,19 @@ class Detrend:
             **ray_metrics,
             "n_satellite_trails": n_trails,
             "fraction_masked": count_any(mask, int(UNUSABLE)) / mask.size,
-            **_calibration_metrics(raw, masters),
+            **_calibration_metrics(raw, calibrations),
         }
         return DetrendedImage(MaskedImage(image, variance, mask), metrics)
 
-    def _remove_calibrations(self, raw: RawDetector, image: Float32Image, mask: MaskImage, masters: Masters) -> None:
-        subtract_bias_in_place(image, raw.detector, masters.bias)
-        if masters.dark is not None:
-            subtract_in_place(image, masters.dark.pixels.image, factor=raw.info.exposure_s)
-        if masters.flat is not None:
-            divide_by_flat_in_place(image, mask, masters.flat.pixels.image, min_response=self.config.min_response)
-        for master in masters:
-            if master is not None:
-                add_bits_in_place(mask, master.pixels.mask, int(MaskPlane.BAD))
+    def _remove_calibrations(self, raw: RawDetector, image: Float32Image, mask: MaskImage, known: Calibrations) -> None:
+        subtract_bias_in_place(image, raw.detector, known.bias)
+        if known.dark is not None:
+            subtract_in_place(image, known.dark.pixels.image, factor=raw.info.exposure_s)
+        if known.flat is not None:
+            divide_by_flat_in_place(image, mask, known.flat.pixels.image, min_response=self.config.min_response)
+        for product in known:
+            if isinstance(product, CalibrationMaster):
+                add_bits_in_place(mask, product.pixels.mask, int(MaskPlane.BAD))
 
     def _mark_doubtful(self, detector: Detector, mask: MaskImage, flat: CalibrationMaster | None) -> dict[str, Any]:
         """Mark what the camera or the flat say of edge, vignetting and poorly known response; return what was found."""
@@ -213,15 +204,14 @@ class Detrend:
         return measured if is_believable else amplifier.read_noise
 
 
-def _check_masters(raw: RawDetector, masters: Masters) -> None:
-    for master in masters:
-        if master is not None:
-            check_belongs(master, raw.detector)
-    if masters.flat is not None and masters.flat.physical_filter != raw.info.physical_filter:
-        raise ConfigError(
-            f"flat is of filter {masters.flat.physical_filter}, exposure of {raw.info.physical_filter}: "
-            "certify a flat of that filter"
-        )
+def _check_belonging(raw: RawDetector, calibrations: Calibrations) -> None:
+    for product in calibrations:
+        check_belongs(product, raw.detector)
+        if KINDS[product.kind].is_per_filter and product.physical_filter != raw.info.physical_filter:
+            raise ConfigError(
+                f"{product.kind} is of filter {product.physical_filter}, exposure of {raw.info.physical_filter}: "
+                f"certify a {product.kind} of that filter"
+            )
 
 
 def _fill_defects_in_place(image: Float32Image, mask: MaskImage) -> None:
@@ -234,14 +224,17 @@ def _fill_defects_in_place(image: Float32Image, mask: MaskImage) -> None:
 
 
 def _variance(
-    raw: RawDetector, image: Float32Image, sky: Float32Image, read_noise: dict[str, float], masters: Masters
+    raw: RawDetector, image: Float32Image, sky: Float32Image, read_noise: dict[str, float], known: Calibrations
 ) -> Float32Image:
     """Return the variance plane, amplifier by amplifier, with the calibrations' own noise in it."""
     variance = np.empty_like(image)
     for part in raw.amplifiers:
         amplifier = part.amplifier
         target = parse_section(amplifier.detector_section)
-        bias, dark, flat = (None if master is None else _part_of(master.pixels, target) for master in masters)
+        bias, dark, flat = (
+            None if master is None else _part_of(master.pixels, target)
+            for master in (known.bias, known.dark, known.flat)
+        )
         model_variance(
             image[target],
             sky[target],
@@ -272,17 +265,17 @@ def _overscan_metrics(overscans: dict[str, OverscanLevel]) -> dict[str, Any]:
     }
 
 
-def _calibration_metrics(raw: RawDetector, masters: Masters) -> dict[str, Any]:
-    """Return what was used and how old it was, and what was missing."""
-    used = {name: master for name, master in masters._asdict().items() if master is not None}
+def _calibration_metrics(raw: RawDetector, calibrations: Calibrations) -> dict[str, Any]:
+    """Return what was used and how old it was, and which of the masters that most cameras need were missing."""
+    used = {product.kind: product for product in calibrations}
     return {
         "calibrations": {
-            name: {
-                "mjd_tai": master.mjd_tai,
-                "age_days": raw.info.mjd_tai - master.mjd_tai,
-                "n_frames": master.n_frames,
+            kind: {
+                "mjd_tai": product.mjd_tai,
+                "age_days": raw.info.mjd_tai - product.mjd_tai,
+                "n_frames": product.n_frames,
             }
-            for name, master in used.items()
+            for kind, product in used.items()
         },
-        "calibrations_missing": [name for name in Masters._fields if name not in used],
+        "calibrations_missing": [kind for kind in _USUAL if kind not in used],
     }
