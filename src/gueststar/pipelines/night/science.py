@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,12 +14,14 @@ from gueststar.cameras.header_wcs import detector_wcs
 from gueststar.core.bits import MaskPlane, SourceFlag
 from gueststar.core.errors import DataError, MissingInput
 from gueststar.formats.raw import read_detector, read_headers
+from gueststar.model.calibration import Calibrations
 from gueststar.model.camera import Camera, Detector, Filter
 from gueststar.model.catalog import Catalog
 from gueststar.model.exposure import ExposureInfo
 from gueststar.model.image import CalibratedImage, MaskedImage
 from gueststar.model.photocal import PhotoCal
 from gueststar.model.psf import Psf
+from gueststar.model.raw import RawDetector
 from gueststar.model.wcs import Wcs
 from gueststar.pipelines.night.known_calibrations import CalibrationPaths, read_calibrations
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
@@ -54,6 +57,9 @@ class ScienceWork:
     calibrations: CalibrationPaths = field(default_factory=dict)
     expected_zero_point: float | None = None
     """Of a clear sky at this airmass, from earlier nights; None: not known."""
+
+
+ChangeRaw = Callable[[RawDetector, Calibrations], RawDetector]
 
 
 @dataclass(frozen=True)
@@ -96,8 +102,12 @@ def stage_science(context: WorkerContext, data_id: DataId, products: ScienceProd
     )
 
 
-def make_science(work: ScienceWork, context: WorkerContext, timer: StepTimer) -> ScienceProducts:
+def make_science(
+    work: ScienceWork, context: WorkerContext, timer: StepTimer, *, change_raw: ChangeRaw | None = None
+) -> ScienceProducts:
     """Return the calibrated image and catalogs of one detector.
+
+    ``change_raw`` may alter the raw pixels before anything is done with them (artificial sources).
 
     Raises DataError when no honest PSF, astrometric or photometric solution exists, and MissingInput when
     no reference catalog covers the place.
@@ -105,7 +115,7 @@ def make_science(work: ScienceWork, context: WorkerContext, timer: StepTimer) ->
     settings, camera = work.settings, context.camera
     detector = camera.detector(work.detector_id)
     steps: dict[str, Any] = {}
-    pixels = _detrended(work, detector, timer, steps)
+    pixels = _detrended(work, detector, timer, steps, change_raw)
     with timer("background"):
         subtracted = SubtractBackground(settings.background).run(pixels)
         pixels, steps["background"] = subtracted.pixels, subtracted.metrics
@@ -205,10 +215,14 @@ def flag_used(catalog: Catalog, used: dict[SourceFlag, Catalog], pixels: MaskedI
     return flag_halos(catalog, pixels.mask, fwhm=psf.central_fwhm)
 
 
-def _detrended(work: ScienceWork, detector: Detector, timer: StepTimer, steps: dict[str, Any]) -> MaskedImage:
+def _detrended(
+    work: ScienceWork, detector: Detector, timer: StepTimer, steps: dict[str, Any], change_raw: ChangeRaw | None
+) -> MaskedImage:
     with timer("read"):
         raw = read_detector(work.raw_path, detector, work.info)
         calibrations = read_calibrations(work.calibrations)
+    if change_raw is not None:
+        raw = change_raw(raw, calibrations)
     with timer("detrend"):
         detrended = Detrend(work.settings.detrend).run(raw, calibrations)
     steps["detrend"] = detrended.metrics
