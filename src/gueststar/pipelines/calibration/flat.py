@@ -21,7 +21,7 @@ from gueststar.model.exposure import ExposureInfo
 from gueststar.model.image import Float32Image
 from gueststar.pipelines.calibration._checks import check_bad_fraction, check_change, compare_with_previous
 from gueststar.pipelines.calibration._frames import Frame, FrameSet, RawSource, masked_stack
-from gueststar.pipelines.calibration._prepare import check_belongs, subtract_bias_in_place
+from gueststar.pipelines.calibration._prepare import check_belongs, correct_shutter_in_place, subtract_bias_in_place
 from gueststar.pipelines.electronics import electronics_of, measured_gains, with_gains
 
 
@@ -64,6 +64,7 @@ class MakeFlat:
         *,
         bias: CalibrationMaster | None = None,
         dark: CalibrationMaster | None = None,
+        shutter: CalibrationMaster | None = None,
         previous: CalibrationMaster | None = None,
         known: Calibrations = NO_CALIBRATIONS,
     ) -> CalibrationMaster:
@@ -83,6 +84,9 @@ class MakeFlat:
             if dark is not None:
                 check_belongs(dark, detector)
                 subtract_in_place(image, dark.pixels.image, factor=info.exposure_s)
+            if shutter is not None:
+                check_belongs(shutter, detector)
+                correct_shutter_in_place(image, shutter, info.exposure_s)
             return image
 
         frames = FrameSet(
