@@ -103,7 +103,7 @@ def _width(image, x, y):
 
 
 def test_crosstalk_is_measured_in_science_exposures_and_removed(bench_of):
-    bench = bench_of(crosstalk=5e-4, crosstalk_scatter=0.3, bias_structure=0.0)
+    bench = bench_of(crosstalk=1.5e-3, crosstalk_scatter=0.2, bias_structure=0.0)
     raws = []
     for i in range(4):
         places = bench.rng.uniform(10, 310, (25, 2))
@@ -115,13 +115,13 @@ def test_crosstalk_is_measured_in_science_exposures_and_removed(bench_of):
     ):
         assert value == pytest.approx(bench.truth.electronics.crosstalk[target, source], abs=4 * error)
         assert error < 5e-5
-    light = stars([(60, 100)], 2e6, 320)
+    light = stars([(60, 100)], 1.6e6, 320)
     ghost = (slice(95, 106), slice(320 - 1 - 65, 320 - 1 - 54))  # the other amplifier is read from its far side
     raw = bench.expose("science", light, 30.0, minute=900)
     images = [PLAIN.run(raw, known).pixels.image for known in (Calibrations(), Calibrations(crosstalk=product))]
     seen = [image[ghost].mean() - np.median(image[75:126, 235:285]) for image in images]
-    assert seen[0] > 4.0
-    assert abs(seen[1]) < 2.0
+    assert seen[0] > 7.0
+    assert abs(seen[1]) < 5.0  # three sigma
 
 
 def test_loss_in_transfer_is_measured_and_its_trails_are_marked(bench_of):
