@@ -48,7 +48,7 @@ def test_linear_counts_and_gains_come_from_one_ladder_and_survive_the_file(bench
     for seconds in (2.0, 15.0):
         image = PLAIN.run(bench.expose("science", 6_000.0 * seconds, seconds, minute=600), known).pixels.image
         levels.append(np.median(image) / seconds)
-    assert levels[1] / levels[0] == pytest.approx(1.0, abs=2e-3)
+    assert levels[1] / levels[0] == pytest.approx(1.0, abs=4e-3)
     bent = PLAIN.run(bench.expose("science", 6_000.0 * 15, 15.0, minute=600)).pixels.image
     assert np.median(bent) / 15.0 < 0.985 * levels[0]
 
