@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gueststar.algorithms.photometry.bleeding import bleed_in_place
 from gueststar.model.camera import Camera, Detector
 from gueststar.model.catalog import Catalog
 from gueststar.model.wcs import Wcs
@@ -136,7 +137,7 @@ def collect_in_place(
     n_rays = add_cosmic_rays_in_place(
         electrons, random, per_mpix_s=truth.plan.cosmic_rays_per_mpix_s, seconds=seconds + 5.0
     )
-    silicon.bleed_in_place(electrons, silicon.full_well(truth), readout_axis=truth.detector.readout_axis)
+    bleed_in_place(electrons, silicon.full_well(truth), readout_axis=truth.detector.readout_axis)
     return n_rays
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,12 +14,14 @@ from gueststar.cameras.header_wcs import detector_wcs
 from gueststar.core.bits import MaskPlane, SourceFlag
 from gueststar.core.errors import DataError, MissingInput
 from gueststar.formats.raw import read_detector, read_headers
+from gueststar.model.calibration import Calibrations
 from gueststar.model.camera import Camera, Detector, Filter
 from gueststar.model.catalog import Catalog
 from gueststar.model.exposure import ExposureInfo
 from gueststar.model.image import CalibratedImage, DetrendedFrame, MaskedImage
 from gueststar.model.photocal import PhotoCal
 from gueststar.model.psf import Psf
+from gueststar.model.raw import RawDetector
 from gueststar.model.wcs import Wcs
 from gueststar.pipelines.calibration.distortion import distortion_of
 from gueststar.pipelines.electronics import seen_detectors
@@ -56,6 +59,9 @@ class ScienceWork:
     calibrations: CalibrationPaths = field(default_factory=dict)
     expected_zero_point: float | None = None
     """Of a clear sky at this airmass, from earlier nights; None: not known."""
+
+
+ChangeRaw = Callable[[RawDetector, Calibrations], RawDetector]
 
 
 @dataclass(frozen=True)
@@ -113,8 +119,12 @@ def stage_science(context: WorkerContext, data_id: DataId, products: ScienceProd
     )
 
 
-def make_science(work: ScienceWork, context: WorkerContext, timer: StepTimer) -> ScienceProducts:
+def make_science(
+    work: ScienceWork, context: WorkerContext, timer: StepTimer, *, change_raw: ChangeRaw | None = None
+) -> ScienceProducts:
     """Return the calibrated image and catalogs of one detector.
+
+    ``change_raw`` may alter the raw pixels before anything is done with them (artificial sources).
 
     Raises DataError when no honest PSF, astrometric or photometric solution exists, and MissingInput when
     no reference catalog covers the place.
@@ -122,7 +132,7 @@ def make_science(work: ScienceWork, context: WorkerContext, timer: StepTimer) ->
     settings, camera = work.settings, context.camera
     detector = camera.detector(work.detector_id)
     steps: dict[str, Any] = {}
-    pixels = _detrended(work, camera, detector, timer, steps)
+    pixels = _detrended(work, camera, detector, timer, steps, change_raw)
     with timer("background"):
         subtracted = SubtractBackground(settings.background).run(pixels)
         pixels, steps["background"] = subtracted.pixels, subtracted.metrics
@@ -229,12 +239,19 @@ def flag_used(catalog: Catalog, used: dict[SourceFlag, Catalog], pixels: MaskedI
 
 
 def _detrended(
-    work: ScienceWork, camera: Camera, detector: Detector, timer: StepTimer, steps: dict[str, Any]
+    work: ScienceWork,
+    camera: Camera,
+    detector: Detector,
+    timer: StepTimer,
+    steps: dict[str, Any],
+    change_raw: ChangeRaw | None = None,
 ) -> MaskedImage:
     with timer("read"):
         calibrations = read_calibrations(work.calibrations)
         others = seen_detectors(calibrations, detector, camera)
         raw = read_detector(work.raw_path, detector, work.info, others=others)
+    if change_raw is not None:
+        raw = change_raw(raw, calibrations)
     with timer("detrend"):
         detrended = Detrend(work.settings.detrend).run(raw, calibrations)
     steps["detrend"] = detrended.metrics
@@ -292,6 +309,7 @@ def summary_metrics(
         "zero_point_err": photocal.zero_point_err,
         "zero_point_rms_mag": photocal.zero_point_rms,
         "n_calibrators": photocal.n_calibrators,
+        "colour_term_excess": steps.get("photometry", {}).get("colour_term_excess"),
         "cloud_extinction_mag": _known(steps.get("photometry", {}).get("extinction")),
         "zero_point_structure_mag": steps.get("photometry", {}).get("structure_rms"),
         "limiting_mag": limiting_magnitude(pixels, psf, photocal),
@@ -317,10 +335,10 @@ def limiting_magnitude(pixels: MaskedImage, psf: Psf, photocal: PhotoCal) -> flo
 
 
 def _zero_point_facts(photometry: dict[str, Any]) -> dict[str, Any]:
-    """Return what the header tells of the change over the detector that was taken out of the pixels."""
+    """Return what the header tells: the change over the detector that was taken out of the pixels, and doubts."""
     if not photometry:
         return {}
-    names = ("spatial_order", "spatial_rms", "spatial_rms_err")
+    names = ("spatial_order", "spatial_rms", "spatial_rms_err", "is_cloudy", "is_band_doubtful")
     return {name.replace("spatial", "zero_point_map"): photometry[name] for name in names}
 
 

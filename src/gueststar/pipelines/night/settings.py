@@ -27,7 +27,7 @@ from gueststar.pipelines.difference.detect import DetectionConfig
 from gueststar.pipelines.difference.reference_warp import ReferenceWarpConfig
 from gueststar.pipelines.difference.subtract import DifferenceConfig
 from gueststar.pipelines.difference.vet import VetConfig
-from gueststar.pipelines.injection.inject import InjectionConfig
+from gueststar.pipelines.injection.place import InjectionConfig
 from gueststar.pipelines.moving.tracklets import TrackletConfig
 from gueststar.pipelines.overrides import as_plain, with_overrides
 from gueststar.pipelines.reference.reference_image import MakeReferenceConfig
