@@ -16,7 +16,11 @@ from gueststar.simulation.exposure import collect_in_place
 from gueststar.simulation.headers import has_observation_type
 from gueststar.simulation.scenario import Scenario
 from gueststar.simulation.seeds import generator_for
+from gueststar.simulation.stray_light import expose_through_shutter_in_place
 from gueststar.simulation.survey import Visit, middle_of_night
+
+FLAT_S = 5.0
+"""Exposure time of a flat that reaches the planned fraction of the full well."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ def plan_calibrations(camera: Camera, scenario: Scenario, visits: tuple[Visit, .
         wanted: list[tuple[ObservationType, float, Filter | None]] = [("bias", 0.0, None)] * plan.n_bias
         wanted += [("dark", plan.dark_s, None)] * plan.n_dark
         for name in sorted(glasses):
-            wanted += [("flat", 5.0, glasses[name])] * plan.n_flat
+            wanted += [("flat", FLAT_S, glasses[name])] * plan.n_flat
+            wanted += [("flat", exposure_s, glasses[name]) for exposure_s in plan.short_flats_s]
         moment = _afternoon(camera, scenario, scenario.nights[night].day)
         for number, (kind, exposure_s, glass) in enumerate(wanted):
             if has_observation_type(camera, kind):
@@ -72,7 +77,8 @@ def calibration_electrons(
         level = float(np.median(silicon.full_well(truth))) * truth.efficiency
         # The lamp drifts: its brightness is common to all detectors of a frame.
         lamp = generator_for(seed, "lamp level", frame.night, frame.number).normal(1.0, 0.02)
-        level *= fraction * lamp
+        level *= fraction * lamp * frame.exposure_s / FLAT_S
         electrons += np.float32(level) * response * lamp_in(truth, frame.glass.physical_filter)
+        expose_through_shutter_in_place(electrons, truth, frame.exposure_s)
     collect_in_place(electrons, truth, random, seconds=frame.exposure_s)
     return electrons

@@ -25,7 +25,7 @@ def described(change: dict[str, Any], *, drop: tuple[str, ...] = ()) -> str:
 
 
 def test_packaged_cameras_are_listed_and_load() -> None:
-    assert camera_names() == ("lowell42", "microobs", "simcam", "ztf")
+    assert camera_names() == ("coldatom", "lowell42", "microobs", "simcam", "ztf")
     for name in camera_names():
         assert load_camera(name).name == name
 
