@@ -43,8 +43,8 @@ class FringePatternConfig:
     clip_sigma: float = 4.0
     """Cells, and pixels of single images, further than this from what the patterns foretell are left out."""
     smoothing: float = 2.0
-    """Sigma of the Gaussian that smooths the patterns, pixels, applied twice so that waves of 8 sigma keep 93 % of their
-    amplitude and those of 12 sigma 99 %; 0: not at all."""
+    """Sigma of the Gaussian that smooths the patterns, pixels, applied twice so that waves of 8 sigma keep 93 %
+    of their amplitude and those of 12 sigma 98 %; 0: not at all."""
 
 
 class FringePatterns(NamedTuple):
