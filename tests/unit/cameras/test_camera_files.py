@@ -38,7 +38,7 @@ def test_description_survives_a_round_trip_through_yaml() -> None:
 
 def test_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigError, match=r"no camera or file 'ztff'; packaged cameras: lowell42, microobs, simcam, ztf"
+        ConfigError, match=r"no camera or file 'ztff'; packaged cameras: coldatom, lowell42, microobs, simcam, ztf"
     ):
         load_camera("ztff")
     binary = tmp_path / "camera.yaml"
