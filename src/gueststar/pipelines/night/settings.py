@@ -34,10 +34,11 @@ from gueststar.pipelines.reference.reference_image import MakeReferenceConfig
 from gueststar.pipelines.reference.select_epochs import SelectEpochsConfig
 from gueststar.pipelines.science.catalogs import MakeCatalogsConfig
 from gueststar.pipelines.science.detrend import DetrendConfig
+from gueststar.pipelines.science.ghosts import GhostConfig
 from gueststar.pipelines.science.halos import HaloConfig
 from gueststar.pipelines.science.psf import MeasurePsfConfig
 
-SCIENCE = ("detrend", "background", "psf", "catalogs", "astrometry", "photometry", "halos")
+SCIENCE = ("detrend", "background", "psf", "catalogs", "astrometry", "photometry", "halos", "ghosts")
 INJECTION = ("injection", "catalogs", "reference_warp", "subtraction", "detection", "vetting")
 DIFFERENCE = ("reference_warp", "subtraction", "detection", "vetting")
 
@@ -66,6 +67,7 @@ class PipelineSettings:
     distortion: LearnDistortionConfig = field(default_factory=LearnDistortionConfig)
     photometry: PhotometryConfig = field(default_factory=PhotometryConfig)
     halos: HaloConfig = field(default_factory=HaloConfig)
+    ghosts: GhostConfig = field(default_factory=GhostConfig)
     reference_selection: SelectEpochsConfig = field(default_factory=SelectEpochsConfig)
     reference: MakeReferenceConfig = field(default_factory=MakeReferenceConfig)
     reference_warp: ReferenceWarpConfig = field(default_factory=ReferenceWarpConfig)
