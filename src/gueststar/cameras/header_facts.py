@@ -51,6 +51,8 @@ def exposure_time(camera: Camera, cards: Cards, kind: ObservationType) -> float:
     if card is None:
         if kind == "bias":
             return 0.0
+        if camera.header.default_exposure_s is not None:
+            return camera.header.default_exposure_s
         raise DataError(f"{cards.name}: none of the cards {list(camera.header.exposure_s)} tells the exposure time")
     seconds = cards.number_of(card)
     least, most = camera.exposure_range_s if kind == "science" else (0.0, camera.exposure_range_s[1])

@@ -41,14 +41,14 @@ def translate(camera: Camera, raw: RawFile, *, now_mjd_tai: float | None = None)
     ``now_mjd_tai`` is the present (default: the clock's); exposures from the future are refused. Raises
     DataError, one line that names file, card and value, for anything missing or impossible.
     """
-    cards = Cards.of(raw, numbers_as_strings=camera.header.numbers_as_strings)
+    cards = Cards.of(raw, numbers_as_strings=camera.header.numbers_as_strings, mapping=camera.header)
     facts.check_instrument(camera, cards)
     kind = facts.observation_type(camera, cards)
     exposure_s = facts.exposure_time(camera, cards, kind)
     start, time_doubts = start_of_exposure(cards, camera.header.time, exposure_s=exposure_s)
     _check_not_in_future(cards, start, now_mjd_tai)
     glass = facts.filter_used(camera, cards) if kind in ("science", "flat") else None
-    pointing = facts.position(camera, cards) if kind == "science" else None
+    pointing = facts.position(camera, cards) if kind == "science" and camera.has_sky else None
     program, program_doubts = facts.program(camera, cards)
     airmass, sky_doubts = facts.airmass(camera, cards, pointing, start + exposure_s / 2.0 / 86400.0)
     field_number, field_doubts = facts.field_number(camera, cards)

@@ -41,6 +41,8 @@ class MaskPlane(IntFlag):
     """The warped reference is masked or uncovered here (difference images)."""
     CLIPPED = 1 << 13
     """At least one epoch was rejected here as an outlier (reference images)."""
+    GHOST = 1 << 14
+    """In the ghost of a bright star, a reflection within the optics that the camera's description foretells."""
 
 
 UNUSABLE = (

@@ -53,6 +53,15 @@ class MaskedImage:
 
 
 @dataclass(frozen=True, eq=False)
+class DetrendedFrame:
+    """Detrended pixels (electrons, nothing subtracted but the camera's own) of a camera that sees no sky."""
+
+    pixels: MaskedImage
+    metadata: dict[str, Any] = field(default_factory=dict)
+    """Facts of the exposure and what was measured on the way; plain values, JSON-able."""
+
+
+@dataclass(frozen=True, eq=False)
 class CalibratedImage:
     """A masked image that knows its sky: science, reference, warped reference or difference image.
 

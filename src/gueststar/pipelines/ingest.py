@@ -20,6 +20,7 @@ from gueststar.store.product_files import digest_of
 from gueststar.store.repo import SurveyRepo, Transfer
 
 _FITS_NAME = re.compile(r"\.(fits|fit|fts)(\.(fz|gz|bz2))?$", re.IGNORECASE)
+_RAW_NAME = re.compile(r"\.((fits|fit|fts)(\.(fz|gz|bz2))?|tiff?(\.(gz|bz2))?)$", re.IGNORECASE)
 
 _SAME_TIME_S = 0.05
 """Files of one exposure may tell exposure times that differ by this."""
@@ -61,12 +62,14 @@ def ingest_paths(
     transfer: Transfer = "copy",
     on_file: OnFile | None = None,
 ) -> IngestSummary:
-    """Take in raw files, and those in folders and their folders (.fits, .fit, .fts; .fz, .gz, .bz2).
+    """Take in raw files, and those in folders and their folders (.fits, .fit, .fts, .tif, .tiff; .fz, .gz, .bz2).
 
     A bad file never stops the others: it is refused, with its reason in the ledger, and a copy is kept in
     the repository's ``refused`` folder (unless ``transfer`` is ``direct``).
     """
-    return ingest_each(paths, lambda path: ingest_file(repo, path, transfer=transfer), on_file=on_file)
+    return ingest_each(
+        paths, lambda path: ingest_file(repo, path, transfer=transfer), on_file=on_file, is_wanted=is_raw_name
+    )
 
 
 def ingest_each(
@@ -112,6 +115,11 @@ def files_under(paths: Iterable[Path | str], *, is_wanted: Callable[[Path], bool
 def is_fits_name(path: Path) -> bool:
     """Return whether a file is named as FITS files are, and not hidden (as half-copied files are)."""
     return _FITS_NAME.search(path.name) is not None and not path.name.startswith(".")
+
+
+def is_raw_name(path: Path) -> bool:
+    """Return whether a file is named as raw files are (FITS or TIFF), and not hidden."""
+    return _RAW_NAME.search(path.name) is not None and not path.name.startswith(".")
 
 
 def ingest_file(repo: SurveyRepo, path: Path, *, transfer: Transfer = "copy") -> Outcome:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from gueststar.model.camera import Amplifier, Camera, Detector, parse_section
 from gueststar.simulation.atmosphere import correlated_sequence
+from gueststar.simulation.electronics import ElectronicsTruth, compressed, crosstalk_of, make_electronics, trailed
 from gueststar.simulation.optics import Optics, focal_plane_position, pixel_area, vignetting
 from gueststar.simulation.random_fields import wave_field
 from gueststar.simulation.scenario import DetectorPlan
@@ -44,6 +45,7 @@ class DetectorTruth:
     """Vignetting, 1 at the median pixel."""
     patterns: dict[str, Image]
     """Bias pattern by amplifier, ADU, in the raw orientation of its data section."""
+    electronics: ElectronicsTruth
 
 
 def make_detector(
@@ -65,8 +67,9 @@ def make_detector(
     flat = (transmission / np.median(transmission)).astype(np.float32)
     patterns = {amplifier.name: _bias_pattern(amplifier, plan, random) for amplifier in detector.amplifiers}
     return DetectorTruth(
-        camera, detector, plan, seed, efficiency, dark, fixed, response, field.astype(np.float32), area, flat, patterns
-    )
+        camera, detector, plan, seed, efficiency, dark, fixed, response, field.astype(np.float32), area, flat, patterns,
+        make_electronics(detector, plan, seed=seed),
+    )  # fmt: skip
 
 
 def response_in(truth: DetectorTruth, physical_filter: str, night: int) -> Image:
@@ -182,12 +185,12 @@ def read_out(
 ) -> dict[int | str, list[tuple[tuple[slice, slice], NDArray[np.uint16]]]]:
     """Return what is written: extension -> (place in the raw extension, ADU) of data and overscans."""
     written: dict[int | str, list[tuple[tuple[slice, slice], NDArray[np.uint16]]]] = {}
-    signals = {a.name: _as_read(electrons, a) / np.float32(a.gain) for a in truth.detector.amplifiers}
+    signals, trails = {}, {}
     for amplifier in truth.detector.amplifiers:
-        signal = signals[amplifier.name]
-        if truth.plan.crosstalk:
-            others = [s for name, s in signals.items() if name != amplifier.name and s.shape == signal.shape]
-            signal = signal + np.float32(truth.plan.crosstalk) * np.sum(others, axis=0)
+        charge, trails[amplifier.name] = trailed(_as_read(electrons, amplifier), amplifier, truth.plan)
+        signals[amplifier.name] = compressed(charge / np.float32(amplifier.gain), amplifier, truth.electronics)
+    for amplifier in truth.detector.amplifiers:
+        signal = signals[amplifier.name] + crosstalk_of(amplifier, truth.detector, signals, truth.electronics)
         place = parse_section(amplifier.data_section)
         scans = [(scan, parse_section(scan.section)) for scan in amplifier.overscans]
         last_row = max([place[0].stop, *(section[0].stop for _, section in scans)])
@@ -197,6 +200,10 @@ def read_out(
         for scan, section in scans:
             shape = (section[0].stop - section[0].start, section[1].stop - section[1].start)
             blank = np.broadcast_to(level[section[0], None], shape)
+            if (trail := trails[amplifier.name]) is not None and section[1].start == place[1].stop:
+                blank = blank.copy()
+                rows = slice(place[0].start - section[0].start, place[0].stop - section[0].start)
+                blank[rows, : trail.shape[1]] += trail / np.float32(amplifier.gain)
             extension = amplifier.extension if scan.extension is None else scan.extension
             written.setdefault(extension, []).append((section, _digitised(blank, amplifier, random)))
     return written

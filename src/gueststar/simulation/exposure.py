@@ -14,6 +14,7 @@ from gueststar.model.wcs import Wcs
 from gueststar.simulation import detector as silicon
 from gueststar.simulation.atmosphere import Air, colour_shift, make_air, refraction_stretch
 from gueststar.simulation.bright_stars import add_far_light_in_place
+from gueststar.simulation.charge import collect_with_repulsion
 from gueststar.simulation.conditions import Conditions
 from gueststar.simulation.cosmic_rays import add_cosmic_rays_in_place
 from gueststar.simulation.detector import DetectorTruth
@@ -127,7 +128,10 @@ def collect_in_place(
     Returns the number of cosmic rays.
     """
     electrons += truth.dark * np.float32(seconds)
-    electrons[:] = random.poisson(np.maximum(electrons, 0.0))
+    if truth.plan.repulsion:
+        electrons[:] = collect_with_repulsion(electrons, truth.plan.repulsion, random)
+    else:
+        electrons[:] = random.poisson(np.maximum(electrons, 0.0))
     electrons += truth.fixed_charge
     # Half of the read-out time counts too; 10 s stand for it.
     n_rays = add_cosmic_rays_in_place(

@@ -38,7 +38,7 @@ from gueststar.pipelines.night.science import (
 )
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
-from gueststar.pipelines.science.astrometry import AstrometrySolution, SolveAstrometry
+from gueststar.pipelines.science.astrometry import AstrometrySolution, SolveAstrometry, air_for
 from gueststar.pipelines.science.background import SubtractBackground
 from gueststar.pipelines.science.catalogs import MakeCatalogs, calibrate_apertures, calibrate_sources, with_planes
 from gueststar.pipelines.science.halos import MarkHalos
@@ -305,7 +305,8 @@ def _solve(
         tolerances = {"pointing_tolerance_arcmin": 0.2, "rotation_tolerance_deg": 0.5, "scale_tolerance": 0.01}
     return SolveAstrometry(work.settings.astrometry).run(
         sources, start=start, shape=shape, reference=stars, epoch_year=work.info.epoch_year,
-        band=glass.catalog_band, **tolerances,
+        band=glass.catalog_band, colour=glass.colour, air=None if told.wcs else air_for(camera.site, work.info, glass),
+        **tolerances,
     )  # fmt: skip
 
 

@@ -18,16 +18,18 @@ from gueststar.model.calibration import Calibrations
 from gueststar.model.camera import Camera, Detector, Filter
 from gueststar.model.catalog import Catalog
 from gueststar.model.exposure import ExposureInfo
-from gueststar.model.image import CalibratedImage, MaskedImage
+from gueststar.model.image import CalibratedImage, DetrendedFrame, MaskedImage
 from gueststar.model.photocal import PhotoCal
 from gueststar.model.psf import Psf
 from gueststar.model.raw import RawDetector
 from gueststar.model.wcs import Wcs
+from gueststar.pipelines.calibration.distortion import distortion_of
+from gueststar.pipelines.electronics import seen_detectors
 from gueststar.pipelines.night.known_calibrations import CalibrationPaths, read_calibrations
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
-from gueststar.pipelines.science.astrometry import AstrometrySolution, SolveAstrometry
+from gueststar.pipelines.science.astrometry import AstrometrySolution, SolveAstrometry, air_for
 from gueststar.pipelines.science.background import SubtractBackground
 from gueststar.pipelines.science.catalogs import (
     MakeCatalogs,
@@ -80,16 +82,31 @@ def run_science(work: ScienceWork) -> Outcome:
 def _stage_science(work: ScienceWork) -> Result:
     context = WorkerContext.of(work.repo_root)
     timer = StepTimer()
-    products = make_science(work, context, timer)
-    data_id = DataId(visit=work.info.exposure_id, detector=work.detector_id)
-    with timer("write"):
-        staged = stage_science(context, data_id, products)
-    inputs = {
+    data_id = DataId(exposure=work.info.exposure_id, detector=work.detector_id)
+    inputs: dict[str, Any] = {
         "raw": str(work.raw_path),
-        **{kind: str(path) for kind, path in work.calibrations.items()},
+        **{str(kind): str(path) for kind, path in work.calibrations.items()},
         "reference_catalogs": list(context.refcats.names()),
     }
+    if not context.camera.has_sky:
+        frame = make_detrended(work, context.camera, timer)
+        with timer("write"):
+            stored = context.stage("detrended_frame", data_id, frame)
+        return Result(staged=(stored,), metrics=frame.metadata["metrics"], inputs=inputs, steps=timer.seconds)
+    products = make_science(work, context, timer)
+    with timer("write"):
+        staged = stage_science(context, data_id, products)
     return Result(staged=staged, metrics=products.metrics, inputs=inputs, steps=timer.seconds)
+
+
+def make_detrended(work: ScienceWork, camera: Camera, timer: StepTimer) -> DetrendedFrame:
+    """Return the detrended pixels of one detector of a camera that sees no sky: that is all that is made of them."""
+    steps: dict[str, Any] = {}
+    pixels = _detrended(work, camera, camera.detector(work.detector_id), timer, steps)
+    steps["fraction_masked"] = steps["detrend"]["fraction_masked"]
+    info = work.info
+    facts = {"camera": info.camera, "visit": info.exposure_id, "detector": work.detector_id, "mjd_tai": info.mjd_tai}
+    return DetrendedFrame(pixels, {**facts, "exposure": info.to_dict(), "metrics": steps})
 
 
 def stage_science(context: WorkerContext, data_id: DataId, products: ScienceProducts) -> tuple[StagedProduct, ...]:
@@ -115,7 +132,7 @@ def make_science(
     settings, camera = work.settings, context.camera
     detector = camera.detector(work.detector_id)
     steps: dict[str, Any] = {}
-    pixels = _detrended(work, detector, timer, steps, change_raw)
+    pixels = _detrended(work, camera, detector, timer, steps, change_raw)
     with timer("background"):
         subtracted = SubtractBackground(settings.background).run(pixels)
         pixels, steps["background"] = subtracted.pixels, subtracted.metrics
@@ -168,7 +185,9 @@ def _calibrated(
     """Return the astrometric and photometric solution of a detector image."""
     camera, settings = context.camera, work.settings
     glass = _filter_of(camera, work.info)
-    start = _start_wcs(camera, camera.detector(work.detector_id), work)
+    start, is_solved = _start_wcs(camera, camera.detector(work.detector_id), work)
+    known = read_calibrations({kind: path for kind, path in work.calibrations.items() if kind == "distortion"})
+    distortion = None if known.distortion is None else distortion_of(known.distortion)
     with timer("refcat"):
         reference = _reference_stars(context, start, shape, camera)
     with timer("astrometry"):
@@ -183,6 +202,10 @@ def _calibrated(
             scale_tolerance=camera.pixel_scale_tolerance,
             is_parity_known=camera.is_parity_known,
             band=glass.catalog_band,
+            colour=glass.colour,
+            # A solution in the header was made of stars seen through the air.
+            air=None if is_solved and distortion is None else air_for(camera.site, work.info, glass),
+            distortion=distortion,
         )
         steps["astrometry"] = astrometry.to_metadata()
     with timer("photometry"):
@@ -216,11 +239,17 @@ def flag_used(catalog: Catalog, used: dict[SourceFlag, Catalog], pixels: MaskedI
 
 
 def _detrended(
-    work: ScienceWork, detector: Detector, timer: StepTimer, steps: dict[str, Any], change_raw: ChangeRaw | None
+    work: ScienceWork,
+    camera: Camera,
+    detector: Detector,
+    timer: StepTimer,
+    steps: dict[str, Any],
+    change_raw: ChangeRaw | None = None,
 ) -> MaskedImage:
     with timer("read"):
-        raw = read_detector(work.raw_path, detector, work.info)
         calibrations = read_calibrations(work.calibrations)
+        others = seen_detectors(calibrations, detector, camera)
+        raw = read_detector(work.raw_path, detector, work.info, others=others)
     if change_raw is not None:
         raw = change_raw(raw, calibrations)
     with timer("detrend"):
@@ -229,16 +258,16 @@ def _detrended(
     return detrended.pixels
 
 
-def _start_wcs(camera: Camera, detector: Detector, work: ScienceWork) -> Wcs:
-    """Return the header's solution where the camera trusts it, else what the pointing implies."""
+def _start_wcs(camera: Camera, detector: Detector, work: ScienceWork) -> tuple[Wcs, bool]:
+    """Return the header's solution where the camera trusts it, else what the pointing implies; and whether solved."""
     info = work.info
     if camera.header.is_wcs_trusted:
         solved = detector_wcs(camera, read_headers(work.raw_path), detector)
         if solved is not None:
-            return solved
+            return solved, True
     if info.ra is None or info.dec is None:
         raise DataError(f"exposure {info.exposure_id} has no position to start the astrometry from")
-    return camera.nominal_wcs(detector, ra=info.ra, dec=info.dec, rotation_deg=info.rotation_deg)
+    return camera.nominal_wcs(detector, ra=info.ra, dec=info.dec, rotation_deg=info.rotation_deg), False
 
 
 def _reference_stars(context: WorkerContext, start: Wcs, shape: tuple[int, int], camera: Camera) -> Catalog:
