@@ -1,7 +1,8 @@
 """How the zero points of many exposures of the same stars differ, and how that changes over the detector.
 
 Padmanabhan et al. (2008, ApJ 674, 1217), "ubercalibration": every measurement is its star's magnitude plus its
-exposure's zero point (here with a smooth term in position); all stars and exposures are solved at once by least squares.
+exposure's zero point (here with a smooth term in position); all stars and exposures are solved at once by least
+squares.
 """
 
 from __future__ import annotations
@@ -58,7 +59,10 @@ class Measurements(NamedTuple):
 
     def select(self, chosen: Bools | Indices) -> Measurements:
         """Return some of the rows."""
-        return Measurements(*(column[chosen] for column in self))
+        return Measurements(
+            self.image[chosen], self.star[chosen], self.x[chosen], self.y[chosen], self.magnitude[chosen],
+            self.error[chosen],
+        )  # fmt: skip
 
 
 class RelativeSolution(NamedTuple):
@@ -67,6 +71,7 @@ class RelativeSolution(NamedTuple):
     offset: Floats
     """``[n_images]`` to subtract from magnitudes, mag; NaN for an exposure without comparison stars."""
     offset_err: Floats
+    """Against the mean of all exposures."""
     coefficients: Floats
     """``[n_images, k]`` of `spatial_terms` to subtract as well."""
     order: int
@@ -238,12 +243,14 @@ def _finished(
     # Of n values the mean has taken one degree of freedom.
     rms = np.where(count > 2, rms * np.sqrt(count / np.maximum(count - 1.0, 1.0)), np.nan)
     by_image = parameters.reshape(-1, k)
-    errors = np.sqrt(np.diag(covariance)).reshape(-1, k)[:, 0]
+    among_offsets = covariance[::k, ::k]
+    relative = np.eye(among_offsets.shape[0]) - 1.0 / among_offsets.shape[0]  # the common level is no error of these
+    errors = np.sqrt(np.diag(relative @ among_offsets @ relative))
     known = np.bincount(rows.image, weights=is_comparison[rows.star], minlength=by_image.shape[0]) > 0
     total = np.bincount(rows.star, weights=weight, minlength=n_stars)
     with np.errstate(divide="ignore"):
         mean_err = np.where(total > 0, 1.0 / np.sqrt(total), np.nan)
     return RelativeSolution(
-        np.where(known, by_image[:, 0], np.nan), np.where(known, errors, np.nan), by_image[:, 1:], order, mean, mean_err,
-        rms, count, is_comparison, floor,
+        np.where(known, by_image[:, 0], np.nan), np.where(known, errors, np.nan), by_image[:, 1:], order, mean,
+        mean_err, rms, count, is_comparison, floor,
     )  # fmt: skip

@@ -22,6 +22,7 @@ from gueststar.pipelines.calibration.fringe import MakeFringeConfig
 from gueststar.pipelines.calibration.illumination import MakeIlluminationConfig
 from gueststar.pipelines.calibration.linearity import MakeLinearityConfig
 from gueststar.pipelines.calibration.photon_transfer import MakePhotonTransferConfig
+from gueststar.pipelines.calibration.relative_photometry import RelativePhotometryConfig
 from gueststar.pipelines.calibration.shutter import MakeShutterConfig
 from gueststar.pipelines.difference.detect import DetectionConfig
 from gueststar.pipelines.difference.reference_warp import ReferenceWarpConfig
@@ -65,6 +66,7 @@ class PipelineSettings:
     astrometry: AstrometryConfig = field(default_factory=AstrometryConfig)
     distortion: LearnDistortionConfig = field(default_factory=LearnDistortionConfig)
     photometry: PhotometryConfig = field(default_factory=PhotometryConfig)
+    relative_photometry: RelativePhotometryConfig = field(default_factory=RelativePhotometryConfig)
     halos: HaloConfig = field(default_factory=HaloConfig)
     reference_selection: SelectEpochsConfig = field(default_factory=SelectEpochsConfig)
     reference: MakeReferenceConfig = field(default_factory=MakeReferenceConfig)
