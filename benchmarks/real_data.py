@@ -220,7 +220,7 @@ def compare_stamps(folder: Path) -> None:
     pairs = [(a, b) for a, b in itertools.pairwise(stamps) if a.metadata["group"] == b.metadata["group"]]
     noise, n_found, rows = [], [], []
     for number, (reference, science) in enumerate(pairs):
-        limit = limiting_magnitude(science.pixels, science.psf, science.photocal)
+        limit = limiting_magnitude(science)
         config = replace(LABELLING, n=15, host_fraction=0.0)
         injected = InjectSources(config).run(science, limiting_mag=limit, random=np.random.default_rng(number))
         result = MakeDifference(DifferenceConfig(background_box=0)).run(injected.image, reference)

@@ -34,11 +34,12 @@ from gueststar.pipelines.overrides import as_plain, with_overrides
 from gueststar.pipelines.reference.reference_image import MakeReferenceConfig
 from gueststar.pipelines.reference.select_epochs import SelectEpochsConfig
 from gueststar.pipelines.science.catalogs import MakeCatalogsConfig
+from gueststar.pipelines.science.depth import DepthConfig
 from gueststar.pipelines.science.detrend import DetrendConfig
 from gueststar.pipelines.science.halos import HaloConfig
 from gueststar.pipelines.science.psf import MeasurePsfConfig
 
-SCIENCE = ("detrend", "background", "psf", "catalogs", "astrometry", "photometry", "halos")
+SCIENCE = ("detrend", "background", "psf", "catalogs", "astrometry", "photometry", "halos", "depth")
 INJECTION = ("injection", "catalogs", "reference_warp", "subtraction", "detection", "vetting")
 DIFFERENCE = ("reference_warp", "subtraction", "detection", "vetting")
 
@@ -67,6 +68,7 @@ class PipelineSettings:
     distortion: LearnDistortionConfig = field(default_factory=LearnDistortionConfig)
     photometry: PhotometryConfig = field(default_factory=PhotometryConfig)
     relative_photometry: RelativePhotometryConfig = field(default_factory=RelativePhotometryConfig)
+    depth: DepthConfig = field(default_factory=DepthConfig)
     halos: HaloConfig = field(default_factory=HaloConfig)
     reference_selection: SelectEpochsConfig = field(default_factory=SelectEpochsConfig)
     reference: MakeReferenceConfig = field(default_factory=MakeReferenceConfig)
