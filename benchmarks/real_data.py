@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from glob import glob
 from pathlib import Path
 
@@ -33,10 +34,13 @@ from gueststar.model.photocal import PhotoCal
 from gueststar.model.wcs import Wcs
 from gueststar.operations.account import Fate, account_of
 from gueststar.operations.night_report import NightReport, make_report
-from gueststar.pipelines.difference.changes import ChangesConfig, InjectChanges, label_detections
 from gueststar.pipelines.difference.detect import DetectCandidates, DetectionContext
 from gueststar.pipelines.difference.subtract import DifferenceConfig, MakeDifference
 from gueststar.pipelines.difference.vet import VetCandidates
+from gueststar.pipelines.injection.inject import InjectSources
+from gueststar.pipelines.injection.label import label_detections
+from gueststar.pipelines.injection.place import LABELLING
+from gueststar.pipelines.night.science import limiting_magnitude
 from gueststar.pipelines.science.psf import MeasurePsf
 from gueststar.store.ledger import Job, JobState
 from gueststar.store.products import DataId
@@ -195,17 +199,19 @@ def compare_stamps(folder: Path) -> None:
     pairs = [(a, b) for a, b in itertools.pairwise(stamps) if a.metadata["group"] == b.metadata["group"]]
     noise, n_found, rows = [], [], []
     for number, (reference, science) in enumerate(pairs):
-        injected = InjectChanges(ChangesConfig(n_sources=15, host_fraction=0.0)).run(science, seed=number)
+        limit = limiting_magnitude(science.pixels, science.psf, science.photocal)
+        config = replace(LABELLING, n=15, host_fraction=0.0)
+        injected = InjectSources(config).run(science, limiting_mag=limit, random=np.random.default_rng(number))
         result = MakeDifference(DifferenceConfig(background_box=0)).run(injected.image, reference)
         context = DetectionContext(number, 0, 0, 60000.0, 60000.0, 1, 1)
         found = DetectCandidates().run(result, injected.image, reference, context=context).catalog
         found = VetCandidates().run(found).dia_sources
         noise.append(result.metrics["score_noise"])
         kept, is_real = label_detections(
-            found, injected, known=(np.zeros(0), np.zeros(0)), radius=0.5 * science.psf.central_fwhm
+            found, injected.sources, known=(np.zeros(0), np.zeros(0)), radius=0.5 * science.psf.central_fwhm
         )
         rows.append(np.stack([found["reliability"][kept], is_real]))
-        n_found.append(injected.x.size)
+        n_found.append(injected.sources.x.size)
     score, is_real = np.concatenate(rows, axis=1)
     real = is_real > 0
     print(f"DECam stamps: {len(pairs)} pairs of 256 x 256 pixels, {sum(n_found)} sources put in")

@@ -38,6 +38,7 @@ PHOTOCAL_CARDS = {
     "n_calibrators": ("NCALIB", "number of calibrators"),
     "median_colour": ("CLRMED", "median colour of the calibrators"),
     "rms_colour": ("CLRRMS", "scatter of their colours"),
+    "zero_point_colour_cov": ("ZPCLRCOV", "covariance of ZP and CLRTERM"),
 }
 """PhotoCal field -> FITS keyword and its comment."""
 
@@ -122,7 +123,8 @@ def _photocal_cards(photocal: PhotoCal) -> dict[str, tuple[Any, str]]:
 def _photocal_of(header: fits.Header, path: Path | str) -> PhotoCal:
     if "ZP" not in header:
         raise DataError(f"{path}: IMAGE has no ZP card")
-    stated = {item.name: header[PHOTOCAL_CARDS[item.name][0]] for item in fields(PhotoCal)}
+    cards = {item.name: PHOTOCAL_CARDS[item.name][0] for item in fields(PhotoCal)}
+    stated = {name: header[card] for name, card in cards.items() if card in header}
     return PhotoCal(**stated)
 
 

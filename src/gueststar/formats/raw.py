@@ -7,7 +7,7 @@ import hashlib
 import io
 import mmap
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,9 +79,12 @@ def read_headers(path: str | Path) -> RawFile:
     return _contents(Path(path)).raw
 
 
-def read_detector(path: str | Path, detector: Detector, info: ExposureInfo) -> RawDetector:
+def read_detector(
+    path: str | Path, detector: Detector, info: ExposureInfo, *, others: Sequence[Detector] = ()
+) -> RawDetector:
     """Read one detector's pixels, amplifier by amplifier: float32 ADU (BZERO and BSCALE applied).
 
+    ``others`` are detectors of the same file that come along in `RawDetector.others`.
     Raises DataError where the file is unreadable or lacks what the camera's description says.
     """
     contents = _contents(Path(path))
@@ -96,7 +99,8 @@ def read_detector(path: str | Path, detector: Detector, info: ExposureInfo) -> R
 
     amplifiers = tuple(_read_amplifier(amplifier, cut) for amplifier in detector.amplifiers)
     first = image_with_section(raw, detector.amplifiers[0].extension, detector.amplifiers[0].data_section)
-    return RawDetector(info, detector, amplifiers, raw.cards_of(first))
+    beside = tuple(read_detector(path, other, info) for other in others)
+    return RawDetector(info, detector, amplifiers, raw.cards_of(first), beside)
 
 
 def _read_amplifier(amplifier: Amplifier, cut: Cut) -> AmplifierPixels:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gueststar.model.image import MaskedImage
 
 CalibrationKind = Literal[
-    "bias", "dark", "photon_transfer", "linearity", "brighter_fatter", "shutter", "flat", "defects",
+    "bias", "dark", "linearity", "photon_transfer", "brighter_fatter", "charge_transfer", "shutter", "flat", "defects",
     "crosstalk", "fringe", "illumination", "distortion",
 ]  # fmt: skip
 
@@ -39,12 +39,13 @@ class KindOfCalibration:
 _KINDS = (
     KindOfCalibration("bias", "stacked zero-second exposure, ADU", "bias", 30.0, unit="adu"),
     KindOfCalibration("dark", "stacked dark current, electrons per second", "dark", 90.0, unit="electron / s"),
+    KindOfCalibration("linearity", "true signal by measured signal, of each amplifier", "flat", 180.0, is_table=True),
     KindOfCalibration(
         "photon_transfer", "gain, read noise and full well of the amplifiers, by variance against level", "flat", 180.0,
         is_table=True,
     ),
-    KindOfCalibration("linearity", "true signal by measured signal, of each amplifier", "flat", 180.0, is_table=True),
     KindOfCalibration("brighter_fatter", "how collected charge moves pixel borders", "flat", 365.0, is_table=True),
+    KindOfCalibration("charge_transfer", "charge that each transfer leaves behind", "flat", 90.0, is_table=True),
     KindOfCalibration("shutter", "exposure time beyond the commanded one, seconds", "flat", 180.0, unit="s"),
     KindOfCalibration("flat", "stacked response to even light, median one", "flat", 30.0, is_per_filter=True),
     KindOfCalibration("defects", "pixels that cannot be trusted, by how often they were found", "science", 30.0),
@@ -120,9 +121,10 @@ class Calibrations:
 
     bias: CalibrationMaster | None = None
     dark: CalibrationMaster | None = None
-    photon_transfer: CalibrationTable | None = None
     linearity: CalibrationTable | None = None
+    photon_transfer: CalibrationTable | None = None
     brighter_fatter: CalibrationTable | None = None
+    charge_transfer: CalibrationTable | None = None
     shutter: CalibrationMaster | None = None
     flat: CalibrationMaster | None = None
     defects: CalibrationMaster | None = None

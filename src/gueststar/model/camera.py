@@ -70,6 +70,10 @@ class Amplifier(Part):
     """Mirror along x on assembly (read out from the right)."""
     flip_y: bool = False
     """Mirror along y on assembly (read out from the top)."""
+    reads_from_right: bool = False
+    """The output lies at the right of the data section as the raw file has it: pixels there are read first."""
+    reads_from_top: bool = False
+    """The same for its last row."""
     gain: float = Field(gt=0)
     """Electrons per ADU."""
     read_noise: float = Field(ge=0)
@@ -111,6 +115,8 @@ class Detector(Part):
     amplifiers: tuple[Amplifier, ...] = Field(min_length=1)
     readout_axis: str = Field(default="y", pattern="^[xy]$")
     """Axis along which charge moves to the register: saturated pixels bleed along it."""
+    crosstalk_with: tuple[int, ...] = ()
+    """Ids of detectors in the same raw file that are read at the same moment by the same electronics."""
     edge_pixels: int = Field(default=0, ge=0)
     """Width of the border that is doubtful in every exposure; the flat may show more."""
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gueststar.algorithms.photometry.bleeding import bleed_in_place
 from gueststar.model.camera import Camera, Detector
 from gueststar.model.catalog import Catalog
 from gueststar.model.wcs import Wcs
 from gueststar.simulation import detector as silicon
 from gueststar.simulation.atmosphere import Air, colour_shift, make_air, refraction_stretch
 from gueststar.simulation.bright_stars import add_far_light_in_place
+from gueststar.simulation.charge import collect_with_repulsion
 from gueststar.simulation.conditions import Conditions
 from gueststar.simulation.cosmic_rays import add_cosmic_rays_in_place
 from gueststar.simulation.detector import DetectorTruth
@@ -126,13 +128,16 @@ def collect_in_place(
     Returns the number of cosmic rays.
     """
     electrons += truth.dark * np.float32(seconds)
-    electrons[:] = random.poisson(np.maximum(electrons, 0.0))
+    if truth.plan.repulsion:
+        electrons[:] = collect_with_repulsion(electrons, truth.plan.repulsion, random)
+    else:
+        electrons[:] = random.poisson(np.maximum(electrons, 0.0))
     electrons += truth.fixed_charge
     # Half of the read-out time counts too; 10 s stand for it.
     n_rays = add_cosmic_rays_in_place(
         electrons, random, per_mpix_s=truth.plan.cosmic_rays_per_mpix_s, seconds=seconds + 5.0
     )
-    silicon.bleed_in_place(electrons, silicon.full_well(truth), readout_axis=truth.detector.readout_axis)
+    bleed_in_place(electrons, silicon.full_well(truth), readout_axis=truth.detector.readout_axis)
     return n_rays
 
 

@@ -201,6 +201,15 @@ class DetectorPlan(Part):
     """Dust grains, seen as donuts."""
     crosstalk: float = 0.0
     """Fraction of each amplifier's signal seen in the others of its detector."""
+    crosstalk_scatter: float = Field(default=0.0, ge=0)
+    """Rms by which the coefficients of pairs of amplifiers differ from that, as a fraction of it."""
+    nonlinearity: float = Field(default=0.0, ge=0, lt=0.5)
+    """Fraction of the counts that is missing at full well; it grows with the counts, 0.2 of it differs between
+    amplifiers."""
+    repulsion: float = Field(default=0.0, ge=0, lt=1e-4)
+    """Brighter-fatter effect: fraction of its area that a pixel loses for each electron in it."""
+    transfer_inefficiency: float = Field(default=0.0, ge=0, lt=1e-3)
+    """Fraction of the charge that each transfer along the register leaves behind."""
     cosmic_rays_per_mpix_s: float = Field(default=0.25, ge=0)
     full_well_margin: float = Field(default=1.05, ge=1)
     """Full well over the camera's saturation level."""
@@ -215,6 +224,10 @@ class CalibrationPlan(Part):
     n_flat: int = Field(default=4, ge=0)
     """Per filter in use."""
     flat_fraction_of_saturation: float = Field(default=0.4, gt=0, lt=1)
+    ladder: tuple[float, ...] = ()
+    """Further flats of the first filter in use, two of each of these fractions of saturation, by exposure time."""
+    lamp_rms: float = Field(default=0.02, ge=0)
+    """Scatter of the lamp's brightness from flat to flat."""
 
 
 class RefcatPlan(Part):

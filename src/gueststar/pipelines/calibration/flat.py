@@ -11,17 +11,18 @@ import numpy as np
 from gueststar.algorithms.detrend.calibrate import subtract_in_place
 from gueststar.algorithms.detrend.defects import DefectConfig, find_flat_defects
 from gueststar.algorithms.detrend.overscan import OverscanConfig
-from gueststar.algorithms.detrend.photon_transfer import measure_gain
+from gueststar.algorithms.response.flat_pair import measure_gain
 from gueststar.algorithms.stats.robust import median_and_sigma
 from gueststar.algorithms.stats.stack import FrameNoise, Stack
 from gueststar.core.errors import DataError
-from gueststar.model.calibration import CalibrationMaster
+from gueststar.model.calibration import NO_CALIBRATIONS, CalibrationMaster, Calibrations
 from gueststar.model.camera import Detector, parse_section
 from gueststar.model.exposure import ExposureInfo
 from gueststar.model.image import Float32Image
 from gueststar.pipelines.calibration._checks import check_bad_fraction, check_change, compare_with_previous
 from gueststar.pipelines.calibration._frames import Frame, FrameSet, RawSource, masked_stack
 from gueststar.pipelines.calibration._prepare import check_belongs, correct_shutter_in_place, subtract_bias_in_place
+from gueststar.pipelines.electronics import electronics_of, measured_gains, with_gains
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,18 @@ class MakeFlat:
         dark: CalibrationMaster | None = None,
         shutter: CalibrationMaster | None = None,
         previous: CalibrationMaster | None = None,
+        known: Calibrations = NO_CALIBRATIONS,
     ) -> CalibrationMaster:
         """Return the master flat of one detector and filter: response in electrons, its median one.
+
+        Of ``known``, linearity and crosstalk correct the counts, and the gains of a photon-transfer curve are used.
 
         Frames of different filters are refused. Frames that cannot be used are listed with reasons in
         ``metadata["rejected"]``. Raises DataError when too few are left, or when what comes out is not to be believed.
         """
         config = self.config
+        if known.photon_transfer is not None:
+            detector = with_gains(detector, measured_gains(known.photon_transfer))
 
         def light(image: Float32Image, info: ExposureInfo) -> Float32Image:
             subtract_bias_in_place(image, detector, bias)
@@ -85,7 +91,7 @@ class MakeFlat:
 
         frames = FrameSet(
             detector, "flat", "electron", light, overscan=config.overscan, memory_mb=config.memory_mb,
-            keep_pedestal=bias is not None,
+            keep_pedestal=bias is not None, electronics=electronics_of(replace(known, bias=bias), detector),
         )  # fmt: skip
         frames.read(raws)
         physical_filter = _only_filter(frames)

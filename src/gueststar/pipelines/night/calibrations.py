@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from gueststar.core.errors import MissingInput
 from gueststar.formats.raw import read_detector
-from gueststar.model.calibration import CalibrationKind, CalibrationMaster, CalibrationProduct, Calibrations
+from gueststar.model.calibration import CalibrationKind, CalibrationMaster, CalibrationProduct
 from gueststar.model.camera import Detector
 from gueststar.model.exposure import ExposureInfo
 from gueststar.model.image import MaskedImage
@@ -25,7 +25,9 @@ from gueststar.pipelines.calibration.fringe import FringeImage, MakeFringe
 from gueststar.pipelines.calibration.not_shown import NotShown
 from gueststar.pipelines.calibration.shutter import MakeShutter
 from gueststar.pipelines.calibration.validity import validity_of
+from gueststar.pipelines.night.electronics import ELECTRONICS_MAKERS
 from gueststar.pipelines.night.known_calibrations import CalibrationPaths, read_calibrations
+from gueststar.pipelines.night.making import Maker, Making, NothingMade
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
@@ -51,31 +53,6 @@ class CalibrationWork:
     previous: Path | None = None
 
 
-@dataclass(frozen=True)
-class NothingMade:
-    """The frames do not allow this product, and nobody need wait for it: which is no failure."""
-
-    reason: str
-
-
-class Making(NamedTuple):
-    """What a maker gets."""
-
-    frames: list[RawSource]
-    """One a frame, read when called."""
-    infos: list[ExposureInfo]
-    """Of the same frames."""
-    detector: Detector
-    known: Calibrations
-    """Products of the kinds made before this one."""
-    previous: Any
-    """The last product of this kind, or None."""
-    settings: PipelineSettings
-
-
-Maker = Callable[[Making], CalibrationProduct | NothingMade]
-
-
 def _make_bias(making: Making) -> CalibrationMaster:
     config = making.settings.bias
     _require_frames(making, config.min_frames)
@@ -93,7 +70,7 @@ def _make_flat(making: Making) -> CalibrationMaster:
     _require_frames(making, config.min_frames)
     return MakeFlat(config).run(
         making.frames, making.detector, bias=known.bias, dark=known.dark, shutter=known.shutter,
-        previous=making.previous,
+        previous=making.previous, known=known,
     )  # fmt: skip
 
 
@@ -138,6 +115,7 @@ MAKERS: Mapping[CalibrationKind, Maker] = MappingProxyType(
     {
         "bias": _make_bias,
         "dark": _make_dark,
+        **ELECTRONICS_MAKERS,
         "shutter": _make_shutter,
         "flat": _make_flat,
         "fringe": _make_lamp_fringe,
@@ -157,7 +135,7 @@ def _stage_product(work: CalibrationWork) -> Result:
         made = make_calibration(work, context.camera.detector(work.detector_id))
     inputs: dict[str, Any] = {
         "frames": [str(path) for path, _ in work.frames],
-        **{kind: str(path) for kind, path in work.calibrations.items()},
+        **{str(kind): str(path) for kind, path in work.calibrations.items()},
     }
     return stage_calibration(context, made, physical_filter=work.physical_filter, inputs=inputs, timer=timer)
 

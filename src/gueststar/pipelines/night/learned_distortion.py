@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gueststar.model.calibration import CalibrationProduct
 from gueststar.pipelines.calibration.distortion import DistortionField, LearnDistortion
-from gueststar.pipelines.night.calibrations import NothingMade
+from gueststar.pipelines.night.making import NothingMade
 from gueststar.pipelines.science.astrometry import air_for, cone_about, match_for_distortion
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from gueststar.pipelines.calibration.defects import MakeDefects, ResidualImage
 from gueststar.pipelines.calibration.fringe import FringeImage, MakeFringe, of_different_pointings, patterns_of
 from gueststar.pipelines.calibration.illumination import MakeIllumination, StarMeasurements
 from gueststar.pipelines.calibration.not_shown import NotShown
-from gueststar.pipelines.night.calibrations import NothingMade
 from gueststar.pipelines.night.known_calibrations import read_calibrations
+from gueststar.pipelines.night.making import NothingMade
 from gueststar.store.product_files import read_product
 from gueststar.store.products import product_named
 

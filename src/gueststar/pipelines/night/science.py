@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,14 +14,17 @@ from gueststar.cameras.header_wcs import detector_wcs
 from gueststar.core.bits import MaskPlane, SourceFlag
 from gueststar.core.errors import DataError, MissingInput
 from gueststar.formats.raw import read_detector, read_headers
+from gueststar.model.calibration import Calibrations
 from gueststar.model.camera import Camera, Detector, Filter
 from gueststar.model.catalog import Catalog
 from gueststar.model.exposure import ExposureInfo
 from gueststar.model.image import CalibratedImage, DetrendedFrame, MaskedImage
 from gueststar.model.photocal import PhotoCal
 from gueststar.model.psf import Psf
+from gueststar.model.raw import RawDetector
 from gueststar.model.wcs import Wcs
 from gueststar.pipelines.calibration.distortion import distortion_of
+from gueststar.pipelines.electronics import seen_detectors
 from gueststar.pipelines.night.known_calibrations import CalibrationPaths, read_calibrations
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
@@ -57,6 +61,9 @@ class ScienceWork:
     """Of a clear sky at this airmass, from earlier nights; None: not known."""
 
 
+ChangeRaw = Callable[[RawDetector, Calibrations], RawDetector]
+
+
 @dataclass(frozen=True)
 class ScienceProducts:
     """What one detector image yields."""
@@ -78,7 +85,7 @@ def _stage_science(work: ScienceWork) -> Result:
     data_id = DataId(exposure=work.info.exposure_id, detector=work.detector_id)
     inputs: dict[str, Any] = {
         "raw": str(work.raw_path),
-        **{kind: str(path) for kind, path in work.calibrations.items()},
+        **{str(kind): str(path) for kind, path in work.calibrations.items()},
         "reference_catalogs": list(context.refcats.names()),
     }
     if not context.camera.has_sky:
@@ -95,7 +102,7 @@ def _stage_science(work: ScienceWork) -> Result:
 def make_detrended(work: ScienceWork, camera: Camera, timer: StepTimer) -> DetrendedFrame:
     """Return the detrended pixels of one detector of a camera that sees no sky: that is all that is made of them."""
     steps: dict[str, Any] = {}
-    pixels = _detrended(work, camera.detector(work.detector_id), timer, steps)
+    pixels = _detrended(work, camera, camera.detector(work.detector_id), timer, steps)
     steps["fraction_masked"] = steps["detrend"]["fraction_masked"]
     info = work.info
     facts = {"camera": info.camera, "visit": info.exposure_id, "detector": work.detector_id, "mjd_tai": info.mjd_tai}
@@ -112,8 +119,12 @@ def stage_science(context: WorkerContext, data_id: DataId, products: ScienceProd
     )
 
 
-def make_science(work: ScienceWork, context: WorkerContext, timer: StepTimer) -> ScienceProducts:
+def make_science(
+    work: ScienceWork, context: WorkerContext, timer: StepTimer, *, change_raw: ChangeRaw | None = None
+) -> ScienceProducts:
     """Return the calibrated image and catalogs of one detector.
+
+    ``change_raw`` may alter the raw pixels before anything is done with them (artificial sources).
 
     Raises DataError when no honest PSF, astrometric or photometric solution exists, and MissingInput when
     no reference catalog covers the place.
@@ -121,7 +132,7 @@ def make_science(work: ScienceWork, context: WorkerContext, timer: StepTimer) ->
     settings, camera = work.settings, context.camera
     detector = camera.detector(work.detector_id)
     steps: dict[str, Any] = {}
-    pixels = _detrended(work, detector, timer, steps)
+    pixels = _detrended(work, camera, detector, timer, steps, change_raw)
     with timer("background"):
         subtracted = SubtractBackground(settings.background).run(pixels)
         pixels, steps["background"] = subtracted.pixels, subtracted.metrics
@@ -227,10 +238,20 @@ def flag_used(catalog: Catalog, used: dict[SourceFlag, Catalog], pixels: MaskedI
     return flag_halos(catalog, pixels.mask, fwhm=psf.central_fwhm)
 
 
-def _detrended(work: ScienceWork, detector: Detector, timer: StepTimer, steps: dict[str, Any]) -> MaskedImage:
+def _detrended(
+    work: ScienceWork,
+    camera: Camera,
+    detector: Detector,
+    timer: StepTimer,
+    steps: dict[str, Any],
+    change_raw: ChangeRaw | None = None,
+) -> MaskedImage:
     with timer("read"):
-        raw = read_detector(work.raw_path, detector, work.info)
         calibrations = read_calibrations(work.calibrations)
+        others = seen_detectors(calibrations, detector, camera)
+        raw = read_detector(work.raw_path, detector, work.info, others=others)
+    if change_raw is not None:
+        raw = change_raw(raw, calibrations)
     with timer("detrend"):
         detrended = Detrend(work.settings.detrend).run(raw, calibrations)
     steps["detrend"] = detrended.metrics
@@ -288,6 +309,7 @@ def summary_metrics(
         "zero_point_err": photocal.zero_point_err,
         "zero_point_rms_mag": photocal.zero_point_rms,
         "n_calibrators": photocal.n_calibrators,
+        "colour_term_excess": steps.get("photometry", {}).get("colour_term_excess"),
         "cloud_extinction_mag": _known(steps.get("photometry", {}).get("extinction")),
         "zero_point_structure_mag": steps.get("photometry", {}).get("structure_rms"),
         "limiting_mag": limiting_magnitude(pixels, psf, photocal),
@@ -313,10 +335,10 @@ def limiting_magnitude(pixels: MaskedImage, psf: Psf, photocal: PhotoCal) -> flo
 
 
 def _zero_point_facts(photometry: dict[str, Any]) -> dict[str, Any]:
-    """Return what the header tells of the change over the detector that was taken out of the pixels."""
+    """Return what the header tells: the change over the detector that was taken out of the pixels, and doubts."""
     if not photometry:
         return {}
-    names = ("spatial_order", "spatial_rms", "spatial_rms_err")
+    names = ("spatial_order", "spatial_rms", "spatial_rms_err", "is_cloudy", "is_band_doubtful")
     return {name.replace("spatial", "zero_point_map"): photometry[name] for name in names}
 
 

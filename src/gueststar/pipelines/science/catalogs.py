@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from gueststar.algorithms.photometry.classify import star_likeness
+from gueststar.algorithms.photometry.far_wing import loss_correction
 from gueststar.algorithms.photometry.flags import is_near_edge, mask_bits_within
 from gueststar.algorithms.photometry.growth import (
     ApertureCorrection,
     fraction_within,
-    loss_correction,
     measure_aperture_correction,
 )
 from gueststar.algorithms.photometry.psf_fit import PointSourceConfig, PointSources, measure_point_sources

@@ -31,6 +31,8 @@ from gueststar.algorithms.detrend.saturation import mark_bleeding_in_place
 from gueststar.algorithms.detrend.star_sharpness import measure_star_sharpness
 from gueststar.algorithms.detrend.trail_shape import TrailConfig
 from gueststar.algorithms.illumination.fringe_fit import FringeFitConfig, fit_fringes, subtract_patterns_in_place
+from gueststar.algorithms.response.brighter_fatter import BrighterFatterConfig, correct_brighter_fatter_in_place
+from gueststar.algorithms.response.charge_transfer import ChargeTransferConfig
 from gueststar.core.bits import UNUSABLE, MaskPlane
 from gueststar.core.errors import ConfigError, DataError
 from gueststar.model.calibration import (
@@ -46,6 +48,8 @@ from gueststar.model.raw import RawDetector
 from gueststar.pipelines.assembly import assemble
 from gueststar.pipelines.calibration._prepare import check_belongs, correct_shutter_in_place, subtract_bias_in_place
 from gueststar.pipelines.calibration.fringe import patterns_of
+from gueststar.pipelines.electronics import electronics_of, gains_of, read_with_gains
+from gueststar.pipelines.science.deferred_charge import mark_deferred_charge
 
 _USUAL: tuple[CalibrationKind, ...] = ("bias", "dark", "flat")
 _DEFECTS = int(MaskPlane.BAD | MaskPlane.NO_DATA)
@@ -72,6 +76,10 @@ class DetrendConfig:
     """Pixels whose flat is known no better than this fraction are SUSPECT."""
     fringes: FringeFitConfig = field(default_factory=FringeFitConfig)
     """How the strength of fringes is fitted, where the filter has a fringe product."""
+    brighter_fatter: BrighterFatterConfig = field(default_factory=BrighterFatterConfig)
+    """Of the correction, where there is a kernel."""
+    charge_transfer: ChargeTransferConfig = field(default_factory=ChargeTransferConfig)
+    """Of the flags, where charge transfer was measured."""
     edges: EdgeConfig = field(default_factory=EdgeConfig)
     """What of the detector's rim is EDGE."""
     read_noise_tolerance: float = 0.5
@@ -104,10 +112,15 @@ class Detrend:
         detector's or filter's.
         """
         _check_belonging(raw, calibrations)
+        raw = read_with_gains(raw, gains_of(calibrations))
         image, mask, overscans = assemble(
-            raw, overscan=self.config.overscan, unit="electron", keep_pedestal=calibrations.bias is not None
+            raw, overscan=self.config.overscan, unit="electron", keep_pedestal=calibrations.bias is not None,
+            electronics=electronics_of(calibrations, raw.detector),
+        )  # fmt: skip
+        n_deferred = mark_deferred_charge(
+            mask, image, raw.detector, calibrations.charge_transfer, config=self.config.charge_transfer
         )
-        self._remove_calibrations(raw, image, mask, calibrations)
+        moved = self._remove_calibrations(raw, image, mask, calibrations)
         self._require_light(mask)
         _fill_defects_in_place(image, mask)
         edge_metrics = self._mark_doubtful(raw.detector, mask, calibrations.flat)
@@ -131,6 +144,8 @@ class Detrend:
             "sky_level": float(np.median(sky.mesh_level)),
             "sky_rms": float(np.median(sky.mesh_rms)),
             "n_saturated": n_saturated,
+            "n_deferred_charge": n_deferred,
+            "brighter_fatter_largest": moved,
             **edge_metrics,
             **ray_metrics,
             **fringe_metrics,
@@ -140,10 +155,20 @@ class Detrend:
         }
         return DetrendedImage(MaskedImage(image, variance, mask), metrics)
 
-    def _remove_calibrations(self, raw: RawDetector, image: Float32Image, mask: MaskImage, known: Calibrations) -> None:
+    def _remove_calibrations(
+        self, raw: RawDetector, image: Float32Image, mask: MaskImage, known: Calibrations
+    ) -> float | None:
+        """Take out what the camera added; return the largest charge that repulsion had moved, None if not corrected.
+
+        Repulsion is a matter of the charge that was in the pixels: so before the flat evens out their response.
+        """
+        moved = None
         subtract_bias_in_place(image, raw.detector, known.bias)
         if known.dark is not None:
             subtract_in_place(image, known.dark.pixels.image, factor=raw.info.exposure_s)
+        if known.brighter_fatter is not None:
+            kernel = known.brighter_fatter.column("kernel", "potential")
+            moved = correct_brighter_fatter_in_place(image, kernel, config=self.config.brighter_fatter)
         if known.shutter is not None:
             correct_shutter_in_place(image, known.shutter, raw.info.exposure_s)
         for response in (known.flat, known.illumination):
@@ -152,6 +177,7 @@ class Detrend:
         for product in known:
             if isinstance(product, CalibrationMaster):
                 add_bits_in_place(mask, product.pixels.mask, int(MaskPlane.BAD))
+        return moved
 
     def _mark_doubtful(self, detector: Detector, mask: MaskImage, flat: CalibrationMaster | None) -> dict[str, Any]:
         """Mark what the camera or the flat say of edge, vignetting and poorly known response; return what was found."""
