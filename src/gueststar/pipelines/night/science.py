@@ -155,11 +155,11 @@ def make_science(
         )  # fmt: skip
         pixels, steps["halos"] = marked.pixels, marked.metrics
     with timer("catalogs"):
-        place = {"visit": work.info.exposure_id, "detector": detector.id}
+        place: dict[str, Any] = {"visit": work.info.exposure_id, "detector": detector.id}
         used = _used_stars(measured.stars, solved, point)
         tables = [flag_used(table, used, pixels, measured.psf) for table in (point, aperture)]
-        sources = calibrate_sources(tables[0], wcs, photocal, **place)
-        apertures = calibrate_apertures(tables[1], wcs, photocal, **place)
+        sources = calibrate_sources(tables[0], wcs, photocal, astrometry=solved.astrometry, **place)
+        apertures = calibrate_apertures(tables[1], wcs, photocal, astrometry=solved.astrometry, **place)
     metrics = summary_metrics(pixels, measured.psf, wcs, photocal, steps)
     image = CalibratedImage(pixels, wcs, measured.psf, photocal, image_metadata(work.info, detector, metrics))
     return ScienceProducts(image, sources, apertures, metrics)
