@@ -160,11 +160,11 @@ def make_science(
         with timer("ghosts"):
             pixels, steps["ghosts"] = _with_ghosts(pixels, work, context, wcs, photocal, steps)
     with timer("catalogs"):
-        place = {"visit": work.info.exposure_id, "detector": detector.id}
+        place: dict[str, Any] = {"visit": work.info.exposure_id, "detector": detector.id}
         used = _used_stars(measured.stars, solved, point)
         tables = [flag_used(table, used, pixels, measured.psf) for table in (point, aperture)]
-        sources = calibrate_sources(tables[0], wcs, photocal, **place)
-        apertures = calibrate_apertures(tables[1], wcs, photocal, **place)
+        sources = calibrate_sources(tables[0], wcs, photocal, astrometry=solved.astrometry, **place)
+        apertures = calibrate_apertures(tables[1], wcs, photocal, astrometry=solved.astrometry, **place)
     with timer("depth"):
         level_error = level_error_of(subtracted.background, settings.background.box)
         depth = MapDepth(settings.depth).run(pixels, measured.psf, photocal, level_error=level_error)
