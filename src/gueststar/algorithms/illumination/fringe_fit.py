@@ -100,13 +100,13 @@ def flattened(values: Float32Image, is_free: Bools, size: int) -> Floats:
     is taken twice over half the size: one box alone would let waves of its own width through.
     """
     weight = is_free.astype(np.float64)
-    values = values - _parabola(values, is_free)
-    total = np.where(is_free, values, 0.0).astype(np.float64)
+    level = values - _parabola(values, is_free)
+    total = np.where(is_free, level, 0.0).astype(np.float64)
     for _ in range(2):
         weight = ndimage.uniform_filter(weight, max(3, size // 2), mode="constant")
         total = ndimage.uniform_filter(total, max(3, size // 2), mode="constant")
     mean = np.divide(total, weight, out=np.zeros_like(total), where=weight > 1e-6)
-    return np.where(is_free, values - mean, 0.0)
+    return np.where(is_free, level - mean, 0.0)
 
 
 def _parabola(values: Float32Image, is_free: Bools) -> Floats:
