@@ -77,11 +77,11 @@ def test_a_curve_that_changed_too_much_is_refused(bench_of):
 
 
 def test_stars_are_no_longer_wider_the_brighter_they_are(bench_of):
-    bench = bench_of(repulsion=4e-6)
+    bench = bench_of(repulsion=8e-6)
     flats = bench.ladder(n=8)
     curve = MakePhotonTransfer().run(flats, infos(flats), bench.detector, NO_CALIBRATIONS)
     kernel = MakeBrighterFatter().run(curve)
-    assert kernel.metadata["area_change"] == pytest.approx(-4e-6, rel=0.25)
+    assert kernel.metadata["area_change"] == pytest.approx(-8e-6, rel=0.25)
     places = [(x, y) for x in range(30, 300, 32) for y in range(30, 300, 32) if abs(x - 160) > 16]
     sizes = {}
     for name, known in (("before", NO_CALIBRATIONS), ("after", Calibrations(brighter_fatter=kernel))):
@@ -90,7 +90,7 @@ def test_stars_are_no_longer_wider_the_brighter_they_are(bench_of):
             image = PLAIN.run(bench.expose("science", light, 30.0, minute=700), known).pixels.image
             sizes[name, flux] = np.median([_width(image, x, y) for x, y in places])
     before, after = (sizes[name, 6e5] / sizes[name, 2e4] - 1.0 for name in ("before", "after"))
-    assert before > 0.012
+    assert before > 0.02
     assert abs(after) < 0.3 * before
 
 
