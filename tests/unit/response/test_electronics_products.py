@@ -156,3 +156,29 @@ def test_crosstalk_from_an_amplifier_that_was_not_read_is_an_error(bench_of):
     elsewhere = dataclasses.replace(product, tables={"coefficients": rows})
     with pytest.raises(DataError, match="not read"):
         PLAIN.run(raws[0], Calibrations(crosstalk=elsewhere))
+
+
+def test_crosstalk_reaches_across_detectors_that_share_electronics(bench_of):
+    ours, theirs = bench_of(seed=3, bias_structure=0.0), bench_of(seed=4)
+    raws = []
+    for i in range(4):
+        bright = theirs.expose("science", stars(theirs.rng.uniform(10, 310, (25, 2)), 1e6, 320), 30.0, minute=i)
+        other = dataclasses.replace(bright, detector=bright.detector.model_copy(update={"id": 9}))
+        own = ours.expose("science", stars([], 0.0, 320), 30.0, minute=i)
+        source, target = other.amplifiers[1], own.amplifiers[0]
+        seen = target.data + np.float32(1e-3) * (source.data - np.median(source.overscans[0]))
+        parts = (dataclasses.replace(target, data=seen), own.amplifiers[1])
+        raws.append(dataclasses.replace(own, amplifiers=parts, others=(other,)))
+    product = MakeCrosstalk().run([lambda raw=raw: raw for raw in raws], ours.detector)
+    rows = product.tables["coefficients"]
+    found = {
+        (t, d, s): c
+        for t, d, s, c in zip(*(rows[n] for n in ("target", "source_detector", "source", "coefficient")), strict=True)
+    }
+    assert {pair for pair, value in found.items() if value} == {("A", 9, "B")}
+    assert found["A", 9, "B"] == pytest.approx(1e-3, rel=0.05)
+    clean = PLAIN.run(raws[0], Calibrations(crosstalk=product)).pixels.image
+    before = PLAIN.run(raws[0]).pixels.image
+    is_lit = raws[0].others[0].amplifiers[1].data > 20_000
+    assert before[:, :160][is_lit].mean() - np.median(before[:, :160]) > 20.0
+    assert abs(clean[:, :160][is_lit].mean() - np.median(clean[:, :160])) < 5.0
