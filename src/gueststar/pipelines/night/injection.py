@@ -159,7 +159,7 @@ def _stage_injection(work: InjectionWork) -> Result:
     settings = work.settings
     with timer("read"):
         image = context.image(work.science)
-    limit = limiting_magnitude(image.pixels, image.psf, image.photocal)
+    limit = limiting_magnitude(image)
     if limit is None or not np.isfinite(limit):
         raise DataError("the image has no limiting magnitude: nothing can be injected")
     seeds = np.random.SeedSequence([work.seed, content_id("injection", work.info.exposure_id, work.detector_id)])
@@ -213,7 +213,7 @@ def _from_science(
     injected = _injected(work, context, image, limit, random, timer)
     with timer("catalogs"):
         found = MakeCatalogs(work.settings.catalogs).run(injected.image.pixels, image.psf)
-        place = {"visit": work.info.exposure_id, "detector": work.detector_id}
+        place: dict[str, Any] = {"visit": work.info.exposure_id, "detector": work.detector_id}
         return _Made(injected, calibrate_sources(found.psf, image.wcs, image.photocal, **place))
 
 
