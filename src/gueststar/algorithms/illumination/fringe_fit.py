@@ -105,13 +105,13 @@ def flattened(values: Float32Image, is_free: Bools, size: int) -> Floats:
     is taken twice over half the size: one box alone would let waves of its own width through.
     """
     weight = is_free.astype(np.float32)
-    values = (values - _parabola(values, is_free)).astype(np.float32)
-    total = np.where(is_free, values, np.float32(0.0))
+    level = (values - _parabola(values, is_free)).astype(np.float32)
+    total = np.where(is_free, level, np.float32(0.0))
     for _ in range(2):
         weight = ndimage.uniform_filter(weight, max(3, size // 2), mode="constant")
         total = ndimage.uniform_filter(total, max(3, size // 2), mode="constant")
     mean = np.divide(total, weight, out=np.zeros_like(total), where=weight > 1e-4)
-    return np.where(is_free, values - mean, 0.0).astype(np.float64)
+    return np.where(is_free, level - mean, 0.0).astype(np.float64)
 
 
 def _parabola(values: Float32Image, is_free: Bools) -> Floats:
