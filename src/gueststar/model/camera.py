@@ -207,6 +207,15 @@ class Site(Part):
         return (self.latitude_deg, self.longitude_deg) != (0.0, 0.0)
 
 
+class BlindSolving(Part):
+    """How an exposure without a position is found in the whole sky, by Astrometry.net's solver."""
+
+    index_folders: tuple[str, ...] = ("/usr/share/astrometry",)
+    """Where index files lie, besides those that the repository made of its own reference catalogs."""
+    cpu_limit_s: float = Field(default=60.0, gt=0)
+    """The solver gives up after so many seconds of CPU."""
+
+
 class Camera(Part):
     """Everything the pipelines know of a camera beforehand."""
 
@@ -221,6 +230,8 @@ class Camera(Part):
     rotation_tolerance_deg: float = Field(default=5.0, ge=0, le=180)
     """How wrong the rotation may be; 180: unknown."""
     is_parity_known: bool = True
+    blind_solving: BlindSolving | None = None
+    """Where it is given (``blind_solving: {}``), exposures whose header has no position are found by their stars."""
     has_sky: bool = True
     """False: a laboratory camera. Its science images are detrended, and that is all: no stars, no zero point."""
     exposure_range_s: tuple[float, float] = (0.05, 7200.0)

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gueststar.cameras.translate import Translation, translate
-from gueststar.core.errors import ConfigError, DataError, TransientError
+from gueststar.core.errors import ConfigError, DataError, MissingInput, TransientError
 from gueststar.formats.raw import pixel_checksum, read_headers
 from gueststar.model.exposure import ExposureInfo
+from gueststar.pipelines.blind import find_position
 from gueststar.store.ledger_rows import FileStatus
 from gueststar.store.product_files import digest_of
 from gueststar.store.repo import SurveyRepo, Transfer
@@ -136,7 +137,7 @@ def ingest_file(repo: SurveyRepo, path: Path, *, transfer: Transfer = "copy") ->
             repo.ingest_raw(
                 path, translation.info, translation.detector_ids, transfer=transfer, pixel_checksum=checksum
             )
-    except DataError as problem:
+    except (DataError, MissingInput) as problem:
         info = translation.info if translation else None
         return refuse(repo, path, str(problem), sha256=sha256, info=info, checksum=checksum, transfer=transfer)
     for warning in translation.warnings:
@@ -196,9 +197,13 @@ def _understand(repo: SurveyRepo, path: Path) -> tuple[Translation, str]:
     readers is this file's: it is refused, and the diary keeps the traceback.
     """
     try:
-        translation = translate(repo.camera, read_headers(path))
-        return translation, pixel_checksum(path)
-    except (DataError, ConfigError):
+        raw = read_headers(path)
+        translation, checksum = translate(repo.camera, raw), pixel_checksum(path)
+        is_lost = translation.info.observation_type == "science" and translation.info.ra is None
+        if is_lost and repo.camera.has_sky:
+            translation = find_position(repo, translation, path)
+        return translation, checksum
+    except (DataError, ConfigError, MissingInput):
         raise
     except TransientError as problem:  # the disk, now: a later ingest tries again
         raise DataError(str(problem)) from problem

@@ -69,6 +69,12 @@ class AstrometryMetrics:
     chromatic_mas: float | None = None
     """How much nearer to the zenith stars bluer by 1 mag are seen where tan z is 1; None: not corrected."""
     chromatic_err_mas: float | None = None
+    displacement_mas: float | None = None
+    """Rms per axis of the air's displacement that was taken out of the catalogs' positions; None: none."""
+    displacement_length_arcsec: float | None = None
+    """Its correlation length."""
+    displacement_gain: float | None = None
+    """By what fraction the variance of stars that were kept aside became smaller."""
     zenith_distance_deg: float | None = None
     """Of the detector's centre; None: the air was not known, and differential refraction not corrected."""
 
@@ -130,6 +136,7 @@ def measure_quality(
     residuals, variance = fit.residuals[used], solution.refined.variance[used]
     order = np.argsort(variance.sum(axis=1), kind="stable")
     best = order[: max(min(10, order.size), order.size // 4)]
+    moved = solution.displacement
     offset, chromatic = _pointing_offset(solution), solution.chromatic
     is_corrected = chromatic.reference_colour is not None
     change = linear_change(solution.pointing.start.matrix, plane_map.matrix)
@@ -159,8 +166,15 @@ def measure_quality(
         is_prior_held=fit.precision is not None,
         chromatic_mas=1000.0 * chromatic.arcsec if is_corrected else None,
         chromatic_err_mas=1000.0 * chromatic.error_arcsec if is_corrected else None,
+        displacement_mas=None if moved is None else 1000.0 * rms(moved.values),
+        displacement_length_arcsec=None if moved is None else moved.correlation.length * _pixel_scale(plane_map),
+        displacement_gain=None if moved is None else moved.gain,
         zenith_distance_deg=None if air is None else zenith_distance_deg(air, solution.centre),
     )
+
+
+def _pixel_scale(plane_map: PlaneMap) -> float:
+    return float(np.sqrt(abs(np.linalg.det(plane_map.matrix))))
 
 
 def _largest_error(solution: PlaneSolution, points: MeasuredPoints, shape: tuple[int, int]) -> float:

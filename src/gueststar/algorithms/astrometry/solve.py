@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from gueststar.algorithms.astrometry.config import AstrometryConfig
+from gueststar.algorithms.astrometry.displacement import Displacement, measure_displacement
 from gueststar.algorithms.astrometry.distortion import Distortion
 from gueststar.algorithms.astrometry.matching import Pairs, match_one_to_one
 from gueststar.algorithms.astrometry.pattern import Pointing, Tolerances, field_radius, find_pointing
@@ -101,6 +102,8 @@ class PlaneSolution:
     """Catalog stars on the detector."""
     chromatic: ChromaticShift
     """Of the stars by their colours."""
+    displacement: Displacement | None
+    """By the air, beyond the map; None: none was found."""
 
 
 def solve_plane(
@@ -141,13 +144,24 @@ def solve_plane(
     if chromatic.reference_colour is not None:
         stars = dataclasses.replace(stars, plane=stars.plane + chromatic.of(catalog.colour))
         refined = refiner.again(refined, points.select(fit_points), stars.select(fit_rows))
+    displacement = _displacement(refined, points.select(fit_points), shape, config)
     plane_map = refined.fit.plane_map
     matches = _match_all(plane_map, points, stars, rows, refined.radius)
     paired = fit_points[refined.pairs.point]
     inside = is_on_detector(plane_map, stars.plane[rows], shape)
     return PlaneSolution(
-        plane_map, new_centre, centre, pointing, refined, paired, matches, int(inside.sum()), chromatic
+        plane_map, new_centre, centre, pointing, refined, paired, matches, int(inside.sum()), chromatic, displacement
     )  # fmt: skip
+
+
+def _displacement(
+    refined: Refined, points: MeasuredPoints, shape: tuple[int, int], config: AstrometryConfig
+) -> Displacement | None:
+    used = refined.fit.is_used
+    rows = refined.pairs.point[used]
+    return measure_displacement(
+        points.x[rows], points.y[rows], refined.fit.residuals[used], refined.variance[used], shape, config.displacement
+    )
 
 
 def with_refraction(plane_map: PlaneMap, air: Air, centre: Sky, shape: tuple[int, int]) -> PlaneMap:

@@ -145,7 +145,7 @@ def complete_science(work: EnteredScienceWork, context: WorkerContext, timer: St
             epoch_year=info.epoch_year,
         )  # fmt: skip
         pixels, steps["halos"] = marked.pixels, marked.metrics
-    place = {"visit": info.exposure_id, "detector": detector.id}
+    place: dict[str, Any] = {"visit": info.exposure_id, "detector": detector.id}
     with timer("catalogs"):
         used = psf_stars | {flag: found.psf.select(rows) for flag, rows in solved.used.items()}
         tables = [flag_used(table, used, pixels, psf) for table in (point, aperture)]

@@ -213,7 +213,7 @@ def _from_science(
     injected = _injected(work, context, image, limit, random, timer)
     with timer("catalogs"):
         found = MakeCatalogs(work.settings.catalogs).run(injected.image.pixels, image.psf)
-        place = {"visit": work.info.exposure_id, "detector": work.detector_id}
+        place: dict[str, Any] = {"visit": work.info.exposure_id, "detector": work.detector_id}
         return _Made(injected, calibrate_sources(found.psf, image.wcs, image.photocal, **place))
 
 

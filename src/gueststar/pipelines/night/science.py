@@ -41,6 +41,7 @@ from gueststar.pipelines.science.catalogs import (
 )
 from gueststar.pipelines.science.depth import MapDepth, level_error_of
 from gueststar.pipelines.science.detrend import Detrend
+from gueststar.pipelines.science.ghosts import MarkGhosts
 from gueststar.pipelines.science.halos import MarkHalos
 from gueststar.pipelines.science.photometry import PhotometrySolution, SolvePhotometry, level_zero_point
 from gueststar.pipelines.science.psf import MeasurePsf
@@ -155,12 +156,15 @@ def make_science(
             sources=point, epoch_year=work.info.epoch_year,
         )  # fmt: skip
         pixels, steps["halos"] = marked.pixels, marked.metrics
+    if camera.ghosts:
+        with timer("ghosts"):
+            pixels, steps["ghosts"] = _with_ghosts(pixels, work, context, wcs, photocal, steps)
     with timer("catalogs"):
-        place = {"visit": work.info.exposure_id, "detector": detector.id}
+        place: dict[str, Any] = {"visit": work.info.exposure_id, "detector": detector.id}
         used = _used_stars(measured.stars, solved, point)
         tables = [flag_used(table, used, pixels, measured.psf) for table in (point, aperture)]
-        sources = calibrate_sources(tables[0], wcs, photocal, **place)
-        apertures = calibrate_apertures(tables[1], wcs, photocal, **place)
+        sources = calibrate_sources(tables[0], wcs, photocal, astrometry=solved.astrometry, **place)
+        apertures = calibrate_apertures(tables[1], wcs, photocal, astrometry=solved.astrometry, **place)
     with timer("depth"):
         level_error = level_error_of(subtracted.background, settings.background.box)
         depth = MapDepth(settings.depth).run(pixels, measured.psf, photocal, level_error=level_error)
@@ -273,6 +277,28 @@ def _start_wcs(camera: Camera, detector: Detector, work: ScienceWork) -> tuple[W
     if info.ra is None or info.dec is None:
         raise DataError(f"exposure {info.exposure_id} has no position to start the astrometry from")
     return camera.nominal_wcs(detector, ra=info.ra, dec=info.dec, rotation_deg=info.rotation_deg), False
+
+
+def _with_ghosts(
+    pixels: MaskedImage,
+    work: ScienceWork,
+    context: WorkerContext,
+    wcs: Wcs,
+    photocal: PhotoCal,
+    steps: dict[str, Any],
+) -> tuple[MaskedImage, dict[str, Any]]:
+    """Mark the ghosts that the camera's description foretells, of stars anywhere in the field."""
+    camera, task = context.camera, MarkGhosts(work.settings.ghosts)
+    detector = camera.detector(work.detector_id)
+    stars = [
+        context.refcats.cone(ra=disc.ra, dec=disc.dec, radius_deg=disc.radius_deg)
+        for disc in task.regions(camera, detector, wcs)
+    ]
+    marked = task.run(
+        pixels, camera=camera, detector=detector, wcs=wcs, photocal=photocal, stars=stars,
+        epoch_year=work.info.epoch_year, sky_rms=float(steps["background"]["sky_rms"]),
+    )  # fmt: skip
+    return marked.pixels, marked.metrics
 
 
 def _reference_stars(context: WorkerContext, start: Wcs, shape: tuple[int, int], camera: Camera) -> Catalog:

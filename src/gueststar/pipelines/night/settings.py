@@ -36,10 +36,11 @@ from gueststar.pipelines.reference.select_epochs import SelectEpochsConfig
 from gueststar.pipelines.science.catalogs import MakeCatalogsConfig
 from gueststar.pipelines.science.depth import DepthConfig
 from gueststar.pipelines.science.detrend import DetrendConfig
+from gueststar.pipelines.science.ghosts import GhostConfig
 from gueststar.pipelines.science.halos import HaloConfig
 from gueststar.pipelines.science.psf import MeasurePsfConfig
 
-SCIENCE = ("detrend", "background", "psf", "catalogs", "astrometry", "photometry", "halos", "depth")
+SCIENCE = ("detrend", "background", "psf", "catalogs", "astrometry", "photometry", "halos", "ghosts", "depth")
 INJECTION = ("injection", "catalogs", "reference_warp", "subtraction", "detection", "vetting")
 DIFFERENCE = ("reference_warp", "subtraction", "detection", "vetting")
 
@@ -70,6 +71,7 @@ class PipelineSettings:
     relative_photometry: RelativePhotometryConfig = field(default_factory=RelativePhotometryConfig)
     depth: DepthConfig = field(default_factory=DepthConfig)
     halos: HaloConfig = field(default_factory=HaloConfig)
+    ghosts: GhostConfig = field(default_factory=GhostConfig)
     reference_selection: SelectEpochsConfig = field(default_factory=SelectEpochsConfig)
     reference: MakeReferenceConfig = field(default_factory=MakeReferenceConfig)
     reference_warp: ReferenceWarpConfig = field(default_factory=ReferenceWarpConfig)

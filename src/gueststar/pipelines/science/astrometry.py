@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from gueststar.algorithms.astrometry.config import AstrometryConfig
+from gueststar.algorithms.astrometry.displacement import Displacement
 from gueststar.algorithms.astrometry.distortion import Distortion
 from gueststar.algorithms.astrometry.learn_distortion import MatchedStars
 from gueststar.algorithms.astrometry.matching import match_one_to_one
@@ -21,7 +22,7 @@ from gueststar.algorithms.astrometry.quality import AstrometryMetrics, measure_q
 from gueststar.algorithms.astrometry.refinement import MeasuredPoints, Sky
 from gueststar.algorithms.astrometry.refraction import BANDS, Air, air_above, refract
 from gueststar.algorithms.astrometry.solve import PlaneSolution, SkyCatalog, solve_plane
-from gueststar.algorithms.astrometry.tangent import tangent_project
+from gueststar.algorithms.astrometry.tangent import tangent_deproject, tangent_project
 from gueststar.algorithms.astrometry.tpv_conversion import tpv_from_plane_map
 from gueststar.core.bits import SourceFlag
 from gueststar.core.errors import DataError
@@ -52,6 +53,23 @@ class AstrometrySolution:
     fitted: Indices
     """Rows of the source catalog that the solution was fitted to."""
     metrics: AstrometryMetrics
+    displacement: Displacement | None = None
+    """By the air, on the tangent plane about the WCS's reference point; None: none was found."""
+
+    def places(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+        """Return (ra, dec), degrees, of sources at pixels, the air's displacement taken out."""
+        ra, dec = self.wcs.pixel_to_sky(x=x, y=y)
+        if self.displacement is None:
+            return ra, dec
+        ra0, dec0 = self.wcs.crval
+        plane = np.stack(tangent_project(ra, dec, ra0=ra0, dec0=dec0)) + self.displacement.at(x, y).T / 3600.0
+        return tangent_deproject(plane[0], plane[1], ra0=ra0, dec0=dec0)
+
+    def error_arcsec(self, x: Floats, y: Floats) -> Floats:
+        """Return the error per axis that the solution adds to sources at pixels, arcsec."""
+        if self.displacement is None:
+            return np.full(x.shape, self.metrics.systematic_mas / 1000.0)
+        return self.displacement.error_at(x, y)
 
     def to_metadata(self) -> dict[str, Any]:
         """Return the metrics as plain values, with the bright stars' scatter per axis as ``rms_bright_mas``."""
@@ -104,7 +122,7 @@ class SolveAstrometry:
         pairs = solution.matches
         matches = AstrometryMatches(rows[pairs.point], reference_rows[pairs.star], pairs.distance)
         fitted = rows[solution.paired[solution.refined.fit.is_used]]
-        return AstrometrySolution(_wcs_of(solution), matches, fitted, metrics)
+        return AstrometrySolution(_wcs_of(solution), matches, fitted, metrics, solution.displacement)
 
 
 def air_for(site: Site, info: ExposureInfo, glass: Filter) -> Air | None:
