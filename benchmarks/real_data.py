@@ -24,6 +24,7 @@ import numpy as np
 from astropy.io import fits
 from scipy.spatial import cKDTree
 
+from gueststar.algorithms.photocal.relative import RelativeConfig
 from gueststar.algorithms.stats.robust import median_and_sigma
 from gueststar.core.bits import MaskPlane, SourceFlag
 from gueststar.formats.parquet import read_catalog
@@ -34,6 +35,11 @@ from gueststar.model.photocal import PhotoCal
 from gueststar.model.wcs import Wcs
 from gueststar.operations.account import Fate, account_of
 from gueststar.operations.night_report import NightReport, make_report
+from gueststar.pipelines.calibration.relative_photometry import (
+    CalibrateRelative,
+    RelativeExposure,
+    RelativePhotometryConfig,
+)
 from gueststar.pipelines.difference.detect import DetectCandidates, DetectionContext
 from gueststar.pipelines.difference.subtract import DifferenceConfig, MakeDifference
 from gueststar.pipelines.difference.vet import VetCandidates
@@ -126,26 +132,41 @@ def _stars(repo: SurveyRepo, frames: list[tuple[int, int]]) -> None:
         f"  {often.sum()} stars above 100 sigma: from frame to frame"
         f" {np.median(ra):.0f} mas in right ascension, {np.median(dec):.0f} in declination"
     )
-    print(f"  repeatability of their PSF magnitudes: {_repeatability(places['mag'][often])}")
-    start = aperture[0].select(aperture[0]["ap_flux_2"] > 100 * aperture[0]["ap_flux_err_2"])
-    flux = matched([start, *aperture[1:]], ("ap_flux_2",), radius_arcsec=scale)["ap_flux_2"]
-    with np.errstate(invalid="ignore"):
-        mag = -2.5 * np.log10(flux)
-    print(f"  repeatability of apertures (the 2nd): {_repeatability(mag[np.isfinite(mag).mean(axis=1) > 0.8])}")
+    _photometry(repo, frames, {"psf": [rows.select(rows["snr"] > 100) for rows in psf], "ap": aperture})
+
+
+def _photometry(repo: SurveyRepo, frames: list[tuple[int, int]], catalogs: dict[str, list[Catalog]]) -> None:
+    """Print how magnitudes of stars repeat, by each frame's own zero point and after relative calibration."""
+    print("  repeatability, mmag: median (30 brightest) of stars above 100 sigma in four of five frames")
+    detector = repo.camera.detector(frames[0][1])
+    for flux in ("psf_flux", "ap_flux_1", "ap_flux_2", "ap_flux_3", "ap_flux_4"):
+        rows = catalogs["psf" if flux == "psf_flux" else "ap"]
+        exposures = [
+            RelativeExposure(visit, float(k), found)
+            for k, ((visit, _), found) in enumerate(zip(frames, rows, strict=True))
+        ]
+        config = RelativePhotometryConfig(
+            flux=flux, radius_arcsec=repo.camera.pixel_scale_arcsec, min_snr=30.0 if flux == "psf_flux" else 100.0
+        )
+        own, shown = RelativeConfig(zero_point_prior=1e-9, spatial_order=0), []
+        for solution in (own, RelativeConfig(spatial_order=0), RelativeConfig()):
+            made = CalibrateRelative(replace(config, solution=solution)).run(
+                exposures, detector_id=detector.id, shape=detector.shape, physical_filter=None
+            )
+            stars = made.tables["stars"]
+            often = stars["n"] > 0.8 * len(frames)
+            rms = 1e3 * stars["rms"][often][np.argsort(stars["mag"][often])]
+            shown.append(f"{np.median(rms):5.1f} ({np.median(rms[:30]):4.1f})")
+        order = made.metadata["order"]
+        print(
+            f"    {flux:<10} {often.sum():4d} stars: own zero points {shown[0]}, relative {shown[1]},"
+            f" with change over the detector (order {order}) {shown[2]}"
+        )
 
 
 def _scatter(values: np.ndarray) -> np.ndarray:
     """Return the robust scatter of each row."""
     return 1.4826 * np.nanmedian(np.abs(values - np.nanmedian(values, axis=1, keepdims=True)), axis=1)
-
-
-def _repeatability(mag: np.ndarray) -> str:
-    """Return the median scatter of stars, each frame brought to the common zero point of all."""
-    off = mag - np.nanmedian(mag, axis=1, keepdims=True)
-    off -= np.nanmedian(off, axis=0, keepdims=True)
-    brightest = np.argsort(np.nanmedian(mag, axis=1))[:30]
-    all_stars, best = (1e3 * float(np.median(_scatter(rows))) for rows in (off, off[brightest]))
-    return f"{all_stars:.1f} mmag ({mag.shape[0]} stars), {best:.1f} mmag (the 30 brightest)"
 
 
 def _quantiles(values: Sequence[float]) -> str:
@@ -199,7 +220,7 @@ def compare_stamps(folder: Path) -> None:
     pairs = [(a, b) for a, b in itertools.pairwise(stamps) if a.metadata["group"] == b.metadata["group"]]
     noise, n_found, rows = [], [], []
     for number, (reference, science) in enumerate(pairs):
-        limit = limiting_magnitude(science.pixels, science.psf, science.photocal)
+        limit = limiting_magnitude(science)
         config = replace(LABELLING, n=15, host_fraction=0.0)
         injected = InjectSources(config).run(science, limiting_mag=limit, random=np.random.default_rng(number))
         result = MakeDifference(DifferenceConfig(background_box=0)).run(injected.image, reference)

@@ -14,7 +14,7 @@ from gueststar.model.image import MaskedImage
 
 CalibrationKind = Literal[
     "bias", "dark", "linearity", "photon_transfer", "brighter_fatter", "charge_transfer", "shutter", "flat", "defects",
-    "crosstalk", "fringe", "illumination", "distortion",
+    "crosstalk", "fringe", "illumination", "distortion", "relative_photometry",
 ]  # fmt: skip
 
 
@@ -34,6 +34,8 @@ class KindOfCalibration:
     is_per_filter: bool = False
     is_table: bool = False
     """Whether it is a `CalibrationTable`, not pixels."""
+    is_applied: bool = True
+    """Whether exposures are calibrated with it; False: it tells of the very exposures that it is made from."""
 
 
 _KINDS = (
@@ -59,6 +61,10 @@ _KINDS = (
     ),
     KindOfCalibration(
         "distortion", "the camera's own distortion: pixels to focal plane", "science", 180.0, is_table=True
+    ),
+    KindOfCalibration(
+        "relative_photometry", "how zero points of a night's exposures differ, by the stars they share", "science", 1.0,
+        is_per_filter=True, is_table=True, is_applied=False,
     ),
 )  # fmt: skip
 

@@ -94,7 +94,16 @@ METRICS: tuple[Metric, ...] = (
         "zero_point_structure_mag", "mag", "change of the zero point from place to place, beyond noise (rms)", 0.03, 0.1
     ),
     Metric("n_calibrators", "", "stars in the photometric solution", 10, 4, is_higher_better=True),
-    Metric("limiting_mag", "mag", "5-sigma point source", -0.7, -2.0, is_higher_better=True, is_relative_to="depth"),
+    Metric("limiting_mag_worst", "mag", "5-sigma point source where the image is shallowest (one mesh in twenty)"),
+    Metric(
+        "limiting_mag",
+        "mag",
+        "5-sigma point source, typical place of the image",
+        -0.7,
+        -2.0,
+        is_higher_better=True,
+        is_relative_to="depth",
+    ),
     Metric(
         "completeness_50_mag",
         "mag",

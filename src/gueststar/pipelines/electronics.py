@@ -87,8 +87,8 @@ def curves_of(product: CalibrationTable) -> dict[str, Linearity]:
             rows["knots"][i][: int(rows["n_knots"][i])].astype(np.float64),
             rows["correction"][i][: int(rows["n_knots"][i])].astype(np.float64),
             rows["error"][i][: int(rows["n_knots"][i])].astype(np.float64),
-            bool(rows["is_significant"][i]), float(rows["lamp_scatter"][i]), float(rows["lamp_drift_per_hour"][i]),
-            float(rows["chi2_per_dof"][i]), int(rows["n_levels"][i]),
+            float(rows["largest_error"][i]), bool(rows["is_significant"][i]), float(rows["lamp_scatter"][i]),
+            float(rows["lamp_drift_per_hour"][i]), float(rows["chi2_per_dof"][i]), int(rows["n_levels"][i]),
         )
         for i, name in enumerate(rows["amplifier"])
     }  # fmt: skip

@@ -16,6 +16,7 @@ from gueststar.simulation.exposure import collect_in_place
 from gueststar.simulation.headers import has_observation_type
 from gueststar.simulation.scenario import Scenario
 from gueststar.simulation.seeds import generator_for
+from gueststar.simulation.stray_light import expose_through_shutter_in_place
 from gueststar.simulation.survey import Visit, middle_of_night
 
 FLAT_S = 5.0
@@ -47,6 +48,8 @@ def plan_calibrations(camera: Camera, scenario: Scenario, visits: tuple[Visit, .
         wanted += [("dark", plan.dark_s, None, None)] * plan.n_dark
         for name in sorted(glasses):
             wanted += [("flat", FLAT_S, glasses[name], None)] * plan.n_flat
+            for seconds in plan.short_flats_s:
+                wanted += [("flat", seconds, glasses[name], plan.flat_fraction_of_saturation * seconds / FLAT_S)]
         for rung in plan.ladder:
             seconds = round(FLAT_S * rung / plan.flat_fraction_of_saturation, 2)
             wanted += [("flat", seconds, glasses[min(glasses)], rung)] * 2
@@ -94,5 +97,6 @@ def calibration_electrons(
             fraction *= frame.exposure_s / FLAT_S
         level *= fraction * lamp
         electrons += np.float32(level) * response * lamp_in(truth, frame.glass.physical_filter)
+        expose_through_shutter_in_place(electrons, truth, frame.exposure_s)
     collect_in_place(electrons, truth, random, seconds=frame.exposure_s)
     return electrons

@@ -25,6 +25,7 @@ from gueststar.simulation.rendering import Sources, add_sources_in_place
 from gueststar.simulation.satellites import trail_sources
 from gueststar.simulation.scenario import Scenario
 from gueststar.simulation.seeds import generator_for
+from gueststar.simulation.stray_light import add_reflections_in_place, expose_through_shutter_in_place, sky_fringes
 from gueststar.simulation.tiles import SkyDisc, is_in_any
 from gueststar.simulation.truth import OBSERVED, detector_image_row
 from gueststar.simulation.universe import Scene, Universe, magnitude_through, scene_of
@@ -101,13 +102,17 @@ def expose(
     electrons = np.zeros(detector.shape, dtype=np.float32)
     add_sources_in_place(electrons, sources, psf, noise=noise)
     _add_glare(electrons, camera, optics, sources, psf, detector, noise)
+    _add_reflections(electrons, camera, optics, scenario, sky, detector, wcs, zero_point, noise)
     trails = trail_sources(
         sky.satellites, wcs=wcs, shape=detector.shape, zero_point=zero_point, exposure_s=visit.exposure_s
     )
     add_sources_in_place(electrons, trails, psf, noise=noise)
     pattern = conditions.sky_pattern.at(truth.field).astype(np.float32)
+    if (fringes := sky_fringes(truth, visit.glass.band, conditions.exposure_id)) is not None:
+        pattern = pattern * fringes
     electrons += np.float32(sky_level) * pattern * truth.area
     electrons *= response
+    expose_through_shutter_in_place(electrons, truth, visit.exposure_s)
     n_rays = collect_in_place(electrons, truth, random, seconds=visit.exposure_s)
     centre = truth.field[:, detector.shape[0] // 2, detector.shape[1] // 2]
     row = detector_image_row(
@@ -226,6 +231,20 @@ def _add_glare(
         spike_angle_deg=optics.spike_angle_deg + detector.focal_plane.rotation_deg,
         ghost_fraction=optics.plan.ghost_fraction, ghost_radius=45.0 / camera.pixel_scale_arcsec,
     )  # fmt: skip
+
+
+def _add_reflections(
+    electrons: NDArray[np.float32], camera: Camera, optics: Optics, scenario: Scenario, sky: ExposureSky,
+    detector: Detector, wcs: Wcs, zero_point: float, noise: float,
+) -> None:  # fmt: skip
+    """Add ghosts of all bright stars of the field, those on other detectors too."""
+    if not optics.plan.reflections:
+        return
+    mags = magnitude_through(sky.scene.mags, sky.conditions.visit.glass, scenario.optics.colour_terms)
+    stars = np.flatnonzero((sky.scene.galaxy < 0) & (mags < zero_point - 2.5 * np.log10(noise)))
+    x, y = wcs.sky_to_pixel(ra=sky.scene.ra[stars], dec=sky.scene.dec[stars])
+    flux = 10.0 ** (0.4 * (zero_point - mags[stars]))
+    add_reflections_in_place(electrons, camera, optics, detector, x=x, y=y, flux=flux, noise=noise)
 
 
 def _select(scene: Scene, index: NDArray[np.int64]) -> Scene:

@@ -14,7 +14,7 @@ from gueststar.pipelines.night.science import limiting_magnitude
 
 def test_sources_are_put_in_with_their_flux_and_photon_noise(sky) -> None:
     science = sky.image()
-    limit = limiting_magnitude(science.pixels, science.psf, science.photocal)
+    limit = limiting_magnitude(science)
     injected, again = (
         InjectSources(LABELLING).run(science, limiting_mag=limit, random=np.random.default_rng(5)) for _ in range(2)
     )

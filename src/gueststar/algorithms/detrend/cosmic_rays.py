@@ -30,6 +30,8 @@ class CosmicRayConfig:
     """As ``sharpness``, for pixels that touch a ray."""
     neighbour_sharpness_sigma: float = 0.5
     """As ``sharpness_sigma``, for pixels that touch a ray."""
+    tail_significance: float = 2.5
+    """By how many sigma pixels that touch a ray must stand out from the median around them, where that is dark sky."""
     iterations: int = 5
     """Rounds: the first looks at the whole image, later ones peel what was found."""
 
@@ -43,6 +45,14 @@ class CosmicRays(NamedTuple):
     """Number of connected groups of pixels."""
 
 
+class _Pixels(NamedTuple):
+    """Pixels of rays, and what they held."""
+
+    y: NDArray[np.int64]
+    x: NDArray[np.int64]
+    value: NDArray[np.float32]
+
+
 def remove_cosmic_rays_in_place(
     image: NDArray[np.float32],
     level: NDArray[np.float32],
@@ -50,6 +60,7 @@ def remove_cosmic_rays_in_place(
     is_excluded: NDArray[np.bool_],
     *,
     neighbour_ratio: float,
+    spikes: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
     config: CosmicRayConfig = CosmicRayConfig(),
 ) -> CosmicRays:
     """Find cosmic rays and replace their pixels by the mean of clean neighbours.
@@ -60,7 +71,9 @@ def remove_cosmic_rays_in_place(
     sharp for the optics: in one direction its two opposite neighbours together hold
     significantly less, and in another not more, than a fraction of what the sharpest star
     would give them. The second test takes the place of the paper's comparison with the fine
-    structure, which eats undersampled stars. Pixels that touch a ray are then judged more readily.
+    structure, which eats undersampled stars. Pixels that touch a ray are then judged more readily, and in dark sky,
+    where no star's light is taken for a ray's, by their brightness alone. Groups of pixels most of which lie on
+    ``spikes`` (y, x: diffraction spikes are sharp too) are given back.
 
     ``image`` is in electrons with the sky (``level``) in; ``rms`` its noise there; ``neighbour_ratio`` comes from
     `star_sharpness.measure_star_sharpness`. Excluded pixels (saturated, bad) are neither candidates nor
@@ -69,12 +82,19 @@ def remove_cosmic_rays_in_place(
     is_ray = np.zeros(image.shape, np.bool_)
     y, x = _edges(image, rms, is_excluded, config.significance)
     limits = (config.significance, neighbour_ratio * config.sharpness, config.sharpness_sigma)
-    for _ in range(config.iterations):
+    peeled: list[_Pixels] = []
+    for turn in range(config.iterations):
         is_hit = _is_hit(image, level, rms, is_excluded, y, x, *limits)
-        y, x = y[is_hit], x[is_hit]
+        is_tail = np.zeros_like(is_hit)
+        if turn > 0:
+            is_tail = ~is_hit & _is_tail(image, level, rms, is_ray, is_excluded, y, x, config.tail_significance)
+        peeled.append(_Pixels(y[is_tail], x[is_tail], image[y[is_tail], x[is_tail]]))
+        is_ray[y[is_tail], x[is_tail]] = True
+        y, x = y[is_hit], x[is_hit]  # tails have no tails: they would creep along the noise
         if y.size == 0:
             break
         is_ray[y, x] = True
+        peeled.append(_Pixels(y, x, image[y, x]))
         interpolate_in_place(image, is_ray | is_excluded, y=y, x=x)
         y, x = _neighbours(y, x, is_ray, is_excluded)
         limits = (
@@ -82,6 +102,9 @@ def remove_cosmic_rays_in_place(
             neighbour_ratio * config.neighbour_sharpness,
             config.neighbour_sharpness_sigma,
         )
+    if spikes is not None and spikes[0].size > 0 and peeled:
+        pixels = _Pixels._make(np.concatenate(part) for part in zip(*peeled, strict=True))
+        _give_back_in_place(image, is_ray, pixels, *spikes)
     y, x = pixels_with(is_ray, 1)
     interpolate_in_place(image, is_ray | is_excluded, y=y, x=x)  # again, now that all hit neighbours are known
     return CosmicRays(y, x, int(label_groups(y, x, shape=image.shape).max(initial=-1)) + 1)
@@ -174,6 +197,44 @@ def _is_hit(image, level, rms, is_excluded, y, x, significance, ratio, n_sigma):
             continue
         is_hit[i] = True
     return is_hit
+
+
+@numba.njit(cache=True)
+def _is_tail(image, level, rms, is_ray, is_excluded, y, x, significance):  # type: ignore[no-untyped-def]
+    """Return which of the pixels stand out from the median of the good ones about them, where that is dark sky."""
+    ny, nx = image.shape
+    is_tail = np.zeros(y.size, np.bool_)
+    around = np.empty(25)
+    for i in range(y.size):
+        v, u, n = y[i], x[i], 0
+        for q in range(max(v - 2, 0), min(v + 3, ny)):
+            for p in range(max(u - 2, 0), min(u + 3, nx)):
+                if not (is_ray[q, p] or is_excluded[q, p] or (q == v and p == u)):
+                    around[n] = image[q, p]
+                    n += 1
+        if n < 8:
+            continue
+        local, noise = np.median(around[:n]), rms[v, u]
+        is_tail[i] = local - level[v, u] < noise and image[v, u] - local > significance * noise
+    return is_tail
+
+
+def _give_back_in_place(
+    image: NDArray[np.float32],
+    is_ray: NDArray[np.bool_],
+    pixels: _Pixels,
+    spike_y: NDArray[np.int64],
+    spike_x: NDArray[np.int64],
+) -> None:
+    """Restore the pixels on spikes of those groups that lie mostly on spikes; they are no rays any more."""
+    flat = pixels.y * image.shape[1] + pixels.x
+    is_on = np.isin(flat, spike_y * image.shape[1] + spike_x)
+    groups = label_groups(pixels.y, pixels.x, shape=(image.shape[0], image.shape[1]))
+    is_spike = np.bincount(groups, is_on) > 0.5 * np.bincount(groups)
+    back = is_on & is_spike[groups]
+    y, x = pixels.y[back], pixels.x[back]
+    image[y, x] = pixels.value[back]
+    is_ray[y, x] = False
 
 
 @numba.njit(cache=True)

@@ -26,7 +26,7 @@ class BadPixelConfig:
     """...and of the noise that one image has per pixel: what drowns in it harms no measurement."""
     column_significance: float = 3.0
     """The same for the median of each of several neighbouring runs of pixels along the readout axis..."""
-    column_min_noises: float = 0.1
+    column_min_noises: float = 0.15
     """...and of the noise of one pixel: a source covers many pixels of a column."""
     run: int = 32
     """Length of such a run, pixels."""
@@ -37,7 +37,9 @@ class BadPixelConfig:
     ratio_range: tuple[float, float] = (0.93, 1.07)
     """Response in bright flats over that in faint ones outside which a pixel is a defect (traps, wells that leak)."""
     window: int = 15
-    """Side of the surroundings, pixels."""
+    """Side of the surroundings of a pixel, pixels."""
+    column_window: int = 7
+    """Columns about one with which it is compared: few, for fringes and background change from column to column too."""
     max_score: int = 3
     """A pixel that was found so often stays bad for as many makings in which it is not."""
 
@@ -127,7 +129,7 @@ def _bad_runs(residual: Float32Image, is_pixel: Bools, is_known: Bools, noise: f
         enough = is_known[first:last].sum(axis=0) >= 0.3 * (last - first)
         medians[i, enough] = np.nanmedian(values[first:last, enough], axis=0)
         share[i] = is_pixel[first:last].mean(axis=0)
-    medians -= ndimage.median_filter(medians, size=(1, config.window), mode="nearest")
+    medians -= ndimage.median_filter(medians, size=(1, config.column_window), mode="nearest")
     usual = median_and_sigma(medians)[1]
     is_found = np.zeros((n_runs, nx), dtype=bool)
     for sign in (1.0, -1.0):

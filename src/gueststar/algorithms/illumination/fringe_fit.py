@@ -96,15 +96,31 @@ def fit_fringes(
 def flattened(values: Float32Image, is_free: Bools, size: int) -> Floats:
     """Return values less their mean over ``size`` x ``size`` free cells around; 0 where a cell is not free.
 
-    The mean is taken twice over half the size: one box alone would let waves of its own width through.
+    A parabola over the whole is taken away first, lest a slope tell at the rim, where the mean is one-sided. The mean
+    is taken twice over half the size: one box alone would let waves of its own width through.
     """
     weight = is_free.astype(np.float64)
+    values = values - _parabola(values, is_free)
     total = np.where(is_free, values, 0.0).astype(np.float64)
     for _ in range(2):
         weight = ndimage.uniform_filter(weight, max(3, size // 2), mode="constant")
         total = ndimage.uniform_filter(total, max(3, size // 2), mode="constant")
     mean = np.divide(total, weight, out=np.zeros_like(total), where=weight > 1e-6)
     return np.where(is_free, values - mean, 0.0)
+
+
+def _parabola(values: Float32Image, is_free: Bools) -> Floats:
+    """Return the second-order surface through the free cells (of a sample of them)."""
+    ny, nx = values.shape
+    step = max(1, int(np.sqrt(values.size / 20_000.0)))
+    v, u = np.meshgrid(np.linspace(-1.0, 1.0, ny), np.linspace(-1.0, 1.0, nx), indexing="ij", sparse=True)
+    rows, columns = np.nonzero(is_free[::step, ::step])
+    a, b = u[0, columns * step], v[rows * step, 0]
+    if a.size < 60:
+        return np.zeros(values.shape)
+    terms = np.stack([np.ones_like(a), a, b, a * a, a * b, b * b], axis=1)
+    c = np.linalg.lstsq(terms, values[rows * step, columns * step].astype(np.float64), rcond=None)[0]
+    return np.asarray(c[0] + c[1] * u + c[2] * v + c[3] * u * u + c[4] * u * v + c[5] * v * v)
 
 
 def _solve(data: Floats, terms: Floats, is_free: Bools, number: NDArray[np.int32]) -> FringeFit:

@@ -42,8 +42,9 @@ class FringePatternConfig:
     """A pattern must stand above what noise alone would share between images by so many sigma."""
     clip_sigma: float = 4.0
     """Cells, and pixels of single images, further than this from what the patterns foretell are left out."""
-    smoothing: float = 1.5
-    """Sigma of the Gaussian that smooths the patterns, pixels; 0: not at all."""
+    smoothing: float = 2.0
+    """Sigma of the Gaussian that smooths the patterns, pixels, applied twice so that waves of 8 sigma keep 93 %
+    of their amplitude and those of 12 sigma 98 %; 0: not at all."""
 
 
 class FringePatterns(NamedTuple):
@@ -257,8 +258,16 @@ def _fit_pixels_compiled(flat, strengths, weights, noise, clip_sigma):  # type: 
 
 
 def _smoothed(patterns: NDArray[np.float32], is_known: Bools, sigma: float) -> NDArray[np.float32]:
-    """Return the patterns smoothed over known pixels, and filled from near ones where nothing is known."""
+    """Return the patterns smoothed over known pixels, and filled from near ones where nothing is known.
+
+    What the Gaussian takes is smoothed again and put back (twicing, Tukey 1977, ch. 16): it flattens crests less.
+    """
     if sigma <= 0:
         return patterns
     weight = np.maximum(ndimage.gaussian_filter(is_known.astype(np.float32), sigma), np.float32(1e-3))
-    return np.stack([ndimage.gaussian_filter(np.where(is_known, p, 0), sigma) / weight for p in patterns])
+
+    def smooth(values: Float32Image) -> Float32Image:
+        return np.asarray(ndimage.gaussian_filter(np.where(is_known, values, np.float32(0.0)), sigma) / weight)
+
+    first = [smooth(pattern) for pattern in patterns]
+    return np.stack([once + smooth(pattern - once) for once, pattern in zip(first, patterns, strict=True)])

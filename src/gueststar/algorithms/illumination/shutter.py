@@ -119,8 +119,9 @@ def _smoothed(
     filled = np.where(is_known, delay, np.median(delay[is_known]))
     noise = float(np.median(error[is_known]))
     spread = median_and_sigma(delay[is_known])[1]
-    smooth = ndimage.median_filter(filled, 3, mode="nearest")
-    smooth = ndimage.gaussian_filter(smooth, config.smoothing, mode="nearest")
+    trend = _trend(filled, is_known)
+    smooth = ndimage.median_filter(filled - trend, 3, mode="nearest")
+    smooth = ndimage.gaussian_filter(smooth, config.smoothing, mode="nearest") + trend
     smooth -= np.average(smooth, weights=np.maximum(np.where(is_known, response, 0.0), 0.0))
     structure = float(np.sqrt(max(np.var(smooth) - (0.4 * noise) ** 2, 0.0)))
     chi2 = (spread / noise) ** 2 if noise > 0 else 0.0
@@ -130,6 +131,17 @@ def _smoothed(
         error=expand_cells(np.where(is_known, 0.5 * error, noise).astype(np.float32), config.block, *shape),
         mean=mean, mean_error=mean_error, structure=structure, significance=float(significance),
     )  # fmt: skip
+
+
+def _trend(delay: Floats, is_known: NDArray[np.bool_]) -> Floats:
+    """Return the polynomial of fourth order that the blocks follow: filters of the rest do not flatten its rim."""
+    v, u = np.meshgrid(*(np.linspace(-1.0, 1.0, n) for n in delay.shape), indexing="ij")
+    terms = np.stack([u**i * v**j for i in range(5) for j in range(5 - i)], axis=-1)
+    used = is_known & (np.abs(delay - np.median(delay)) < 6.0 * max(median_and_sigma(delay[is_known])[1], 1e-12))
+    if used.sum() < 4 * terms.shape[-1]:
+        return np.zeros_like(delay)
+    coefficients = np.linalg.lstsq(terms[used], delay[used], rcond=None)[0]
+    return np.asarray(terms @ coefficients)
 
 
 @numba.njit(cache=True)

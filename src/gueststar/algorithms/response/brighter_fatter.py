@@ -27,8 +27,9 @@ class BrighterFatterConfig:
     """The kernel reaches this many pixels each way."""
     tail_tolerance: float = 0.5
     """Area changes beyond the nearest neighbours may differ from a power law of the distance by this fraction."""
-    sum_tolerance: float = 0.03
-    """What a pixel loses and what all others gain may differ by this fraction."""
+    sum_tolerance: float = 0.05
+    """What a pixel seems to lose and what all others gain may differ by this fraction: the former comes from variances,
+    which feel errors of linearity."""
     min_significance: float = 5.0
     """Without the pixel's own area change known to this many sigma there is no kernel."""
     iterations: int = 10
@@ -48,7 +49,7 @@ def make_kernel(change: AreaChange, config: BrighterFatterConfig = BrighterFatte
     own, error = change.coefficients[0, 0], change.errors[0, 0]
     if not own < -config.min_significance * error:
         raise ValueError(f"the area change {own:.2e} +- {error:.1e} per electron is not significant")
-    quadrant = _completed(change, config.radius + 4, config)
+    quadrant = _completed(change, config)
     size = 8 * config.radius  # far edges, so that periodic images do not matter
     source = np.zeros((size, size))
     reach = quadrant.shape[0]
@@ -91,20 +92,17 @@ def correct_brighter_fatter_in_place(
 _BLOCK = 32
 
 
-def _completed(change: AreaChange, size: int, config: BrighterFatterConfig) -> Floats:
+def _completed(change: AreaChange, config: BrighterFatterConfig) -> Floats:
     """Return a quadrant of area changes that sum to zero, from measurements, a power law, and the sum itself.
 
     What is measured poorly leans on a power law of the distance through all lags but the nearest; and since the own
     pixel's loss is known best, the others are shifted within their errors so that their sum is its opposite.
     """
-    measured = min(change.coefficients.shape[0], size)
-    y, x = np.mgrid[:size, :size]
+    y, x = np.indices(change.coefficients.shape)
     radius = np.hypot(y, x)
     multiplicity = np.where(y > 0, 2.0, 1.0) * np.where(x > 0, 2.0, 1.0)
     multiplicity[0, 0] = 0.0
-    known, variance = np.zeros((size, size)), np.full((size, size), math.inf)
-    known[:measured, :measured] = change.coefficients[:measured, :measured]
-    variance[:measured, :measured] = change.errors[:measured, :measured] ** 2
+    known, variance = change.coefficients.copy(), change.errors**2
     known[0, 0], variance[0, 0] = 0.0, math.inf
     is_near = (radius > 0) & (radius < 1.2) & np.isfinite(variance)
     own = float(-change.coefficients[0, 0])

@@ -35,6 +35,9 @@ class LinearityConfig:
     """By how much the lamp may brighten or fade in an hour (one sigma), which the flats may tell better."""
     shutter_error_s: float = 0.02
     """By how much all exposures may be longer or shorter than the header says (one sigma), seconds."""
+    roughness: float = 0.001
+    """By how much third differences of the correction between knots may differ from zero (one sigma, fraction of the
+    highest level): what a few flats say of bumps is weighed against a parabola."""
     max_error: float = 0.003
     """A correction known no better than this fraction of the counts is not believed."""
     min_significance: float = 4.0
@@ -64,6 +67,8 @@ class Linearity(NamedTuple):
     """To be added at the knots, ADU; zero at the first two, so that faint light keeps its scale."""
     error: Floats
     """Standard errors of the corrections, ADU."""
+    largest_error: float
+    """Largest standard error of the corrected counts from the faintest flat up, as a fraction of them."""
     is_significant: bool
     """Whether the amplifier is known to depart from a line at all; if not, nothing is corrected."""
     lamp_scatter: float
@@ -115,7 +120,7 @@ def fit_linearity(flats: FlatLevels, *, saturation: float, config: LinearityConf
         _require_ladder(flats, is_used, saturation, config)
     widening = math.sqrt(max(fit.chi2_per_dof, 1.0))
     error = fit.error * widening
-    worst = float(np.max(error[1:] / knots[1:]))
+    worst = max(float(np.max(error[1:] / knots[1:])), widening * fit.faint_error)
     if worst > config.max_error:
         raise ValueError(
             f"the correction is known to {worst:.2%} of the counts, {config.max_error:.2%} is needed: take more flats, "
@@ -123,7 +128,7 @@ def fit_linearity(flats: FlatLevels, *, saturation: float, config: LinearityConf
         )
     significance = float(np.max(np.abs(fit.correction[2:]) / error[2:]))
     return Linearity(
-        knots, fit.correction, error, significance >= config.min_significance, widening * scatter,
+        knots, fit.correction, error, worst, significance >= config.min_significance, widening * scatter,
         fit.drift, fit.chi2_per_dof, int(is_used.sum()),
     )  # fmt: skip
 
@@ -164,6 +169,7 @@ def linearise_in_place(
 class _Solution(NamedTuple):
     correction: Floats
     error: Floats
+    faint_error: float
     residual: Floats
     drift: float
     chi2_per_dof: float
@@ -221,19 +227,24 @@ def _solve(
     # Unknowns: corrections at the free knots, R, R dt, R c.
     design = np.column_stack([-basis, flats.exposure_s, np.ones_like(hours), flats.exposure_s * hours])
     weight = np.where(is_used, 1.0 / np.maximum(np.hypot(flats.error, scatter * flats.level), 1e-6), 0.0)
-    priors = np.zeros((2, n_free + 3))
+    bumps = np.diff(np.eye(knots.size), n=3, axis=0)[:, 2:] / (config.roughness * knots[-1])
+    priors = np.zeros((2 + len(bumps), n_free + 3))
+    priors[2:, :n_free] = bumps
     priors[0, n_free + 1] = 1.0 / max(rate * config.shutter_error_s, 1e-12)
     priors[1, n_free + 2] = 1.0 / max(rate * config.lamp_drift_per_hour, 1e-12)
     matrix = np.vstack([design * weight[:, None], priors])
     scale = np.linalg.norm(matrix, axis=0)
-    solution, *_ = np.linalg.lstsq(matrix / scale, np.append(flats.level * weight, [0.0, 0.0]), rcond=1e-12)
+    solution, *_ = np.linalg.lstsq(matrix / scale, np.append(flats.level * weight, np.zeros(len(priors))), rcond=1e-12)
     covariance = np.linalg.pinv((matrix / scale).T @ (matrix / scale))
     solution, sigma = solution / scale, np.sqrt(np.diag(covariance)) / scale
+    faintest = int(np.argmin(np.where(is_used, flats.level, np.inf)))
+    weights = np.append(basis[faintest] / scale[:n_free], np.zeros(3))
+    faint_error = math.sqrt(float(weights @ covariance @ weights)) / float(flats.level[faintest])
     residual = np.where(is_used, flats.level - design @ solution, 0.0)
     chi2 = float(np.sum((residual * weight) ** 2)) / max(int(is_used.sum()) - n_free - 1, 1)
     pad = np.zeros(2)
     return _Solution(
-        np.concatenate([pad, solution[:n_free]]), np.concatenate([pad, sigma[:n_free]]), residual,
+        np.concatenate([pad, solution[:n_free]]), np.concatenate([pad, sigma[:n_free]]), faint_error, residual,
         float(solution[n_free + 2] / solution[n_free]), chi2,
     )  # fmt: skip
 

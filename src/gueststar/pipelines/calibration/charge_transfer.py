@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -17,14 +17,15 @@ from gueststar.algorithms.response.charge_transfer import (
     mean_inefficiency,
     measure_deferred_charge,
 )
+from gueststar.algorithms.response.linearity import Linearity, correction_at
 from gueststar.core.errors import DataError, MissingInput
-from gueststar.model.calibration import CalibrationTable
-from gueststar.model.camera import Detector, Overscan, parse_section
+from gueststar.model.calibration import NO_CALIBRATIONS, Calibrations, CalibrationTable
+from gueststar.model.camera import Amplifier, Detector, Overscan, parse_section
 from gueststar.model.exposure import ExposureInfo
 from gueststar.model.raw import AmplifierPixels
 from gueststar.pipelines.assembly import measure_zero
 from gueststar.pipelines.calibration._frames import RawSource
-from gueststar.pipelines.electronics import as_read
+from gueststar.pipelines.electronics import as_read, curves_of
 
 Axis = Literal["x", "y"]
 
@@ -52,10 +53,11 @@ class MakeChargeTransfer:
         frames: Sequence[RawSource],
         infos: Sequence[ExposureInfo],
         detector: Detector,
+        known: Calibrations = NO_CALIBRATIONS,
         *,
         previous: CalibrationTable | None = None,
     ) -> CalibrationTable:
-        """Return inefficiencies by amplifier and axis.
+        """Return inefficiencies by amplifier and axis; of ``known``, linearity corrects the level of the flats.
 
         Raises MissingInput where no overscan follows the last pixels, or no loss is seen in any amplifier; DataError
         where what comes out is not to be believed.
@@ -64,7 +66,9 @@ class MakeChargeTransfer:
         if not any(trailing_overscan(a.data_section, o, a) for a in detector.amplifiers for o in a.overscans):
             raise MissingInput(f"{what}: no overscan follows the pixels that are read last")
         flats = sorted((i for i in range(len(infos))), key=lambda i: -infos[i].exposure_s)[: self.config.max_frames]
-        found, saturation, used = self._measure([frames[i] for i in flats], detector)
+        found, saturation, used = self._measure([frames[i] for i in flats])
+        if known.linearity is not None:
+            found = _linearised(found, curves_of(known.linearity))
         measured: dict[tuple[str, Axis], ChargeTransfer] = {}
         for key, deferred in found.items():
             try:
@@ -80,7 +84,7 @@ class MakeChargeTransfer:
         return product if previous is None else self._compared(product, previous, what)
 
     def _measure(
-        self, sources: Sequence[RawSource], detector: Detector
+        self, sources: Sequence[RawSource]
     ) -> tuple[dict[tuple[str, Axis], list[DeferredCharge]], dict[str, float], list[ExposureInfo]]:
         """Return deferred charges by amplifier and axis, saturation above zero (ADU), and the flats that were read."""
         found: dict[tuple[str, Axis], list[DeferredCharge]] = defaultdict(list)
@@ -112,7 +116,20 @@ class MakeChargeTransfer:
         return product
 
 
-def trailing_overscan(data_section: str, overscan: Overscan, amplifier: Any) -> Axis | None:
+def _linearised(
+    found: dict[tuple[str, Axis], list[DeferredCharge]], curves: Mapping[str, Linearity]
+) -> dict[tuple[str, Axis], list[DeferredCharge]]:
+    """Return deferred charges with the flats' levels made linear; what trails is little, which needs no correction."""
+
+    def straight(name: str, item: DeferredCharge) -> DeferredCharge:
+        if name not in curves or not curves[name].is_significant:
+            return item
+        return item._replace(level=item.level + float(correction_at(curves[name], np.array([item.level]))[0]))
+
+    return {(name, axis): [straight(name, item) for item in items] for (name, axis), items in found.items()}
+
+
+def trailing_overscan(data_section: str, overscan: Overscan, amplifier: Amplifier) -> Axis | None:
     """Return along which axis an overscan is read right after the last light-sensitive pixels; None if it is not."""
     if overscan.extension not in (None, amplifier.extension):
         return None

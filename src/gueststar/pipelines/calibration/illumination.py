@@ -20,6 +20,9 @@ from gueststar.pipelines.calibration.not_shown import NotShown
 
 Floats = NDArray[np.float64]
 
+_LEAST_ERROR = 1e-4
+"""Nowhere is the response known better than this fraction."""
+
 
 @dataclass(frozen=True)
 class MakeIlluminationConfig:
@@ -29,7 +32,7 @@ class MakeIlluminationConfig:
     """Fewest exposures."""
     min_stars: int = 100
     """Fewest stars in use, all exposures together."""
-    min_snr: float = 50.0
+    min_snr: float = 25.0
     """Fainter measurements of stars are not used."""
     min_rms_mag: float = 0.003
     """A correction smaller than this is not made."""
@@ -144,7 +147,8 @@ def _master(
         "chi2_per_dof": solved.chi2_per_dof,
     }
     relative = np.float32(0.4 * np.log(10.0)) * _error_image(solved.response)
-    pixels = MaskedImage(image.astype(np.float32), (relative * image) ** 2, np.zeros(image.shape, np.int32))
+    variance = np.maximum((relative * image) ** 2, np.float32(_LEAST_ERROR**2))
+    pixels = MaskedImage(image.astype(np.float32), variance, np.zeros(image.shape, np.int32))
     return CalibrationMaster(
         kind="illumination", detector_id=detector.id, pixels=pixels, mjd_tai=float(np.mean(times)),
         n_frames=len(exposures), physical_filter=exposures[0].info.physical_filter, metadata=facts,

@@ -150,6 +150,7 @@ def _curve_rows(curves: dict[str, Linearity]) -> dict[str, NDArray[Any]]:
         "knots": np.array([padded(curve.knots) for curve in found]),
         "correction": np.array([padded(curve.correction) for curve in found]),
         "error": np.array([padded(curve.error) for curve in found]),
+        "largest_error": np.array([curve.largest_error for curve in found]),
         "is_significant": np.array([curve.is_significant for curve in found]),
         "lamp_scatter": np.array([curve.lamp_scatter for curve in found]),
         "lamp_drift_per_hour": np.array([curve.lamp_drift_per_hour for curve in found]),

@@ -20,6 +20,7 @@ from gueststar.pipelines.calibration._checks import check_change, compare_with_p
 from gueststar.pipelines.calibration._frames import FrameSet, RawSource
 from gueststar.pipelines.calibration._prepare import check_belongs, subtract_bias_in_place
 from gueststar.pipelines.calibration.not_shown import NotShown
+from gueststar.pipelines.electronics import electronics_of, measured_gains, with_gains
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ class MakeShutter:
         are usable or what comes out is not to be believed.
         """
         config = self.config
+        if known.photon_transfer is not None:
+            detector = with_gains(detector, measured_gains(known.photon_transfer))
 
         def light(image: Float32Image, info: ExposureInfo) -> Float32Image:
             subtract_bias_in_place(image, detector, known.bias)
@@ -87,7 +90,7 @@ class MakeShutter:
 
         frames = FrameSet(
             detector, "flat", "electron", light, overscan=config.overscan, memory_mb=config.memory_mb,
-            keep_pedestal=known.bias is not None,
+            keep_pedestal=known.bias is not None, electronics=electronics_of(known, detector),
         )  # fmt: skip
         frames.read(raws)
         highest = config.max_level * min(a.gain * (a.saturation - a.bias_level) for a in detector.amplifiers)

@@ -54,7 +54,9 @@ def _make_brighter_fatter(making: Making) -> CalibrationProduct | NothingMade:
 
 def _make_charge_transfer(making: Making) -> CalibrationProduct | NothingMade:
     task = MakeChargeTransfer(making.settings.charge_transfer)
-    return _unless_missing(lambda: task.run(making.frames, making.infos, making.detector, previous=making.previous))
+    return _unless_missing(
+        lambda: task.run(making.frames, making.infos, making.detector, making.known, previous=making.previous)
+    )
 
 
 ELECTRONICS_MAKERS: Mapping[CalibrationKind, Maker] = MappingProxyType(

@@ -41,6 +41,7 @@ from gueststar.pipelines.night.worker import WorkerContext
 from gueststar.pipelines.science.astrometry import AstrometrySolution, SolveAstrometry, air_for
 from gueststar.pipelines.science.background import SubtractBackground
 from gueststar.pipelines.science.catalogs import MakeCatalogs, calibrate_apertures, calibrate_sources, with_planes
+from gueststar.pipelines.science.depth import MapDepth
 from gueststar.pipelines.science.halos import MarkHalos
 from gueststar.pipelines.science.photometry import PhotometrySolution, SolvePhotometry, level_zero_point
 from gueststar.pipelines.science.psf import MeasurePsf
@@ -150,7 +151,9 @@ def complete_science(work: EnteredScienceWork, context: WorkerContext, timer: St
         tables = [flag_used(table, used, pixels, psf) for table in (point, aperture)]
         sources = calibrate_sources(tables[0], wcs, photocal, **place)
         apertures = calibrate_apertures(tables[1], wcs, photocal, **place)
-    metrics = summary_metrics(pixels, psf, wcs, photocal, steps)
+    with timer("depth"):
+        depth = MapDepth(settings.depth).run(pixels, psf, photocal)
+    metrics = summary_metrics(pixels, psf, wcs, photocal, depth, steps)
     metrics["entered"] = {
         "file": work.origin,
         "measured": [
@@ -165,7 +168,7 @@ def complete_science(work: EnteredScienceWork, context: WorkerContext, timer: St
     }  # fmt: skip
     if told.photocal is not None and not photocal.n_calibrators:  # not counted here, so not poor either
         metrics |= {"n_calibrators": None, "zero_point_rms_mag": photocal.zero_point_rms or None}
-    image = CalibratedImage(pixels, wcs, psf, photocal, image_metadata(info, detector, metrics))
+    image = CalibratedImage(pixels, wcs, psf, photocal, image_metadata(info, detector, metrics), depth=depth)
     return ScienceProducts(image, sources, apertures, metrics)
 
 

@@ -159,7 +159,7 @@ def _stage_injection(work: InjectionWork) -> Result:
     settings = work.settings
     with timer("read"):
         image = context.image(work.science)
-    limit = limiting_magnitude(image.pixels, image.psf, image.photocal)
+    limit = limiting_magnitude(image)
     if limit is None or not np.isfinite(limit):
         raise DataError("the image has no limiting magnitude: nothing can be injected")
     seeds = np.random.SeedSequence([work.seed, content_id("injection", work.info.exposure_id, work.detector_id)])

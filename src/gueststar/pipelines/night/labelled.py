@@ -69,7 +69,7 @@ def _labelled(
     is_linked = np.isin(before["dia_source_id"], list(linked))
     hosts = science.wcs.sky_to_pixel(ra=sources["ra"], dec=sources["dec"])
     visit_seed = (seed * 1_000_003 + work.info.exposure_id + work.detector_id) % 2**63
-    limit = limiting_magnitude(science.pixels, science.psf, science.photocal)
+    limit = limiting_magnitude(science)
     if limit is None:
         raise DataError(f"visit {work.info.exposure_id}, detector {work.detector_id} has no usable pixel")
     random = np.random.default_rng(visit_seed)

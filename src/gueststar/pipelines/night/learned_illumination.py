@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from gueststar.algorithms.astrometry.proper_motion import propagate_positions
 from gueststar.algorithms.photocal.spatial import ZeroPointMap
-from gueststar.core.bits import USES
+from gueststar.core.bits import USES, SourceFlag
 from gueststar.core.errors import DataError
 from gueststar.model.calibration import CalibrationKind, CalibrationMaster
 from gueststar.model.catalog import Catalog
@@ -173,7 +173,11 @@ def _measurements(item: LearnedImage, image: CalibratedImage, stars: Catalog, le
     config = learning.settings.illumination
     with np.errstate(divide="ignore", invalid="ignore"):
         snr = np.asarray(sources["psf_flux"] / sources["psf_flux_err"], dtype=np.float64)
-    is_clean = ((sources["flags"] & ~int(USES)) == 0) & (snr > config.min_snr) & np.isfinite(sources["mag"])
+    is_clean = (
+        ((sources["flags"] & ~int(USES | SourceFlag.NEAR_BRIGHT_STAR)) == 0)
+        & (snr > config.min_snr)
+        & np.isfinite(sources["mag"])
+    )
     sources = sources.select(np.flatnonzero(is_clean))
     limit = max(_MATCH_FWHM * image.psf.central_fwhm * image.wcs.pixel_scale_arcsec, _MATCH_LEAST_ARCSEC)
     chord = 2.0 * np.sin(np.radians(limit / 3600.0) / 2.0)

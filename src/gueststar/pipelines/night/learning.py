@@ -16,6 +16,7 @@ from gueststar.pipelines.night.electronics import learn_crosstalk
 from gueststar.pipelines.night.known_calibrations import CalibrationPaths
 from gueststar.pipelines.night.learned_distortion import learn_distortion
 from gueststar.pipelines.night.learned_illumination import learn_defects, learn_fringe, learn_illumination
+from gueststar.pipelines.night.learned_photometry import learn_relative_photometry
 from gueststar.pipelines.night.making import NothingMade
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
@@ -74,6 +75,7 @@ LEARNERS: Mapping[CalibrationKind, Learner] = MappingProxyType(
         "fringe": learn_fringe,
         "illumination": learn_illumination,
         "distortion": learn_distortion,
+        "relative_photometry": learn_relative_photometry,
     }
 )
 """How each kind is learned from a night's science images, in order."""

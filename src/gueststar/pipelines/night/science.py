@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gueststar.algorithms.photocal.limiting import effective_area
 from gueststar.cameras.header_wcs import detector_wcs
 from gueststar.core.bits import MaskPlane, SourceFlag
 from gueststar.core.errors import DataError, MissingInput
@@ -17,6 +16,7 @@ from gueststar.formats.raw import read_detector, read_headers
 from gueststar.model.calibration import Calibrations
 from gueststar.model.camera import Camera, Detector, Filter
 from gueststar.model.catalog import Catalog
+from gueststar.model.depth import DepthMap
 from gueststar.model.exposure import ExposureInfo
 from gueststar.model.image import CalibratedImage, DetrendedFrame, MaskedImage
 from gueststar.model.photocal import PhotoCal
@@ -39,7 +39,9 @@ from gueststar.pipelines.science.catalogs import (
     flag_near,
     with_planes,
 )
+from gueststar.pipelines.science.depth import MapDepth, level_error_of
 from gueststar.pipelines.science.detrend import Detrend
+from gueststar.pipelines.science.ghosts import MarkGhosts
 from gueststar.pipelines.science.halos import MarkHalos
 from gueststar.pipelines.science.photometry import PhotometrySolution, SolvePhotometry, level_zero_point
 from gueststar.pipelines.science.psf import MeasurePsf
@@ -154,14 +156,21 @@ def make_science(
             sources=point, epoch_year=work.info.epoch_year,
         )  # fmt: skip
         pixels, steps["halos"] = marked.pixels, marked.metrics
+    if camera.ghosts:
+        with timer("ghosts"):
+            pixels, steps["ghosts"] = _with_ghosts(pixels, work, context, wcs, photocal, steps)
     with timer("catalogs"):
         place: dict[str, Any] = {"visit": work.info.exposure_id, "detector": detector.id}
         used = _used_stars(measured.stars, solved, point)
         tables = [flag_used(table, used, pixels, measured.psf) for table in (point, aperture)]
         sources = calibrate_sources(tables[0], wcs, photocal, astrometry=solved.astrometry, **place)
         apertures = calibrate_apertures(tables[1], wcs, photocal, astrometry=solved.astrometry, **place)
-    metrics = summary_metrics(pixels, measured.psf, wcs, photocal, steps)
-    image = CalibratedImage(pixels, wcs, measured.psf, photocal, image_metadata(work.info, detector, metrics))
+    with timer("depth"):
+        level_error = level_error_of(subtracted.background, settings.background.box)
+        depth = MapDepth(settings.depth).run(pixels, measured.psf, photocal, level_error=level_error)
+    metrics = summary_metrics(pixels, measured.psf, wcs, photocal, depth, steps)
+    metadata = image_metadata(work.info, detector, metrics)
+    image = CalibratedImage(pixels, wcs, measured.psf, photocal, metadata, depth=depth)
     return ScienceProducts(image, sources, apertures, metrics)
 
 
@@ -270,6 +279,28 @@ def _start_wcs(camera: Camera, detector: Detector, work: ScienceWork) -> tuple[W
     return camera.nominal_wcs(detector, ra=info.ra, dec=info.dec, rotation_deg=info.rotation_deg), False
 
 
+def _with_ghosts(
+    pixels: MaskedImage,
+    work: ScienceWork,
+    context: WorkerContext,
+    wcs: Wcs,
+    photocal: PhotoCal,
+    steps: dict[str, Any],
+) -> tuple[MaskedImage, dict[str, Any]]:
+    """Mark the ghosts that the camera's description foretells, of stars anywhere in the field."""
+    camera, task = context.camera, MarkGhosts(work.settings.ghosts)
+    detector = camera.detector(work.detector_id)
+    stars = [
+        context.refcats.cone(ra=disc.ra, dec=disc.dec, radius_deg=disc.radius_deg)
+        for disc in task.regions(camera, detector, wcs)
+    ]
+    marked = task.run(
+        pixels, camera=camera, detector=detector, wcs=wcs, photocal=photocal, stars=stars,
+        epoch_year=work.info.epoch_year, sky_rms=float(steps["background"]["sky_rms"]),
+    )  # fmt: skip
+    return marked.pixels, marked.metrics
+
+
 def _reference_stars(context: WorkerContext, start: Wcs, shape: tuple[int, int], camera: Camera) -> Catalog:
     ny, nx = shape
     ra, dec = start.pixel_to_sky(x=(nx - 1) / 2, y=(ny - 1) / 2)
@@ -292,7 +323,7 @@ def _filter_of(camera: Camera, info: ExposureInfo) -> Filter:
 
 
 def summary_metrics(
-    pixels: MaskedImage, psf: Psf, wcs: Wcs, photocal: PhotoCal, steps: dict[str, Any]
+    pixels: MaskedImage, psf: Psf, wcs: Wcs, photocal: PhotoCal, depth: DepthMap, steps: dict[str, Any]
 ) -> dict[str, Any]:
     """Return the named metrics of `gueststar.model.metrics`, with each step's own figures under its name."""
     astrometry, background = steps["astrometry"], steps["background"]
@@ -312,7 +343,8 @@ def summary_metrics(
         "colour_term_excess": steps.get("photometry", {}).get("colour_term_excess"),
         "cloud_extinction_mag": _known(steps.get("photometry", {}).get("extinction")),
         "zero_point_structure_mag": steps.get("photometry", {}).get("structure_rms"),
-        "limiting_mag": limiting_magnitude(pixels, psf, photocal),
+        "limiting_mag": depth.median,
+        "limiting_mag_worst": depth.quantile(0.05),
         "fraction_masked": float(1.0 - pixels.is_usable().mean()),
         "corners": [[float(a), float(d)] for a, d in zip(ra, dec, strict=True)],
         **steps,
@@ -323,15 +355,10 @@ def _known(value: float | None) -> float | None:
     return None if value is None or not np.isfinite(value) else float(value)
 
 
-def limiting_magnitude(pixels: MaskedImage, psf: Psf, photocal: PhotoCal) -> float | None:
-    """Return the 5-sigma point-source limit at the middle of the image, AB; None if no pixel is usable."""
-    usable = pixels.is_usable()[::4, ::4]
-    if not usable.any():
-        return None
-    ny, nx = pixels.shape
-    stamp = psf.stamp(x=(nx - 1) / 2, y=(ny - 1) / 2)
-    variance = float(np.median(pixels.variance[::4, ::4][usable]))
-    return float(photocal.magnitude(5.0 * np.sqrt(variance * effective_area(stamp))))
+def limiting_magnitude(image: CalibratedImage) -> float | None:
+    """Return the 5-sigma limit of the typical place of an image, AB; None if no pixel is usable."""
+    depth = image.depth or MapDepth().run(image.pixels, image.psf, image.photocal)
+    return depth.median
 
 
 def _zero_point_facts(photometry: dict[str, Any]) -> dict[str, Any]:

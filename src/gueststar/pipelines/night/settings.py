@@ -22,6 +22,7 @@ from gueststar.pipelines.calibration.fringe import MakeFringeConfig
 from gueststar.pipelines.calibration.illumination import MakeIlluminationConfig
 from gueststar.pipelines.calibration.linearity import MakeLinearityConfig
 from gueststar.pipelines.calibration.photon_transfer import MakePhotonTransferConfig
+from gueststar.pipelines.calibration.relative_photometry import RelativePhotometryConfig
 from gueststar.pipelines.calibration.shutter import MakeShutterConfig
 from gueststar.pipelines.difference.detect import DetectionConfig
 from gueststar.pipelines.difference.reference_warp import ReferenceWarpConfig
@@ -33,11 +34,13 @@ from gueststar.pipelines.overrides import as_plain, with_overrides
 from gueststar.pipelines.reference.reference_image import MakeReferenceConfig
 from gueststar.pipelines.reference.select_epochs import SelectEpochsConfig
 from gueststar.pipelines.science.catalogs import MakeCatalogsConfig
+from gueststar.pipelines.science.depth import DepthConfig
 from gueststar.pipelines.science.detrend import DetrendConfig
+from gueststar.pipelines.science.ghosts import GhostConfig
 from gueststar.pipelines.science.halos import HaloConfig
 from gueststar.pipelines.science.psf import MeasurePsfConfig
 
-SCIENCE = ("detrend", "background", "psf", "catalogs", "astrometry", "photometry", "halos")
+SCIENCE = ("detrend", "background", "psf", "catalogs", "astrometry", "photometry", "halos", "ghosts", "depth")
 INJECTION = ("injection", "catalogs", "reference_warp", "subtraction", "detection", "vetting")
 DIFFERENCE = ("reference_warp", "subtraction", "detection", "vetting")
 
@@ -65,7 +68,10 @@ class PipelineSettings:
     astrometry: AstrometryConfig = field(default_factory=AstrometryConfig)
     distortion: LearnDistortionConfig = field(default_factory=LearnDistortionConfig)
     photometry: PhotometryConfig = field(default_factory=PhotometryConfig)
+    relative_photometry: RelativePhotometryConfig = field(default_factory=RelativePhotometryConfig)
+    depth: DepthConfig = field(default_factory=DepthConfig)
     halos: HaloConfig = field(default_factory=HaloConfig)
+    ghosts: GhostConfig = field(default_factory=GhostConfig)
     reference_selection: SelectEpochsConfig = field(default_factory=SelectEpochsConfig)
     reference: MakeReferenceConfig = field(default_factory=MakeReferenceConfig)
     reference_warp: ReferenceWarpConfig = field(default_factory=ReferenceWarpConfig)

@@ -158,9 +158,9 @@ def flag_psf_stars(catalog: Catalog, stars: Catalog) -> Catalog:
 
 
 def flag_halos(catalog: Catalog, mask: NDArray[np.int32], *, fwhm: float) -> Catalog:
-    """Return a catalog with NEAR_BRIGHT_STAR set on sources with a HALO pixel within one FWHM (pixels)."""
+    """Return a catalog with NEAR_BRIGHT_STAR set on sources with a HALO or GHOST pixel within one FWHM (pixels)."""
     bits = mask_bits_within(mask, x=catalog["x"], y=catalog["y"], radius=fwhm)
-    is_near = (bits & int(MaskPlane.HALO)) != 0
+    is_near = (bits & int(MaskPlane.HALO | MaskPlane.GHOST)) != 0
     return catalog.replace(flags=catalog["flags"] | np.where(is_near, int(SourceFlag.NEAR_BRIGHT_STAR), 0))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gueststar.algorithms.background.estimate import Background, BackgroundConfig, estimate_background
 from gueststar.algorithms.detrend.calibrate import (
@@ -28,6 +29,7 @@ from gueststar.algorithms.detrend.interpolate import interpolate_in_place
 from gueststar.algorithms.detrend.overscan import OverscanConfig, OverscanLevel
 from gueststar.algorithms.detrend.satellites import find_trails, trail_pixels
 from gueststar.algorithms.detrend.saturation import mark_bleeding_in_place
+from gueststar.algorithms.detrend.spikes import SpikeConfig, Spikes, find_spikes
 from gueststar.algorithms.detrend.star_sharpness import measure_star_sharpness
 from gueststar.algorithms.detrend.trail_shape import TrailConfig
 from gueststar.algorithms.illumination.fringe_fit import FringeFitConfig, fit_fringes, subtract_patterns_in_place
@@ -66,6 +68,8 @@ class DetrendConfig:
     """Of the sky by which variance, cosmic rays and trails are judged (it is not subtracted)."""
     cosmic_rays: CosmicRayConfig | None = field(default_factory=CosmicRayConfig)
     """None: no search for cosmic rays."""
+    spikes: SpikeConfig | None = field(default_factory=SpikeConfig)
+    """Of diffraction spikes, which are as sharp as rays. None: no search for them."""
     trails: TrailConfig | None = field(default_factory=TrailConfig)
     """None: no search for satellite trails."""
     saturation_margin: int = 1
@@ -130,7 +134,7 @@ class Detrend:
             mask, image, sky.level, sky.rms, readout_axis=raw.detector.readout_axis,
             margin=self.config.saturation_margin,
         )  # fmt: skip
-        ray_metrics = self._remove_cosmic_rays(image, mask, sky)
+        ray_metrics = self._remove_cosmic_rays(raw.detector, image, mask, sky)
         n_trails = self._mark_trails(image, mask, sky)
         read_noise = {
             part.amplifier.name: self._read_noise(part.amplifier, overscans.get(part.amplifier.name))
@@ -231,18 +235,37 @@ class Detrend:
             }
         }
 
-    def _remove_cosmic_rays(self, image: Float32Image, mask: MaskImage, sky: Background) -> dict[str, Any]:
-        """Replace and mark cosmic rays; return their number and the sharpness of stars they were judged by."""
+    def _remove_cosmic_rays(
+        self, detector: Detector, image: Float32Image, mask: MaskImage, sky: Background
+    ) -> dict[str, Any]:
+        """Replace and mark cosmic rays; return their number and what they were told from."""
         if self.config.cosmic_rays is None:
             return {"n_cosmic_rays": 0}
         is_excluded = has_any(mask, _DEFECTS | _CHARGED)
+        spikes = self._find_spikes(detector, image, mask, sky, is_excluded)
         stars = measure_star_sharpness(image, sky.level, sky.rms, is_excluded)
         rays = remove_cosmic_rays_in_place(
             image, sky.level, sky.rms, is_excluded, neighbour_ratio=stars.neighbour_ratio,
-            config=self.config.cosmic_rays,
+            spikes=None if spikes is None else (spikes.y, spikes.x), config=self.config.cosmic_rays,
         )  # fmt: skip
         mask[rays.y, rays.x] |= int(MaskPlane.COSMIC_RAY | MaskPlane.INTERPOLATED)
-        return {"n_cosmic_rays": rays.n_rays, "n_cosmic_ray_pixels": int(rays.y.size), "star_fwhm_hint": stars.fwhm}
+        metrics = {"n_cosmic_rays": rays.n_rays, "n_cosmic_ray_pixels": int(rays.y.size), "star_fwhm_hint": stars.fwhm}
+        if spikes is not None:
+            mask[spikes.y, spikes.x] |= int(MaskPlane.HALO)
+            metrics |= {"spike_angles_deg": spikes.angles_deg.tolist(), "n_spike_pixels": int(spikes.y.size)}
+        return metrics
+
+    def _find_spikes(
+        self, detector: Detector, image: Float32Image, mask: MaskImage, sky: Background, is_excluded: NDArray[np.bool_]
+    ) -> Spikes | None:
+        """Return the diffraction spikes of saturated stars, None where they are not to be looked for."""
+        if self.config.spikes is None:
+            return None
+        y, x = pixels_with(mask, int(MaskPlane.SATURATED))
+        return find_spikes(
+            image, sky.level, sky.rms, is_excluded, saturated_y=y, saturated_x=x,
+            readout_axis=detector.readout_axis, config=self.config.spikes,
+        )  # fmt: skip
 
     def _mark_trails(self, image: Float32Image, mask: MaskImage, sky: Background) -> int:
         """Mark satellite trails; return their number."""
