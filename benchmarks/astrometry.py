@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +45,7 @@ class Case:
     """Spurious detections per star."""
     depth: float = 0.5
     """Magnitudes by which the catalog goes deeper than the image (negative: shallower)."""
-    bright_limit: float = -9.0
+    bright_limit: float = -99.0
     """Magnitudes above the image's limit at which the catalog begins (its own saturation)."""
     completeness: float = 0.9
     """Of detections and of the catalog."""
@@ -53,8 +54,8 @@ class Case:
 
 
 def star_magnitudes(rng: np.random.Generator, n: int) -> Floats:
-    """Return magnitudes below 0 (the image's limit) with counts rising as 10**(0.3 m), at most 9 mag bright."""
-    return np.maximum(np.log10(rng.uniform(size=n)) / 0.3, -9.0)
+    """Return magnitudes below 0 (the image's limit) with counts rising as 10**(0.3 m)."""
+    return np.maximum(np.log10(rng.uniform(size=n)) / 0.3, -20.0)
 
 
 def true_wcs(rng: np.random.Generator, case: Case, dec: float) -> tuple[Wcs, Wcs]:
@@ -152,10 +153,28 @@ def solve(case: Case, found: Catalog, reference: Catalog, told: Wcs) -> Wcs:
     return solution.wcs
 
 
-def try_case(case: Case, trials: int, *, seed: int = 0) -> str:
-    """Return a line of figures for right fields."""
-    right = wrong = 0
-    worst, cpu = [], []
+WRONG_PIXELS = 5.0
+
+
+class Tally(NamedTuple):
+    """What became of fields that can be solved."""
+
+    right: int
+    """Off by less than a pixel everywhere on the detector."""
+    rough: int
+    """The right stars, but more than a pixel off in some corner: too few to tell the distortion."""
+    refused: int
+    wrong: int
+    worst: list[float]
+    """Largest error on the detector of each solution, pixels."""
+    cpu: list[float]
+
+
+def count(case: Case, trials: int, *, seed: int = 0) -> Tally:
+    """Solve fields and compare with the truth: wrong is more than `WRONG_PIXELS` off somewhere."""
+    right = rough = wrong = 0
+    worst: list[float] = []
+    cpu: list[float] = []
     for trial in range(trials):
         rng = np.random.default_rng([seed, trial])
         found, reference, told, truth = make_field(rng, case)
@@ -169,11 +188,19 @@ def try_case(case: Case, trials: int, *, seed: int = 0) -> str:
             continue
         cpu.append(time.process_time() - begin)
         worst.append(error)
-        right, wrong = right + (error < 1.0), wrong + (error >= 1.0)
+        right, wrong = right + (error < 1.0), wrong + (error >= WRONG_PIXELS)
+        rough += 1.0 <= error < WRONG_PIXELS
+    return Tally(right, rough, trials - right - rough - wrong, wrong, worst, cpu)
+
+
+def try_case(case: Case, trials: int) -> str:
+    """Return a line of figures for right fields."""
+    found = count(case, trials)
     return (
-        f"{case.name:34s} right {right:4d} refused {trials - right - wrong:4d} wrong {wrong:3d} of {trials}; "
-        f"worst error median {np.median(worst or [np.nan]):.3f} max {max(worst or [np.nan]):.2f} pixel; "
-        f"CPU median {np.median(cpu):.3f} max {max(cpu):.2f} s"
+        f"{case.name:34s} right {found.right:4d} rough {found.rough:2d} refused {found.refused:4d} "
+        f"wrong {found.wrong:3d} of {trials}; "
+        f"worst error median {np.median(found.worst or [np.nan]):.3f} max {max(found.worst or [np.nan]):.2f} pixel; "
+        f"CPU median {np.median(found.cpu):.3f} max {max(found.cpu):.2f} s"
     )
 
 
@@ -230,8 +257,46 @@ CASES = (
 )
 
 
+HARDEST = Case(
+    "", pointing_arcmin=20.0, rotation_deg=180.0, scale_tolerance=0.1, is_parity_known=False, distortion=0.01
+)  # fmt: skip
+"""Pointing 20 arcmin off on a field of 34, any rotation, either parity, 10 % of scale."""
+GRID_STARS = (10, 20, 50, 200, 1000, 10000, 100000)
+GRID_KINDS: dict[str, dict[str, Any]] = {
+    "complete to 90 %": {},
+    "complete to 50 %": {"completeness": 0.5},
+    "1 false detection a star": {"spurious": 1.0},
+    "3 false detections a star": {"spurious": 3.0},
+    "catalog 2 mag deeper": {"depth": 2.0},
+    "catalog 1.5 mag shallower": {"depth": -1.5},
+    "catalog lacks the brightest 1 %": {"bright_limit": -6.67},
+    "distortion of 3 %": {"distortion": 0.03},
+    "shallower, half complete, 1 false a star": {"depth": -1.0, "completeness": 0.5, "spurious": 1.0},
+}
+
+
+def grid(trials: int) -> None:
+    """Print the table of the whole stated range, and of other fields."""
+    print("right / rough / refused / WRONG; median and largest CPU, s. Columns: stars on the detector")
+    print(f"{'':42s}" + "".join(f"{n:>24d}" for n in GRID_STARS))
+    for name, changes in GRID_KINDS.items():
+        print(f"{name:42s}", end="", flush=True)
+        for n in GRID_STARS:
+            case = replace(HARDEST, n_stars=n, is_distortion_told=n < 200, **changes)
+            tally = count(case, trials if n <= 1000 else max(trials // 4, 2))
+            cell = "/".join(map(str, tally[:4])) + f" {np.median(tally.cpu):.2f} {max(tally.cpu):.1f}"
+            print(f"{cell:>24s}", end="", flush=True)
+        print()
+    for n in GRID_STARS:
+        case = replace(HARDEST, name=f"{n} stars", n_stars=n)
+        print(try_wrong(case, trials if n <= 1000 else max(trials // 4, 2)), flush=True)
+
+
 def main() -> None:
     trials = next((int(a) for a in sys.argv[1:] if a.isdigit()), 50)
+    if "--grid" in sys.argv:
+        grid(trials)
+        return
     for case in CASES:
         print(try_case(case, trials if case.n_stars < 10000 else max(trials // 10, 3)), flush=True)
     for case in (CASES[0], CASES[3], CASES[6], replace(CASES[0], name="5,000 stars", n_stars=5000)):

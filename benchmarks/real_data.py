@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from glob import glob
 from pathlib import Path
 
@@ -23,9 +24,13 @@ import numpy as np
 from astropy.io import fits
 from scipy.spatial import cKDTree
 
+from gueststar.algorithms.photocal.relative import RelativeConfig
 from gueststar.algorithms.stats.robust import median_and_sigma
 from gueststar.core.bits import MaskPlane, SourceFlag
+from gueststar.formats.named_table import read_named_table
 from gueststar.formats.parquet import read_catalog
+from gueststar.formats.refcat_table import refcat_from_table
+from gueststar.model.camera import Filter
 from gueststar.model.catalog import Catalog
 from gueststar.model.columns import APERTURE, DIA_SOURCE, SOURCE
 from gueststar.model.image import CalibratedImage, MaskedImage
@@ -33,10 +38,20 @@ from gueststar.model.photocal import PhotoCal
 from gueststar.model.wcs import Wcs
 from gueststar.operations.account import Fate, account_of
 from gueststar.operations.night_report import NightReport, make_report
-from gueststar.pipelines.difference.changes import ChangesConfig, InjectChanges, label_detections
+from gueststar.pipelines.calibration.relative_photometry import (
+    CalibrateRelative,
+    RelativeExposure,
+    RelativePhotometryConfig,
+)
 from gueststar.pipelines.difference.detect import DetectCandidates, DetectionContext
 from gueststar.pipelines.difference.subtract import DifferenceConfig, MakeDifference
 from gueststar.pipelines.difference.vet import VetCandidates
+from gueststar.pipelines.injection.inject import InjectSources
+from gueststar.pipelines.injection.label import label_detections
+from gueststar.pipelines.injection.place import LABELLING
+from gueststar.pipelines.night.science import limiting_magnitude
+from gueststar.pipelines.science.astrometry import AstrometryMatches
+from gueststar.pipelines.science.photometry import SolvePhotometry
 from gueststar.pipelines.science.psf import MeasurePsf
 from gueststar.store.ledger import Job, JobState
 from gueststar.store.products import DataId
@@ -122,26 +137,41 @@ def _stars(repo: SurveyRepo, frames: list[tuple[int, int]]) -> None:
         f"  {often.sum()} stars above 100 sigma: from frame to frame"
         f" {np.median(ra):.0f} mas in right ascension, {np.median(dec):.0f} in declination"
     )
-    print(f"  repeatability of their PSF magnitudes: {_repeatability(places['mag'][often])}")
-    start = aperture[0].select(aperture[0]["ap_flux_2"] > 100 * aperture[0]["ap_flux_err_2"])
-    flux = matched([start, *aperture[1:]], ("ap_flux_2",), radius_arcsec=scale)["ap_flux_2"]
-    with np.errstate(invalid="ignore"):
-        mag = -2.5 * np.log10(flux)
-    print(f"  repeatability of apertures (the 2nd): {_repeatability(mag[np.isfinite(mag).mean(axis=1) > 0.8])}")
+    _photometry(repo, frames, {"psf": [rows.select(rows["snr"] > 100) for rows in psf], "ap": aperture})
+
+
+def _photometry(repo: SurveyRepo, frames: list[tuple[int, int]], catalogs: dict[str, list[Catalog]]) -> None:
+    """Print how magnitudes of stars repeat, by each frame's own zero point and after relative calibration."""
+    print("  repeatability, mmag: median (30 brightest) of stars above 100 sigma in four of five frames")
+    detector = repo.camera.detector(frames[0][1])
+    for flux in ("psf_flux", "ap_flux_1", "ap_flux_2", "ap_flux_3", "ap_flux_4"):
+        rows = catalogs["psf" if flux == "psf_flux" else "ap"]
+        exposures = [
+            RelativeExposure(visit, float(k), found)
+            for k, ((visit, _), found) in enumerate(zip(frames, rows, strict=True))
+        ]
+        config = RelativePhotometryConfig(
+            flux=flux, radius_arcsec=repo.camera.pixel_scale_arcsec, min_snr=30.0 if flux == "psf_flux" else 100.0
+        )
+        own, shown = RelativeConfig(zero_point_prior=1e-9, spatial_order=0), []
+        for solution in (own, RelativeConfig(spatial_order=0), RelativeConfig()):
+            made = CalibrateRelative(replace(config, solution=solution)).run(
+                exposures, detector_id=detector.id, shape=detector.shape, physical_filter=None
+            )
+            stars = made.tables["stars"]
+            often = stars["n"] > 0.8 * len(frames)
+            rms = 1e3 * stars["rms"][often][np.argsort(stars["mag"][often])]
+            shown.append(f"{np.median(rms):5.1f} ({np.median(rms[:30]):4.1f})")
+        order = made.metadata["order"]
+        print(
+            f"    {flux:<10} {often.sum():4d} stars: own zero points {shown[0]}, relative {shown[1]},"
+            f" with change over the detector (order {order}) {shown[2]}"
+        )
 
 
 def _scatter(values: np.ndarray) -> np.ndarray:
     """Return the robust scatter of each row."""
     return 1.4826 * np.nanmedian(np.abs(values - np.nanmedian(values, axis=1, keepdims=True)), axis=1)
-
-
-def _repeatability(mag: np.ndarray) -> str:
-    """Return the median scatter of stars, each frame brought to the common zero point of all."""
-    off = mag - np.nanmedian(mag, axis=1, keepdims=True)
-    off -= np.nanmedian(off, axis=0, keepdims=True)
-    brightest = np.argsort(np.nanmedian(mag, axis=1))[:30]
-    all_stars, best = (1e3 * float(np.median(_scatter(rows))) for rows in (off, off[brightest]))
-    return f"{all_stars:.1f} mmag ({mag.shape[0]} stars), {best:.1f} mmag (the 30 brightest)"
 
 
 def _quantiles(values: Sequence[float]) -> str:
@@ -195,23 +225,51 @@ def compare_stamps(folder: Path) -> None:
     pairs = [(a, b) for a, b in itertools.pairwise(stamps) if a.metadata["group"] == b.metadata["group"]]
     noise, n_found, rows = [], [], []
     for number, (reference, science) in enumerate(pairs):
-        injected = InjectChanges(ChangesConfig(n_sources=15, host_fraction=0.0)).run(science, seed=number)
+        limit = limiting_magnitude(science)
+        config = replace(LABELLING, n=15, host_fraction=0.0)
+        injected = InjectSources(config).run(science, limiting_mag=limit, random=np.random.default_rng(number))
         result = MakeDifference(DifferenceConfig(background_box=0)).run(injected.image, reference)
         context = DetectionContext(number, 0, 0, 60000.0, 60000.0, 1, 1)
         found = DetectCandidates().run(result, injected.image, reference, context=context).catalog
         found = VetCandidates().run(found).dia_sources
         noise.append(result.metrics["score_noise"])
         kept, is_real = label_detections(
-            found, injected, known=(np.zeros(0), np.zeros(0)), radius=0.5 * science.psf.central_fwhm
+            found, injected.sources, known=(np.zeros(0), np.zeros(0)), radius=0.5 * science.psf.central_fwhm
         )
         rows.append(np.stack([found["reliability"][kept], is_real]))
-        n_found.append(injected.x.size)
+        n_found.append(injected.sources.x.size)
     score, is_real = np.concatenate(rows, axis=1)
     real = is_real > 0
     print(f"DECam stamps: {len(pairs)} pairs of 256 x 256 pixels, {sum(n_found)} sources put in")
     print(f"  noise of the score over what the variances say: {_quantiles(noise)}")
     print(f"  {real.sum()} of them detected, {(score[real] >= 0.1).sum()} with a reliability of 0.1 or more")
     print(f"  {(~real).sum()} other detections, {(score[~real] >= 0.1).sum()} with a reliability of 0.1 or more")
+
+
+def compare_catalog(path: Path) -> None:
+    """Print the zero point of the detections of an LCO frame in i against RefCat2, by catalog band and colour.
+
+    Detections are paired with the catalog by the file itself.
+    """
+    table = read_named_table(path)
+    reference = refcat_from_table(table, epoch=2015.5).catalog
+    columns = table.columns
+    rows = np.flatnonzero(np.isfinite(columns["flux"]) & (columns["flux"] > 0))
+    sources = Catalog({
+        "x": columns["xwin"][rows], "y": columns["ywin"][rows], "flux": columns["flux"][rows],
+        "flux_err": columns["fluxerr"][rows],
+    })  # fmt: skip
+    matches = AstrometryMatches(np.arange(rows.size), rows, np.zeros(rows.size))
+    print(f"LCO {path.name}: {rows.size} detections, taken through i")
+    for band, colour in (("i", ("r", "i")), ("i", ("g", "i")), ("z", ("i", "z")), ("r", ("g", "r"))):
+        glass = Filter(physical_filter="ip", band="i", fid=3, catalog_band=band, colour=colour)
+        m = SolvePhotometry().run(sources, matches, reference, filter=glass, shape=(4096, 4096)).metrics
+        doubt = ", band doubtful" if m.is_band_doubtful else ""
+        print(
+            f"  against {band} with {'-'.join(colour)}: zero point {m.zero_point:.4f} +- {m.zero_point_err:.4f},"
+            f" colour term {m.colour_term:+.4f} +- {m.colour_term_err:.4f}, {m.n_calibrators} calibrators,"
+            f" scatter beyond errors {1e3 * m.intrinsic_scatter:.0f} mmag{doubt}"
+        )
 
 
 def _stamp(path: Path) -> CalibratedImage:
@@ -254,6 +312,8 @@ def main() -> None:
             measure(folder / name)
     if (stamps := data / "decam_minis_sfft").is_dir():
         compare_stamps(stamps)
+    for path in sorted((data / "lco_matched_catalogs").glob("*.fits.gz")):
+        compare_catalog(path)
 
 
 if __name__ == "__main__":

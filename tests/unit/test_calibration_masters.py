@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gueststar.algorithms.detrend.compare import compare_masters
-from gueststar.algorithms.detrend.photon_transfer import measure_gain, measure_read_noise
+from gueststar.algorithms.response.flat_pair import measure_gain, measure_read_noise
 from gueststar.core.bits import MaskPlane
 from gueststar.core.errors import DataError
 from gueststar.model.calibration import CalibrationMaster

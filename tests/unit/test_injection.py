@@ -14,7 +14,8 @@ from gueststar.model.psf import Psf
 from gueststar.model.wcs import Wcs
 from gueststar.operations.completeness import injection_lines
 from gueststar.operations.figures import injections
-from gueststar.pipelines.injection.inject import InjectionConfig, InjectSources
+from gueststar.pipelines.injection.inject import InjectSources
+from gueststar.pipelines.injection.place import InjectionConfig
 from gueststar.pipelines.injection.score import Detections, ScoreInjections
 from gueststar.pipelines.science.catalogs import MakeCatalogs, calibrate_sources
 
@@ -71,7 +72,7 @@ def test_the_added_light_is_the_stars_flux_with_its_photon_noise() -> None:
     image = blank_image()
     made = inject(image, n=60, brightest=-4.0, faintest=-2.0)
     added = made.image.pixels.image - image.pixels.image
-    total = image.photocal.flux(made.magnitude).sum()
+    total = image.photocal.flux(made.sources.magnitude).sum()
     assert added.sum() == pytest.approx(total, abs=5 * np.sqrt(total) + 0.01 * total)
     grown = made.image.pixels.variance - image.pixels.variance
     assert grown.sum() == pytest.approx(total, rel=0.02)
@@ -84,8 +85,8 @@ def test_the_same_seed_gives_the_same_sources_and_another_others() -> None:
     image = blank_image()
     first, again, other = inject(image, n=20), inject(image, n=20), inject(image, n=20, seed=3)
     np.testing.assert_array_equal(first.image.pixels.image, again.image.pixels.image)
-    np.testing.assert_array_equal(first.magnitude, again.magnitude)
-    assert not np.array_equal(first.x, other.x)
+    np.testing.assert_array_equal(first.sources.magnitude, again.sources.magnitude)
+    assert not np.array_equal(first.sources.x, other.sources.x)
 
 
 def test_nothing_is_put_onto_masked_pixels() -> None:
@@ -93,8 +94,8 @@ def test_nothing_is_put_onto_masked_pixels() -> None:
     mask[:, :250] = int(MaskPlane.SATURATED)
     mask[:, 250:280] = int(MaskPlane.HALO)
     made = inject(blank_image(mask=mask), n=30, separation_fwhm=3.0)
-    assert made.x.min() > 249.0
-    assert made.x.min() < 280.0
+    assert made.sources.x.min() > 249.0
+    assert made.sources.x.min() < 280.0
     with pytest.raises(DataError, match="no pixel"):
         inject(blank_image(mask=np.full(SHAPE, int(MaskPlane.NO_DATA))))
 
@@ -120,9 +121,9 @@ def test_half_of_the_stars_at_the_five_sigma_limit_are_found_with_right_fluxes()
 def test_chance_matches_and_wrong_fluxes_do_not_count_as_found() -> None:
     image = blank_image()
     made = inject(image, n=10, trail_fraction=0.0)
-    columns = {c.name: np.zeros(10) for c in SOURCE.columns} | {"x": made.x, "y": made.y}
-    right = SOURCE.catalog(columns | {"psf_flux": made.flux * 1.5})
-    wrong = SOURCE.catalog(columns | {"psf_flux": made.flux * 2.5})
+    columns = {c.name: np.zeros(10) for c in SOURCE.columns} | {"x": made.sources.x, "y": made.sources.y}
+    right = SOURCE.catalog(columns | {"psf_flux": made.sources.flux * 1.5})
+    wrong = SOURCE.catalog(columns | {"psf_flux": made.sources.flux * 2.5})
     score = ScoreInjections().run(made, Detections(wrong, right))
     assert score.metrics["source"]["n_found"] == 0
     assert score.metrics["source"]["n_by_chance"] == 10
@@ -133,8 +134,12 @@ def test_chance_matches_and_wrong_fluxes_do_not_count_as_found() -> None:
 def test_candidates_are_scored_where_the_difference_can_be_used() -> None:
     image = blank_image()
     made = inject(image, n=40, separation_fwhm=4.0)
-    n = made.x.size
-    columns = {c.name: np.zeros(n) for c in DIA_SOURCE.columns} | {"x": made.x, "y": made.y, "psf_flux": made.flux}
+    n = made.sources.x.size
+    columns = {c.name: np.zeros(n) for c in DIA_SOURCE.columns} | {
+        "x": made.sources.x,
+        "y": made.sources.y,
+        "psf_flux": np.where(np.arange(n) > 4, 1.0, -1.0) * made.sources.flux,
+    }
     candidates = DIA_SOURCE.catalog(columns | {"is_positive": np.arange(n) > 4, "snr": np.full(n, 9.0)})
     is_differenced = np.ones(SHAPE, bool)
     is_differenced[:100] = False
@@ -144,7 +149,7 @@ def test_candidates_are_scored_where_the_difference_can_be_used() -> None:
     score = ScoreInjections().run(made, found)
     np.testing.assert_array_equal(score.catalog["is_candidate_found"], np.arange(n) > 4)
     np.testing.assert_array_equal(score.catalog["is_likely_alert"], (np.arange(n) > 4) & (np.arange(n) % 2 == 0))
-    assert score.metrics["difference"]["n"] == (made.y > 99.5).sum()
+    assert score.metrics["difference"]["n"] == (made.sources.y > 99.5).sum()
     assert sum(row["n_differenced"] for row in score.metrics["bins"]) == score.metrics["difference"]["n"]
 
 

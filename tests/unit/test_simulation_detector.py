@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from gueststar.algorithms.photometry.bleeding import bleed_in_place
 from gueststar.cameras.load import load_camera
 from gueststar.model.camera import Camera, parse_section
 from gueststar.simulation.cosmic_rays import add_cosmic_rays_in_place
 from gueststar.simulation.detector import (
     DetectorTruth,
-    bleed_in_place,
     full_well,
     make_detector,
     read_out,

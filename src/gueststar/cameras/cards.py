@@ -6,12 +6,15 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gueststar.core.errors import DataError
 from gueststar.formats.raw import RawFile
+from gueststar.formats.tiff import cards_of_text
+from gueststar.model.header import HeaderMapping
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eEdD][+-]?\d+)?")
 
@@ -34,10 +37,15 @@ class Cards:
     """Numbers written as text are converted; otherwise refused."""
 
     @classmethod
-    def of(cls, raw: RawFile, *, numbers_as_strings: bool) -> Cards:
-        """Return the cards that tell of the exposure as a whole."""
+    def of(cls, raw: RawFile, *, numbers_as_strings: bool, mapping: HeaderMapping | None = None) -> Cards:
+        """Return the cards that tell of the exposure as a whole.
+
+        What ``mapping`` finds in the file's name and in the file beside it stands in for cards that no header has;
+        DataError where the name is not as it says.
+        """
         first = raw.images[0].header if raw.images else {}
-        return cls(str(raw.path), {**first, **_present(raw.primary)}, numbers_as_strings)
+        beside = {} if mapping is None else {**_cards_of_name(raw.path, mapping), **_cards_beside(raw.path, mapping)}
+        return cls(str(raw.path), {**beside, **first, **_present(raw.primary)}, numbers_as_strings)
 
     def find(self, keywords: Sequence[str]) -> Card | None:
         """Return the first of ``keywords`` that is present and not blank."""
@@ -77,6 +85,28 @@ class Cards:
             return self.number_of(card)
         except DataError:
             return None
+
+
+def _cards_of_name(path: Path, mapping: HeaderMapping) -> dict[str, Any]:
+    if mapping.file_name is None:
+        return {}
+    match = re.search(mapping.file_name, path.name)
+    if match is None:
+        raise DataError(f"{path} is not named as header.file_name says ({mapping.file_name!r})")
+    return {name.upper(): value for name, value in match.groupdict().items() if value is not None}
+
+
+def _cards_beside(path: Path, mapping: HeaderMapping) -> dict[str, Any]:
+    if mapping.sidecar is None:
+        return {}
+    stem = path.name.split(".")[0]
+    beside = path.with_name(f"{stem}{mapping.sidecar}")
+    try:
+        return cards_of_text(beside.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path}: {beside.name} beside it cannot be read ({error}); header.sidecar asks for it"
+        ) from None
 
 
 def is_number(text: str) -> bool:

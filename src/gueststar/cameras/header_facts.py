@@ -51,6 +51,8 @@ def exposure_time(camera: Camera, cards: Cards, kind: ObservationType) -> float:
     if card is None:
         if kind == "bias":
             return 0.0
+        if camera.header.default_exposure_s is not None:
+            return camera.header.default_exposure_s
         raise DataError(f"{cards.name}: none of the cards {list(camera.header.exposure_s)} tells the exposure time")
     seconds = cards.number_of(card)
     least, most = camera.exposure_range_s if kind == "science" else (0.0, camera.exposure_range_s[1])
@@ -71,12 +73,20 @@ def filter_used(camera: Camera, cards: Cards) -> Filter:
     return found
 
 
-def position(camera: Camera, cards: Cards) -> tuple[float, float]:
-    """Return the boresight (ra, dec), degrees ICRS."""
-    found = boresight(cards, camera.header)
-    if found is None:
-        raise DataError(f"{cards.name}: none of the cards {list(camera.header.ra)} tells the position")
-    return found
+def position(camera: Camera, cards: Cards) -> tuple[tuple[float, float] | None, Doubts]:
+    """Return the boresight (ra, dec), degrees ICRS; None where it is missing or wrong and the stars may tell it."""
+    try:
+        found = boresight(cards, camera.header)
+    except DataError as problem:
+        if camera.blind_solving is None:
+            raise
+        return None, (f"{problem}: to be found by the stars",)
+    if found is None and camera.blind_solving is None:
+        raise DataError(
+            f"{cards.name}: none of the cards {list(camera.header.ra)} tells the position; to have such exposures "
+            "found by their stars, put 'blind_solving: {}' into the camera's file"
+        )
+    return found, () if found else ("no card tells the position: to be found by the stars",)
 
 
 def program(camera: Camera, cards: Cards) -> tuple[Program, Doubts]:

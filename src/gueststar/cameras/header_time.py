@@ -28,11 +28,23 @@ def start_of_exposure(cards: Cards, mapping: TimeMapping, *, exposure_s: float) 
     Raises DataError where the cards are missing or are no time.
     """
     told, warnings = _told_moment(cards, mapping)
+    told += _delay_s(cards, mapping) / _SECONDS_A_DAY
     before = {"start": 0.0, "middle": exposure_s / 2.0, "end": exposure_s}[mapping.point]
     start = told - before / _SECONDS_A_DAY
     if start < _FIRST_MJD:
         raise DataError(f"{cards.name}: {' + '.join(mapping.keywords)} says MJD {start:.3f}, long before any CCD")
     return start, (*warnings, *_contradictions(cards, mapping, start, exposure_s))
+
+
+def _delay_s(cards: Cards, mapping: TimeMapping) -> float:
+    """Return how long after its stamp this frame of a shot was taken."""
+    if mapping.delay_keyword is None:
+        return 0.0
+    text = cards.text((mapping.delay_keyword,))
+    if text not in mapping.delays_s:
+        known = sorted(mapping.delays_s)
+        raise DataError(f"{cards.name}: {mapping.delay_keyword} = {text!r} is none of header.time.delays_s {known}")
+    return mapping.delays_s[text]
 
 
 def _told_moment(cards: Cards, mapping: TimeMapping) -> tuple[float, tuple[str, ...]]:
@@ -48,12 +60,14 @@ def _told_moment(cards: Cards, mapping: TimeMapping) -> tuple[float, tuple[str, 
             raise DataError(
                 f"{cards.name}: {mapping.keywords[0]} = {value} is no {mapping.format.upper()} of an exposure"
             )
+        mjd -= mapping.utc_offset_h / 24.0
         return float(Time(mjd, format="mjd", scale=mapping.scale).tai.mjd), ()
     texts = [str(card.value).strip() for card in found if card is not None]
     text = texts[0] if len(texts) == 1 else f"{re.split('[T ]', texts[0])[0]}T{texts[1].split('T')[-1]}"
     what = f"{cards.name}: {' + '.join(mapping.keywords)} = {' '.join(texts)!r}"
     text, offset_s = _without_zone(text)
     warnings = () if offset_s == 0 else (f"{what.split(': ', 1)[1]} is not UT: its offset was subtracted",)
+    offset_s = offset_s or 3600.0 * mapping.utc_offset_h
     return _mjd_tai(text, mapping, what) - offset_s / _SECONDS_A_DAY, warnings
 
 

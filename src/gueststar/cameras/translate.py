@@ -27,6 +27,7 @@ class Translation:
     """What the headers of one raw file say."""
 
     info: ExposureInfo
+    """A science exposure has no position where the header tells none and the camera's are found by their stars."""
     detector_ids: tuple[int, ...]
     """Detectors of the camera that the file holds."""
     wcs: dict[int, Wcs] = field(default_factory=dict)
@@ -41,14 +42,15 @@ def translate(camera: Camera, raw: RawFile, *, now_mjd_tai: float | None = None)
     ``now_mjd_tai`` is the present (default: the clock's); exposures from the future are refused. Raises
     DataError, one line that names file, card and value, for anything missing or impossible.
     """
-    cards = Cards.of(raw, numbers_as_strings=camera.header.numbers_as_strings)
+    cards = Cards.of(raw, numbers_as_strings=camera.header.numbers_as_strings, mapping=camera.header)
     facts.check_instrument(camera, cards)
     kind = facts.observation_type(camera, cards)
     exposure_s = facts.exposure_time(camera, cards, kind)
     start, time_doubts = start_of_exposure(cards, camera.header.time, exposure_s=exposure_s)
     _check_not_in_future(cards, start, now_mjd_tai)
     glass = facts.filter_used(camera, cards) if kind in ("science", "flat") else None
-    pointing = facts.position(camera, cards) if kind == "science" else None
+    has_position = kind == "science" and camera.has_sky
+    pointing, position_doubts = facts.position(camera, cards) if has_position else (None, ())
     program, program_doubts = facts.program(camera, cards)
     airmass, sky_doubts = facts.airmass(camera, cards, pointing, start + exposure_s / 2.0 / 86400.0)
     field_number, field_doubts = facts.field_number(camera, cards)
@@ -71,7 +73,7 @@ def translate(camera: Camera, raw: RawFile, *, now_mjd_tai: float | None = None)
         airmass=airmass,
         principal_investigator=cards.text(camera.header.principal_investigator) or "",
     )
-    warnings = (*time_doubts, *program_doubts, *sky_doubts, *field_doubts, *lost, *wcs_doubts)
+    warnings = (*time_doubts, *position_doubts, *program_doubts, *sky_doubts, *field_doubts, *lost, *wcs_doubts)
     return Translation(info, tuple(detector.id for detector in detectors), wcs, warnings)
 
 

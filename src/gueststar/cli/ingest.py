@@ -76,12 +76,12 @@ def _ingest(repo: SurveyRepo, paths: list[Path], product: str, options: EntryOpt
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from gueststar.pipelines.ingest import files_under, ingest_paths
+    from gueststar.pipelines.ingest import files_under, ingest_paths, is_raw_name
     from gueststar.pipelines.ingest_products import ingest_products
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
-        files = list(files_under(paths)) if product == "raw" else paths
+        files = list(files_under(paths, is_wanted=is_raw_name)) if product == "raw" else paths
         bar = progress.add_task("ingest", total=len(files) if product == "raw" else None)
         on_file: OnFile = lambda _path, _status, _reason: progress.advance(bar)  # noqa: E731
         if product == "raw":

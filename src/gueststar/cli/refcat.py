@@ -77,6 +77,18 @@ def from_images(repo: Path, images: tuple[Path, ...], name: str) -> None:
 @command.command()
 @click.argument("repo", type=_REPO)
 @click.argument("name", required=False)
+def index(repo: Path, name: str | None) -> None:
+    """Index a catalog of REPO for Astrometry.net's solver, so that exposures without a position can be found."""
+    from gueststar.pipelines.blind import index_refcat
+    from gueststar.store.repo import SurveyRepo
+
+    for path in index_refcat(SurveyRepo.open(repo), name):
+        click.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+
+
+@command.command()
+@click.argument("repo", type=_REPO)
+@click.argument("name", required=False)
 def show(repo: Path, name: str | None) -> None:
     """List the catalogs of REPO, or tell all about one."""
     import json

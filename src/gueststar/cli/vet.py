@@ -61,13 +61,15 @@ def label(repo: Path, out: Path, sources: int, seed: int) -> None:
 
     The file serves `train` and `test`. REPO is not changed.
     """
+    from dataclasses import replace
+
     from gueststar.formats.parquet import write_catalog
     from gueststar.model.catalog import concatenate
-    from gueststar.pipelines.difference.changes import ChangesConfig
+    from gueststar.pipelines.injection.place import LABELLING
     from gueststar.pipelines.night.labelled import label_survey
 
     images = []
-    for image in label_survey(repo, config=ChangesConfig(n_sources=sources), seed=seed):
+    for image in label_survey(repo, config=replace(LABELLING, n=sources), seed=seed):
         images.append(image.rows)
         n_real = int(image.rows["is_real"].sum())
         click.echo(

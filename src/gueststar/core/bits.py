@@ -32,7 +32,8 @@ class MaskPlane(IntFlag):
     INTERPOLATED = 1 << 8
     """Value was interpolated from neighbours."""
     SUSPECT = 1 << 9
-    """Above the level where the response is known to be linear, or calibrated poorly: few epochs, or a noisy flat."""
+    """Above the level where the response is known to be linear, or calibrated poorly: few epochs, a noisy flat, or much
+    charge that the transfer of a brighter pixel left behind."""
     DETECTED = 1 << 10
     """Part of the footprint of a detection (positive on difference images)."""
     DETECTED_NEGATIVE = 1 << 11
@@ -41,6 +42,8 @@ class MaskPlane(IntFlag):
     """The warped reference is masked or uncovered here (difference images)."""
     CLIPPED = 1 << 13
     """At least one epoch was rejected here as an outlier (reference images)."""
+    GHOST = 1 << 14
+    """In the ghost of a bright star, a reflection within the optics that the camera's description foretells."""
 
 
 UNUSABLE = (

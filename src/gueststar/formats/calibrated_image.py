@@ -1,4 +1,4 @@
-"""Calibrated images as multi-extension FITS: IMAGE, VARIANCE, MASK, PSF, METADATA and COVERAGE.
+"""Calibrated images as multi-extension FITS: IMAGE, VARIANCE, MASK, PSF, METADATA, DEPTH and COVERAGE.
 
 The rounding of the pixels is a sixteenth of the median noise, so it adds 0.02 % to the noise of a pixel
 and, being white and unbiased, nothing measurable to a flux.
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from gueststar.core.errors import DataError
 from gueststar.formats import fits_planes
+from gueststar.model.depth import DepthMap
 from gueststar.model.image import CalibratedImage, MaskedImage
 from gueststar.model.photocal import PhotoCal
 from gueststar.model.psf import Psf
@@ -38,6 +39,7 @@ PHOTOCAL_CARDS = {
     "n_calibrators": ("NCALIB", "number of calibrators"),
     "median_colour": ("CLRMED", "median colour of the calibrators"),
     "rms_colour": ("CLRRMS", "scatter of their colours"),
+    "zero_point_colour_cov": ("ZPCLRCOV", "covariance of ZP and CLRTERM"),
 }
 """PhotoCal field -> FITS keyword and its comment."""
 
@@ -56,6 +58,8 @@ def write_calibrated_image(path: Path | str, image: CalibratedImage) -> None:
         _psf_hdu(image.psf),
         fits_planes.metadata_hdu(image.metadata),
     ]
+    if image.depth is not None:
+        hdus.append(_depth_hdu(image.depth))
     if image.coverage is not None:
         hdus.append(fits_planes.integer_plane("COVERAGE", image.coverage, sky))
     fits_planes.write_hdus(path, hdus)
@@ -83,6 +87,7 @@ def read_calibrated_image(path: Path | str) -> CalibratedImage:
             _photocal_of(image.header, path),
             fits_planes.metadata_of(hdus),
             coverage,
+            _depth_of(hdus["DEPTH"], pixels.shape) if "DEPTH" in hdus else None,
         )
 
 
@@ -122,7 +127,8 @@ def _photocal_cards(photocal: PhotoCal) -> dict[str, tuple[Any, str]]:
 def _photocal_of(header: fits.Header, path: Path | str) -> PhotoCal:
     if "ZP" not in header:
         raise DataError(f"{path}: IMAGE has no ZP card")
-    stated = {item.name: header[PHOTOCAL_CARDS[item.name][0]] for item in fields(PhotoCal)}
+    cards = {item.name: PHOTOCAL_CARDS[item.name][0] for item in fields(PhotoCal)}
+    stated = {name: header[card] for name, card in cards.items() if card in header}
     return PhotoCal(**stated)
 
 
@@ -133,6 +139,17 @@ def _psf_hdu(psf: Psf) -> fits.ImageHDU:
     hdu.header["PSFNX"] = (psf.shape[1], "u = 2 x / (PSFNX - 1) - 1, x from 0")
     hdu.header["PSFNY"] = (psf.shape[0], "v = 2 y / (PSFNY - 1) - 1, y from 0")
     return hdu
+
+
+def _depth_hdu(depth: DepthMap) -> fits.ImageHDU:
+    hdu = fits.ImageHDU(depth.limit, name="DEPTH")
+    hdu.header["BUNIT"] = ("mag", "limiting AB magnitude of a star, mesh by mesh")
+    hdu.header["DEPTHSIG"] = (depth.n_sigma, "significance at the limit")
+    return hdu
+
+
+def _depth_of(hdu: Any, shape: tuple[int, int]) -> DepthMap:
+    return DepthMap(np.ascontiguousarray(hdu.data, dtype=np.float32), shape, float(hdu.header["DEPTHSIG"]))
 
 
 def _psf_of(hdu: Any) -> Psf:

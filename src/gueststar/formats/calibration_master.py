@@ -1,4 +1,4 @@
-"""Calibration masters as multi-extension FITS: IMAGE, VARIANCE, MASK, METADATA."""
+"""Calibration masters as multi-extension FITS: IMAGE, VARIANCE, MASK, METADATA; further planes LAYER1, LAYER2..."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from astropy.io import fits
+from numpy.typing import NDArray
 
 from gueststar.formats import fits_planes
 from gueststar.model.calibration import KINDS, CalibrationMaster, CalibrationProduct
@@ -31,6 +32,8 @@ def write_calibration_master(path: Path | str, master: CalibrationMaster) -> Non
         fits_planes.integer_plane("MASK", pixels.mask, fits_planes.mask_cards()),
         fits_planes.metadata_hdu(master.metadata),
     ]
+    for number, layer in enumerate(() if master.layers is None else master.layers, start=1):
+        hdus.append(fits_planes.float_plane(f"LAYER{number}", layer, {"BUNIT": unit}, step=image_step))
     fits_planes.write_hdus(path, hdus)
 
 
@@ -51,7 +54,13 @@ def read_calibration_master(path: Path | str) -> CalibrationMaster:
             n_frames=int(header["NFRAMES"]),
             physical_filter=header.get("FILTER"),
             metadata=fits_planes.metadata_of(hdus),
+            layers=_layers_of(hdus),
         )
+
+
+def _layers_of(hdus: fits.HDUList) -> NDArray[np.float32] | None:
+    planes = [np.asarray(hdu.data, dtype=np.float32) for hdu in hdus if str(hdu.name).startswith("LAYER")]
+    return np.stack(planes) if planes else None
 
 
 def read_master_time(path: Path | str) -> float:

@@ -43,8 +43,7 @@ def read_catalog(path: str | Path, schema: Schema | None = None) -> Catalog:
     `gueststar.model.columns` that the file names, if the columns agree, or one built from the file itself.
     Missing values of floating columns become NaN; missing integers, booleans or text are a DataError.
     """
-    wanted = [column.name for column in schema.columns] if schema else None
-    table = _read_table(path, wanted)
+    table = _read_table(path, schema)
     if schema is None:
         schema = _schema_of(table)
     return schema.catalog({name: _to_numpy(table, name, path) for name in table.column_names})
@@ -56,9 +55,9 @@ def read_key_ranges(path: str | Path, schema: Schema, *, key: str, ranges: Seque
     The file should be sorted by the integer column ``key``; rows outside the ranges may come along.
     """
     file = _open(path)
-    names = [column.name for column in schema.columns]
-    if missing := [name for name in (*names, key) if name not in file.schema_arrow.names]:
-        raise DataError(f"{path} lacks the columns {missing}")
+    names = _names_in(file, schema, path)
+    if key not in file.schema_arrow.names:
+        raise DataError(f"{path} lacks the column {key}")
     column = file.schema_arrow.names.index(key)
     groups = []
     for group in range(file.num_row_groups):
@@ -117,12 +116,19 @@ def _open(path: str | Path) -> pq.ParquetFile:
         raise DataError(f"{path} is not a readable Parquet file: {error}") from None
 
 
-def _read_table(path: str | Path, names: Sequence[str] | None) -> pa.Table:
-    file = _open(path)
-    if names and (missing := [name for name in names if name not in file.schema_arrow.names]):
+def _names_in(file: pq.ParquetFile, schema: Schema, path: str | Path) -> list[str]:
+    """Return the schema's columns that a file holds; DataError if one lacks that has no default."""
+    there = set(file.schema_arrow.names)
+    if missing := [c.name for c in schema.columns if c.name not in there and c.default is None]:
         raise DataError(f"{path} lacks the columns {missing}")
+    return [column.name for column in schema.columns if column.name in there]
+
+
+def _read_table(path: str | Path, schema: Schema | None) -> pa.Table:
+    file = _open(path)
+    names = _names_in(file, schema, path) if schema else None
     try:
-        return file.read(columns=list(names) if names else None, use_threads=False)
+        return file.read(columns=names, use_threads=False)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path} cannot be read: {error}") from None
 

@@ -1,4 +1,4 @@
-"""Raw exposures: plain, gzip, bzip2 or tile-compressed (.fz) FITS, one or many extensions."""
+"""Raw exposures: plain, gzip, bzip2 or tile-compressed (.fz) FITS, one or many extensions; TIFF, one or many pages."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import hashlib
 import io
 import mmap
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from astropy.io import fits
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from gueststar.core.errors import DataError, TransientError
 from gueststar.formats.fits_layout import BLOCK, Block, Buffer, check_datasum, image_cards, image_shape, read_layout
+from gueststar.formats.tiff import decode_tiff_page, is_tiff, read_tiff_pages
 from gueststar.model.camera import Amplifier, Detector, parse_section
 from gueststar.model.exposure import ExposureInfo
 from gueststar.model.raw import AmplifierPixels, RawDetector
@@ -31,7 +32,7 @@ Cut = Callable[[int | str, str], NDArray[np.float32]]
 
 @dataclass(frozen=True, eq=False)
 class RawExtension:
-    """One HDU of a raw file, the primary included (index 0)."""
+    """One HDU of a raw FITS file, the primary included (index 0), or one page of a TIFF file."""
 
     index: int
     name: str
@@ -73,32 +74,33 @@ class RawFile:
 def read_headers(path: str | Path) -> RawFile:
     """Read all headers of a raw file and check that the file is whole.
 
-    Raises DataError for a file that is missing, empty, not FITS, damaged or truncated.
+    Raises DataError for a file that is missing, empty, neither FITS nor TIFF, damaged or truncated.
     """
-    path = Path(path)
-    return _raw_file(path, read_layout(_open(path), str(path)))
+    return _contents(Path(path)).raw
 
 
-def read_detector(path: str | Path, detector: Detector, info: ExposureInfo) -> RawDetector:
+def read_detector(
+    path: str | Path, detector: Detector, info: ExposureInfo, *, others: Sequence[Detector] = ()
+) -> RawDetector:
     """Read one detector's pixels, amplifier by amplifier: float32 ADU (BZERO and BSCALE applied).
 
+    ``others`` are detectors of the same file that come along in `RawDetector.others`.
     Raises DataError where the file is unreadable or lacks what the camera's description says.
     """
-    path = Path(path)
-    buffer = _open(path)
-    blocks = read_layout(buffer, str(path))
-    raw = _raw_file(path, blocks)
+    contents = _contents(Path(path))
+    raw = contents.raw
     images: dict[int, NDArray[Any]] = {}
 
     def cut(extension: int | str, section: str) -> NDArray[np.float32]:
         found = image_with_section(raw, extension, section)
         if found.index not in images:
-            images[found.index] = _decode(buffer, blocks[found.index], path, found)
+            images[found.index] = contents.decode(found)
         return np.ascontiguousarray(images[found.index][parse_section(section)], dtype=np.float32)
 
     amplifiers = tuple(_read_amplifier(amplifier, cut) for amplifier in detector.amplifiers)
     first = image_with_section(raw, detector.amplifiers[0].extension, detector.amplifiers[0].data_section)
-    return RawDetector(info, detector, amplifiers, raw.cards_of(first))
+    beside = tuple(read_detector(path, other, info) for other in others)
+    return RawDetector(info, detector, amplifiers, raw.cards_of(first), beside)
 
 
 def _read_amplifier(amplifier: Amplifier, cut: Cut) -> AmplifierPixels:
@@ -126,16 +128,17 @@ def image_with_section(raw: RawFile, extension: int | str, section: str) -> RawE
 
 def read_section(raw: RawFile, extension: int | str, section: str) -> NDArray[np.float32]:
     """Return a FITS section of one extension, float32 ADU; for looking into a file without a camera."""
-    buffer = _open(raw.path)
     found = image_with_section(raw, extension, section)
-    block = read_layout(buffer, str(raw.path))[found.index]
-    return np.ascontiguousarray(_decode(buffer, block, raw.path, found)[parse_section(section)], dtype=np.float32)
+    return np.ascontiguousarray(_contents(raw.path).decode(found)[parse_section(section)], dtype=np.float32)
 
 
 def read_comments(path: str | Path) -> dict[str, str]:
-    """Return the comments of the cards of the primary header and the first image extension."""
+    """Return the comments of the cards of the primary header and the first image extension; TIFF has none."""
     path = Path(path)
-    blocks = read_layout(_open(path), str(path))
+    buffer = _open(path)
+    if is_tiff(bytes(buffer[:4])):
+        return {}
+    blocks = read_layout(buffer, str(path))
     first = _raw_file(path, blocks).find(0)
     headers = [blocks[0].header] + ([blocks[first.index].header] if first else [])
     return {card.keyword: str(card.comment) for header in headers for card in header.cards if card.keyword}
@@ -146,15 +149,32 @@ def pixel_checksum(path: str | Path) -> str:
 
     The same pixels stored plain, gzipped or losslessly tile-compressed give the same hash.
     """
-    path = Path(path)
+    contents = _contents(Path(path))
     digest = hashlib.blake2b(digest_size=16)
-    buffer = _open(path)
-    blocks = read_layout(buffer, str(path))
-    for image in _raw_file(path, blocks).images:
-        pixels = _decode(buffer, blocks[image.index], path, image)
+    for image in contents.raw.images:
+        pixels = contents.decode(image)
         digest.update(f"{pixels.dtype.kind}{pixels.dtype.itemsize}{pixels.shape}".encode())
         digest.update(np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("<")).data)
     return digest.hexdigest()
+
+
+class _Contents(NamedTuple):
+    """A raw file of whatever format: its headers, and how an image of it is decoded."""
+
+    raw: RawFile
+    decode: Callable[[RawExtension], NDArray[Any]]
+
+
+def _contents(path: Path) -> _Contents:
+    buffer = _open(path)
+    if is_tiff(bytes(buffer[:4])):
+        pages = read_tiff_pages(buffer, str(path))
+        held = tuple(RawExtension(number, "", page.cards, page.shape) for number, page in enumerate(pages))
+        return _Contents(
+            RawFile(path, pages[0].cards, held), lambda image: decode_tiff_page(buffer, image.index, str(path))
+        )
+    blocks = read_layout(buffer, str(path))
+    return _Contents(_raw_file(path, blocks), lambda image: _decode(buffer, blocks[image.index], path, image))
 
 
 def _open(path: Path) -> Buffer:

@@ -31,6 +31,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "pm_ra": ("pm_ra", "pmra", "pmRA"),
     "pm_dec": ("pm_dec", "pmdec", "pmDE", "pmDEC"),
     "epoch": ("epoch", "ref_epoch"),
+    "parallax": ("parallax", "Plx", "plx"),
     **{f"mag_{b}": (f"mag_{b}", f"{b}mag", f"{b}_mag", f"{b}MeanPSFMag", f"psfMag_{b}", b) for b in _BANDS},
     **{
         f"mag_{b}_err": (
@@ -46,7 +47,10 @@ NAMES: dict[str, tuple[str, ...]] = {
 since ``Gmag`` is Gaia's and ``gmag`` the g band's."""
 
 _GAIA = (("phot_g_mean_mag", "Gmag", "Gaia"), ("phot_bp_mean_mag", "BPmag", "BP"), ("phot_rp_mean_mag", "RPmag", "RP"))
-_UNITS = {"ra": "deg", "dec": "deg", "ra_err": "mas", "dec_err": "mas", "pm_ra": "mas / yr", "pm_dec": "mas / yr"}
+_UNITS = {
+    "ra": "deg", "dec": "deg", "ra_err": "mas", "dec_err": "mas", "pm_ra": "mas / yr", "pm_dec": "mas / yr",
+    "parallax": "mas",
+}  # fmt: skip
 _ASSUMED = {"raMeanErr": "arcsec", "decMeanErr": "arcsec"}
 """Units of columns that usually do not state theirs, where they differ from ours."""
 _DEFAULT_POSITION_ERROR_MAS = 50.0
@@ -81,7 +85,7 @@ def refcat_from_table(
     n = table.n_rows
     filled["epoch"] = _epochs(table, chosen.get("epoch"), epoch, n, mapping)
     _fill_errors(filled, n, mapping)
-    for name in ("pm_ra", "pm_dec"):
+    for name in ("pm_ra", "pm_dec", "parallax"):
         filled[name] = np.nan_to_num(filled.get(name, np.zeros(n)))
     _fill_magnitudes(table, chosen, filled, mapping)
     filled["is_extended"] = _flag(table, chosen.get("is_extended"), n, mapping, "is_extended")

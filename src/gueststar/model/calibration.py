@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from gueststar.model.image import MaskedImage
 
 CalibrationKind = Literal[
-    "bias", "dark", "photon_transfer", "linearity", "brighter_fatter", "flat", "shutter", "defects",
-    "crosstalk", "fringe", "illumination", "distortion",
+    "bias", "dark", "linearity", "photon_transfer", "brighter_fatter", "charge_transfer", "shutter", "flat", "defects",
+    "crosstalk", "fringe", "illumination", "distortion", "relative_photometry",
 ]  # fmt: skip
 
 
@@ -34,20 +34,23 @@ class KindOfCalibration:
     is_per_filter: bool = False
     is_table: bool = False
     """Whether it is a `CalibrationTable`, not pixels."""
+    is_applied: bool = True
+    """Whether exposures are calibrated with it; False: it tells of the very exposures that it is made from."""
 
 
 _KINDS = (
     KindOfCalibration("bias", "stacked zero-second exposure, ADU", "bias", 30.0, unit="adu"),
     KindOfCalibration("dark", "stacked dark current, electrons per second", "dark", 90.0, unit="electron / s"),
+    KindOfCalibration("linearity", "true signal by measured signal, of each amplifier", "flat", 180.0, is_table=True),
     KindOfCalibration(
         "photon_transfer", "gain, read noise and full well of the amplifiers, by variance against level", "flat", 180.0,
         is_table=True,
     ),
-    KindOfCalibration("linearity", "true signal by measured signal, of each amplifier", "flat", 180.0, is_table=True),
     KindOfCalibration("brighter_fatter", "how collected charge moves pixel borders", "flat", 365.0, is_table=True),
-    KindOfCalibration("flat", "stacked response to even light, median one", "flat", 30.0, is_per_filter=True),
+    KindOfCalibration("charge_transfer", "charge that each transfer leaves behind", "flat", 90.0, is_table=True),
     KindOfCalibration("shutter", "exposure time beyond the commanded one, seconds", "flat", 180.0, unit="s"),
-    KindOfCalibration("defects", "pixels that cannot be trusted", "flat", 30.0),
+    KindOfCalibration("flat", "stacked response to even light, median one", "flat", 30.0, is_per_filter=True),
+    KindOfCalibration("defects", "pixels that cannot be trusted, by how often they were found", "science", 30.0),
     KindOfCalibration("crosstalk", "signal of one amplifier seen in another", "science", 180.0, is_table=True),
     KindOfCalibration(
         "fringe", "interference of sky lines in the detector, relative to its amplitude", "science", 180.0,
@@ -58,6 +61,10 @@ _KINDS = (
     ),
     KindOfCalibration(
         "distortion", "the camera's own distortion: pixels to focal plane", "science", 180.0, is_table=True
+    ),
+    KindOfCalibration(
+        "relative_photometry", "how zero points of a night's exposures differ, by the stars they share", "science", 1.0,
+        is_per_filter=True, is_table=True, is_applied=False,
     ),
 )  # fmt: skip
 
@@ -83,6 +90,8 @@ class CalibrationMaster:
     """Kinds that differ between filters only."""
     metadata: dict[str, Any] = field(default_factory=dict)
     """Measured read noise and gain per amplifier, comparison with the previous master, inputs. JSON-able."""
+    layers: NDArray[np.float32] | None = None
+    """Further planes ``[k, y, x]`` in the unit of the pixels, where one does not tell all (fringe: more patterns)."""
 
 
 Table = Mapping[str, NDArray[Any]]
@@ -118,11 +127,12 @@ class Calibrations:
 
     bias: CalibrationMaster | None = None
     dark: CalibrationMaster | None = None
-    photon_transfer: CalibrationTable | None = None
     linearity: CalibrationTable | None = None
+    photon_transfer: CalibrationTable | None = None
     brighter_fatter: CalibrationTable | None = None
-    flat: CalibrationMaster | None = None
+    charge_transfer: CalibrationTable | None = None
     shutter: CalibrationMaster | None = None
+    flat: CalibrationMaster | None = None
     defects: CalibrationMaster | None = None
     crosstalk: CalibrationTable | None = None
     fringe: CalibrationMaster | None = None

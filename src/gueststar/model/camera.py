@@ -70,6 +70,10 @@ class Amplifier(Part):
     """Mirror along x on assembly (read out from the right)."""
     flip_y: bool = False
     """Mirror along y on assembly (read out from the top)."""
+    reads_from_right: bool = False
+    """The output lies at the right of the data section as the raw file has it: pixels there are read first."""
+    reads_from_top: bool = False
+    """The same for its last row."""
     gain: float = Field(gt=0)
     """Electrons per ADU."""
     read_noise: float = Field(ge=0)
@@ -111,6 +115,8 @@ class Detector(Part):
     amplifiers: tuple[Amplifier, ...] = Field(min_length=1)
     readout_axis: str = Field(default="y", pattern="^[xy]$")
     """Axis along which charge moves to the register: saturated pixels bleed along it."""
+    crosstalk_with: tuple[int, ...] = ()
+    """Ids of detectors in the same raw file that are read at the same moment by the same electronics."""
     edge_pixels: int = Field(default=0, ge=0)
     """Width of the border that is doubtful in every exposure; the flat may show more."""
 
@@ -154,6 +160,34 @@ class Filter(Part):
     """Reference-catalog band the zero point is tied to."""
     colour: tuple[str, str] = ("g", "r")
     """Catalog colour of the colour term."""
+    has_fringes: bool = False
+    """The sky's emission lines interfere in the detector at these wavelengths (red filters, thinned detectors)."""
+
+
+class Ghost(Part):
+    """A family of reflections within the optics: where the ghost of a star falls, how large, how bright."""
+
+    name: str
+    scale: float
+    """Distance of the ghost from the optical axis over that of its star: 1 at the star, -1 on the other side."""
+    offset_arcsec: tuple[float, float] = (0.0, 0.0)
+    """Of all ghosts of the family in the focal plane, towards west and north at camera rotation 0."""
+    radius_arcsec: float = Field(gt=0)
+    """Of the pupil out of focus."""
+    obstruction: float = Field(default=0.0, ge=0, lt=1)
+    """Inner over outer radius."""
+    shear: float = 0.0
+    """Displacement of the hole within the ghost over the distance of the star from the axis."""
+    fraction: float = Field(gt=0, lt=1)
+    """Of the star's light that is in the ghost."""
+
+    @model_validator(mode="after")
+    def _ghosts_depend_on_the_star(self) -> Ghost:
+        if abs(self.scale) < 0.05:
+            raise ValueError(
+                f"scale {self.scale} of ghost {self.name}: a ghost that does not move with its star is sky"
+            )
+        return self
 
 
 class Site(Part):
@@ -173,6 +207,15 @@ class Site(Part):
         return (self.latitude_deg, self.longitude_deg) != (0.0, 0.0)
 
 
+class BlindSolving(Part):
+    """How an exposure without a position is found in the whole sky, by Astrometry.net's solver."""
+
+    index_folders: tuple[str, ...] = ("/usr/share/astrometry",)
+    """Where index files lie, besides those that the repository made of its own reference catalogs."""
+    cpu_limit_s: float = Field(default=60.0, gt=0)
+    """The solver gives up after so many seconds of CPU."""
+
+
 class Camera(Part):
     """Everything the pipelines know of a camera beforehand."""
 
@@ -187,6 +230,10 @@ class Camera(Part):
     rotation_tolerance_deg: float = Field(default=5.0, ge=0, le=180)
     """How wrong the rotation may be; 180: unknown."""
     is_parity_known: bool = True
+    blind_solving: BlindSolving | None = None
+    """Where it is given (``blind_solving: {}``), exposures whose header has no position are found by their stars."""
+    has_sky: bool = True
+    """False: a laboratory camera. Its science images are detrended, and that is all: no stars, no zero point."""
     exposure_range_s: tuple[float, float] = (0.05, 7200.0)
     """Science exposure times outside this are impossible."""
     filters: tuple[Filter, ...] = Field(min_length=1)
@@ -196,6 +243,10 @@ class Camera(Part):
     typical_fwhm_arcsec: float = Field(default=2.0, gt=0)
     typical_depth_mag: float = 20.0
     """5-sigma limit of a typical exposure, AB."""
+    ghosts: tuple[Ghost, ...] = ()
+    """Ghosts of bright stars; where a star's is brighter than the noise of the sky, pixels are marked GHOST."""
+    optical_axis_arcsec: tuple[float, float] = (0.0, 0.0)
+    """Where the optical axis meets the focal plane, from the boresight towards west and north, for the ghosts."""
     settings: dict[str, dict[str, Any]] = {}
     """Overrides of pipeline parameters for this camera, by section; a repository's own override these."""
 

@@ -20,6 +20,8 @@ class Column:
     dtype: str
     unit: str
     doc: str
+    default: float | None = None
+    """What stands for the column in tables made before there was such a one; None: it must be there."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,15 @@ class Schema:
         return Catalog({c.name: np.zeros(0, dtype=c.dtype) for c in self.columns}, self)
 
     def catalog(self, columns: Mapping[str, ArrayLike]) -> Catalog:
-        """Return a catalog of this schema from arrays; every column is needed, none may be foreign."""
+        """Return a catalog of this schema from arrays; none may be foreign, only those with a default may lack."""
         names = {c.name for c in self.columns}
-        if missing := [c.name for c in self.columns if c.name not in columns]:
+        if missing := [c.name for c in self.columns if c.name not in columns and c.default is None]:
             raise DataError(f"{self.name} lacks the columns {missing}")
         if foreign := [name for name in columns if name not in names]:
             raise DataError(f"{self.name} has no columns {foreign}")
-        return Catalog({c.name: np.asarray(columns[c.name], dtype=c.dtype) for c in self.columns}, self)
+        n_rows = next((np.shape(values)[0] for values in columns.values()), 0)
+        every = {c.name: columns[c.name] if c.name in columns else np.full(n_rows, c.default) for c in self.columns}
+        return Catalog({c.name: np.asarray(every[c.name], dtype=c.dtype) for c in self.columns}, self)
 
 
 class Catalog(Mapping[str, NDArray[Any]]):

@@ -195,6 +195,7 @@ REFCAT = Schema(
         Column("pm_ra", "f4", "mas/yr", "proper motion in right ascension, cos dec included; 0 if unknown"),
         Column("pm_dec", "f4", "mas/yr", "proper motion in declination"),
         Column("epoch", "f4", "yr", "Julian year of the position"),
+        Column("parallax", "f4", "mas", "parallax; 0 if unknown", default=0.0),
         Column("mag_g", "f4", "mag", "AB magnitude, NaN if unknown"),
         Column("mag_g_err", "f4", "mag", "its error"),
         Column("mag_r", "f4", "mag", "AB magnitude, NaN if unknown"),

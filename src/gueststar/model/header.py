@@ -27,12 +27,20 @@ class TimeMapping(HeaderPart):
     scale: Literal["utc", "tai"] = "utc"
     point: Literal["start", "middle", "end"] = "start"
     """Which moment of the exposure the cards tell."""
+    utc_offset_h: float = 0.0
+    """Hours by which the clock is ahead of ``scale`` (local time); a zone in the card goes first."""
+    delay_keyword: str | None = None
+    """Card that tells frames of one time stamp apart (shots of several frames)..."""
+    delays_s: dict[str, float] = {}
+    """...and, by its value, how long after the stamp each was taken."""
 
     @model_validator(mode="after")
     def _keywords_fit_the_format(self) -> TimeMapping:
         most = 2 if self.format == "isot" else 1
         if not 1 <= len(self.keywords) <= most:
             raise ValueError(f"format {self.format} takes 1 to {most} keywords, got {list(self.keywords)}")
+        if (self.delay_keyword is None) != (not self.delays_s):
+            raise ValueError("delay_keyword and delays_s go together")
         return self
 
 
@@ -62,6 +70,12 @@ class HeaderMapping(HeaderPart):
     """Type of a file without the card; None: refused."""
     time: TimeMapping
     exposure_s: tuple[str, ...] = ("EXPTIME", "EXPOSURE")
+    default_exposure_s: float | None = Field(default=None, gt=0)
+    """Where no card tells it; None: such a file is refused (a bias has none)."""
+    file_name: str | None = None
+    """Regular expression for the file's name; its named groups are cards (in capitals) that no header has."""
+    sidecar: str | None = Field(default=None, pattern=r"^\.")
+    """Ending of a text file beside each file (``.json``, ``.txt``) in place of its own; what it tells are cards."""
     filter: tuple[str, ...] = ("FILTER",)
     default_filter: str | None = None
     ra: tuple[str, ...] = ("RA", "OBJCTRA", "TELRA")
@@ -85,6 +99,16 @@ class HeaderMapping(HeaderPart):
     """CTYPE says TAN but PV cards hold a TPV distortion. False: such a file is refused."""
     is_wcs_trusted: bool = False
     """The header's WCS is a solution (not a pointing) that may serve as a starting point or for a catalog."""
+
+    @field_validator("file_name")
+    @classmethod
+    def _pattern_has_groups(cls, pattern: str | None) -> str | None:
+        try:
+            if pattern is not None and not re.compile(pattern).groupindex:
+                raise ValueError(f"{pattern!r} has no named group (?P<name>...)")
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is not a regular expression ({error})") from None
+        return pattern
 
     @field_validator("instrument_match")
     @classmethod

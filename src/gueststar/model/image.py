@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from gueststar.core.bits import UNUSABLE, MaskPlane
 from gueststar.core.errors import DataError
+from gueststar.model.depth import DepthMap
 from gueststar.model.photocal import PhotoCal
 from gueststar.model.psf import Psf
 from gueststar.model.wcs import Wcs
@@ -53,6 +54,15 @@ class MaskedImage:
 
 
 @dataclass(frozen=True, eq=False)
+class DetrendedFrame:
+    """Detrended pixels (electrons, nothing subtracted but the camera's own) of a camera that sees no sky."""
+
+    pixels: MaskedImage
+    metadata: dict[str, Any] = field(default_factory=dict)
+    """Facts of the exposure and what was measured on the way; plain values, JSON-able."""
+
+
+@dataclass(frozen=True, eq=False)
 class CalibratedImage:
     """A masked image that knows its sky: science, reference, warped reference or difference image.
 
@@ -67,6 +77,8 @@ class CalibratedImage:
     metadata: dict[str, Any] = field(default_factory=dict)
     coverage: NDArray[np.int16] | None = None
     """Number of epochs per pixel (reference images only)."""
+    depth: DepthMap | None = None
+    """Limiting magnitudes over the image (science images)."""
 
     def __post_init__(self) -> None:
         if self.coverage is not None and self.coverage.shape != self.pixels.shape:

@@ -81,12 +81,29 @@ METRICS: tuple[Metric, ...] = (
     Metric("zero_point", "mag", "AB magnitude of one electron per exposure"),
     Metric("zero_point_err", "mag", "its error", 0.02, 0.06),
     Metric("zero_point_rms_mag", "mag", "scatter of the calibrators", 0.05, 0.15),
+    Metric(
+        "colour_term_excess",
+        "",
+        "colour term less the filter's expected one; if large, another catalog band is in use",
+        0.3,
+        0.6,
+        is_signed=True,
+    ),
     Metric("cloud_extinction_mag", "mag", "zero point of a clear sky less that of the exposure", 0.1, 0.5),
     Metric(
         "zero_point_structure_mag", "mag", "change of the zero point from place to place, beyond noise (rms)", 0.03, 0.1
     ),
     Metric("n_calibrators", "", "stars in the photometric solution", 10, 4, is_higher_better=True),
-    Metric("limiting_mag", "mag", "5-sigma point source", -0.7, -2.0, is_higher_better=True, is_relative_to="depth"),
+    Metric("limiting_mag_worst", "mag", "5-sigma point source where the image is shallowest (one mesh in twenty)"),
+    Metric(
+        "limiting_mag",
+        "mag",
+        "5-sigma point source, typical place of the image",
+        -0.7,
+        -2.0,
+        is_higher_better=True,
+        is_relative_to="depth",
+    ),
     Metric(
         "completeness_50_mag",
         "mag",

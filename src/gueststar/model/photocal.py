@@ -34,10 +34,22 @@ class PhotoCal:
     n_calibrators: int = 0
     median_colour: float = 0.0
     rms_colour: float = 0.0
+    zero_point_colour_cov: float = 0.0
+    """Covariance of zero point and colour term, mag."""
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.zero_point) and np.isfinite(self.zero_point_err)):
             raise DataError(f"zero point {self.zero_point} ± {self.zero_point_err} is not finite")
+
+    def magnitude_error(self, colour: ArrayLike = 0.0) -> NDArray[np.float64]:
+        """Return the error that zero point and colour term share out to sources of a catalog colour, mag.
+
+        It is common to all sources of an image of one colour, and not part of the errors of fluxes. It is least near
+        the calibrators' ``median_colour``; for colour 0, as catalog magnitudes are given, it is ``zero_point_err``.
+        """
+        c = np.asarray(colour, dtype=np.float64)
+        variance = self.zero_point_err**2 + 2.0 * c * self.zero_point_colour_cov + (c * self.colour_term_err) ** 2
+        return np.sqrt(np.maximum(variance, 0.0))
 
     @property
     def njy_per_unit(self) -> float:

@@ -13,6 +13,8 @@ from gueststar.algorithms.psf.evaluate import (
     evaluate_fwhm,
     evaluate_stamp,
     evaluate_stamps,
+    normalised,
+    polynomial_terms,
     stamp_sums,
 )
 from gueststar.algorithms.psf.spline import SplinePsf, shifted_stamps, spline_psf
@@ -67,8 +69,18 @@ class Psf:
         """
         x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
         placed = shifted_stamps(self.spline, x=x, y=y, dx=x - np.rint(x), dy=y - np.rint(y))
-        placed /= stamp_sums(self.coefficients, self.order, self.shape, self.oversampling, x=x, y=y)[:, None, None]
+        placed /= self.stamp_sums(x=x, y=y)[:, None, None]
         return crop_or_pad(placed, side)
+
+    def stamp_sums(self, *, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Return what centred stamps as the coefficients give them add up to, by which they are to be divided."""
+        return stamp_sums(self.coefficients, self.order, self.shape, self.oversampling, x=x, y=y)
+
+    def samples(self, *, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Return the model's own samples ``[n, k, k]``, ``oversampling`` a pixel, scaled so that stamps sum to one."""
+        terms = polynomial_terms(*normalised(x, y, self.shape), self.order).T.astype(np.float32)
+        terms /= self.stamp_sums(x=x, y=y)[:, None]
+        return np.asarray(np.tensordot(terms, self.coefficients, axes=1))
 
     @cached_property
     def spline(self) -> SplinePsf:

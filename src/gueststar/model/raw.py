@@ -38,3 +38,5 @@ class RawDetector:
     amplifiers: tuple[AmplifierPixels, ...]
     header: dict[str, Any] = field(default_factory=dict)
     """Cards of the primary header with those of the detector's extension on top."""
+    others: tuple[RawDetector, ...] = ()
+    """Detectors read at the same moment by the same electronics, where their crosstalk is to be removed."""

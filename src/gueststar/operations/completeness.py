@@ -18,10 +18,10 @@ _COUNTS = ("n", "n_source", "n_differenced", "n_candidate", "n_alert")
 def with_injections(account: NightAccount, jobs: list[Job]) -> NightAccount:
     """Return the account with what the last artificial sources of each image measured, among its metrics."""
     names = METRICS_BY_NAME.keys() - _FACTS
-    measured = {
-        (job.exposure_id, job.detector): {name: value for name, value in job.metrics.items() if name in names}
-        for job in _done(jobs)
-    }
+    measured: dict[tuple[int | None, int | None], dict[str, Any]] = defaultdict(dict)
+    for job in _done(jobs):  # one into the difference alone knows nothing of the catalog
+        known = {name: value for name, value in job.metrics.items() if name in names and value is not None}
+        measured[job.exposure_id, job.detector] |= known
     if not measured:
         return account
     units = tuple(
@@ -40,7 +40,7 @@ def _done(jobs: list[Job]) -> list[Job]:
 
 
 def pooled_injections(jobs: list[Job], exposures: dict[int, ExposureRow]) -> dict[str, Any]:
-    """Return counts by filter and magnitude, summed over images, and figures; empty without artificial sources."""
+    """Return counts by filter (and stage) and magnitude, summed over images, and figures; empty without sources."""
     done = _done(jobs)
     if not done:
         return {}
@@ -49,6 +49,8 @@ def pooled_injections(jobs: list[Job], exposures: dict[int, ExposureRow]) -> dic
     for job in done:
         row = exposures.get(job.exposure_id or 0)
         glass = (row.info.physical_filter if row else None) or "?"
+        stage = job.metrics.get("stage", "science")
+        glass = glass if stage == "science" else f"{glass}, {_ENTERED[stage]}"
         groups[glass].append(job)
         for item in job.metrics["bins"]:
             total = bins[glass].setdefault(
@@ -65,6 +67,9 @@ def pooled_injections(jobs: list[Job], exposures: dict[int, ExposureRow]) -> dic
             for glass, mine in sorted(groups.items())
         },
     }
+
+
+_ENTERED = {"raw": "put into the raw counts", "difference": "put into the difference"}
 
 
 def _figures(jobs: list[Job]) -> dict[str, Any]:

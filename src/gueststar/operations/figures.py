@@ -153,6 +153,8 @@ def injections(pooled: dict[str, Any]) -> bytes:
             ("n_candidate", "n_differenced", WARN, "on the difference"),
             ("n_alert", "n_differenced", BAD, "likely alerts"),
         ):
+            if not any(row[key] for row in rows):
+                continue
             share = [row[key] / row[total] if row[total] else math.nan for row in rows]
             ax.plot(middle, share, "o-", ms=3, lw=1, color=colour, label=label, alpha=0.8)
         if found["limiting_mag"] is not None:

@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gueststar.cameras.translate import Translation, translate
-from gueststar.core.errors import ConfigError, DataError, TransientError
+from gueststar.core.errors import ConfigError, DataError, MissingInput, TransientError
 from gueststar.formats.raw import pixel_checksum, read_headers
 from gueststar.model.exposure import ExposureInfo
+from gueststar.pipelines.blind import find_position
 from gueststar.store.ledger_rows import FileStatus
 from gueststar.store.product_files import digest_of
 from gueststar.store.repo import SurveyRepo, Transfer
 
 _FITS_NAME = re.compile(r"\.(fits|fit|fts)(\.(fz|gz|bz2))?$", re.IGNORECASE)
+_RAW_NAME = re.compile(r"\.((fits|fit|fts)(\.(fz|gz|bz2))?|tiff?(\.(gz|bz2))?)$", re.IGNORECASE)
 
 _SAME_TIME_S = 0.05
 """Files of one exposure may tell exposure times that differ by this."""
@@ -61,12 +63,14 @@ def ingest_paths(
     transfer: Transfer = "copy",
     on_file: OnFile | None = None,
 ) -> IngestSummary:
-    """Take in raw files, and those in folders and their folders (.fits, .fit, .fts; .fz, .gz, .bz2).
+    """Take in raw files, and those in folders and their folders (.fits, .fit, .fts, .tif, .tiff; .fz, .gz, .bz2).
 
     A bad file never stops the others: it is refused, with its reason in the ledger, and a copy is kept in
     the repository's ``refused`` folder (unless ``transfer`` is ``direct``).
     """
-    return ingest_each(paths, lambda path: ingest_file(repo, path, transfer=transfer), on_file=on_file)
+    return ingest_each(
+        paths, lambda path: ingest_file(repo, path, transfer=transfer), on_file=on_file, is_wanted=is_raw_name
+    )
 
 
 def ingest_each(
@@ -114,6 +118,11 @@ def is_fits_name(path: Path) -> bool:
     return _FITS_NAME.search(path.name) is not None and not path.name.startswith(".")
 
 
+def is_raw_name(path: Path) -> bool:
+    """Return whether a file is named as raw files are (FITS or TIFF), and not hidden."""
+    return _RAW_NAME.search(path.name) is not None and not path.name.startswith(".")
+
+
 def ingest_file(repo: SurveyRepo, path: Path, *, transfer: Transfer = "copy") -> Outcome:
     """Take in one raw file; the ledger knows what became of it before this returns."""
     sha256, translation, checksum = "", None, None
@@ -128,7 +137,7 @@ def ingest_file(repo: SurveyRepo, path: Path, *, transfer: Transfer = "copy") ->
             repo.ingest_raw(
                 path, translation.info, translation.detector_ids, transfer=transfer, pixel_checksum=checksum
             )
-    except DataError as problem:
+    except (DataError, MissingInput) as problem:
         info = translation.info if translation else None
         return refuse(repo, path, str(problem), sha256=sha256, info=info, checksum=checksum, transfer=transfer)
     for warning in translation.warnings:
@@ -188,9 +197,13 @@ def _understand(repo: SurveyRepo, path: Path) -> tuple[Translation, str]:
     readers is this file's: it is refused, and the diary keeps the traceback.
     """
     try:
-        translation = translate(repo.camera, read_headers(path))
-        return translation, pixel_checksum(path)
-    except (DataError, ConfigError):
+        raw = read_headers(path)
+        translation, checksum = translate(repo.camera, raw), pixel_checksum(path)
+        is_lost = translation.info.observation_type == "science" and translation.info.ra is None
+        if is_lost and repo.camera.has_sky:
+            translation = find_position(repo, translation, path)
+        return translation, checksum
+    except (DataError, ConfigError, MissingInput):
         raise
     except TransientError as problem:  # the disk, now: a later ingest tries again
         raise DataError(str(problem)) from problem

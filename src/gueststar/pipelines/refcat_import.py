@@ -22,6 +22,7 @@ from gueststar.model.camera import Camera, Detector
 from gueststar.model.catalog import Catalog
 from gueststar.model.exposure import ExposureInfo
 from gueststar.model.image import MaskedImage
+from gueststar.pipelines.electronics import seen_detectors
 from gueststar.pipelines.refcat import MakeRefcatFromImages, TrustedImage
 from gueststar.pipelines.science.background import SubtractBackground
 from gueststar.pipelines.science.catalogs import MakeCatalogs
@@ -111,7 +112,9 @@ def _trusted_images(camera: Camera, path: Path, calibrations: FindCalibrations) 
         wcs = detector_wcs(camera, raw, detector)
         if wcs is None:
             raise DataError(f"{path.name} holds no WCS")
-        pixels = Detrend().run(read_detector(path, detector, info), calibrations(detector, info)).pixels
+        known = calibrations(detector, info)
+        raw_pixels = read_detector(path, detector, info, others=seen_detectors(known, detector, camera))
+        pixels = Detrend().run(raw_pixels, known).pixels
         pixels = SubtractBackground().run(pixels).pixels
         name = f"{path.name}[{detector.name}]"
         images.append(TrustedImage(name, pixels, wcs, glass.catalog_band, info.exposure_s, info.epoch_year))

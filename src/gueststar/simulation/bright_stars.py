@@ -44,7 +44,7 @@ def add_far_light_in_place(
             ny, nx = image.shape
             ghost_x = x[index] - 0.2 * (x[index] - nx / 2)
             ghost_y = y[index] - 0.2 * (y[index] - ny / 2)
-            _add_ghost(image, ghost_x, ghost_y, flux[index] * ghost_fraction / ghost_area, ghost_radius)
+            add_ghost_in_place(image, ghost_x, ghost_y, flux[index] * ghost_fraction / ghost_area, ghost_radius)
 
 
 @numba.njit(cache=True)
@@ -87,7 +87,8 @@ def _add_spikes(image, x, y, amplitude, reach, angle):  # type: ignore[no-untype
 
 
 @numba.njit(cache=True)
-def _add_ghost(image, x, y, level, radius):  # type: ignore[no-untyped-def]
+def add_ghost_in_place(image, x, y, level, radius):  # type: ignore[no-untyped-def]
+    """Add the pupil out of focus: an annulus of ``level`` per pixel, its edges a pixel soft."""
     ny, nx = image.shape
     for j in range(max(0, int(y - radius) - 2), min(ny, int(y + radius) + 3)):
         for i in range(max(0, int(x - radius) - 2), min(nx, int(x + radius) + 3)):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from gueststar.model.camera import Amplifier, Camera, Detector, parse_section
 from gueststar.simulation.atmosphere import correlated_sequence
+from gueststar.simulation.electronics import ElectronicsTruth, compressed, crosstalk_of, make_electronics, trailed
 from gueststar.simulation.optics import Optics, focal_plane_position, pixel_area, vignetting
 from gueststar.simulation.random_fields import wave_field
 from gueststar.simulation.scenario import DetectorPlan
@@ -44,6 +45,7 @@ class DetectorTruth:
     """Vignetting, 1 at the median pixel."""
     patterns: dict[str, Image]
     """Bias pattern by amplifier, ADU, in the raw orientation of its data section."""
+    electronics: ElectronicsTruth
 
 
 def make_detector(
@@ -65,8 +67,9 @@ def make_detector(
     flat = (transmission / np.median(transmission)).astype(np.float32)
     patterns = {amplifier.name: _bias_pattern(amplifier, plan, random) for amplifier in detector.amplifiers}
     return DetectorTruth(
-        camera, detector, plan, seed, efficiency, dark, fixed, response, field.astype(np.float32), area, flat, patterns
-    )
+        camera, detector, plan, seed, efficiency, dark, fixed, response, field.astype(np.float32), area, flat, patterns,
+        make_electronics(detector, plan, seed=seed),
+    )  # fmt: skip
 
 
 def response_in(truth: DetectorTruth, physical_filter: str, night: int) -> Image:
@@ -164,44 +167,6 @@ def full_well(truth: DetectorTruth) -> Image:
     return well
 
 
-def bleed_in_place(electrons: Image, well: Image, *, readout_axis: str) -> None:
-    """Let charge above the full well flow along the readout axis, half to each side, until it finds room."""
-    if readout_axis == "y":
-        _bleed_columns(electrons, well)
-    else:
-        turned = np.ascontiguousarray(electrons.T)
-        _bleed_columns(turned, np.ascontiguousarray(well.T))
-        electrons[:] = turned.T
-
-
-@numba.njit(cache=True)
-def _bleed_columns(electrons, well):  # type: ignore[no-untyped-def]
-    ny, nx = electrons.shape
-    spill = np.zeros(ny)
-    for i in range(nx):
-        found = False
-        for j in range(ny):
-            excess = electrons[j, i] - well[j, i]
-            spill[j] = 0.0
-            if excess > 0.0:
-                spill[j] = 0.5 * excess
-                electrons[j, i] = well[j, i]
-                found = True
-        if not found:
-            continue
-        for direction in (1, -1):
-            carried = 0.0
-            j = 0 if direction == 1 else ny - 1
-            while 0 <= j < ny:
-                room = well[j, i] - electrons[j, i]
-                if carried > 0.0 and room > 0.0:
-                    moved = min(carried, room)
-                    electrons[j, i] += moved
-                    carried -= moved
-                carried += spill[j]
-                j += direction
-
-
 def blank_extension(
     truth: DetectorTruth, extension: int | str, shape: tuple[int, int], random: np.random.Generator
 ) -> NDArray[np.uint16]:
@@ -220,12 +185,12 @@ def read_out(
 ) -> dict[int | str, list[tuple[tuple[slice, slice], NDArray[np.uint16]]]]:
     """Return what is written: extension -> (place in the raw extension, ADU) of data and overscans."""
     written: dict[int | str, list[tuple[tuple[slice, slice], NDArray[np.uint16]]]] = {}
-    signals = {a.name: _as_read(electrons, a) / np.float32(a.gain) for a in truth.detector.amplifiers}
+    signals, trails = {}, {}
     for amplifier in truth.detector.amplifiers:
-        signal = signals[amplifier.name]
-        if truth.plan.crosstalk:
-            others = [s for name, s in signals.items() if name != amplifier.name and s.shape == signal.shape]
-            signal = signal + np.float32(truth.plan.crosstalk) * np.sum(others, axis=0)
+        charge, trails[amplifier.name] = trailed(_as_read(electrons, amplifier), amplifier, truth.plan)
+        signals[amplifier.name] = compressed(charge / np.float32(amplifier.gain), amplifier, truth.electronics)
+    for amplifier in truth.detector.amplifiers:
+        signal = signals[amplifier.name] + crosstalk_of(amplifier, truth.detector, signals, truth.electronics)
         place = parse_section(amplifier.data_section)
         scans = [(scan, parse_section(scan.section)) for scan in amplifier.overscans]
         last_row = max([place[0].stop, *(section[0].stop for _, section in scans)])
@@ -235,6 +200,10 @@ def read_out(
         for scan, section in scans:
             shape = (section[0].stop - section[0].start, section[1].stop - section[1].start)
             blank = np.broadcast_to(level[section[0], None], shape)
+            if (trail := trails[amplifier.name]) is not None and section[1].start == place[1].stop:
+                blank = blank.copy()
+                rows = slice(place[0].start - section[0].start, place[0].stop - section[0].start)
+                blank[rows, : trail.shape[1]] += trail / np.float32(amplifier.gain)
             extension = amplifier.extension if scan.extension is None else scan.extension
             written.setdefault(extension, []).append((section, _digitised(blank, amplifier, random)))
     return written

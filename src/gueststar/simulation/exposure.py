@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gueststar.algorithms.photometry.bleeding import bleed_in_place
 from gueststar.model.camera import Camera, Detector
 from gueststar.model.catalog import Catalog
 from gueststar.model.wcs import Wcs
 from gueststar.simulation import detector as silicon
 from gueststar.simulation.atmosphere import Air, colour_shift, make_air, refraction_stretch
 from gueststar.simulation.bright_stars import add_far_light_in_place
+from gueststar.simulation.charge import collect_with_repulsion
 from gueststar.simulation.conditions import Conditions
 from gueststar.simulation.cosmic_rays import add_cosmic_rays_in_place
 from gueststar.simulation.detector import DetectorTruth
@@ -23,6 +25,7 @@ from gueststar.simulation.rendering import Sources, add_sources_in_place
 from gueststar.simulation.satellites import trail_sources
 from gueststar.simulation.scenario import Scenario
 from gueststar.simulation.seeds import generator_for
+from gueststar.simulation.stray_light import add_reflections_in_place, expose_through_shutter_in_place, sky_fringes
 from gueststar.simulation.tiles import SkyDisc, is_in_any
 from gueststar.simulation.truth import OBSERVED, detector_image_row
 from gueststar.simulation.universe import Scene, Universe, magnitude_through, scene_of
@@ -99,13 +102,17 @@ def expose(
     electrons = np.zeros(detector.shape, dtype=np.float32)
     add_sources_in_place(electrons, sources, psf, noise=noise)
     _add_glare(electrons, camera, optics, sources, psf, detector, noise)
+    _add_reflections(electrons, camera, optics, scenario, sky, detector, wcs, zero_point, noise)
     trails = trail_sources(
         sky.satellites, wcs=wcs, shape=detector.shape, zero_point=zero_point, exposure_s=visit.exposure_s
     )
     add_sources_in_place(electrons, trails, psf, noise=noise)
     pattern = conditions.sky_pattern.at(truth.field).astype(np.float32)
+    if (fringes := sky_fringes(truth, visit.glass.band, conditions.exposure_id)) is not None:
+        pattern = pattern * fringes
     electrons += np.float32(sky_level) * pattern * truth.area
     electrons *= response
+    expose_through_shutter_in_place(electrons, truth, visit.exposure_s)
     n_rays = collect_in_place(electrons, truth, random, seconds=visit.exposure_s)
     centre = truth.field[:, detector.shape[0] // 2, detector.shape[1] // 2]
     row = detector_image_row(
@@ -126,13 +133,16 @@ def collect_in_place(
     Returns the number of cosmic rays.
     """
     electrons += truth.dark * np.float32(seconds)
-    electrons[:] = random.poisson(np.maximum(electrons, 0.0))
+    if truth.plan.repulsion:
+        electrons[:] = collect_with_repulsion(electrons, truth.plan.repulsion, random)
+    else:
+        electrons[:] = random.poisson(np.maximum(electrons, 0.0))
     electrons += truth.fixed_charge
     # Half of the read-out time counts too; 10 s stand for it.
     n_rays = add_cosmic_rays_in_place(
         electrons, random, per_mpix_s=truth.plan.cosmic_rays_per_mpix_s, seconds=seconds + 5.0
     )
-    silicon.bleed_in_place(electrons, silicon.full_well(truth), readout_axis=truth.detector.readout_axis)
+    bleed_in_place(electrons, silicon.full_well(truth), readout_axis=truth.detector.readout_axis)
     return n_rays
 
 
@@ -221,6 +231,20 @@ def _add_glare(
         spike_angle_deg=optics.spike_angle_deg + detector.focal_plane.rotation_deg,
         ghost_fraction=optics.plan.ghost_fraction, ghost_radius=45.0 / camera.pixel_scale_arcsec,
     )  # fmt: skip
+
+
+def _add_reflections(
+    electrons: NDArray[np.float32], camera: Camera, optics: Optics, scenario: Scenario, sky: ExposureSky,
+    detector: Detector, wcs: Wcs, zero_point: float, noise: float,
+) -> None:  # fmt: skip
+    """Add ghosts of all bright stars of the field, those on other detectors too."""
+    if not optics.plan.reflections:
+        return
+    mags = magnitude_through(sky.scene.mags, sky.conditions.visit.glass, scenario.optics.colour_terms)
+    stars = np.flatnonzero((sky.scene.galaxy < 0) & (mags < zero_point - 2.5 * np.log10(noise)))
+    x, y = wcs.sky_to_pixel(ra=sky.scene.ra[stars], dec=sky.scene.dec[stars])
+    flux = 10.0 ** (0.4 * (zero_point - mags[stars]))
+    add_reflections_in_place(electrons, camera, optics, detector, x=x, y=y, flux=flux, noise=noise)
 
 
 def _select(scene: Scene, index: NDArray[np.int64]) -> Scene:

@@ -152,6 +152,17 @@ class AtmospherePlan(Part):
     """Moonlight."""
 
 
+class ReflectionPlan(Part):
+    """Ghosts by reflections between optical surfaces: the pupil out of focus, mirrored about the optical axis."""
+
+    scale: float = -1.0
+    """Distance of the ghost from the axis over that of its star."""
+    offset_arcsec: tuple[float, float] = (0.0, 0.0)
+    radius_arcsec: float = Field(default=40.0, gt=0)
+    fraction: float = Field(default=0.002, gt=0, lt=0.5)
+    """Light of the star in it."""
+
+
 class OpticsPlan(Part):
     """Telescope and optics."""
 
@@ -179,6 +190,8 @@ class OpticsPlan(Part):
     """Light in the out-of-focus reflection of the pupil."""
     vignetting: float = Field(default=0.08, ge=0, lt=1)
     """Light lost at the corner of the camera."""
+    reflections: tuple[ReflectionPlan, ...] = ()
+    """Ghosts beside the one that ``ghost_fraction`` throws near each star."""
 
 
 class DetectorPlan(Part):
@@ -199,8 +212,23 @@ class DetectorPlan(Part):
     """Pixel-to-pixel sensitivity."""
     dust_per_mpix: float = Field(default=5.0, ge=0)
     """Dust grains, seen as donuts."""
+    fringes: dict[str, float] = {}
+    """Band -> amplitude of the sky's fringes, as a fraction of the sky; each exposure has strengths of its own."""
+    shutter_delay_s: float = 0.0
+    """By how much longer than told the shutter is open at the corner of the camera."""
+    shutter_travel_s: float = 0.0
+    """And by how much more in the middle (an iris opens there first, and closes there last)."""
     crosstalk: float = 0.0
     """Fraction of each amplifier's signal seen in the others of its detector."""
+    crosstalk_scatter: float = Field(default=0.0, ge=0)
+    """Rms by which the coefficients of pairs of amplifiers differ from that, as a fraction of it."""
+    nonlinearity: float = Field(default=0.0, ge=0, lt=0.5)
+    """Fraction of the counts that is missing at full well; it grows with the counts, 0.2 of it differs between
+    amplifiers."""
+    repulsion: float = Field(default=0.0, ge=0, lt=1e-4)
+    """Brighter-fatter effect: fraction of its area that a pixel loses for each electron in it."""
+    transfer_inefficiency: float = Field(default=0.0, ge=0, lt=1e-3)
+    """Fraction of the charge that each transfer along the register leaves behind."""
     cosmic_rays_per_mpix_s: float = Field(default=0.25, ge=0)
     full_well_margin: float = Field(default=1.05, ge=1)
     """Full well over the camera's saturation level."""
@@ -214,7 +242,13 @@ class CalibrationPlan(Part):
     dark_s: float = Field(default=60.0, gt=0)
     n_flat: int = Field(default=4, ge=0)
     """Per filter in use."""
+    short_flats_s: tuple[float, ...] = ()
+    """Exposure times of further flats per filter, fainter in proportion, that show the shutter (the others: 5 s)."""
     flat_fraction_of_saturation: float = Field(default=0.4, gt=0, lt=1)
+    ladder: tuple[float, ...] = ()
+    """Further flats of the first filter in use, two of each of these fractions of saturation, by exposure time."""
+    lamp_rms: float = Field(default=0.02, ge=0)
+    """Scatter of the lamp's brightness from flat to flat."""
 
 
 class RefcatPlan(Part):

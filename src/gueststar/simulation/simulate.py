@@ -22,6 +22,7 @@ from gueststar.simulation import headers
 from gueststar.simulation.calibrations import CalibrationFrame, calibration_electrons, plan_calibrations
 from gueststar.simulation.conditions import Conditions, make_conditions
 from gueststar.simulation.detector import DetectorTruth, make_detector, response_in
+from gueststar.simulation.electronics import electronics_tables
 from gueststar.simulation.exposure import DetectorExposure, expose, make_exposure_sky
 from gueststar.simulation.optics import Optics, field_radius_deg, make_optics
 from gueststar.simulation.raw_files import file_groups, file_name, write_raw_file
@@ -188,6 +189,11 @@ def _write_sky(folder: Path, simulation: Simulation) -> None:
     write_catalog(folder / "truth" / "satellites.parquet", simulation.satellites)
     settings = {"camera": simulation.camera.name, "seed": simulation.seed, "scenario": scenario.model_dump(mode="json")}
     write_catalog(folder / "truth" / "exposures.parquet", exposure_table(simulation.conditions), settings)
+    amplifiers, crosstalk, area_changes = electronics_tables(
+        simulation.detectors, scenario.detector, seed=simulation.seed
+    )
+    write_catalog(folder / "truth" / "amplifiers.parquet", amplifiers, {"area_changes": area_changes})
+    write_catalog(folder / "truth" / "crosstalk.parquet", crosstalk)
     refcat = make_refcat(scenario.refcat, universe.stars, universe.galaxies, universe.variables, seed=simulation.seed)
     write_catalog(folder / "refcat.parquet", refcat)
     parts = list(file_groups(simulation.camera, simulation.detectors))
@@ -244,8 +250,13 @@ def _write_calibration(folder: Path, simulation: Simulation, frame: CalibrationF
     electrons = []
     for truth in bench.truths:
         response = bench.response(truth, frame.glass.physical_filter, frame.night) if frame.glass else None
-        fraction = scenario.calibrations.flat_fraction_of_saturation
-        electrons.append(calibration_electrons(frame, truth, response, fraction=fraction, seed=simulation.seed))
+        plan = scenario.calibrations
+        electrons.append(
+            calibration_electrons(
+                frame, truth, response, fraction=plan.flat_fraction_of_saturation, lamp_rms=plan.lamp_rms,
+                seed=simulation.seed,
+            )
+        )  # fmt: skip
     facts = headers.Facts(
         frame.kind, frame.mjd_start, frame.exposure_s, headers.calibration_program(camera), frame.glass
     )

@@ -13,6 +13,7 @@ from gueststar.formats.calibrated_image import read_calibrated_image, write_cali
 from gueststar.formats.calibration_master import read_calibration_master, write_calibration_master
 from gueststar.formats.calibration_table import read_calibration_table, write_calibration_table
 from gueststar.formats.cutout_cube import read_cutout_cube, write_cutout_cube
+from gueststar.formats.detrended_frame import read_detrended_frame, write_detrended_frame
 from gueststar.formats.parquet import read_catalog, write_catalog
 
 
@@ -29,6 +30,21 @@ class CalibratedImageFormatter(FormatterV2):
     def write_local_file(self, in_memory_dataset: Any, uri: ResourcePath) -> None:
         """Write the image."""
         write_calibrated_image(Path(uri.ospath), in_memory_dataset)
+
+
+class DetrendedFrameFormatter(FormatterV2):
+    """DetrendedFrame as multi-extension FITS."""
+
+    default_extension: ClassVar[str] = ".fits"
+    can_read_from_local_file: ClassVar[bool] = True
+
+    def read_from_local_file(self, path: str, component: str | None = None, expected_size: int = -1) -> Any:
+        """Read the frame."""
+        return read_detrended_frame(path)
+
+    def write_local_file(self, in_memory_dataset: Any, uri: ResourcePath) -> None:
+        """Write the frame."""
+        write_detrended_frame(Path(uri.ospath), in_memory_dataset)
 
 
 class CalibrationMasterFormatter(FormatterV2):
@@ -110,7 +126,9 @@ class RawFormatter(FormatterV2):
     """Raw files: a plain Butler gets their headers; pixels need the camera, so `SurveyRepo.get` reads them."""
 
     default_extension: ClassVar[str] = ".fits"
-    supported_extensions: ClassVar[frozenset[str]] = frozenset({".fits", ".fit", ".fts", ".fz", ".gz", ".bz2"})
+    supported_extensions: ClassVar[frozenset[str]] = frozenset(
+        {".fits", ".fit", ".fts", ".fz", ".gz", ".bz2", ".tif", ".tiff"}
+    )
     can_read_from_local_file: ClassVar[bool] = True
 
     def read_from_local_file(self, path: str, component: str | None = None, expected_size: int = -1) -> Any:

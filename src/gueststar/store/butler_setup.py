@@ -34,6 +34,7 @@ SKYMAP = "fields"
 _STORAGE = {
     "raw": ("GueststarRaw", "gueststar.formats.raw.RawFile", "RawFormatter"),
     "image": ("GueststarCalibratedImage", "gueststar.model.image.CalibratedImage", "CalibratedImageFormatter"),
+    "frame": ("GueststarDetrendedFrame", "gueststar.model.image.DetrendedFrame", "DetrendedFrameFormatter"),
     "calibration": (
         "GueststarCalibrationMaster", "gueststar.model.calibration.CalibrationMaster", "CalibrationMasterFormatter",
     ),

@@ -14,12 +14,13 @@ from gueststar.formats.calibrated_image import read_calibrated_image, write_cali
 from gueststar.formats.calibration_master import read_calibration_master, write_calibration_master
 from gueststar.formats.calibration_table import read_calibration_table, write_calibration_table
 from gueststar.formats.cutout_cube import read_cutout_cube, write_cutout_cube
+from gueststar.formats.detrended_frame import read_detrended_frame, write_detrended_frame
 from gueststar.formats.parquet import read_catalog, write_catalog
 from gueststar.model.calibration import CalibrationMaster, CalibrationTable
 from gueststar.model.camera import Camera
 from gueststar.model.catalog import Catalog
 from gueststar.model.cutouts import CandidateCutouts
-from gueststar.model.image import CalibratedImage
+from gueststar.model.image import CalibratedImage, DetrendedFrame
 from gueststar.store.products import SUFFIXES, DataId, Product
 
 
@@ -28,6 +29,8 @@ def write_product(product: Product, path: Path, value: Any) -> None:
     match product.holds, value:
         case "image", CalibratedImage():
             write_calibrated_image(path, value)
+        case "frame", DetrendedFrame():
+            write_detrended_frame(path, value)
         case "calibration", CalibrationMaster():
             write_calibration_master(path, value)
         case "calibration_table", CalibrationTable():
@@ -48,6 +51,8 @@ def read_product(product: Product, path: Path) -> Any:
     match product.holds:
         case "image":
             return read_calibrated_image(path)
+        case "frame":
+            return read_detrended_frame(path)
         case "calibration":
             return read_calibration_master(path)
         case "calibration_table":

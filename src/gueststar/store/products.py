@@ -9,13 +9,14 @@ from typing import Any, Literal
 from gueststar.core.errors import ConfigError
 from gueststar.model.calibration import KINDS
 
-Holds = Literal["raw", "image", "calibration", "calibration_table", "catalog", "cutouts", "metrics"]
-"""What a product is: raw file, CalibratedImage, CalibrationMaster, CalibrationTable, Catalog, CandidateCutouts, or a
-JSON-able dict."""
+Holds = Literal["raw", "image", "frame", "calibration", "calibration_table", "catalog", "cutouts", "metrics"]
+"""What a product is: raw file, CalibratedImage, DetrendedFrame, CalibrationMaster, CalibrationTable, Catalog,
+CandidateCutouts, or a JSON-able dict."""
 
 SUFFIXES: dict[Holds, str] = {
     "raw": ".fits",
     "image": ".fits",
+    "frame": ".fits",
     "calibration": ".fits",
     "calibration_table": ".fits",
     "catalog": ".parquet",
@@ -56,6 +57,7 @@ PRODUCTS: dict[str, Product] = {
             for kind in KINDS.values()
         ),
         Product("science_image", "calibrated single epoch", _VISIT, "image"),
+        Product("detrended_frame", "detrended pixels of a camera that sees no sky", ("exposure", "detector"), "frame"),
         Product("source", "PSF-fit catalog of the science image", _VISIT, "catalog"),
         Product("aperture_source", "aperture and moment catalog of the science image", _VISIT, "catalog"),
         Product("science_metrics", "measured quality of the science image", _VISIT, "metrics"),

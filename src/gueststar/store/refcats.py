@@ -140,6 +140,11 @@ class RefcatStore:
         """Return `cone`, empty also where the store holds no catalog at all: for work that can do without."""
         return self.cone(ra=ra, dec=dec, radius_deg=radius_deg) if self.names() else REFCAT.empty()
 
+    def everything(self, name: str) -> Catalog:
+        """Return all stars of a catalog."""
+        shards = sorted(self.info(name).shards)
+        return concatenate([REFCAT.empty(), *(read_catalog(_shard_path(self.root / name, s), REFCAT) for s in shards)])
+
     def _within(self, name: str, schema: Schema, *, ra: float, dec: float, radius_deg: float) -> Catalog:
         """Return columns of the stars within a cone."""
         ranges = cone_key_ranges(ra=ra, dec=dec, radius_deg=radius_deg)

@@ -368,7 +368,7 @@ def _raw_suffixes(path: Path) -> list[str]:
     return [suffix.lower() for suffix in path.suffixes[-2:] if suffix.lower() in _RAW_ENDINGS] or [".fits"]
 
 
-_RAW_ENDINGS = frozenset({".fits", ".fit", ".fts", ".fz", ".gz", ".bz2"})
+_RAW_ENDINGS = frozenset({".fits", ".fit", ".fts", ".fz", ".gz", ".bz2", ".tif", ".tiff"})
 
 
 def _bring(source: Path, target: Path, transfer: Transfer, *, first: Any, root: Path) -> None:

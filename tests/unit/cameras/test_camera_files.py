@@ -25,7 +25,7 @@ def described(change: dict[str, Any], *, drop: tuple[str, ...] = ()) -> str:
 
 
 def test_packaged_cameras_are_listed_and_load() -> None:
-    assert camera_names() == ("lowell42", "microobs", "simcam", "ztf")
+    assert camera_names() == ("coldatom", "lowell42", "microobs", "simcam", "ztf")
     for name in camera_names():
         assert load_camera(name).name == name
 
@@ -38,7 +38,7 @@ def test_description_survives_a_round_trip_through_yaml() -> None:
 
 def test_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigError, match=r"no camera or file 'ztff'; packaged cameras: lowell42, microobs, simcam, ztf"
+        ConfigError, match=r"no camera or file 'ztff'; packaged cameras: coldatom, lowell42, microobs, simcam, ztf"
     ):
         load_camera("ztff")
     binary = tmp_path / "camera.yaml"

@@ -6,8 +6,9 @@ from scipy.spatial import cKDTree
 from gueststar.algorithms.photometry.apertures import aperture_photometry
 from gueststar.algorithms.photometry.classify import star_likeness
 from gueststar.algorithms.photometry.error_floor import measure_error_floor
+from gueststar.algorithms.photometry.far_wing import loss_correction
 from gueststar.algorithms.photometry.forced import forced_psf_photometry, stamps_at
-from gueststar.algorithms.photometry.growth import loss_correction, measure_aperture_correction
+from gueststar.algorithms.photometry.growth import measure_aperture_correction
 from gueststar.algorithms.photometry.psf_fit import measure_point_sources
 from gueststar.algorithms.psf.simultaneous import measure_errors
 from gueststar.algorithms.psf.spline import spline_psf

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from gueststar.algorithms.astrometry.displacement import DisplacementConfig
 from gueststar.core.bits import SourceFlag
 
 
@@ -14,6 +15,9 @@ class AstrometryConfig:
     pattern_ladder: tuple[tuple[int, float, float], ...] = (
         (60, 60.0, 0.0),
         (200, 80.0, 0.0),
+        (60, 60.0, 0.003),
+        (60, 60.0, 0.01),
+        (60, 60.0, 0.03),
         (100, 160.0, 0.0),
         (200, 80.0, 0.1),
         (200, 80.0, 0.3),
@@ -63,3 +67,5 @@ class AstrometryConfig:
     """Sources with one of these `SourceFlag` bits do not enter the fit (they may help to find the pattern)."""
     poor_flags: int = int(SourceFlag.BLENDED | SourceFlag.NEAR_BRIGHT_STAR)
     """Sources with one of these enter the fit only if few others do."""
+    displacement: DisplacementConfig = field(default_factory=DisplacementConfig)
+    """How the air's displacement of stars is taken out of the catalogs' positions."""

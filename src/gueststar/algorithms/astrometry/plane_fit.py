@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gueststar.algorithms.astrometry.config import AstrometryConfig
-from gueststar.algorithms.astrometry.polynomial import PlaneMap, design_matrix, n_terms, raise_order
+from gueststar.algorithms.astrometry.polynomial import PlaneMap, design_matrix, n_terms, order_of, raise_order
 from gueststar.algorithms.astrometry.verification import fit_similarity
 
 Floats = NDArray[np.float64]
@@ -29,6 +29,10 @@ class PlaneFit(NamedTuple):
     """Error per axis (arcsec) beyond the given errors that the scatter asks for."""
     order: int
     """Order of the correction to the starting map."""
+    n_parameters: float
+    """Free parameters, as far as a prior leaves them free."""
+    precision: Floats | None = None
+    """Of the prior of the correction's coefficients (xi before eta); None: none was used."""
 
 
 def fit_plane_map(x: Floats, y: Floats, plane: Floats, *, x0: float, y0: float, unit: float, order: int) -> PlaneMap:
@@ -63,7 +67,54 @@ def fit_correction(
         used = now
     full = raise_order(prior.coefficients, order)
     full[:, : coefficients.shape[1]] += coefficients
-    return PlaneFit(PlaneMap(full, prior.x0, prior.y0, prior.unit), residuals, used, floor, order)
+    fitted = PlaneMap(full, prior.x0, prior.y0, prior.unit)
+    return PlaneFit(fitted, residuals, used, floor, order, 2.0 * n_terms(order))
+
+
+def fit_held(
+    prior: PlaneMap, x: Floats, y: Floats, stars: Floats, variance: Floats,
+    *, precision: Floats, minimum_floor: float, clip_sigma: float, iterations: int = 6,
+) -> PlaneFit:  # fmt: skip
+    """Fit a correction to the prior map whose coefficients are held near zero by ``precision`` (inverse covariance).
+
+    What the matches do not tell stays as the prior has it. ``precision`` is ``[2 n_terms, 2 n_terms]`` (xi before
+    eta, arcsec); the rest is as in `fit_correction`.
+    """
+    start = fit_similar(prior, x, y, stars, variance, minimum_floor=minimum_floor, clip_sigma=clip_sigma)
+    n = precision.shape[0] // 2
+    design = design_matrix(*prior.scaled(x, y), order_of(np.zeros(n)))
+    target = stars - prior(x, y)
+    used, floor = start.is_used, start.floor
+    if used.sum() < 3:
+        used = np.ones(x.size, dtype=bool)
+    for _ in range(iterations):
+        normal = _joint_normal(design, variance + floor**2, used)
+        right = (design[used].T @ (target[used] / (variance[used] + floor**2))).T.ravel()
+        ridge = 1e-12 * np.trace(normal) / normal.shape[0] * np.eye(2 * n)
+        inverse = np.linalg.inv(normal + precision + ridge)
+        coefficients = (inverse @ right).reshape(2, n)
+        n_parameters = float(np.trace(inverse @ normal))
+        residuals = target - design @ coefficients.T
+        free = n_parameters / max(2.0 * used.sum(), 1.0)
+        floor = systematic_floor(residuals[used], variance[used], minimum=minimum_floor, fitted_fraction=free)
+        now = np.all(residuals**2 < clip_sigma**2 * (variance + floor**2), axis=1)
+        if now.sum() < 3 or np.array_equal(now, used):
+            break
+        used = now
+    full = raise_order(prior.coefficients, order_of(coefficients))
+    full[:, :n] += coefficients
+    fitted = PlaneMap(full, prior.x0, prior.y0, prior.unit)
+    return PlaneFit(fitted, residuals, used, floor, order_of(coefficients), n_parameters, precision)
+
+
+def _joint_normal(design: Floats, variance: Floats, used: Bools) -> Floats:
+    """Return the normal matrix of both axes' coefficients."""
+    n = design.shape[1]
+    normal = np.zeros((2 * n, 2 * n))
+    for axis in (0, 1):
+        part = slice(axis * n, (axis + 1) * n)
+        normal[part, part] = (design[used] / variance[used, axis][:, None]).T @ design[used]
+    return normal
 
 
 def fit_similar(
@@ -75,7 +126,7 @@ def fit_similar(
     residuals = stars - fitted(x, y)
     floor = systematic_floor(residuals, variance, minimum=minimum_floor, fitted_fraction=2.0 / max(x.size, 1))
     used = np.all(residuals**2 < clip_sigma**2 * (variance + floor**2), axis=1)
-    return PlaneFit(fitted, residuals, used, floor, 0)
+    return PlaneFit(fitted, residuals, used, floor, 0, 4.0)
 
 
 def _solve(design: Floats, target: Floats, variance: Floats, used: Bools) -> Floats:
@@ -97,6 +148,8 @@ def largest_error(fit: PlaneFit, x: Floats, y: Floats, variance: Floats, shape: 
     """
     used, prior = fit.is_used, fit.plane_map
     total = variance[used].mean(axis=1) + fit.floor**2
+    if fit.precision is not None:
+        return _largest_held_error(fit, fit.precision, x, y, variance, shape)
     grid = np.meshgrid(np.linspace(0, shape[1] - 1, 5), np.linspace(0, shape[0] - 1, 5))
     u, v = prior.scaled(grid[0].ravel(), grid[1].ravel())
     at_u, at_v = prior.scaled(x[used], y[used])
@@ -111,6 +164,19 @@ def largest_error(fit: PlaneFit, x: Floats, y: Floats, variance: Floats, shape: 
     covariance = np.linalg.pinv((design / total[:, None]).T @ design)
     there = design_matrix(u, v, fit.order)
     return float(np.sqrt(np.max(np.einsum("ij,jk,ik->i", there, covariance, there))))
+
+
+def _largest_held_error(
+    fit: PlaneFit, precision: Floats, x: Floats, y: Floats, variance: Floats, shape: tuple[int, int]
+) -> float:
+    design = design_matrix(*fit.plane_map.scaled(x, y), fit.order)
+    normal = _joint_normal(design, variance + fit.floor**2, fit.is_used)
+    covariance = np.linalg.inv(normal + precision + 1e-12 * np.trace(normal) / normal.shape[0] * np.eye(len(normal)))
+    grid = np.meshgrid(np.linspace(0, shape[1] - 1, 5), np.linspace(0, shape[0] - 1, 5))
+    there = design_matrix(*fit.plane_map.scaled(grid[0].ravel(), grid[1].ravel()), fit.order)
+    n = there.shape[1]
+    parts = (covariance[:n, :n], covariance[n:, n:])
+    return float(np.sqrt(max(np.max(np.einsum("ij,jk,ik->i", there, part, there)) for part in parts)))
 
 
 def systematic_floor(residuals: Floats, variance: Floats, *, minimum: float, fitted_fraction: float = 0.0) -> float:
@@ -175,7 +241,6 @@ def choose_order(
 
     def criterion(fit: PlaneFit) -> float:
         chi2 = float((np.minimum(fit.residuals[used] ** 2, 100.0 * total[used]) / total[used]).sum())
-        n_parameters = 2 * n_terms(fit.order) if fit.order else 4
-        return chi2 + n_parameters * float(np.log(max(n, 2)))
+        return chi2 + fit.n_parameters * float(np.log(max(n, 2)))
 
     return min(fits, key=criterion)

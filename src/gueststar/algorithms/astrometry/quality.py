@@ -13,6 +13,7 @@ from gueststar.algorithms.astrometry.config import AstrometryConfig
 from gueststar.algorithms.astrometry.plane_fit import largest_error
 from gueststar.algorithms.astrometry.polynomial import PlaneMap
 from gueststar.algorithms.astrometry.refinement import MeasuredPoints
+from gueststar.algorithms.astrometry.refraction import Air, zenith_distance_deg
 from gueststar.algorithms.astrometry.solve import PlaneSolution, sky_of
 from gueststar.algorithms.astrometry.tangent import tangent_project
 
@@ -63,6 +64,19 @@ class AstrometryMetrics:
     """Of the chance that an unrelated field had matched as well anywhere within the tolerances."""
     is_mirrored: bool
     """The parity is the opposite of the start's."""
+    is_prior_held: bool = False
+    """A learned distortion held the fit; false if there was none or the stars refuted it."""
+    chromatic_mas: float | None = None
+    """How much nearer to the zenith stars bluer by 1 mag are seen where tan z is 1; None: not corrected."""
+    chromatic_err_mas: float | None = None
+    displacement_mas: float | None = None
+    """Rms per axis of the air's displacement that was taken out of the catalogs' positions; None: none."""
+    displacement_length_arcsec: float | None = None
+    """Its correlation length."""
+    displacement_gain: float | None = None
+    """By what fraction the variance of stars that were kept aside became smaller."""
+    zenith_distance_deg: float | None = None
+    """Of the detector's centre; None: the air was not known, and differential refraction not corrected."""
 
 
 class LinearChange(NamedTuple):
@@ -112,16 +126,19 @@ def rms(values: Floats) -> float:
     return float(np.sqrt(np.mean(values**2))) if values.size else float("nan")
 
 
-def measure_quality(solution: PlaneSolution, *, points: MeasuredPoints, shape: tuple[int, int]) -> AstrometryMetrics:
-    """Return the figures of a solution of ``points``."""
+def measure_quality(
+    solution: PlaneSolution, *, points: MeasuredPoints, shape: tuple[int, int], air: Air | None = None
+) -> AstrometryMetrics:
+    """Return the figures of a solution of ``points``, seen through ``air``."""
     fit, plane_map, verdict = solution.refined.fit, solution.plane_map, solution.pointing.verdict
     used = fit.is_used
     fitted = solution.paired[used]
     residuals, variance = fit.residuals[used], solution.refined.variance[used]
     order = np.argsort(variance.sum(axis=1), kind="stable")
     best = order[: max(min(10, order.size), order.size // 4)]
-    n_parameters = (fit.order + 1) * (fit.order + 2) if fit.order else 4
-    offset = _pointing_offset(solution)
+    moved = solution.displacement
+    offset, chromatic = _pointing_offset(solution), solution.chromatic
+    is_corrected = chromatic.reference_colour is not None
     change = linear_change(solution.pointing.start.matrix, plane_map.matrix)
     return AstrometryMetrics(
         n_sources=points.x.size,
@@ -133,7 +150,7 @@ def measure_quality(solution: PlaneSolution, *, points: MeasuredPoints, shape: t
         rms_bright_ra_mas=1000.0 * rms(residuals[best, 0]),
         rms_bright_dec_mas=1000.0 * rms(residuals[best, 1]),
         systematic_mas=1000.0 * fit.floor,
-        reduced_chi2=float((residuals**2 / variance).sum() / max(residuals.size - n_parameters, 1)),
+        reduced_chi2=float((residuals**2 / variance).sum() / max(residuals.size - fit.n_parameters, 1.0)),
         order=fit.order,
         pointing_offset_arcsec=float(np.hypot(*offset)),
         pointing_offset_ra_arcsec=float(offset[0]),
@@ -146,7 +163,18 @@ def measure_quality(solution: PlaneSolution, *, points: MeasuredPoints, shape: t
         scale_variation=scale_variation(plane_map, shape),
         log10_false_probability=verdict.log10_false_probability if verdict else 0.0,
         is_mirrored=solution.pointing.is_mirrored,
+        is_prior_held=fit.precision is not None,
+        chromatic_mas=1000.0 * chromatic.arcsec if is_corrected else None,
+        chromatic_err_mas=1000.0 * chromatic.error_arcsec if is_corrected else None,
+        displacement_mas=None if moved is None else 1000.0 * rms(moved.values),
+        displacement_length_arcsec=None if moved is None else moved.correlation.length * _pixel_scale(plane_map),
+        displacement_gain=None if moved is None else moved.gain,
+        zenith_distance_deg=None if air is None else zenith_distance_deg(air, solution.centre),
     )
+
+
+def _pixel_scale(plane_map: PlaneMap) -> float:
+    return float(np.sqrt(abs(np.linalg.det(plane_map.matrix))))
 
 
 def _largest_error(solution: PlaneSolution, points: MeasuredPoints, shape: tuple[int, int]) -> float:

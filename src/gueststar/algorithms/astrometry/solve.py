@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from gueststar.algorithms.astrometry.config import AstrometryConfig
+from gueststar.algorithms.astrometry.displacement import Displacement, measure_displacement
+from gueststar.algorithms.astrometry.distortion import Distortion
 from gueststar.algorithms.astrometry.matching import Pairs, match_one_to_one
 from gueststar.algorithms.astrometry.pattern import Pointing, Tolerances, field_radius, find_pointing
+from gueststar.algorithms.astrometry.plane_fit import fit_plane_map
 from gueststar.algorithms.astrometry.polynomial import PlaneMap
 from gueststar.algorithms.astrometry.refinement import (
     CatalogStars,
     MeasuredPoints,
     Refined,
+    Refiner,
     Sky,
     agrees_in_brightness,
     move_centre,
-    refine,
 )
+from gueststar.algorithms.astrometry.refraction import Air, refract, towards_zenith, unrefract
 from gueststar.algorithms.astrometry.tangent import tangent_deproject, tangent_project
 from gueststar.core.errors import DataError
 
@@ -31,6 +37,8 @@ _MIN_POINT_LIKE = 30
 """With so many stars on the detector, extended objects are not fitted."""
 _MIN_POINTS = 30
 """With so many points beside a star that are not bad, bad ones are not fitted."""
+_MIN_COLOURS = 3
+"""Fewer stars of known colour tell nothing of its effect."""
 _WANTED_POINTS = 400
 """With so many good points beside a star, poor ones are not fitted."""
 
@@ -45,11 +53,34 @@ class SkyCatalog:
     """``[n, 2]`` along right ascension and declination, arcsec squared."""
     magnitude: Floats
     is_extended: Bools
+    colour: Floats
+    """Catalog colour, mag; NaN where it is not known."""
 
     def in_plane(self, centre: Sky) -> CatalogStars:
         """Return the stars on the tangent plane about ``centre``; those on the far side are NaN."""
         xi, eta = tangent_project(self.ra, self.dec, ra0=centre[0], dec0=centre[1])
         return CatalogStars(3600.0 * np.stack([xi, eta], axis=1), self.variance, self.magnitude)
+
+
+class ChromaticShift(NamedTuple):
+    """Where stars are seen by their colour, through the air."""
+
+    arcsec: float
+    """Towards the zenith for 1 mag bluer, where tan z = 1."""
+    error_arcsec: float
+    reference_colour: float | None
+    """Stars of this colour are where the map has them; None: no shift is applied."""
+    towards: Floats
+    """Direction to the zenith (east, north), of length tan z."""
+
+    def of(self, colour: Floats) -> Floats:
+        """Return ``[n, 2]``, arcsec: shifts from the true to the apparent places; 0 for unknown colours."""
+        if self.reference_colour is None:
+            return np.zeros((colour.size, 2))
+        return np.asarray(self.arcsec * np.nan_to_num(self.reference_colour - colour)[:, None] * self.towards)
+
+
+NO_SHIFT = ChromaticShift(0.0, 0.0, None, np.zeros(2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,16 +100,22 @@ class PlaneSolution:
     """Rows of all points and of the catalog."""
     n_on_detector: int
     """Catalog stars on the detector."""
+    chromatic: ChromaticShift
+    """Of the stars by their colours."""
+    displacement: Displacement | None
+    """By the air, beyond the map; None: none was found."""
 
 
 def solve_plane(
     *, points: MeasuredPoints, quality: NDArray[np.int_], start: PlaneMap, centre: Sky, shape: tuple[int, int],
-    catalog: SkyCatalog, tolerances: Tolerances, config: AstrometryConfig,
+    catalog: SkyCatalog, tolerances: Tolerances, config: AstrometryConfig, air: Air | None = None,
+    distortion: Distortion | None = None,
 ) -> PlaneSolution:  # fmt: skip
     """Return the map of one detector; raises DataError where no pointing can be believed.
 
     ``start`` maps pixels to the tangent plane about ``centre``; ``quality`` is 2 for good points, 1 for poor and 0 for
-    bad ones: the better are fitted alone where there are enough.
+    bad ones: the better are fitted alone where there are enough. ``air`` tells what refraction ``start`` lacks;
+    ``distortion`` is the one that ``start`` holds if it was learned, which then holds the correction.
     """
     stars = catalog.in_plane(centre)
     pointing = find_pointing(
@@ -90,22 +127,80 @@ def solve_plane(
         raise DataError(_no_pointing(pointing, points.x.size, tolerances))
     new_centre = sky_of(verdict.shift, centre)
     moved = move_centre(pointing.start.transformed(verdict.matrix, verdict.shift), centre, new_centre)
+    if air is not None:
+        moved = with_refraction(moved, air, new_centre, shape)
+    precision = None if distortion is None else distortion.precision(moved)
     stars = catalog.in_plane(new_centre)
     rows = _rows_on_detector(stars, moved, shape)
     radius = max(2.0 * verdict.radius, 3.0 * float(np.sqrt(abs(np.linalg.det(moved.matrix)))))
     fit_rows = _rows_to_fit(rows, catalog.is_extended)
     is_near = _is_near_star(moved(points.x, points.y), stars.plane[fit_rows], radius)
     fit_points = _points_to_fit(points, np.where(is_near, quality, -1), config)
-    refined = refine(
-        moved, points.select(fit_points), stars.select(fit_rows), shape=shape, radius=radius, config=config
-    )
+    refiner = Refiner(moved, stars.select(fit_rows), shape, config, precision)
+    refined = refiner.run(points.select(fit_points), radius=radius)
     if refined is None:
         raise DataError(f"a pointing was found but too few of {points.x.size} sources match when it is refined")
+    chromatic = chromatic_shift(refined, catalog.colour[fit_rows], air, new_centre)
+    if chromatic.reference_colour is not None:
+        stars = dataclasses.replace(stars, plane=stars.plane + chromatic.of(catalog.colour))
+        refined = refiner.again(refined, points.select(fit_points), stars.select(fit_rows))
+    displacement = _displacement(refined, points.select(fit_points), shape, config)
     plane_map = refined.fit.plane_map
     matches = _match_all(plane_map, points, stars, rows, refined.radius)
     paired = fit_points[refined.pairs.point]
     inside = is_on_detector(plane_map, stars.plane[rows], shape)
-    return PlaneSolution(plane_map, new_centre, centre, pointing, refined, paired, matches, int(inside.sum()))
+    return PlaneSolution(
+        plane_map, new_centre, centre, pointing, refined, paired, matches, int(inside.sum()), chromatic, displacement
+    )  # fmt: skip
+
+
+def _displacement(
+    refined: Refined, points: MeasuredPoints, shape: tuple[int, int], config: AstrometryConfig
+) -> Displacement | None:
+    used = refined.fit.is_used
+    rows = refined.pairs.point[used]
+    return measure_displacement(
+        points.x[rows], points.y[rows], refined.fit.residuals[used], refined.variance[used], shape, config.displacement
+    )
+
+
+def with_refraction(plane_map: PlaneMap, air: Air, centre: Sky, shape: tuple[int, int]) -> PlaneMap:
+    """Return the map to the plane about ``centre`` of a map that was made as if there were no air.
+
+    The ideal map leads to where stars appear, relative to the centre; what they truly are follows from the air.
+    """
+    ny, nx = shape
+    x, y = (g.ravel() for g in np.meshgrid(np.linspace(0, nx - 1, 15), np.linspace(0, ny - 1, 15)))
+    seen = refract(air, np.array([centre[0]]), np.array([centre[1]]))
+    plane = plane_map(x, y) / 3600.0
+    ra, dec = tangent_deproject(plane[:, 0], plane[:, 1], ra0=float(seen[0][0]), dec0=float(seen[1][0]))
+    there = np.stack(tangent_project(*unrefract(air, ra, dec), ra0=centre[0], dec0=centre[1]), axis=1)
+    order = max(plane_map.order, 3)
+    return fit_plane_map(x, y, 3600.0 * there, x0=plane_map.x0, y0=plane_map.y0, unit=plane_map.unit, order=order)
+
+
+def chromatic_shift(refined: Refined, colour: Floats, air: Air | None, centre: Sky) -> ChromaticShift:
+    """Return the shift by colour that the matches show, joined with what the air foretells.
+
+    ``colour`` belongs to the stars that were fitted. Without air or without colours there is none.
+    """
+    if air is None:
+        return NO_SHIFT
+    used = refined.fit.is_used
+    of_star = colour[refined.pairs.star[used]]
+    known = np.isfinite(of_star)
+    if known.sum() < _MIN_COLOURS:
+        return NO_SHIFT
+    towards = towards_zenith(air, centre)
+    reference = float(np.median(of_star[known]))
+    offset = (reference - of_star[known])[:, None] * towards
+    residuals = refined.fit.residuals[used][known]
+    weight = 1.0 / (refined.variance[used][known] + refined.fit.floor**2)
+    prior = 1.0 / air.chromatic_err_arcsec**2
+    # A bluer star is seen nearer to the zenith than the catalog has it: star minus map is negative there.
+    precision = float((weight * offset**2).sum()) + prior
+    amount = (float((weight * offset * -residuals).sum()) + prior * air.chromatic_arcsec) / precision
+    return ChromaticShift(amount, precision**-0.5, reference, towards)
 
 
 def sky_of(shift: Floats, centre: Sky) -> Sky:

@@ -13,7 +13,9 @@ class PhotometryConfig:
     """Which stars calibrate and what makes a zero point good enough."""
 
     min_calibrators: int = 5
-    """Fewer calibrators than this are refused."""
+    """With fewer stars that may calibrate an image is refused..."""
+    min_agreeing: int = 3
+    """...and if fewer of them than this agree."""
     max_scatter: float = 0.3
     """Refused if the calibrators scatter more about the solution than their given errors explain, mag."""
     min_snr: float = 20.0
@@ -34,6 +36,8 @@ class PhotometryConfig:
     """Expected colour term of the filter."""
     colour_term_prior_err: float = 0.2
     """How sure that is; with few stars of few colours it decides, and widens the zero point's error."""
+    max_colour_term_excess: float = 0.5
+    """Doubtful if the colour term is further than this from the expected one: another band's catalog may be in use."""
     spatial_order: int = 2
     """Highest order of the zero point's change over the detector; 0: one number everywhere."""
     calibrators_per_spatial_term: int = 25

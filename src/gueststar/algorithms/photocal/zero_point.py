@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gueststar.algorithms.photocal.mixture import SlopePrior, fit_mixture
+
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-
-_MEDIAN_CHI2 = 0.4549364
-"""Median of chi-square with one degree of freedom."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,31 +89,28 @@ class ZeroPointFit:
 def fit_zero_point(
     stars: Calibrators, *, colour_prior: float, colour_prior_err: float, clip_sigma: float, iterations: int = 12
 ) -> ZeroPointFit:
-    """Fit the calibrators by reweighted least squares with clipping and a fitted intrinsic scatter.
+    """Fit the calibrators by least squares with clipping and a fitted intrinsic scatter.
 
-    The colour term has a normal prior. Errors are widened for the few degrees of freedom from which the scatter is
-    known (Student's t). At least one calibrator is needed.
+    Variables, blends and wrong matches may be more than half of the stars: a mixture tells where the calibrators
+    lie (`fit_mixture`), and only then are stars clipped against the solution. The colour term has a normal prior.
+    Errors are widened for the few degrees of freedom from which the scatter is known (Student's t). At least one
+    calibrator is needed.
     """
     n = stars.difference.size
-    design = stars.design
-    parameters = np.zeros(design.shape[1])
-    parameters[1] = colour_prior
-    parameters[0] = np.median(stars.difference - colour_prior * stars.colour)
-    used, scatter = np.ones(n, dtype=bool), 0.0
+    design, slope = stars.design, SlopePrior(colour_prior, colour_prior_err)
+    start = fit_mixture(design, stars.difference, stars.total_variance(colour_prior), slope=slope)
+    parameters, scatter = start.parameters, start.scatter
     for iteration in range(iterations):
         variance = stars.total_variance(parameters[1])
         residuals = stars.difference - design @ parameters
-        if iteration < iterations // 2:
-            scatter = _robust_scatter(residuals, variance)
-        else:
-            scatter = _intrinsic_scatter(residuals[used], variance[used], design.shape[1], clip_sigma)
         total = variance + scatter**2
         used = residuals**2 < clip_sigma**2 * total
         if used.sum() < min(n, 3):
             used = np.argsort(residuals**2 / total, kind="stable").argsort() < min(n, 3)
-        huber = np.minimum(1.0, 2.0 * np.sqrt(total) / np.maximum(np.abs(residuals), 1e-12))
-        weight = np.where(used, huber if iteration < iterations // 2 else 1.0, 0.0) / total
-        parameters, covariance = _solve(design, stars.difference, weight, colour_prior, colour_prior_err)
+        if iteration:
+            scatter = _intrinsic_scatter(residuals[used], variance[used], design.shape[1], clip_sigma)
+            total = variance + scatter**2
+        parameters, covariance = _solve(design, stars.difference, np.where(used, 1.0, 0.0) / total, *slope)
     residuals = stars.difference - design @ parameters
     freedom = int(used.sum()) - design.shape[1] + 1
     if freedom > 2:
@@ -131,11 +127,6 @@ def _solve(
     right[1] += colour_prior / colour_prior_err**2
     covariance = np.linalg.pinv(normal, hermitian=True)
     return covariance @ right, np.asarray(covariance)
-
-
-def _robust_scatter(residuals: Floats, variance: Floats) -> float:
-    """Return the extra scatter that makes the median of the normalised squares that of a normal distribution."""
-    return _find_scatter(lambda extra: float(np.median(residuals**2 / (variance + extra))) / _MEDIAN_CHI2, residuals)
 
 
 def _intrinsic_scatter(residuals: Floats, variance: Floats, n_parameters: int, clip_sigma: float) -> float:

@@ -23,12 +23,20 @@ def choose_places(
         return np.zeros(0), np.zeros(0)
     rows = random.choice(x.size, size=min(4 * n, x.size), replace=False)
     places = np.column_stack([x[rows], y[rows]]) + random.uniform(-0.5, 0.5, (rows.size, 2))
-    neighbours = cKDTree(places).query_ball_point(places, separation)
-    is_taken = np.zeros(rows.size, dtype=bool)
-    for k in range(rows.size):
-        is_taken[k] = not any(is_taken[j] for j in neighbours[k] if j < k)
-    kept = places[is_taken][:n]
+    kept = places[is_apart(places[:, 0], places[:, 1], separation=separation)][:n]
     return kept[:, 0], kept[:, 1]
+
+
+def is_apart(x: Floats, y: Floats, *, separation: float) -> Bools:
+    """Return which places remain when each that lies within ``separation`` of an earlier one is left out."""
+    is_taken = np.zeros(x.size, dtype=bool)
+    if x.size == 0:
+        return is_taken
+    places = np.column_stack([x, y])
+    neighbours = cKDTree(places).query_ball_point(places, separation)
+    for k in range(x.size):
+        is_taken[k] = not any(is_taken[j] for j in neighbours[k] if j < k)
+    return is_taken
 
 
 def points_along(

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from gueststar.algorithms.photometry.apertures import aperture_photometry
 from gueststar.algorithms.photometry.error_floor import NO_FLOOR, ErrorFloor, measure_error_floor
-from gueststar.algorithms.psf.evaluate import normalised, polynomial_terms
 from gueststar.algorithms.psf.spline import SplinePsf, shifted_stamps
 
 Floats64 = NDArray[np.float64]
@@ -41,45 +40,6 @@ def fraction_within(psf: SplinePsf, *, x: Floats64, y: Floats64, radius: float) 
         radii=(min(radius, side / 2 - 1.0),),
     )  # fmt: skip
     return np.asarray(inside.flux[:, 0] if n else np.zeros(0))
-
-
-def loss_correction(psf: SplinePsf, *, x: Floats64, y: Floats64, slopes: tuple[float, float] = (3.0, 7.0)) -> Floats64:
-    """Return what PSF fluxes must be multiplied with for the light beyond the stamps, relative to the middle.
-
-    Where the PSF is wider, more of it lies beyond its stamps, which are normalised to one everywhere. The profile is
-    continued as a power law, whose exponent is taken from the outer half of the middle stamp (within ``slopes``), and
-    scaled with the local width: the light outside goes as ``width**(exponent - 2)``.
-    """
-    ny, nx = psf.shape
-    middle = shifted_stamps(
-        psf, x=np.array([0.5 * (nx - 1)]), y=np.array([0.5 * (ny - 1)]), dx=np.zeros(1), dy=np.zeros(1)
-    )[0].astype(np.float64)
-    g = np.arange(-psf.half, psf.half + 1)
-    r = np.hypot(g[:, None], g[None, :])
-    rings = [middle[(r >= a * psf.half) & (r < b * psf.half)].mean() for a, b in ((0.45, 0.55), (0.9, 1.0))]
-    if min(rings) <= 0.0:
-        return np.ones(len(x))
-    exponent = float(np.clip(np.log(rings[0] / rings[1]) / np.log(0.95 / 0.5), *slopes))
-    ring, edge, angle = 0.95 * psf.half, psf.half + 0.5, np.linspace(0.0, np.pi / 4.0, 16)
-    # Beyond a circle through the ring, then beyond the square that the stamp is.
-    beyond = 2.0 * np.pi * ring**2 * rings[1] / (exponent - 2.0) / middle.sum()
-    outside = beyond * (edge / ring) ** (2.0 - exponent) * float(np.mean(np.cos(angle) ** (exponent - 2.0)))
-    width = _relative_width(psf, x=x, y=y)
-    grown = np.minimum(outside * width ** (exponent - 2.0), 0.1)
-    return np.asarray((1.0 - min(outside, 0.1)) / (1.0 - grown))
-
-
-def _relative_width(psf: SplinePsf, *, x: Floats64, y: Floats64, nodes: int = 5) -> Floats64:
-    """Return the width of the PSF over that in the middle, from its effective area, smooth in position."""
-    ny, nx = psf.shape
-    order = min(psf.order, 2)
-    at_y, at_x = (a.ravel() for a in np.meshgrid(np.linspace(0, ny - 1, nodes), np.linspace(0, nx - 1, nodes)))
-    stamps = shifted_stamps(psf, x=at_x, y=at_y, dx=np.zeros(at_x.size), dy=np.zeros(at_x.size))
-    area = stamps.sum(axis=(1, 2), dtype=np.float64) ** 2 / np.sum(stamps.astype(np.float64) ** 2, axis=(1, 2))
-    terms = polynomial_terms(*normalised(at_x, at_y, psf.shape), order)
-    fit = np.linalg.lstsq(terms.T, 0.5 * np.log(area), rcond=None)[0]
-    # The terms but the first vanish in the middle.
-    return np.asarray(np.exp(fit[1:] @ polynomial_terms(*normalised(x, y, psf.shape), order)[1:]))
 
 
 def measure_aperture_correction(

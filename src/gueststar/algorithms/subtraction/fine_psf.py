@@ -50,6 +50,35 @@ def make_fine_psf(stamps: NDArray[np.float32], shape: tuple[int, int], n_cells: 
     )
 
 
+def fine_psf_from_phases(stamps: NDArray[np.float32], shape: tuple[int, int], n_cells: tuple[int, int]) -> FinePsf:
+    """Return finely sampled stamps from those of a star at every phase, ``[FACTOR, FACTOR, n, k, k]``.
+
+    ``stamps[b, a]`` are image samples of a star centred (a, b) / FACTOR pixels from the middle. Nothing is assumed of
+    the sampling: where pixels are too coarse for the seeing, samples at one phase do not tell those at another.
+    """
+    fine = interleaved(stamps)
+    cells = fine.reshape(n_cells[0], n_cells[1], *fine.shape[1:])
+    return FinePsf(
+        np.ascontiguousarray(cells, dtype=np.float32),
+        (shape[0] / n_cells[0], shape[1] / n_cells[1]), stamps.shape[-1] // 2 - 1,
+    )  # fmt: skip
+
+
+def interleaved(stamps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return ``[n, m, m]`` samples every 1 / f pixel from image samples ``[f, f, n, k, k]`` at f x f phases.
+
+    ``stamps[b, a]`` are of a star centred (a, b) / f pixels from the middle; k is odd, and m = f (k - 1) + 1.
+    """
+    f, _, n, k, _ = stamps.shape
+    side = f * (k - 1) + 1
+    out = np.zeros((n, side, side), np.float32)
+    for b in range(f):
+        for a in range(f):
+            first_y, first_x = int(b > 0), int(a > 0)  # the first sample of a shifted star lies outside
+            out[:, f * first_y - b :: f, f * first_x - a :: f] = stamps[b, a][:, first_y:, first_x:]
+    return out
+
+
 def _upsample(stamps: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return band-limited interpolation by FACTOR of odd-sided periodic stamps."""
     k = stamps.shape[1]

@@ -66,12 +66,12 @@ def psf_power(transfer: Transfer) -> float:
     return float(np.sum(fft.irfft2(transfer.psf, s=(size, size)).astype(np.float64) ** 2))
 
 
-def psf_stamp(transfer: Transfer, side: int) -> Stamp:
-    """Return the difference's PSF as a stamp of odd ``side``, of unit sum; the grid must be square and larger."""
-    size = transfer.psf.shape[0]
+def filtered_stamp(transfer: Transfer, stamp: Stamp) -> Stamp:
+    """Return what the science image's filter makes of a star on it; the grid must be square and larger than it."""
+    size, side = transfer.psf.shape[0], stamp.shape[0]
     index = np.arange(-(side // 2), side // 2 + 1)
-    stamp = fft.irfft2(transfer.psf, s=(size, size))[np.ix_(index, index)]
-    return np.asarray(stamp / stamp.sum(), dtype=np.float32)
+    made = fft.irfft2(transfer.science * stamp_spectrum(stamp, (size, size)), s=(size, size))
+    return np.asarray(made[np.ix_(index, index)], dtype=np.float32)
 
 
 def proper_transfer(

@@ -19,6 +19,7 @@ from gueststar.model.exposure import ExposureInfo
 from gueststar.model.image import Float32Image, MaskedImage
 from gueststar.model.raw import RawDetector
 from gueststar.pipelines.assembly import assemble
+from gueststar.pipelines.electronics import NO_ELECTRONICS, Electronics, read_with_gains
 
 RawSource = RawDetector | Callable[[], RawDetector]
 """Raw pixels, or a function that reads them (and may be called more than once)."""
@@ -57,6 +58,8 @@ class FrameSet:
     """For frames that are kept; a quarter of it in addition for the band that is being stacked."""
     keep_pedestal: bool
     """Amplifiers without overscan keep their zero level: a bias takes it away, or is being made."""
+    electronics: Electronics = NO_ELECTRONICS
+    """What is done to the counts before anything else."""
     frames: list[Frame] = field(default_factory=list)
     rejected: list[dict[str, Any]] = field(default_factory=list)
 
@@ -176,7 +179,10 @@ class FrameSet:
             raise DataError(f"frame is a {raw.info.observation_type}, not a {self.kind}")
 
     def _prepared(self, raw: RawDetector) -> tuple[Float32Image, dict[str, float], float]:
-        assembled = assemble(raw, overscan=self.overscan, unit=self.unit, keep_pedestal=self.keep_pedestal)
+        raw = read_with_gains(raw, {a.name: a.gain for a in self.detector.amplifiers})
+        assembled = assemble(
+            raw, overscan=self.overscan, unit=self.unit, keep_pedestal=self.keep_pedestal, electronics=self.electronics
+        )
         is_saturated = (assembled.mask & int(MaskPlane.SATURATED)) != 0
         assembled.image[(assembled.mask != 0)] = np.nan
         noises = {name: level.read_noise for name, level in assembled.overscans.items()}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from gueststar.algorithms.detrend.calibrate import subtract_in_place
+from gueststar.algorithms.illumination.shutter import correct_exposure_in_place
 from gueststar.core.errors import ConfigError
 from gueststar.model.calibration import CalibrationMaster, CalibrationProduct
 from gueststar.model.camera import Detector, parse_section
@@ -17,6 +20,13 @@ def subtract_bias_in_place(image: Float32Image, detector: Detector, bias: Calibr
     for amplifier in detector.amplifiers:
         target = parse_section(amplifier.detector_section)
         subtract_in_place(image[target], bias.pixels.image[target], factor=amplifier.gain)
+
+
+def correct_shutter_in_place(image: Float32Image, shutter: CalibrationMaster, exposure_s: float) -> None:
+    """Scale light to the commanded exposure time where the shutter made it longer or shorter by 0.01 % or more."""
+    delay = shutter.pixels.image
+    if exposure_s > 0 and float(np.abs(delay).max()) > 1e-4 * exposure_s:
+        correct_exposure_in_place(image, delay, exposure_s)
 
 
 def check_belongs(master: CalibrationProduct, detector: Detector) -> None:

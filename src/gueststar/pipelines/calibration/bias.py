@@ -10,7 +10,7 @@ import numpy as np
 
 from gueststar.algorithms.detrend.defects import DefectConfig, find_offset_defects, find_unstable
 from gueststar.algorithms.detrend.overscan import OverscanConfig
-from gueststar.algorithms.detrend.photon_transfer import measure_read_noise
+from gueststar.algorithms.response.flat_pair import measure_read_noise
 from gueststar.algorithms.stats.stack import FrameNoise
 from gueststar.model.calibration import CalibrationMaster
 from gueststar.model.camera import Detector, parse_section

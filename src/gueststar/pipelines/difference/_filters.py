@@ -5,26 +5,30 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gueststar.algorithms.subtraction.fine_psf import cell_centres
+from gueststar.algorithms.psf.evaluate import crop_or_pad
+from gueststar.algorithms.subtraction.fine_psf import cell_centres, interleaved
 from gueststar.algorithms.subtraction.kernel import MatchingKernel
 from gueststar.algorithms.subtraction.prepare import Pair
 from gueststar.algorithms.subtraction.tiles import TransferAt
-from gueststar.algorithms.subtraction.transfer import Transfer, kernel_transfer, proper_transfer, psf_stamp
-from gueststar.algorithms.subtraction.wings import share_wings
+from gueststar.algorithms.subtraction.transfer import Transfer, filtered_stamp, kernel_transfer, proper_transfer
+from gueststar.algorithms.subtraction.wings import common_wing, with_wing
 from gueststar.algorithms.warp.psf import fit_psf_polynomial
 from gueststar.model.psf import Psf
+from gueststar.pipelines.difference._stars import stamps_at_phases
 
 
 def with_common_wings(science: Psf, reference: Psf, *, radius_fwhm: float, nodes: int = 6) -> tuple[Psf, Psf]:
-    """Return both PSFs with one and the same round profile far out, as image-sampled models of one size."""
+    """Return both PSFs with one and the same round profile far out, as models of one size in image pixels."""
     x, y = cell_centres(science.shape, (nodes, nodes))
     side = max(_side(science), _side(reference))
-    stamps = [psf.stamps(x=x, y=y, side=side) for psf in (science, reference)]
-    shared = share_wings(*stamps, radius=radius_fwhm * max(science.central_fwhm, reference.central_fwhm))
-    models = [
-        Psf(fit_psf_polynomial(s, x=x, y=y, shape=psf.shape, order=psf.order), psf.order, psf.shape)
-        for s, psf in zip(shared, (science, reference), strict=True)
-    ]
+    wing = common_wing(*(psf.stamps(x=x, y=y, side=side) for psf in (science, reference)))
+    radius = radius_fwhm * max(science.central_fwhm, reference.central_fwhm)
+    models = []
+    for psf in (science, reference):
+        samples = crop_or_pad(psf.samples(x=x, y=y), psf.oversampling * (side - 1) + 1)
+        shared = with_wing(samples, wing, radius=radius, oversampling=psf.oversampling)
+        coefficients = fit_psf_polynomial(shared, x=x, y=y, shape=psf.shape, order=psf.order)
+        models.append(Psf(coefficients, psf.order, psf.shape, psf.oversampling))
     return models[0], models[1]
 
 
@@ -64,15 +68,28 @@ def kernel_filters(
 
 
 def difference_psf(filters: TransferAt, science_psf: Psf, *, nodes: int = 5, grid: int = 128) -> Psf:
-    """Return the PSF of the difference as a model: the filters' P_D at a grid of places, fitted by a polynomial."""
-    shape = science_psf.shape
+    """Return the PSF of the difference as a model: what the filters make of a star of the science image.
+
+    The filters work on pixels. Of a star that the pixels sample too coarsely they make something else at every phase
+    within a pixel, so the model has as many samples a pixel as that of the science image.
+    """
+    shape, n = science_psf.shape, science_psf.oversampling
     x, y = cell_centres(shape, (nodes, nodes))
     side = min(_side(science_psf), grid - 1)
-    stamps = np.stack(
-        [psf_stamp(filters(float(px), float(py), (grid, grid)), side) for px, py in zip(x, y, strict=True)]
-    )
+    phases = crop_or_pad_all(stamps_at_phases(science_psf, x=x, y=y, n=n), side)
+    made = np.empty_like(phases)
+    for k, (px, py) in enumerate(zip(x, y, strict=True)):
+        transfer = filters(float(px), float(py), (grid, grid))
+        for b in range(n):
+            for a in range(n):
+                made[b, a, k] = filtered_stamp(transfer, phases[b, a, k])
     order = min(science_psf.order, 3)
-    return Psf(fit_psf_polynomial(stamps, x=x, y=y, shape=shape, order=order), order, shape)
+    return Psf(fit_psf_polynomial(interleaved(made), x=x, y=y, shape=shape, order=order), order, shape, n)
+
+
+def crop_or_pad_all(stamps: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Return stamps ``[..., k, k]`` cut or padded to ``side``."""
+    return crop_or_pad(stamps.reshape(-1, *stamps.shape[-2:]), side).reshape(*stamps.shape[:-2], side, side)
 
 
 def _local_noise(variance: NDArray[np.float32], x: float, y: float, size: int) -> float:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gueststar.algorithms.subtraction.fine_psf import FinePsf, cell_centres, make_fine_psf
+from gueststar.algorithms.psf.spline import shifted_stamps
+from gueststar.algorithms.subtraction.fine_psf import (
+    FACTOR,
+    FinePsf,
+    cell_centres,
+    fine_psf_from_phases,
+    make_fine_psf,
+)
 from gueststar.algorithms.subtraction.stars import StarFits, find_isolated_stars, fit_stars
 from gueststar.core.bits import UNUSABLE, MaskPlane
 from gueststar.model.image import CalibratedImage
@@ -18,7 +25,21 @@ NOT_FOR_STARS = UNUSABLE | MaskPlane.SUSPECT
 def fine_psf_of(psf: Psf, *, cells: int = 6) -> FinePsf:
     """Return a PSF's stamps, finely sampled, on ``cells`` x ``cells`` parts of its image."""
     x, y = cell_centres(psf.shape, (cells, cells))
-    return make_fine_psf(psf.stamps(x=x, y=y), psf.shape, (cells, cells))
+    if psf.oversampling == 1:
+        return make_fine_psf(psf.stamps(x=x, y=y), psf.shape, (cells, cells))
+    return fine_psf_from_phases(stamps_at_phases(psf, x=x, y=y, n=FACTOR), psf.shape, (cells, cells))
+
+
+def stamps_at_phases(psf: Psf, *, x: NDArray[np.float64], y: NDArray[np.float64], n: int) -> NDArray[np.float32]:
+    """Return image samples ``[n, n, places, k, k]`` of stars centred (a, b) / n pixels from the stamps' middle."""
+    sums = psf.stamp_sums(x=x, y=y)[:, None, None]
+    none = np.zeros(x.size)
+    return np.stack(
+        [
+            np.stack([shifted_stamps(psf.spline, x=x, y=y, dx=none + a / n, dy=none + b / n) / sums for a in range(n)])
+            for b in range(n)
+        ]
+    )
 
 
 def isolated_stars_of(

@@ -109,6 +109,7 @@ class MakeDifference:
         Raises DataError when too few pixels are usable in both.
         """
         bad_science, bad_reference = self._checked(science, reference_warped)
+        own_psf = science.psf  # what is new on the sky has it, wings and all
         psfs = with_common_wings(science.psf, reference_warped.psf, radius_fwhm=self.config.wing_radius_fwhm)
         science, reference_warped = replace(science, psf=psfs[0]), replace(reference_warped, psf=psfs[1])
         bad = bad_science | bad_reference
@@ -131,7 +132,7 @@ class MakeDifference:
         noise = measure_score_noise(made.score, ~excluded, box=self.config.score_box)
         normalise_in_place(made.score, made.variance, excluded, noise)
         pixels = MaskedImage(made.difference, made.variance, _mask_of(science.pixels, bad_reference))
-        psf = difference_psf(choice.filters, science.psf)
+        psf = difference_psf(choice.filters, own_psf)
         metrics = _star_metrics(fits, ratio) | choice.metrics | {"background_rms": float(background.std())}
         metrics |= _noise_metrics(noise, mismatch, pixels, psf, science, ~excluded)
         metadata = science.metadata | {"difference": metrics}

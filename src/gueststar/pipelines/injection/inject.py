@@ -2,96 +2,75 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gueststar.algorithms.photometry.artificial import (
-    add_light_in_place,
-    choose_places,
-    points_along,
-    with_photon_noise,
-)
+from gueststar.algorithms.photometry.artificial import add_light_in_place, points_along, with_photon_noise
+from gueststar.algorithms.photometry.far_wing import add_far_wings_in_place, loss_correction
 from gueststar.core.bits import UNUSABLE
-from gueststar.core.errors import DataError
 from gueststar.model.image import CalibratedImage, MaskedImage
-from gueststar.model.photocal import NJY_ZERO_POINT
+from gueststar.pipelines.injection.place import ArtificialSources, InjectionConfig, PlaceSources
 
+Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
-
-@dataclass(frozen=True)
-class InjectionConfig:
-    """How many artificial sources an image gets, and of what kind."""
-
-    n: int = 200
-    """Sources of an image; fewer where they would lie nearer to each other than ``separation_fwhm``."""
-    brightest: float = -4.0
-    """Magnitude of the brightest over the image's computed 5-sigma limit..."""
-    faintest: float = 1.0
-    """...and of the faintest; between them magnitudes are even."""
-    separation_fwhm: float = 8.0
-    """Least distance between artificial sources, FWHM: they must not hide each other."""
-    trail_fraction: float = 0.0
-    """Fraction that is trailed."""
-    trail_fwhm: tuple[float, float] = (2.0, 8.0)
-    """Range of the trails' lengths, FWHM."""
-    match_radius_fwhm: float = 0.75
-    """A detection is an artificial source's if it lies within this, FWHM (and at least one pixel)..."""
-    flux_factor: float = 2.0
-    """...and its flux is right to this factor."""
-    bright_snr: float = 10.0
-    """Flux errors are judged on sources whose true flux is so many times its error: of fainter ones luck decides."""
+WING_FLOOR = 0.05
+"""Far wings are drawn out to where a pixel gets so many sigma of the sky."""
 
 
 class InjectedImage(NamedTuple):
-    """An image with artificial sources and where they are."""
+    """An image with artificial sources, and what they are."""
 
     image: CalibratedImage
-    x: Floats
-    y: Floats
-    magnitude: Floats
-    flux: Floats
-    """nJy."""
-    trail_length: Floats
-    """Pixels; 0: a star."""
-    trail_angle_deg: Floats
+    sources: ArtificialSources
 
 
 class InjectSources:
-    """Add stars (and trails) of the image's own PSF, with their photon noise, at random places."""
+    """Add sources of the image's own PSF to it with their photon noise, and take others away."""
 
-    def __init__(self, config: InjectionConfig = InjectionConfig()) -> None:
-        self.config = config
+    def __init__(self, config: InjectionConfig | None = None) -> None:
+        self.config = config or InjectionConfig()
 
-    def run(self, image: CalibratedImage, *, limiting_mag: float, random: np.random.Generator) -> InjectedImage:
+    def run(
+        self, image: CalibratedImage, *, limiting_mag: float, random: np.random.Generator,
+        hosts: tuple[Floats, Floats] | None = None,
+    ) -> InjectedImage:  # fmt: skip
         """Return ``image`` (electrons, background-subtracted) with artificial sources, and the truth.
 
-        Places are uniform over the pixels that carry usable flux, on stars and galaxies as beside them, at any
-        sub-pixel phase. The variance grows by the light added. Raises DataError if no pixel is usable.
+        The variance grows by the light added; what is taken away takes no noise with it. Raises DataError if no
+        pixel is usable.
         """
-        config, fwhm = self.config, image.psf.central_fwhm
-        is_allowed = image.pixels.is_usable(UNUSABLE)
-        if not is_allowed.any():
-            raise DataError("no pixel is usable: nothing can be injected")
-        x, y = choose_places(is_allowed, config.n, separation=config.separation_fwhm * fwhm, random=random)
-        magnitude = limiting_mag + random.uniform(config.brightest, config.faintest, x.size)
-        is_trailed = random.random(x.size) < config.trail_fraction
-        length = np.where(is_trailed, fwhm * random.uniform(*config.trail_fwhm, x.size), 0.0)
-        angle = random.uniform(-90.0, 90.0, x.size)
-        electrons = image.photocal.flux(magnitude)
-        source, at_x, at_y, share = points_along(x=x, y=y, length=length, angle_deg=angle)
-        light = np.zeros(image.shape)
-        stamps = image.psf.placed_stamps(x=at_x, y=at_y)
-        add_light_in_place(light, stamps, x=at_x, y=at_y, flux=electrons[source] * share)
+        sources = PlaceSources(self.config).run(image, limiting_mag=limiting_mag, random=random, hosts=hosts)
+        shining = light_of(image, sources, sources.flux > 0)
+        fading = light_of(image, sources, sources.flux < 0)
         pixels = MaskedImage(
-            image.pixels.image + with_photon_noise(light, random=random),
-            image.pixels.variance + light.astype(np.float32),
+            image.pixels.image + with_photon_noise(shining, random=random) - fading.astype(np.float32),
+            image.pixels.variance + shining.astype(np.float32),
             image.pixels.mask,
         )
-        flux = 10.0 ** (0.4 * (NJY_ZERO_POINT - magnitude))
-        return InjectedImage(
-            replace(image, pixels=pixels), x, y, magnitude, flux, length, np.where(is_trailed, angle, 0.0)
-        )
+        return InjectedImage(replace(image, pixels=pixels), sources)
+
+
+def light_of(image: CalibratedImage, sources: ArtificialSources, is_chosen: Bools) -> Floats:
+    """Return the expected light of the chosen sources on an image, ``[y, x]`` electrons, without sign.
+
+    It is the image's own PSF, and beyond its stamps a power law. Fluxes of the catalogs hold what a wider PSF loses
+    there, so a source gets that much less within its stamp.
+    """
+    light = np.zeros(image.shape)
+    chosen = ArtificialSources(*(column[is_chosen] for column in sources))
+    if chosen.x.size == 0:
+        return light
+    spline = image.psf.spline
+    flux = image.photocal.flux(chosen.magnitude) / loss_correction(spline, x=chosen.x, y=chosen.y)
+    source, x, y, share = points_along(
+        x=chosen.x, y=chosen.y, length=chosen.trail_length, angle_deg=chosen.trail_angle_deg
+    )
+    add_light_in_place(light, image.psf.placed_stamps(x=x, y=y), x=x, y=y, flux=flux[source] * share)
+    usable = image.pixels.is_usable(UNUSABLE)[::4, ::4]
+    sigma = float(np.sqrt(np.median(image.pixels.variance[::4, ::4][usable]))) if usable.any() else 1.0
+    add_far_wings_in_place(light, spline, x=chosen.x, y=chosen.y, flux=flux, floor=WING_FLOOR * sigma)
+    return light

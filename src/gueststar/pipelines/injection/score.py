@@ -13,7 +13,8 @@ from gueststar.algorithms.stats.completeness import fit_completeness
 from gueststar.algorithms.stats.robust import median_and_sigma
 from gueststar.model.catalog import Catalog
 from gueststar.model.columns import INJECTED
-from gueststar.pipelines.injection.inject import InjectedImage, InjectionConfig
+from gueststar.pipelines.injection.inject import InjectedImage
+from gueststar.pipelines.injection.place import InjectionConfig
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -26,9 +27,9 @@ BIN_MAG = 0.5
 class Detections:
     """What was found on the image with artificial sources, and on the real one alone."""
 
-    sources: Catalog
-    """SOURCE catalog of the image with artificial sources."""
-    real_sources: Catalog
+    sources: Catalog | None = None
+    """SOURCE catalog of the image with artificial sources; None: none was made."""
+    real_sources: Catalog | None = None
     """SOURCE catalog of the real image."""
     candidates: Catalog | None = None
     """DIA_SOURCE catalog with artificial sources, vetted; None: no difference was made."""
@@ -55,13 +56,13 @@ class ScoreInjections:
 
     def run(self, injected: InjectedImage, found: Detections) -> Score:
         """Return the score; positions are matched in pixels, fluxes compared in nJy."""
-        ra, dec = injected.image.wcs.pixel_to_sky(x=injected.x, y=injected.y)
-        n = injected.x.size
+        put_in = injected.sources
+        ra, dec = injected.image.wcs.pixel_to_sky(x=put_in.x, y=put_in.y)
         source = self._match(injected, found.sources)
         columns: dict[str, Any] = {
-            "injected_id": np.arange(n), "x": injected.x, "y": injected.y, "ra": ra, "dec": dec,
-            "mag": injected.magnitude, "flux": injected.flux, "trail_length": injected.trail_length,
-            "trail_angle_deg": injected.trail_angle_deg,
+            "injected_id": np.arange(put_in.x.size), "x": put_in.x, "y": put_in.y, "ra": ra, "dec": dec,
+            "mag": put_in.magnitude, "flux": put_in.flux, "trail_length": put_in.trail_length,
+            "trail_angle_deg": put_in.trail_angle_deg,
             "is_source_found": source >= 0,
             "source_flux": _taken(found.sources, "psf_flux", source),
             "source_flux_err": _taken(found.sources, "psf_flux_err", source),
@@ -72,60 +73,61 @@ class ScoreInjections:
         return Score(catalog, injection_metrics(catalog, self.config))
 
     def _candidate_columns(self, injected: InjectedImage, found: Detections) -> dict[str, Any]:
-        n = injected.x.size
+        n = injected.sources.x.size
         names = {"candidate_flux": "psf_flux", "candidate_flux_err": "psf_flux_err", "candidate_snr": "snr"}
         names |= {"reliability": "reliability"}
         if found.candidates is None or found.is_differenced is None or found.likely is None:
             flags = ("is_differenced", "is_candidate_found", "is_likely_alert", "is_candidate_by_chance")
             return {name: np.full(n, np.nan) for name in names} | {name: np.zeros(n, bool) for name in flags}
-        positive = found.candidates.select(found.candidates["is_positive"])
-        row = self._match(injected, positive)
-        likely = np.append(found.likely[found.candidates["is_positive"]], False)
-        real = found.real_candidates
-        by_chance = np.zeros(n, bool) if real is None else self._match(injected, real.select(real["is_positive"])) >= 0
+        row = self._match(injected, found.candidates)
         ny, nx = found.is_differenced.shape
-        ix = np.clip(np.rint(injected.x).astype(int), 0, nx - 1)
-        iy = np.clip(np.rint(injected.y).astype(int), 0, ny - 1)
-        return {name: _taken(positive, column, row) for name, column in names.items()} | {
+        ix = np.clip(np.rint(injected.sources.x).astype(int), 0, nx - 1)
+        iy = np.clip(np.rint(injected.sources.y).astype(int), 0, ny - 1)
+        return {name: _taken(found.candidates, column, row) for name, column in names.items()} | {
             "is_differenced": found.is_differenced[iy, ix],
             "is_candidate_found": row >= 0,
-            "is_likely_alert": likely[row],
-            "is_candidate_by_chance": by_chance,
+            "is_likely_alert": np.append(found.likely, False)[row],
+            "is_candidate_by_chance": self._match(injected, found.real_candidates) >= 0,
         }
 
-    def _match(self, injected: InjectedImage, catalog: Catalog) -> NDArray[np.intp]:
-        """Return the nearest row within the radius (and half a trail) that has the right flux; -1 where none is."""
-        n = injected.x.size
-        matched = np.full(n, -1)
-        if catalog.n_rows == 0 or n == 0:
+    def _match(self, injected: InjectedImage, catalog: Catalog | None) -> NDArray[np.intp]:
+        """Return the nearest row within the radius (and half a trail) of the right sign and flux; -1: there is none."""
+        put_in = injected.sources
+        matched = np.full(put_in.x.size, -1)
+        if catalog is None or catalog.n_rows == 0 or put_in.x.size == 0:
             return matched
-        radius = max(1.0, self.config.match_radius_fwhm * injected.image.psf.central_fwhm) + 0.5 * injected.trail_length
+        radius = max(1.0, self.config.match_radius_fwhm * injected.image.psf.central_fwhm) + 0.5 * put_in.trail_length
         tree = cKDTree(np.column_stack([catalog["x"], catalog["y"]]))
-        places = np.column_stack([injected.x, injected.y])
-        flux, factor = catalog["psf_flux"], self.config.flux_factor
+        places = np.column_stack([put_in.x, put_in.y])
+        factor = self.config.flux_factor
         for k, near in enumerate(tree.query_ball_point(places, radius)):
             rows = np.array(near, dtype=np.intp)
+            share = catalog["psf_flux"][rows] / put_in.flux[k]  # negative where the signs differ
             # A trail's PSF flux is only part of its light.
-            low = injected.flux[k] / (factor if injected.trail_length[k] == 0 else 1e9)
-            rows = rows[(flux[rows] > low) & (flux[rows] < factor * injected.flux[k])]
+            low = 1.0 / factor if put_in.trail_length[k] == 0 else 1e-9
+            rows = rows[(share > low) & (share < factor)]
             if rows.size:
-                distance = np.hypot(catalog["x"][rows] - injected.x[k], catalog["y"][rows] - injected.y[k])
+                distance = np.hypot(catalog["x"][rows] - put_in.x[k], catalog["y"][rows] - put_in.y[k])
                 matched[k] = rows[np.argmin(distance)]
         return matched
 
 
-def _taken(catalog: Catalog, name: str, row: NDArray[np.intp]) -> Floats:
+def _taken(catalog: Catalog | None, name: str, row: NDArray[np.intp]) -> Floats:
     """Return a column at rows, NaN where the row is -1."""
+    if catalog is None:
+        return np.full(row.size, np.nan)
     return np.append(np.asarray(catalog[name], dtype=np.float64), np.nan)[row]
 
 
 def injection_metrics(catalog: Catalog, config: InjectionConfig) -> dict[str, Any]:
     """Return completeness, flux errors and magnitude bins of artificial stars as plain values.
 
-    Trails are counted apart. On the difference only sources where it can be used count.
+    Trails, and what was taken away, are counted apart: the catalogs cannot show those, the difference does. On the
+    difference only sources where it can be used count.
     """
-    stars = catalog.select(catalog["trail_length"] == 0)
-    trails = catalog.select(catalog["trail_length"] > 0)
+    is_star = catalog["trail_length"] == 0
+    stars = catalog.select(is_star & (catalog["flux"] > 0))
+    trails, fading = catalog.select(~is_star), catalog.select(is_star & (catalog["flux"] < 0))
     on_difference = stars.select(stars["is_differenced"])
     source = _recovery(stars, "is_source_found", "source_flux", config) | {
         "n_by_chance": int(stars["is_source_by_chance"].sum())
@@ -138,6 +140,7 @@ def injection_metrics(catalog: Catalog, config: InjectionConfig) -> dict[str, An
         "source": source,
         "trails": {"n": trails.n_rows, "n_source": int(trails["is_source_found"].sum()),
                    "n_candidate": int(trails["is_candidate_found"].sum())},
+        "fading": {"n": int(fading["is_differenced"].sum()), "n_candidate": int(fading["is_candidate_found"].sum())},
         "bins": _bins(stars),
     }  # fmt: skip
     if on_difference.n_rows:

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
+
+import numpy as np
 
 from gueststar.core.errors import MissingInput
 from gueststar.formats.raw import read_detector
-from gueststar.model.calibration import CalibrationKind, CalibrationMaster, CalibrationProduct, Calibrations
+from gueststar.model.calibration import CalibrationKind, CalibrationMaster, CalibrationProduct
 from gueststar.model.camera import Detector
 from gueststar.model.exposure import ExposureInfo
+from gueststar.model.image import MaskedImage
 from gueststar.model.raw import RawDetector
 from gueststar.pipelines.calibration._frames import RawSource
 from gueststar.pipelines.calibration.bias import MakeBias
 from gueststar.pipelines.calibration.dark import MakeDark
 from gueststar.pipelines.calibration.flat import MakeFlat
+from gueststar.pipelines.calibration.fringe import FringeImage, MakeFringe
+from gueststar.pipelines.calibration.not_shown import NotShown
+from gueststar.pipelines.calibration.shutter import MakeShutter
 from gueststar.pipelines.calibration.validity import validity_of
+from gueststar.pipelines.night.electronics import ELECTRONICS_MAKERS
 from gueststar.pipelines.night.known_calibrations import CalibrationPaths, read_calibrations
+from gueststar.pipelines.night.making import Maker, Making, NothingMade
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
+from gueststar.pipelines.science.detrend import Detrend
 from gueststar.store.product_files import read_product
 from gueststar.store.products import DataId, product_named
 
@@ -44,31 +53,6 @@ class CalibrationWork:
     previous: Path | None = None
 
 
-@dataclass(frozen=True)
-class NothingMade:
-    """The frames do not allow this product, and nobody need wait for it: which is no failure."""
-
-    reason: str
-
-
-class Making(NamedTuple):
-    """What a maker gets."""
-
-    frames: list[RawSource]
-    """One a frame, read when called."""
-    infos: list[ExposureInfo]
-    """Of the same frames."""
-    detector: Detector
-    known: Calibrations
-    """Products of the kinds made before this one."""
-    previous: Any
-    """The last product of this kind, or None."""
-    settings: PipelineSettings
-
-
-Maker = Callable[[Making], CalibrationProduct | NothingMade]
-
-
 def _make_bias(making: Making) -> CalibrationMaster:
     config = making.settings.bias
     _require_frames(making, config.min_frames)
@@ -85,8 +69,40 @@ def _make_flat(making: Making) -> CalibrationMaster:
     config, known = making.settings.flat, making.known
     _require_frames(making, config.min_frames)
     return MakeFlat(config).run(
-        making.frames, making.detector, bias=known.bias, dark=known.dark, previous=making.previous
-    )
+        making.frames, making.detector, bias=known.bias, dark=known.dark, shutter=known.shutter,
+        previous=making.previous, known=known,
+    )  # fmt: skip
+
+
+def _make_shutter(making: Making) -> CalibrationMaster | NothingMade:
+    task = MakeShutter(making.settings.shutter)
+    try:
+        frames = [making.frames[row] for row in task.suitable(making.infos)]
+        return task.run(frames, making.detector, known=making.known, previous=making.previous)
+    except NotShown as reason:
+        return NothingMade(str(reason))
+
+
+def _make_lamp_fringe(making: Making) -> CalibrationMaster | NothingMade:
+    """Make fringe patterns from flats, for cameras whose own light interferes."""
+    known = making.known
+    if known.flat is None:
+        raise MissingInput("fringe patterns of lamp light need a flat first")
+    detrend = Detrend(replace(making.settings.detrend, cosmic_rays=None, trails=None))
+    images = []
+    for frame in making.frames:
+        raw = frame() if callable(frame) else frame
+        found = detrend.run(raw, replace(known, fringe=None))
+        level = float(found.metrics["sky_level"])
+        pixels = found.pixels
+        pixels = MaskedImage(pixels.image - np.float32(level), pixels.variance, pixels.mask)
+        images.append(FringeImage.of(raw.info, pixels, level))
+    try:
+        return MakeFringe(making.settings.fringe).run(
+            images, making.detector, flat=known.flat, previous=making.previous
+        )
+    except NotShown as reason:
+        return NothingMade(str(reason))
 
 
 def _require_frames(making: Making, needed: int) -> None:
@@ -95,7 +111,16 @@ def _require_frames(making: Making, needed: int) -> None:
         raise MissingInput(f"{len(making.frames)} {what} frames, {needed} are needed")
 
 
-MAKERS: Mapping[CalibrationKind, Maker] = MappingProxyType({"bias": _make_bias, "dark": _make_dark, "flat": _make_flat})
+MAKERS: Mapping[CalibrationKind, Maker] = MappingProxyType(
+    {
+        "bias": _make_bias,
+        "dark": _make_dark,
+        **ELECTRONICS_MAKERS,
+        "shutter": _make_shutter,
+        "flat": _make_flat,
+        "fringe": _make_lamp_fringe,
+    }
+)
 """How each kind is made from a night's calibration frames, in order: each may need the ones before it."""
 
 
@@ -108,9 +133,9 @@ def _stage_product(work: CalibrationWork) -> Result:
     context, timer = WorkerContext.of(work.repo_root), StepTimer()
     with timer("stack"):
         made = make_calibration(work, context.camera.detector(work.detector_id))
-    inputs = {
+    inputs: dict[str, Any] = {
         "frames": [str(path) for path, _ in work.frames],
-        **{kind: str(path) for kind, path in work.calibrations.items()},
+        **{str(kind): str(path) for kind, path in work.calibrations.items()},
     }
     return stage_calibration(context, made, physical_filter=work.physical_filter, inputs=inputs, timer=timer)
 

@@ -38,7 +38,7 @@ from gueststar.pipelines.night.science import (
 )
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
-from gueststar.pipelines.science.astrometry import AstrometrySolution, SolveAstrometry
+from gueststar.pipelines.science.astrometry import AstrometrySolution, SolveAstrometry, air_for
 from gueststar.pipelines.science.background import SubtractBackground
 from gueststar.pipelines.science.catalogs import (
     MakeCatalogs,
@@ -47,6 +47,7 @@ from gueststar.pipelines.science.catalogs import (
     with_planes,
     without_rays,
 )
+from gueststar.pipelines.science.depth import MapDepth
 from gueststar.pipelines.science.halos import MarkHalos
 from gueststar.pipelines.science.photometry import PhotometrySolution, SolvePhotometry, level_zero_point
 from gueststar.pipelines.science.psf import MeasurePsf
@@ -150,13 +151,15 @@ def complete_science(work: EnteredScienceWork, context: WorkerContext, timer: St
             epoch_year=info.epoch_year,
         )  # fmt: skip
         pixels, steps["halos"] = marked.pixels, marked.metrics
-    place = {"visit": info.exposure_id, "detector": detector.id}
+    place: dict[str, Any] = {"visit": info.exposure_id, "detector": detector.id}
     with timer("catalogs"):
         used = psf_stars | {flag: found.psf.select(rows) for flag, rows in solved.used.items()}
         tables = [flag_used(table, used, pixels, psf) for table in (point, aperture)]
         sources = calibrate_sources(tables[0], wcs, photocal, **place)
         apertures = calibrate_apertures(tables[1], wcs, photocal, **place)
-    metrics = summary_metrics(pixels, psf, wcs, photocal, steps)
+    with timer("depth"):
+        depth = MapDepth(settings.depth).run(pixels, psf, photocal)
+    metrics = summary_metrics(pixels, psf, wcs, photocal, depth, steps)
     metrics["entered"] = {
         "file": work.origin,
         "measured": [
@@ -171,7 +174,7 @@ def complete_science(work: EnteredScienceWork, context: WorkerContext, timer: St
     }  # fmt: skip
     if told.photocal is not None and not photocal.n_calibrators:  # not counted here, so not poor either
         metrics |= {"n_calibrators": None, "zero_point_rms_mag": photocal.zero_point_rms or None}
-    image = CalibratedImage(pixels, wcs, psf, photocal, image_metadata(info, detector, metrics))
+    image = CalibratedImage(pixels, wcs, psf, photocal, image_metadata(info, detector, metrics), depth=depth)
     return ScienceProducts(image, sources, apertures, metrics)
 
 
@@ -311,7 +314,8 @@ def _solve(
         tolerances = {"pointing_tolerance_arcmin": 0.2, "rotation_tolerance_deg": 0.5, "scale_tolerance": 0.01}
     return SolveAstrometry(work.settings.astrometry).run(
         sources, start=start, shape=shape, reference=stars, epoch_year=work.info.epoch_year,
-        band=glass.catalog_band, **tolerances,
+        band=glass.catalog_band, colour=glass.colour, air=None if told.wcs else air_for(camera.site, work.info, glass),
+        **tolerances,
     )  # fmt: skip
 
 

@@ -19,6 +19,10 @@ CalibrationPaths = Mapping[CalibrationKind, Path]
 """Files of the calibration products for one exposure and detector; kinds without one are absent."""
 
 
+APPLIED: tuple[CalibrationKind, ...] = tuple(name for name, kind in KINDS.items() if kind.is_applied)
+"""Kinds that exposures are calibrated with."""
+
+
 class CalibrationFinder:
     """Finds the products that are valid for an exposure, asking the registry once for each kind, place and time."""
 
@@ -26,7 +30,7 @@ class CalibrationFinder:
         self._find = lru_cache(maxsize=None)(repo.find_calibration)
 
     def paths(
-        self, detector: int, info: ExposureInfo, kinds: Iterable[CalibrationKind] = tuple(KINDS)
+        self, detector: int, info: ExposureInfo, kinds: Iterable[CalibrationKind] = APPLIED
     ) -> dict[CalibrationKind, Path]:
         """Return the files of the products of ``kinds`` that are valid when an exposure was taken."""
         found = {}

@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from gueststar.core.errors import DataError
 from gueststar.model.catalog import Catalog
 from gueststar.model.columns import DIA_SOURCE
-from gueststar.pipelines.difference.changes import ChangesConfig, InjectChanges, label_detections
 from gueststar.pipelines.difference.train import LABELLED_SOURCE
+from gueststar.pipelines.injection.inject import InjectSources
+from gueststar.pipelines.injection.label import label_detections
+from gueststar.pipelines.injection.place import LABELLING, InjectionConfig
 from gueststar.pipelines.night.difference import DifferenceWork, make_difference
 from gueststar.pipelines.night.outcome import StepTimer
+from gueststar.pipelines.night.science import limiting_magnitude
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
 from gueststar.store.ledger import Job, JobState
@@ -38,7 +41,7 @@ class LabelledImage(NamedTuple):
     n_injected: int
 
 
-def label_survey(root: Path, *, config: ChangesConfig | None = None, seed: int = 1) -> Iterator[LabelledImage]:
+def label_survey(root: Path, *, config: InjectionConfig = LABELLING, seed: int = 1) -> Iterator[LabelledImage]:
     """Put artificial sources into the survey's science images, compare them anew, and label what is detected.
 
     Nothing is stored. The same reference is used as before, from which the sources are missing. What the night's
@@ -52,11 +55,11 @@ def label_survey(root: Path, *, config: ChangesConfig | None = None, seed: int =
         if not jobs:
             raise DataError(f"{root} holds no difference images to put sources into")
         for job in jobs:
-            yield _labelled(_work_of(repo, job, settings), repo, linked, config or ChangesConfig(), seed)
+            yield _labelled(_work_of(repo, job, settings), repo, linked, config, seed)
 
 
 def _labelled(
-    work: DifferenceWork, repo: SurveyRepo, linked: frozenset[int], config: ChangesConfig, seed: int
+    work: DifferenceWork, repo: SurveyRepo, linked: frozenset[int], config: InjectionConfig, seed: int
 ) -> LabelledImage:
     context = WorkerContext.of(work.repo_root)
     science = context.image(work.science)
@@ -66,15 +69,19 @@ def _labelled(
     is_linked = np.isin(before["dia_source_id"], list(linked))
     hosts = science.wcs.sky_to_pixel(ra=sources["ra"], dec=sources["dec"])
     visit_seed = (seed * 1_000_003 + work.info.exposure_id + work.detector_id) % 2**63
-    injected = InjectChanges(config).run(science, seed=visit_seed, hosts=hosts)
+    limit = limiting_magnitude(science)
+    if limit is None:
+        raise DataError(f"visit {work.info.exposure_id}, detector {work.detector_id} has no usable pixel")
+    random = np.random.default_rng(visit_seed)
+    injected = InjectSources(config).run(science, limiting_mag=limit, random=random, hosts=hosts)
     detections = make_difference(work, context, injected.image, StepTimer()).detections
     rows, is_real = label_detections(
-        detections.catalog, injected, known=(before["x"][is_linked], before["y"][is_linked]),
+        detections.catalog, injected.sources, known=(before["x"][is_linked], before["y"][is_linked]),
         radius=max(1.5, 0.5 * science.psf.central_fwhm),
     )  # fmt: skip
     found = DIA_SOURCE.catalog(dict(detections.catalog.select(rows)))
     labelled = LABELLED_SOURCE.catalog(dict(found) | {"is_real": is_real})
-    return LabelledImage(work.info.exposure_id, work.detector_id, labelled, int(injected.x.size))
+    return LabelledImage(work.info.exposure_id, work.detector_id, labelled, int(injected.sources.x.size))
 
 
 def _work_of(repo: SurveyRepo, job: Job, settings: PipelineSettings) -> DifferenceWork:

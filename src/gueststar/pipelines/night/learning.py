@@ -11,8 +11,13 @@ from typing import Any, NamedTuple
 from gueststar.model.calibration import CalibrationKind, CalibrationProduct
 from gueststar.model.camera import Detector
 from gueststar.model.exposure import ExposureInfo
-from gueststar.pipelines.night.calibrations import NothingMade, stage_calibration
+from gueststar.pipelines.night.calibrations import stage_calibration
+from gueststar.pipelines.night.electronics import learn_crosstalk
 from gueststar.pipelines.night.known_calibrations import CalibrationPaths
+from gueststar.pipelines.night.learned_distortion import learn_distortion
+from gueststar.pipelines.night.learned_illumination import learn_defects, learn_fringe, learn_illumination
+from gueststar.pipelines.night.learned_photometry import learn_relative_photometry
+from gueststar.pipelines.night.making import NothingMade
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
@@ -63,7 +68,16 @@ class Learning(NamedTuple):
 
 Learner = Callable[[Learning], CalibrationProduct | NothingMade]
 
-LEARNERS: Mapping[CalibrationKind, Learner] = MappingProxyType({})
+LEARNERS: Mapping[CalibrationKind, Learner] = MappingProxyType(
+    {
+        "crosstalk": learn_crosstalk,
+        "defects": learn_defects,
+        "fringe": learn_fringe,
+        "illumination": learn_illumination,
+        "distortion": learn_distortion,
+        "relative_photometry": learn_relative_photometry,
+    }
+)
 """How each kind is learned from a night's science images, in order."""
 
 

@@ -73,8 +73,11 @@ class Planner:
 
     def calibrations(self, night: int, kind: CalibrationKind) -> list[CalibrationWork]:
         """Return the products of one kind to be made from a night's calibration frames."""
+        made_from = self.settings.fringe.made_from if kind == "fringe" else KINDS[kind].made_from
+        if made_from == "science":  # those are learned from, once they are calibrated
+            return []
         groups: dict[tuple[int, str | None], list[ExposureRow]] = defaultdict(list)
-        for row in self.ledger.exposures(day_obs=night, observation_type=KINDS[kind].made_from):
+        for row in self.ledger.exposures(day_obs=night, observation_type=made_from):
             for detector in row.detectors:
                 groups[detector, row.info.physical_filter if KINDS[kind].is_per_filter else None].append(row)
         finder = CalibrationFinder(self.repo)
@@ -293,6 +296,8 @@ class Planner:
 
         Those that have none are held with the reason.
         """
+        if not self.repo.camera.has_sky:
+            return []
         entered = self._entered(night)["difference"]
         work: list[DifferenceWork | EnteredDifferenceWork] = [
             own for job in entered.values() if (own := self._entered_difference(job)) is not None

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from gueststar.algorithms.photocal.limiting import effective_area
 from gueststar.cameras.header_wcs import detector_wcs
 from gueststar.core.bits import MaskPlane, SourceFlag
 from gueststar.core.errors import DataError, MissingInput
 from gueststar.formats.raw import read_detector, read_headers
+from gueststar.model.calibration import Calibrations
 from gueststar.model.camera import Camera, Detector, Filter
 from gueststar.model.catalog import Catalog
+from gueststar.model.depth import DepthMap
 from gueststar.model.exposure import ExposureInfo
-from gueststar.model.image import CalibratedImage, MaskedImage
+from gueststar.model.image import CalibratedImage, DetrendedFrame, MaskedImage
 from gueststar.model.photocal import PhotoCal
 from gueststar.model.psf import Psf
+from gueststar.model.raw import RawDetector
 from gueststar.model.wcs import Wcs
+from gueststar.pipelines.calibration.distortion import distortion_of
+from gueststar.pipelines.electronics import seen_detectors
 from gueststar.pipelines.night.known_calibrations import CalibrationPaths, read_calibrations
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
-from gueststar.pipelines.science.astrometry import AstrometrySolution, SolveAstrometry
+from gueststar.pipelines.science.astrometry import AstrometrySolution, SolveAstrometry, air_for
 from gueststar.pipelines.science.background import SubtractBackground
 from gueststar.pipelines.science.catalogs import (
     MakeCatalogs,
@@ -35,7 +40,9 @@ from gueststar.pipelines.science.catalogs import (
     with_planes,
     without_rays,
 )
+from gueststar.pipelines.science.depth import MapDepth, level_error_of
 from gueststar.pipelines.science.detrend import Detrend
+from gueststar.pipelines.science.ghosts import MarkGhosts
 from gueststar.pipelines.science.halos import MarkHalos
 from gueststar.pipelines.science.photometry import PhotometrySolution, SolvePhotometry, level_zero_point
 from gueststar.pipelines.science.psf import MeasurePsf
@@ -57,6 +64,9 @@ class ScienceWork:
     """Of a clear sky at this airmass, from earlier nights; None: not known."""
 
 
+ChangeRaw = Callable[[RawDetector, Calibrations], RawDetector]
+
+
 @dataclass(frozen=True)
 class ScienceProducts:
     """What one detector image yields."""
@@ -75,16 +85,31 @@ def run_science(work: ScienceWork) -> Outcome:
 def _stage_science(work: ScienceWork) -> Result:
     context = WorkerContext.of(work.repo_root)
     timer = StepTimer()
-    products = make_science(work, context, timer)
-    data_id = DataId(visit=work.info.exposure_id, detector=work.detector_id)
-    with timer("write"):
-        staged = stage_science(context, data_id, products)
-    inputs = {
+    data_id = DataId(exposure=work.info.exposure_id, detector=work.detector_id)
+    inputs: dict[str, Any] = {
         "raw": str(work.raw_path),
-        **{kind: str(path) for kind, path in work.calibrations.items()},
+        **{str(kind): str(path) for kind, path in work.calibrations.items()},
         "reference_catalogs": list(context.refcats.names()),
     }
+    if not context.camera.has_sky:
+        frame = make_detrended(work, context.camera, timer)
+        with timer("write"):
+            stored = context.stage("detrended_frame", data_id, frame)
+        return Result(staged=(stored,), metrics=frame.metadata["metrics"], inputs=inputs, steps=timer.seconds)
+    products = make_science(work, context, timer)
+    with timer("write"):
+        staged = stage_science(context, data_id, products)
     return Result(staged=staged, metrics=products.metrics, inputs=inputs, steps=timer.seconds)
+
+
+def make_detrended(work: ScienceWork, camera: Camera, timer: StepTimer) -> DetrendedFrame:
+    """Return the detrended pixels of one detector of a camera that sees no sky: that is all that is made of them."""
+    steps: dict[str, Any] = {}
+    pixels = _detrended(work, camera, camera.detector(work.detector_id), timer, steps)
+    steps["fraction_masked"] = steps["detrend"]["fraction_masked"]
+    info = work.info
+    facts = {"camera": info.camera, "visit": info.exposure_id, "detector": work.detector_id, "mjd_tai": info.mjd_tai}
+    return DetrendedFrame(pixels, {**facts, "exposure": info.to_dict(), "metrics": steps})
 
 
 def stage_science(context: WorkerContext, data_id: DataId, products: ScienceProducts) -> tuple[StagedProduct, ...]:
@@ -97,8 +122,12 @@ def stage_science(context: WorkerContext, data_id: DataId, products: ScienceProd
     )
 
 
-def make_science(work: ScienceWork, context: WorkerContext, timer: StepTimer) -> ScienceProducts:
+def make_science(
+    work: ScienceWork, context: WorkerContext, timer: StepTimer, *, change_raw: ChangeRaw | None = None
+) -> ScienceProducts:
     """Return the calibrated image and catalogs of one detector.
+
+    ``change_raw`` may alter the raw pixels before anything is done with them (artificial sources).
 
     Raises DataError when no honest PSF, astrometric or photometric solution exists, and MissingInput when
     no reference catalog covers the place.
@@ -106,7 +135,7 @@ def make_science(work: ScienceWork, context: WorkerContext, timer: StepTimer) ->
     settings, camera = work.settings, context.camera
     detector = camera.detector(work.detector_id)
     steps: dict[str, Any] = {}
-    pixels = _detrended(work, detector, timer, steps)
+    pixels = _detrended(work, camera, detector, timer, steps, change_raw)
     with timer("background"):
         subtracted = SubtractBackground(settings.background).run(pixels)
         pixels, steps["background"] = subtracted.pixels, subtracted.metrics
@@ -128,14 +157,21 @@ def make_science(work: ScienceWork, context: WorkerContext, timer: StepTimer) ->
             sources=point, epoch_year=work.info.epoch_year,
         )  # fmt: skip
         pixels, steps["halos"] = marked.pixels, marked.metrics
+    if camera.ghosts:
+        with timer("ghosts"):
+            pixels, steps["ghosts"] = _with_ghosts(pixels, work, context, wcs, photocal, steps)
     with timer("catalogs"):
-        place = {"visit": work.info.exposure_id, "detector": detector.id}
+        place: dict[str, Any] = {"visit": work.info.exposure_id, "detector": detector.id}
         used = _used_stars(measured.stars, solved, point)
         tables = [flag_used(table, used, pixels, measured.psf) for table in (point, aperture)]
-        sources = calibrate_sources(tables[0], wcs, photocal, **place)
-        apertures = calibrate_apertures(tables[1], wcs, photocal, **place)
-    metrics = summary_metrics(pixels, measured.psf, wcs, photocal, steps)
-    image = CalibratedImage(pixels, wcs, measured.psf, photocal, image_metadata(work.info, detector, metrics))
+        sources = calibrate_sources(tables[0], wcs, photocal, astrometry=solved.astrometry, **place)
+        apertures = calibrate_apertures(tables[1], wcs, photocal, astrometry=solved.astrometry, **place)
+    with timer("depth"):
+        level_error = level_error_of(subtracted.background, settings.background.box)
+        depth = MapDepth(settings.depth).run(pixels, measured.psf, photocal, level_error=level_error)
+    metrics = summary_metrics(pixels, measured.psf, wcs, photocal, depth, steps)
+    metadata = image_metadata(work.info, detector, metrics)
+    image = CalibratedImage(pixels, wcs, measured.psf, photocal, metadata, depth=depth)
     return ScienceProducts(image, sources, apertures, metrics)
 
 
@@ -159,7 +195,9 @@ def _calibrated(
     """Return the astrometric and photometric solution of a detector image."""
     camera, settings = context.camera, work.settings
     glass = _filter_of(camera, work.info)
-    start = _start_wcs(camera, camera.detector(work.detector_id), work)
+    start, is_solved = _start_wcs(camera, camera.detector(work.detector_id), work)
+    known = read_calibrations({kind: path for kind, path in work.calibrations.items() if kind == "distortion"})
+    distortion = None if known.distortion is None else distortion_of(known.distortion)
     with timer("refcat"):
         reference = _reference_stars(context, start, shape, camera)
     with timer("astrometry"):
@@ -174,6 +212,10 @@ def _calibrated(
             scale_tolerance=camera.pixel_scale_tolerance,
             is_parity_known=camera.is_parity_known,
             band=glass.catalog_band,
+            colour=glass.colour,
+            # A solution in the header was made of stars seen through the air.
+            air=None if is_solved and distortion is None else air_for(camera.site, work.info, glass),
+            distortion=distortion,
         )
         steps["astrometry"] = astrometry.to_metadata()
     with timer("photometry"):
@@ -206,26 +248,58 @@ def flag_used(catalog: Catalog, used: dict[SourceFlag, Catalog], pixels: MaskedI
     return flag_halos(catalog, pixels.mask, fwhm=psf.central_fwhm)
 
 
-def _detrended(work: ScienceWork, detector: Detector, timer: StepTimer, steps: dict[str, Any]) -> MaskedImage:
+def _detrended(
+    work: ScienceWork,
+    camera: Camera,
+    detector: Detector,
+    timer: StepTimer,
+    steps: dict[str, Any],
+    change_raw: ChangeRaw | None = None,
+) -> MaskedImage:
     with timer("read"):
-        raw = read_detector(work.raw_path, detector, work.info)
         calibrations = read_calibrations(work.calibrations)
+        others = seen_detectors(calibrations, detector, camera)
+        raw = read_detector(work.raw_path, detector, work.info, others=others)
+    if change_raw is not None:
+        raw = change_raw(raw, calibrations)
     with timer("detrend"):
         detrended = Detrend(work.settings.detrend).run(raw, calibrations)
     steps["detrend"] = detrended.metrics
     return detrended.pixels
 
 
-def _start_wcs(camera: Camera, detector: Detector, work: ScienceWork) -> Wcs:
-    """Return the header's solution where the camera trusts it, else what the pointing implies."""
+def _start_wcs(camera: Camera, detector: Detector, work: ScienceWork) -> tuple[Wcs, bool]:
+    """Return the header's solution where the camera trusts it, else what the pointing implies; and whether solved."""
     info = work.info
     if camera.header.is_wcs_trusted:
         solved = detector_wcs(camera, read_headers(work.raw_path), detector)
         if solved is not None:
-            return solved
+            return solved, True
     if info.ra is None or info.dec is None:
         raise DataError(f"exposure {info.exposure_id} has no position to start the astrometry from")
-    return camera.nominal_wcs(detector, ra=info.ra, dec=info.dec, rotation_deg=info.rotation_deg)
+    return camera.nominal_wcs(detector, ra=info.ra, dec=info.dec, rotation_deg=info.rotation_deg), False
+
+
+def _with_ghosts(
+    pixels: MaskedImage,
+    work: ScienceWork,
+    context: WorkerContext,
+    wcs: Wcs,
+    photocal: PhotoCal,
+    steps: dict[str, Any],
+) -> tuple[MaskedImage, dict[str, Any]]:
+    """Mark the ghosts that the camera's description foretells, of stars anywhere in the field."""
+    camera, task = context.camera, MarkGhosts(work.settings.ghosts)
+    detector = camera.detector(work.detector_id)
+    stars = [
+        context.refcats.cone(ra=disc.ra, dec=disc.dec, radius_deg=disc.radius_deg)
+        for disc in task.regions(camera, detector, wcs)
+    ]
+    marked = task.run(
+        pixels, camera=camera, detector=detector, wcs=wcs, photocal=photocal, stars=stars,
+        epoch_year=work.info.epoch_year, sky_rms=float(steps["background"]["sky_rms"]),
+    )  # fmt: skip
+    return marked.pixels, marked.metrics
 
 
 def _reference_stars(context: WorkerContext, start: Wcs, shape: tuple[int, int], camera: Camera) -> Catalog:
@@ -250,7 +324,7 @@ def _filter_of(camera: Camera, info: ExposureInfo) -> Filter:
 
 
 def summary_metrics(
-    pixels: MaskedImage, psf: Psf, wcs: Wcs, photocal: PhotoCal, steps: dict[str, Any]
+    pixels: MaskedImage, psf: Psf, wcs: Wcs, photocal: PhotoCal, depth: DepthMap, steps: dict[str, Any]
 ) -> dict[str, Any]:
     """Return the named metrics of `gueststar.model.metrics`, with each step's own figures under its name."""
     astrometry, background = steps["astrometry"], steps["background"]
@@ -267,9 +341,11 @@ def summary_metrics(
         "zero_point_err": photocal.zero_point_err,
         "zero_point_rms_mag": photocal.zero_point_rms,
         "n_calibrators": photocal.n_calibrators,
+        "colour_term_excess": steps.get("photometry", {}).get("colour_term_excess"),
         "cloud_extinction_mag": _known(steps.get("photometry", {}).get("extinction")),
         "zero_point_structure_mag": steps.get("photometry", {}).get("structure_rms"),
-        "limiting_mag": limiting_magnitude(pixels, psf, photocal),
+        "limiting_mag": depth.median,
+        "limiting_mag_worst": depth.quantile(0.05),
         "fraction_masked": float(1.0 - pixels.is_usable().mean()),
         "corners": [[float(a), float(d)] for a, d in zip(ra, dec, strict=True)],
         **steps,
@@ -280,22 +356,17 @@ def _known(value: float | None) -> float | None:
     return None if value is None or not np.isfinite(value) else float(value)
 
 
-def limiting_magnitude(pixels: MaskedImage, psf: Psf, photocal: PhotoCal) -> float | None:
-    """Return the 5-sigma point-source limit at the middle of the image, AB; None if no pixel is usable."""
-    usable = pixels.is_usable()[::4, ::4]
-    if not usable.any():
-        return None
-    ny, nx = pixels.shape
-    stamp = psf.stamp(x=(nx - 1) / 2, y=(ny - 1) / 2)
-    variance = float(np.median(pixels.variance[::4, ::4][usable]))
-    return float(photocal.magnitude(5.0 * np.sqrt(variance * effective_area(stamp))))
+def limiting_magnitude(image: CalibratedImage) -> float | None:
+    """Return the 5-sigma limit of the typical place of an image, AB; None if no pixel is usable."""
+    depth = image.depth or MapDepth().run(image.pixels, image.psf, image.photocal)
+    return depth.median
 
 
 def _zero_point_facts(photometry: dict[str, Any]) -> dict[str, Any]:
-    """Return what the header tells of the change over the detector that was taken out of the pixels."""
+    """Return what the header tells: the change over the detector that was taken out of the pixels, and doubts."""
     if not photometry:
         return {}
-    names = ("spatial_order", "spatial_rms", "spatial_rms_err")
+    names = ("spatial_order", "spatial_rms", "spatial_rms_err", "is_cloudy", "is_band_doubtful")
     return {name.replace("spatial", "zero_point_map"): photometry[name] for name in names}
 
 

@@ -7,19 +7,29 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from gueststar.algorithms.astrometry.config import AstrometryConfig
+from gueststar.algorithms.astrometry.displacement import Displacement
+from gueststar.algorithms.astrometry.distortion import Distortion
+from gueststar.algorithms.astrometry.learn_distortion import MatchedStars
+from gueststar.algorithms.astrometry.matching import match_one_to_one
 from gueststar.algorithms.astrometry.pattern import Tolerances
 from gueststar.algorithms.astrometry.plane_fit import fit_plane_map
 from gueststar.algorithms.astrometry.polynomial import PlaneMap
-from gueststar.algorithms.astrometry.proper_motion import propagate_positions
+from gueststar.algorithms.astrometry.proper_motion import earth_position, propagate_positions
 from gueststar.algorithms.astrometry.quality import AstrometryMetrics, measure_quality, reasons_to_refuse
 from gueststar.algorithms.astrometry.refinement import MeasuredPoints, Sky
+from gueststar.algorithms.astrometry.refraction import BANDS, Air, air_above, refract
 from gueststar.algorithms.astrometry.solve import PlaneSolution, SkyCatalog, solve_plane
-from gueststar.algorithms.astrometry.tangent import tangent_project
+from gueststar.algorithms.astrometry.tangent import tangent_deproject, tangent_project
 from gueststar.algorithms.astrometry.tpv_conversion import tpv_from_plane_map
+from gueststar.core.bits import SourceFlag
 from gueststar.core.errors import DataError
+from gueststar.core.times import mjd_utc
+from gueststar.model.camera import Filter, Site
 from gueststar.model.catalog import Catalog
+from gueststar.model.exposure import ExposureInfo
 from gueststar.model.wcs import Wcs
 
 Floats = NDArray[np.float64]
@@ -43,6 +53,23 @@ class AstrometrySolution:
     fitted: Indices
     """Rows of the source catalog that the solution was fitted to."""
     metrics: AstrometryMetrics
+    displacement: Displacement | None = None
+    """By the air, on the tangent plane about the WCS's reference point; None: none was found."""
+
+    def places(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+        """Return (ra, dec), degrees, of sources at pixels, the air's displacement taken out."""
+        ra, dec = self.wcs.pixel_to_sky(x=x, y=y)
+        if self.displacement is None:
+            return ra, dec
+        ra0, dec0 = self.wcs.crval
+        plane = np.stack(tangent_project(ra, dec, ra0=ra0, dec0=dec0)) + self.displacement.at(x, y).T / 3600.0
+        return tangent_deproject(plane[0], plane[1], ra0=ra0, dec0=dec0)
+
+    def error_arcsec(self, x: Floats, y: Floats) -> Floats:
+        """Return the error per axis that the solution adds to sources at pixels, arcsec."""
+        if self.displacement is None:
+            return np.full(x.shape, self.metrics.systematic_mas / 1000.0)
+        return self.displacement.error_at(x, y)
 
     def to_metadata(self) -> dict[str, Any]:
         """Return the metrics as plain values, with the bright stars' scatter per axis as ``rms_bright_mas``."""
@@ -60,26 +87,31 @@ class SolveAstrometry:
     def run(
         self, sources: Catalog, *, start: Wcs, shape: tuple[int, int], reference: Catalog, epoch_year: float,
         pointing_tolerance_arcmin: float = 5.0, rotation_tolerance_deg: float = 5.0, scale_tolerance: float = 0.05,
-        is_parity_known: bool = True, band: str = "r",
+        is_parity_known: bool = True, band: str = "r", colour: tuple[str, str] = ("g", "r"), air: Air | None = None,
+        distortion: Distortion | None = None,
     ) -> AstrometrySolution:  # fmt: skip
         """Return the solution of one detector image.
 
         ``sources`` needs the columns x, y, flux (any unit) and may have x_err, y_err and flags;
         ``start`` is the expected WCS, whose distortion (relative to the pixels) is a prior that is corrected as far as
         the matches allow; ``reference`` is a REFCAT catalog that covers the detector and the pointing tolerance;
-        ``band`` ranks its stars by brightness. Raises DataError with figures where no trustworthy solution exists.
+        ``band`` ranks its stars by brightness. ``air`` lets differential refraction be corrected, by ``colour``
+        too; ``distortion``, learned from earlier exposures, stands for the start's and holds the fit. Raises DataError
+        with figures where no trustworthy solution exists.
         """
         rows, points, quality = _points(sources, self.config)
         start_map, centre = _map_of(start, shape)
-        reference_rows, catalog = _sky_catalog(reference, epoch_year, band)
+        if distortion is not None:
+            start_map = distortion.plane_map(start_map.matrix, start_map.coefficients[:, 0])
+        reference_rows, catalog = sky_catalog(reference, epoch_year, band, colour)
         solution = solve_plane(
             points=points, quality=quality, start=start_map, centre=centre, shape=shape, catalog=catalog,
             tolerances=Tolerances(
                 60.0 * pointing_tolerance_arcmin, np.radians(rotation_tolerance_deg), scale_tolerance, is_parity_known
             ),
-            config=self.config,
+            config=self.config, air=air, distortion=distortion,
         )  # fmt: skip
-        metrics = measure_quality(solution, points=points, shape=shape)
+        metrics = measure_quality(solution, points=points, shape=shape, air=air)
         if reasons := reasons_to_refuse(
             metrics, pixel_scale=start.pixel_scale_arcsec, scale_tolerance=scale_tolerance, config=self.config
         ):
@@ -90,7 +122,60 @@ class SolveAstrometry:
         pairs = solution.matches
         matches = AstrometryMatches(rows[pairs.point], reference_rows[pairs.star], pairs.distance)
         fitted = rows[solution.paired[solution.refined.fit.is_used]]
-        return AstrometrySolution(_wcs_of(solution), matches, fitted, metrics)
+        return AstrometrySolution(_wcs_of(solution), matches, fitted, metrics, solution.displacement)
+
+
+def air_for(site: Site, info: ExposureInfo, glass: Filter) -> Air | None:
+    """Return the air that an exposure was taken through; None where the camera's file does not say from where."""
+    if not site.is_placed:
+        return None
+    band = glass.band if glass.band in BANDS else glass.catalog_band
+    return air_above(
+        mjd_utc=mjd_utc(info.mjd_tai), latitude_deg=site.latitude_deg, longitude_deg=site.longitude_deg,
+        height_m=site.height_m, band=band, colour=glass.colour,
+    )  # fmt: skip
+
+
+def cone_about(ra: Floats, dec: Floats) -> tuple[float, float, float]:
+    """Return the centre and radius (ra, dec, degrees) of a cone that holds places on the sky."""
+    a, d = np.radians(ra), np.radians(dec)
+    places = np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=1)
+    x, y, z = places.mean(axis=0)
+    centre = np.array([x, y, z]) / np.sqrt(x * x + y * y + z * z)
+    radius = 2.0 * np.arcsin(min(np.linalg.norm(places - centre, axis=1).max() / 2.0, 1.0))
+    middle = (np.degrees(np.arctan2(y, x)) % 360.0, np.degrees(np.arcsin(centre[2])))
+    return float(middle[0]), float(middle[1]), float(np.degrees(radius)) + 0.002
+
+
+def match_for_distortion(
+    sources: Catalog, reference: Catalog, *, epoch_year: float, glass: Filter, air: Air | None,
+    pixel_scale_arcsec: float,
+) -> MatchedStars:  # fmt: skip
+    """Return the stars that an image's astrometry was fitted to, with their places as seen through the air.
+
+    ``sources`` is a SOURCE catalog, ``reference`` a REFCAT catalog about it. Pairs lie within a pixel of each other.
+    """
+    fitted = sources.select((sources["flags"] & int(SourceFlag.ASTROMETRIC)) != 0)
+    fitted = fitted.select(np.argsort(-fitted["psf_flux"], kind="stable"))
+    _, catalog = sky_catalog(reference, epoch_year, glass.catalog_band, glass.colour)
+    if fitted.n_rows == 0 or catalog.ra.size == 0:
+        return MatchedStars(np.zeros(0), np.zeros(0), np.zeros((0, 2)), np.zeros(0))
+    centre = (float(fitted["ra"][0]), float(fitted["dec"][0]))
+    stars = catalog.in_plane(centre)
+    near = np.flatnonzero(np.all(np.isfinite(stars.plane), axis=1))
+    there = 3600.0 * np.stack(tangent_project(fitted["ra"], fitted["dec"], ra0=centre[0], dec0=centre[1]), axis=1)
+    pairs = match_one_to_one(there, cKDTree(stars.plane[near]), radius=max(pixel_scale_arcsec, 0.5))
+    star = near[pairs.star]
+    ra, dec = catalog.ra[star], catalog.dec[star]
+    if air is not None:
+        ra, dec = refract(air, ra, dec)
+    seen = 3600.0 * np.stack(tangent_project(ra, dec, ra0=centre[0], dec0=centre[1]), axis=1)
+    own = fitted.select(pairs.point)
+    error = np.sqrt(
+        0.5 * (own["x_err"].astype(np.float64) ** 2 + own["y_err"].astype(np.float64) ** 2)
+        + catalog.variance[star].mean(axis=1) / pixel_scale_arcsec**2
+    )
+    return MatchedStars(own["x"], own["y"], seen, error)
 
 
 def _points(sources: Catalog, config: AstrometryConfig) -> tuple[Indices, MeasuredPoints, NDArray[np.int_]]:
@@ -123,16 +208,28 @@ def _map_of(wcs: Wcs, shape: tuple[int, int]) -> tuple[PlaneMap, Sky]:
     return fit_plane_map(x, y, plane, x0=x0, y0=y0, unit=unit, order=5), (ra0, dec0)
 
 
-def _sky_catalog(reference: Catalog, epoch_year: float, band: str) -> tuple[Indices, SkyCatalog]:
-    """Return the rows with positions and the stars at the epoch."""
+def sky_catalog(
+    reference: Catalog, epoch_year: float, band: str, colour: tuple[str, str]
+) -> tuple[Indices, SkyCatalog]:
+    """Return the rows with positions and the stars at the epoch, as they are seen from the Earth."""
     rows = np.flatnonzero(np.isfinite(reference["ra"]) & np.isfinite(reference["dec"]))
     table = reference.select(rows)
     years = epoch_year - np.asarray(table["epoch"], dtype=np.float64)
     ra, dec = propagate_positions(
-        ra=table["ra"], dec=table["dec"], pm_ra=table["pm_ra"], pm_dec=table["pm_dec"], years=years
-    )
+        ra=table["ra"], dec=table["dec"], pm_ra=table["pm_ra"], pm_dec=table["pm_dec"], years=years,
+        parallax=table.get("parallax", 0.0), earth_au=earth_position(epoch_year),
+    )  # fmt: skip
     errors = np.nan_to_num(np.stack([table["ra_err"], table["dec_err"]], axis=1).astype(np.float64)) / 1000.0
-    return rows, SkyCatalog(ra, dec, errors**2, brightness_of(table, band), np.asarray(table["is_extended"]))
+    extended = np.asarray(table["is_extended"])
+    return rows, SkyCatalog(ra, dec, errors**2, brightness_of(table, band), extended, colour_of(table, colour))
+
+
+def colour_of(table: Catalog, colour: tuple[str, str]) -> Floats:
+    """Return a catalog colour, mag; NaN where a band is unknown."""
+    names = [f"mag_{band}" for band in colour]
+    if any(name not in table for name in names):
+        return np.full(table.n_rows, np.nan)
+    return np.asarray(table[names[0]], dtype=np.float64) - np.asarray(table[names[1]], dtype=np.float64)
 
 
 def brightness_of(table: Catalog, band: str) -> Floats:

@@ -12,11 +12,11 @@ from scipy.spatial import cKDTree
 from gueststar.algorithms.photometry.centroids import centroid_offsets
 from gueststar.algorithms.photometry.classify import star_likeness
 from gueststar.algorithms.photometry.error_floor import ErrorFloor, measure_error_floor
+from gueststar.algorithms.photometry.far_wing import loss_correction
 from gueststar.algorithms.photometry.flags import is_near_edge, mask_bits_within
 from gueststar.algorithms.photometry.growth import (
     ApertureCorrection,
     fraction_within,
-    loss_correction,
     measure_aperture_correction,
 )
 from gueststar.algorithms.photometry.psf_fit import PointSourceConfig, PointSources, measure_point_sources
@@ -32,6 +32,7 @@ from gueststar.model.instrumental_columns import INSTRUMENTAL_APERTURE, INSTRUME
 from gueststar.model.photocal import PhotoCal
 from gueststar.model.psf import Psf
 from gueststar.model.wcs import Wcs
+from gueststar.pipelines.science.astrometry import AstrometrySolution
 
 FLAG_OF_PLANE = {
     MaskPlane.SATURATED: SourceFlag.SATURATED,
@@ -187,19 +188,25 @@ def flag_psf_stars(catalog: Catalog, stars: Catalog) -> Catalog:
 
 
 def flag_halos(catalog: Catalog, mask: NDArray[np.int32], *, fwhm: float) -> Catalog:
-    """Return a catalog with NEAR_BRIGHT_STAR set on sources with a HALO pixel within one FWHM (pixels)."""
+    """Return a catalog with NEAR_BRIGHT_STAR set on sources with a HALO or GHOST pixel within one FWHM (pixels)."""
     bits = mask_bits_within(mask, x=catalog["x"], y=catalog["y"], radius=fwhm)
-    is_near = (bits & int(MaskPlane.HALO)) != 0
+    is_near = (bits & int(MaskPlane.HALO | MaskPlane.GHOST)) != 0
     return catalog.replace(flags=catalog["flags"] | np.where(is_near, int(SourceFlag.NEAR_BRIGHT_STAR), 0))
 
 
-def calibrate_sources(instrumental: Catalog, wcs: Wcs, photocal: PhotoCal, *, visit: int, detector: int) -> Catalog:
-    """Return the SOURCE catalog of an INSTRUMENTAL_SOURCE catalog: sky positions and nJy."""
+def calibrate_sources(
+    instrumental: Catalog, wcs: Wcs, photocal: PhotoCal, *, visit: int, detector: int,
+    astrometry: AstrometrySolution | None = None,
+) -> Catalog:  # fmt: skip
+    """Return the SOURCE catalog of an INSTRUMENTAL_SOURCE catalog: sky positions and nJy.
+
+    With ``astrometry`` the air's displacement is taken out of the positions, and their errors hold the solution's.
+    """
     magnitude, magnitude_err = _magnitudes(instrumental["flux"], instrumental["flux_err"], photocal)
     return SOURCE.catalog(
         {
             "source_id": source_ids(visit, detector, instrumental.n_rows),
-            **_places(instrumental, wcs),
+            **_places(instrumental, wcs, astrometry),
             "psf_flux": instrumental["flux"] * photocal.njy_per_unit,
             "psf_flux_err": instrumental["flux_err"] * photocal.njy_per_unit,
             "mag": magnitude,
@@ -209,15 +216,18 @@ def calibrate_sources(instrumental: Catalog, wcs: Wcs, photocal: PhotoCal, *, vi
     )
 
 
-def calibrate_apertures(instrumental: Catalog, wcs: Wcs, photocal: PhotoCal, *, visit: int, detector: int) -> Catalog:
-    """Return the APERTURE catalog of an INSTRUMENTAL_APERTURE catalog: sky positions and nJy."""
+def calibrate_apertures(
+    instrumental: Catalog, wcs: Wcs, photocal: PhotoCal, *, visit: int, detector: int,
+    astrometry: AstrometrySolution | None = None,
+) -> Catalog:  # fmt: skip
+    """Return the APERTURE catalog of an INSTRUMENTAL_APERTURE catalog: sky positions and nJy (see above)."""
     magnitude, magnitude_err = _magnitudes(instrumental["total_flux"], instrumental["total_flux_err"], photocal)
     fluxes = [name for name in instrumental if "flux" in name]
     kept = ("kron_radius", "fwhm", "a_image", "b_image", "theta_deg", "area", "peak", "class_star", "flags")
     return APERTURE.catalog(
         {
             "source_id": source_ids(visit, detector, instrumental.n_rows),
-            **_places(instrumental, wcs),
+            **_places(instrumental, wcs, astrometry),
             **{name: instrumental[name] * photocal.njy_per_unit for name in fluxes},
             "mag": magnitude,
             "mag_err": magnitude_err,
@@ -226,10 +236,11 @@ def calibrate_apertures(instrumental: Catalog, wcs: Wcs, photocal: PhotoCal, *, 
     )
 
 
-def _places(instrumental: Catalog, wcs: Wcs) -> dict[str, NDArray[Any]]:
+def _places(instrumental: Catalog, wcs: Wcs, astrometry: AstrometrySolution | None) -> dict[str, NDArray[Any]]:
     """Return positions and their errors on pixels and sky (the local scale is that of the reference pixel)."""
     x, y = instrumental["x"], instrumental["y"]
-    ra, dec = wcs.pixel_to_sky(x=x, y=y)
+    ra, dec = wcs.pixel_to_sky(x=x, y=y) if astrometry is None else astrometry.places(x, y)
+    common = 0.0 if astrometry is None else astrometry.error_arcsec(x, y)
     jacobian = wcs.cd * 3600.0
     x_err, y_err = instrumental["x_err"].astype(np.float64), instrumental["y_err"].astype(np.float64)
     return {
@@ -239,8 +250,8 @@ def _places(instrumental: Catalog, wcs: Wcs) -> dict[str, NDArray[Any]]:
         "y_err": y_err,
         "ra": ra,
         "dec": dec,
-        "ra_err": np.hypot(jacobian[0, 0] * x_err, jacobian[0, 1] * y_err),
-        "dec_err": np.hypot(jacobian[1, 0] * x_err, jacobian[1, 1] * y_err),
+        "ra_err": np.hypot(np.hypot(jacobian[0, 0] * x_err, jacobian[0, 1] * y_err), common),
+        "dec_err": np.hypot(np.hypot(jacobian[1, 0] * x_err, jacobian[1, 1] * y_err), common),
     }
 
 

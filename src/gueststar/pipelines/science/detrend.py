@@ -32,6 +32,9 @@ from gueststar.algorithms.detrend.saturation import mark_bleeding_in_place
 from gueststar.algorithms.detrend.spikes import SpikeConfig, Spikes, find_spikes
 from gueststar.algorithms.detrend.star_sharpness import measure_star_sharpness
 from gueststar.algorithms.detrend.trail_shape import TrailConfig
+from gueststar.algorithms.illumination.fringe_fit import FringeFitConfig, fit_fringes, subtract_patterns_in_place
+from gueststar.algorithms.response.brighter_fatter import BrighterFatterConfig, correct_brighter_fatter_in_place
+from gueststar.algorithms.response.charge_transfer import ChargeTransferConfig
 from gueststar.core.bits import UNUSABLE, MaskPlane
 from gueststar.core.errors import ConfigError, DataError
 from gueststar.model.calibration import (
@@ -45,10 +48,14 @@ from gueststar.model.camera import Amplifier, Detector, parse_section
 from gueststar.model.image import Float32Image, MaskedImage, MaskImage
 from gueststar.model.raw import RawDetector
 from gueststar.pipelines.assembly import assemble
-from gueststar.pipelines.calibration._prepare import check_belongs, subtract_bias_in_place
+from gueststar.pipelines.calibration._prepare import check_belongs, correct_shutter_in_place, subtract_bias_in_place
+from gueststar.pipelines.calibration.fringe import patterns_of
+from gueststar.pipelines.electronics import electronics_of, gains_of, read_with_gains
+from gueststar.pipelines.science.deferred_charge import mark_deferred_charge
 
 _USUAL: tuple[CalibrationKind, ...] = ("bias", "dark", "flat")
 _DEFECTS = int(MaskPlane.BAD | MaskPlane.NO_DATA)
+_DOUBTFUL = int(UNUSABLE | MaskPlane.SUSPECT | MaskPlane.EDGE)
 _CHARGED = int(MaskPlane.SATURATED | MaskPlane.BLEED)
 
 
@@ -71,6 +78,12 @@ class DetrendConfig:
     """Pixels whose flat is below this are BAD: too little light reaches them."""
     max_flat_error: float = 0.05
     """Pixels whose flat is known no better than this fraction are SUSPECT."""
+    fringes: FringeFitConfig = field(default_factory=FringeFitConfig)
+    """How the strength of fringes is fitted, where the filter has a fringe product."""
+    brighter_fatter: BrighterFatterConfig = field(default_factory=BrighterFatterConfig)
+    """Of the correction, where there is a kernel."""
+    charge_transfer: ChargeTransferConfig = field(default_factory=ChargeTransferConfig)
+    """Of the flags, where charge transfer was measured."""
     edges: EdgeConfig = field(default_factory=EdgeConfig)
     """What of the detector's rim is EDGE."""
     read_noise_tolerance: float = 0.5
@@ -103,14 +116,20 @@ class Detrend:
         detector's or filter's.
         """
         _check_belonging(raw, calibrations)
+        raw = read_with_gains(raw, gains_of(calibrations))
         image, mask, overscans = assemble(
-            raw, overscan=self.config.overscan, unit="electron", keep_pedestal=calibrations.bias is not None
+            raw, overscan=self.config.overscan, unit="electron", keep_pedestal=calibrations.bias is not None,
+            electronics=electronics_of(calibrations, raw.detector),
+        )  # fmt: skip
+        n_deferred = mark_deferred_charge(
+            mask, image, raw.detector, calibrations.charge_transfer, config=self.config.charge_transfer
         )
-        self._remove_calibrations(raw, image, mask, calibrations)
+        moved = self._remove_calibrations(raw, image, mask, calibrations)
         self._require_light(mask)
         _fill_defects_in_place(image, mask)
         edge_metrics = self._mark_doubtful(raw.detector, mask, calibrations.flat)
         sky = self._measure_sky(image, mask)
+        fringe_metrics = self._remove_fringes(image, mask, sky, calibrations.fringe)
         n_saturated = mark_bleeding_in_place(
             mask, image, sky.level, sky.rms, readout_axis=raw.detector.readout_axis,
             margin=self.config.saturation_margin,
@@ -129,23 +148,40 @@ class Detrend:
             "sky_level": float(np.median(sky.mesh_level)),
             "sky_rms": float(np.median(sky.mesh_rms)),
             "n_saturated": n_saturated,
+            "n_deferred_charge": n_deferred,
+            "brighter_fatter_largest": moved,
             **edge_metrics,
             **ray_metrics,
+            **fringe_metrics,
             "n_satellite_trails": n_trails,
             "fraction_masked": count_any(mask, int(UNUSABLE)) / mask.size,
             **_calibration_metrics(raw, calibrations),
         }
         return DetrendedImage(MaskedImage(image, variance, mask), metrics)
 
-    def _remove_calibrations(self, raw: RawDetector, image: Float32Image, mask: MaskImage, known: Calibrations) -> None:
+    def _remove_calibrations(
+        self, raw: RawDetector, image: Float32Image, mask: MaskImage, known: Calibrations
+    ) -> float | None:
+        """Take out what the camera added; return the largest charge that repulsion had moved, None if not corrected.
+
+        Repulsion is a matter of the charge that was in the pixels: so before the flat evens out their response.
+        """
+        moved = None
         subtract_bias_in_place(image, raw.detector, known.bias)
         if known.dark is not None:
             subtract_in_place(image, known.dark.pixels.image, factor=raw.info.exposure_s)
-        if known.flat is not None:
-            divide_by_flat_in_place(image, mask, known.flat.pixels.image, min_response=self.config.min_response)
+        if known.brighter_fatter is not None:
+            kernel = known.brighter_fatter.column("kernel", "potential")
+            moved = correct_brighter_fatter_in_place(image, kernel, config=self.config.brighter_fatter)
+        if known.shutter is not None:
+            correct_shutter_in_place(image, known.shutter, raw.info.exposure_s)
+        for response in (known.flat, known.illumination):
+            if response is not None:
+                divide_by_flat_in_place(image, mask, response.pixels.image, min_response=self.config.min_response)
         for product in known:
             if isinstance(product, CalibrationMaster):
                 add_bits_in_place(mask, product.pixels.mask, int(MaskPlane.BAD))
+        return moved
 
     def _mark_doubtful(self, detector: Detector, mask: MaskImage, flat: CalibrationMaster | None) -> dict[str, Any]:
         """Mark what the camera or the flat say of edge, vignetting and poorly known response; return what was found."""
@@ -176,6 +212,28 @@ class Detrend:
             return estimate_background(image, has_any(mask, int(UNUSABLE)), config=self.config.sky)
         except ValueError as error:
             raise DataError(f"exposure has no usable pixels: {error}") from None
+
+    def _remove_fringes(
+        self, image: Float32Image, mask: MaskImage, sky: Background, fringe: CalibrationMaster | None
+    ) -> dict[str, Any]:
+        """Fit the detector's fringe patterns and take them out where they are significant; return what was fitted."""
+        if fringe is None:
+            return {}
+        patterns = patterns_of(fringe)
+        fit = fit_fringes(image - sky.level, has_any(mask, _DOUBTFUL), patterns, config=self.config.fringes)
+        is_removed = fit.significance >= self.config.fringes.min_significance
+        if is_removed:
+            subtract_patterns_in_place(image, patterns, fit.amplitudes)
+        return {
+            "fringe": {
+                "amplitudes": fit.amplitudes.tolist(),
+                "errors": fit.errors.tolist(),
+                "significance": fit.significance,
+                "is_removed": is_removed,
+                "rms_before": fit.rms_before,
+                "rms_after": fit.rms_after,
+            }
+        }
 
     def _remove_cosmic_rays(
         self, detector: Detector, image: Float32Image, mask: MaskImage, sky: Background
@@ -251,13 +309,14 @@ def _variance(
 ) -> Float32Image:
     """Return the variance plane, amplifier by amplifier, with the calibrations' own noise in it."""
     variance = np.empty_like(image)
+    response = _response(known)
     for part in raw.amplifiers:
         amplifier = part.amplifier
         target = parse_section(amplifier.detector_section)
-        bias, dark, flat = (
-            None if master is None else _part_of(master.pixels, target)
-            for master in (known.bias, known.dark, known.flat)
+        bias, dark = (
+            None if master is None else _part_of(master.pixels, target) for master in (known.bias, known.dark)
         )
+        flat = None if response is None else _part_of(response, target)
         model_variance(
             image[target],
             sky[target],
@@ -272,6 +331,16 @@ def _variance(
             out=variance[target],
         )
     return variance
+
+
+def _response(known: Calibrations) -> MaskedImage | None:
+    """Return what images were divided by: the flat, times the illumination correction where there is one."""
+    if known.flat is None or known.illumination is None:
+        only = known.flat or known.illumination
+        return None if only is None else only.pixels
+    flat, correction = known.flat.pixels, known.illumination.pixels
+    variance = flat.variance * correction.image**2 + flat.image**2 * correction.variance
+    return MaskedImage(flat.image * correction.image, variance, flat.mask)
 
 
 def _part_of(pixels: MaskedImage, part: tuple[slice, slice]) -> MaskedImage:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gueststar.algorithms.photometry.error_floor import ErrorFloor
+from gueststar.algorithms.photometry.far_wing import loss_correction
 from gueststar.algorithms.photometry.flags import is_near_edge, mask_bits_within
 from gueststar.algorithms.photometry.forced_fit import fit_at_places
-from gueststar.algorithms.photometry.growth import loss_correction
 from gueststar.algorithms.psf.simultaneous import FitConfig
 from gueststar.core.bits import UNUSABLE, SourceFlag
 from gueststar.model.catalog import Catalog

@@ -46,6 +46,10 @@ class PhotometryMetrics:
     """Scatter beyond the given errors."""
     colour_term: float
     colour_term_err: float
+    colour_term_excess: float
+    """Colour term less the one expected of the filter."""
+    is_band_doubtful: bool
+    """Whether that is so large that the filter's ``catalog_band`` is probably not what the glass lets through."""
     spatial_order: int
     """Of the zero point's change over the detector, which is applied; 0: none is proven."""
     spatial_rms: float
@@ -104,9 +108,9 @@ class SolvePhotometry:
             table.calibrators(chosen), x=table.x[chosen], y=table.y[chosen], shape=shape, config=self.config
         )
         n_used = int(solution.fit.is_used.sum())
-        if n_used < self.config.min_calibrators or solution.fit.intrinsic_scatter > self.config.max_scatter:
+        if n_used < self.config.min_agreeing or solution.fit.intrinsic_scatter > self.config.max_scatter:
             raise DataError(
-                f"zero point refused: {n_used} of {int(chosen.sum())} calibrators remain and scatter by "
+                f"zero point refused: {n_used} of {int(chosen.sum())} calibrators agree and scatter by "
                 f"{solution.fit.intrinsic_scatter:.3f} mag beyond their errors (limit {self.config.max_scatter})"
             )
         used = np.flatnonzero(chosen)[solution.fit.is_used]
@@ -240,6 +244,7 @@ def _photocal(solution: ZeroPointSolution, table: _Matched, used: Indices) -> Ph
         n_calibrators=used.size,
         median_colour=float(np.median(colour)),
         rms_colour=float(np.std(colour)),
+        zero_point_colour_cov=float(fit.covariance[0, 1]) if table.has_colour else 0.0,
     )
 
 
@@ -247,6 +252,7 @@ def _metrics(
     solution: ZeroPointSolution, photocal: PhotoCal, n_matched: int, n_eligible: int,
     expected_zero_point: float | None, config: PhotometryConfig,
 ) -> PhotometryMetrics:  # fmt: skip
+    excess = photocal.colour_term - config.colour_term_prior if photocal.colour_name else 0.0
     extinction = float("nan") if expected_zero_point is None else expected_zero_point - photocal.zero_point
     return PhotometryMetrics(
         n_matched=n_matched,
@@ -258,6 +264,8 @@ def _metrics(
         intrinsic_scatter=solution.fit.intrinsic_scatter,
         colour_term=photocal.colour_term,
         colour_term_err=photocal.colour_term_err,
+        colour_term_excess=excess,
+        is_band_doubtful=bool(abs(excess) > config.max_colour_term_excess + 2.0 * photocal.colour_term_err),
         spatial_order=solution.spatial.order if solution.spatial else 0,
         spatial_rms=solution.spatial.rms if solution.spatial else 0.0,
         spatial_rms_err=solution.spatial.rms_error if solution.spatial else 0.0,
