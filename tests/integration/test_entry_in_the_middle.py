@@ -287,3 +287,10 @@ def test_catalogs_give_light_curves_objects_and_alerts(night: Night, tmp_path: P
         "--program", "private",
     )  # fmt: skip
     assert len(curve.splitlines()) >= 3
+    forced = gueststar(
+        "forced", night.full, f"{bright.ra},{bright.dec}", "--program", "public", "--program", "partnership",
+        "--program", "private",
+    )  # fmt: skip
+    fluxes = [float(line.split(",")[4]) for line in forced.splitlines()[1:]]
+    assert len(fluxes) >= 3
+    assert np.median(fluxes) == pytest.approx(bright.psf_flux, rel=0.05)

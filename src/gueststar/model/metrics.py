@@ -66,6 +66,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "psf_size_residual", "", "(measured - model) / measured PSF size, reserved stars", 0.02, 0.08, is_signed=True
     ),
+    Metric("psf_ellipticity_residual", "", "measured - model ellipticity, reserved stars, modulus", 0.01, 0.04),
     Metric("sky_electrons", "electron", "sky level per pixel"),
     Metric("sky_rms_electrons", "electron", "pixel noise of the sky"),
     Metric("n_sources", "", "sources in the PSF catalog"),

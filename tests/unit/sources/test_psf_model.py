@@ -134,7 +134,7 @@ def test_galaxies_cosmic_rays_and_saturated_stars_are_not_psf_stars(star_field, 
     assert not np.any(peak[distance.argmin(axis=1)] > 40000.0)
 
 
-@pytest.mark.parametrize(("n", "kind"), [(1, "profile"), (2, "profile"), (10, "pixel")])
+@pytest.mark.parametrize(("n", "kind"), [(1, "profile"), (2, "profile"), (3, "pixel"), (6, "pixel"), (10, "pixel")])
 def test_few_stars_give_a_constant_psf(star_field, n, kind) -> None:
     field = star_field(n, shape=(200, 200), log_flux=(4.5, 5.0), min_distance=20.0)
     result = MeasurePsf().run(field.pixels, expected_fwhm=3.5)

@@ -332,6 +332,7 @@ def summary_metrics(
     return {
         "fwhm_arcsec": psf.central_fwhm * wcs.pixel_scale_arcsec,
         "psf_size_residual": steps["psf"]["size_difference"]["mean"],
+        "psf_ellipticity_residual": _ellipticity_residual(steps["psf"]),
         "sky_electrons": background["sky_level"],
         "sky_rms_electrons": background["sky_rms"],
         "n_sources": steps["catalogs"]["n_sources"],
@@ -350,6 +351,11 @@ def summary_metrics(
         "corners": [[float(a), float(d)] for a, d in zip(ra, dec, strict=True)],
         **steps,
     }
+
+
+def _ellipticity_residual(psf: dict[str, Any]) -> float | None:
+    means = [psf.get(name, {}).get("mean") for name in ("e1_difference", "e2_difference")]
+    return None if None in means else float(np.hypot(*means))
 
 
 def _known(value: float | None) -> float | None:

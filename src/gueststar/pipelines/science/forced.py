@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gueststar.algorithms.association.sky_index import unit_vectors
 from gueststar.algorithms.photometry.error_floor import ErrorFloor
 from gueststar.algorithms.photometry.far_wing import loss_correction
 from gueststar.algorithms.photometry.flags import is_near_edge, mask_bits_within
@@ -44,10 +45,7 @@ class MeasureForced:
         ``sources`` is the image's SOURCE catalog: neighbours are fitted with the places. The aperture correction, the
         noise beyond the variance plane and the floor of errors are those that the image's catalog was given.
         """
-        x, y = image.wcs.sky_to_pixel(ra=ra, dec=dec)
-        ny, nx = image.pixels.shape
-        on = np.flatnonzero((x > -0.5) & (x < nx - 0.5) & (y > -0.5) & (y < ny - 0.5))
-        x, y = np.asarray(x)[on], np.asarray(y)[on]
+        on, x, y = _on_image(image, ra, dec)
         fwhm, spline = image.psf.central_fwhm, image.psf.spline
         told = image.metadata.get("metrics", {}).get("catalogs", {})
         fit = fit_at_places(
@@ -80,6 +78,17 @@ class MeasureForced:
                 "flags": _flags(image, x, y, fwhm, fit.n_neighbours),
             }
         )
+
+
+def _on_image(image: CalibratedImage, ra: Floats, dec: Floats) -> tuple[NDArray[np.int64], Floats, Floats]:
+    """Return which places lie on the image, and where."""
+    ny, nx = image.pixels.shape
+    # The tangent plane holds half of the sky only.
+    cos_distance = np.sum(unit_vectors(ra, dec) * unit_vectors(*image.wcs.crval), axis=-1)
+    near = np.flatnonzero(cos_distance > 0.5)
+    x, y = image.wcs.sky_to_pixel(ra=ra[near], dec=dec[near])
+    is_on = (x > -0.5) & (x < nx - 0.5) & (y > -0.5) & (y < ny - 0.5)
+    return near[is_on], x[is_on], y[is_on]
 
 
 def _flags(image: CalibratedImage, x: Floats, y: Floats, fwhm: float, n_neighbours: NDArray[Any]) -> NDArray[np.int32]:
