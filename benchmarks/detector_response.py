@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from gueststar.pipelines.calibration.bias import MakeBias
 from gueststar.pipelines.calibration.brighter_fatter import MakeBrighterFatter
 from gueststar.pipelines.calibration.charge_transfer import MakeChargeTransfer
 from gueststar.pipelines.calibration.crosstalk import MakeCrosstalk
+from gueststar.pipelines.calibration.flat import MakeFlat
 from gueststar.pipelines.calibration.linearity import MakeLinearity
 from gueststar.pipelines.calibration.photon_transfer import MakePhotonTransfer
 from gueststar.pipelines.electronics import curves_of
@@ -164,6 +165,9 @@ def recovered(bench: Bench, *, n_levels: int) -> Calibrations:
         light = _stars(places, 10 ** bench.rng.uniform(4.0, 6.3, 120), detector.shape[0])
         raws.append(bench.expose("science", light, 30.0, 500.0 + i))
     crosstalk = timed("crosstalk", lambda: MakeCrosstalk().run([lambda raw=raw: raw for raw in raws], detector))
+    flat = timed(
+        "flat", lambda: MakeFlat().run(flats, detector, bias=bias, known=replace(known, photon_transfer=transfer))
+    )
     print(f"{len(flats)} flats of {n_levels} exposure times, {len(raws)} science exposures, 1024 x 1024 pixels")
     rows = transfer.tables["amplifiers"]
     for i, amplifier in enumerate(detector.amplifiers):
@@ -196,7 +200,7 @@ def recovered(bench: Bench, *, n_levels: int) -> Calibrations:
     print("  CPU seconds: " + ", ".join(f"{n} {s:.2f}" for n, s in seconds.items() if n != "compile"))
     return Calibrations(
         bias=bias, linearity=linearity, photon_transfer=transfer, brighter_fatter=kernel, charge_transfer=charge,
-        crosstalk=crosstalk,
+        crosstalk=crosstalk, flat=flat,
     )  # fmt: skip
 
 
@@ -205,8 +209,8 @@ def left_over(bench: Bench, known: Calibrations, *, fluxes: tuple[float, ...]) -
     detrend = Detrend(DetrendConfig(cosmic_rays=None, trails=None))
     print("stars: electrons, peak; then squared size and flux per true electron, relative to the faintest")
     cases = {
-        "nothing corrected": Calibrations(bias=known.bias),
-        "linearity only": Calibrations(bias=known.bias, linearity=known.linearity),
+        "nothing corrected": Calibrations(bias=known.bias, flat=known.flat),
+        "linearity only": Calibrations(bias=known.bias, linearity=known.linearity, flat=known.flat),
         "all corrected": known,
     }
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in cases}

@@ -72,8 +72,9 @@ def flat_cells(image: np.ndarray, is_masked: np.ndarray) -> tuple[np.ndarray, np
 def fringes(survey: SurveyRepo, simulation: Simulation, truth: Any, night: int) -> None:
     """Compare what was taken out of the second night's images with the fringes that were put in."""
     product = newest(survey, "fringe", GLASS)
-    print(f"fringes: {product.metadata['n_patterns']} patterns from {product.n_frames} images, strengths of "
-          f"{', '.join(f'{1e3 * v:.1f}' for v in product.metadata['rms'])} thousandths of the sky (rms)")  # fmt: skip
+    strengths = ", ".join(f"{1e3 * value:.1f}" for value in product.metadata["rms"])
+    print(f"fringes: {product.metadata['n_patterns']} patterns from {product.n_frames} images, {strengths} thousandths "
+          "of the sky (rms)")  # fmt: skip
     patterns, lit = patterns_of(product), []
     nothing = np.zeros(truth.detector.shape, dtype=bool)
     for conditions in (c for c in simulation.conditions if c.visit.day_obs == night):
@@ -98,8 +99,8 @@ def illumination(survey: SurveyRepo, truth: Any) -> None:
     needed = -2.5 * np.log10(needed / needed.mean())
     found = -2.5 * np.log10(product.pixels.image)
     error = 2.5 / np.log(10) * np.sqrt(product.pixels.variance) / product.pixels.image
-    print(f"illumination: order {product.metadata['order']} from {product.metadata['n_stars']} stars; error of the "
-          f"flat {1e3 * needed.std():.1f} mmag rms, left {1e3 * (found - needed).std():.1f}, stated error "
+    print(f"illumination: order {product.metadata['order']} from {product.metadata['n_stars']} stars; "
+          f"error of the flat {1e3 * needed.std():.1f} mmag rms, left {1e3 * (found - needed).std():.1f}, stated error "
           f"{1e3 * np.sqrt(np.mean(error**2)):.1f}")  # fmt: skip
 
 
@@ -107,9 +108,10 @@ def shutter(survey: SurveyRepo, truth: Any) -> None:
     product = newest(survey, "shutter")
     delay = stray_light.shutter_delay(truth)
     off = product.pixels.image - delay
-    print(f"shutter: delay {1e3 * delay.mean():.2f} ms, from place to place {1e3 * delay.std():.2f} ms rms; measured "
-          f"mean off by {1e3 * off.mean():+.2f} +- {1e3 * product.metadata['mean_delay_error_s']:.2f}, map off by "
-          f"{1e3 * off.std():.2f} rms (stated {1e3 * product.metadata['map_error_s']:.2f})")  # fmt: skip
+    truth_ms = f"delay {1e3 * delay.mean():.2f} ms, from place to place {1e3 * delay.std():.2f} ms rms"
+    mean_ms = f"{1e3 * off.mean():+.2f} +- {1e3 * product.metadata['mean_delay_error_s']:.2f}"
+    map_ms = f"{1e3 * off.std():.2f} rms (stated {1e3 * product.metadata['map_error_s']:.2f})"
+    print(f"shutter: {truth_ms}; measured mean off by {mean_ms}, map off by {map_ms}")
 
 
 def bad_pixels(survey: SurveyRepo, truth: Any, night: int) -> None:

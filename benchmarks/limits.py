@@ -47,7 +47,7 @@ def completed(pixels: MaskedImage, psf: Psf) -> CalibratedImage:
 def own_sky(kind: str, *, side: int = 1024, seed: int = 1) -> CalibratedImage:
     """Return a sky without stars: its noise is what the variance says."""
     rng = np.random.default_rng(seed)
-    x = np.mgrid[:side, :side][1] / (side - 1.0)
+    x = np.broadcast_to(np.linspace(0.0, 1.0, side), (side, side))
     variance = np.full((side, side), 400.0)
     if kind == "bright side":
         variance = 200.0 * np.exp(2.0 * x)

@@ -27,7 +27,10 @@ from scipy.spatial import cKDTree
 from gueststar.algorithms.photocal.relative import RelativeConfig
 from gueststar.algorithms.stats.robust import median_and_sigma
 from gueststar.core.bits import MaskPlane, SourceFlag
+from gueststar.formats.named_table import read_named_table
 from gueststar.formats.parquet import read_catalog
+from gueststar.formats.refcat_table import refcat_from_table
+from gueststar.model.camera import Filter
 from gueststar.model.catalog import Catalog
 from gueststar.model.columns import APERTURE, DIA_SOURCE, SOURCE
 from gueststar.model.image import CalibratedImage, MaskedImage
@@ -47,6 +50,8 @@ from gueststar.pipelines.injection.inject import InjectSources
 from gueststar.pipelines.injection.label import label_detections
 from gueststar.pipelines.injection.place import LABELLING
 from gueststar.pipelines.night.science import limiting_magnitude
+from gueststar.pipelines.science.astrometry import AstrometryMatches
+from gueststar.pipelines.science.photometry import SolvePhotometry
 from gueststar.pipelines.science.psf import MeasurePsf
 from gueststar.store.ledger import Job, JobState
 from gueststar.store.products import DataId
@@ -241,6 +246,32 @@ def compare_stamps(folder: Path) -> None:
     print(f"  {(~real).sum()} other detections, {(score[~real] >= 0.1).sum()} with a reliability of 0.1 or more")
 
 
+def compare_catalog(path: Path) -> None:
+    """Print the zero point of the detections of an LCO frame in i against RefCat2, by catalog band and colour.
+
+    Detections are paired with the catalog by the file itself.
+    """
+    table = read_named_table(path)
+    reference = refcat_from_table(table, epoch=2015.5).catalog
+    columns = table.columns
+    rows = np.flatnonzero(np.isfinite(columns["flux"]) & (columns["flux"] > 0))
+    sources = Catalog({
+        "x": columns["xwin"][rows], "y": columns["ywin"][rows], "flux": columns["flux"][rows],
+        "flux_err": columns["fluxerr"][rows],
+    })  # fmt: skip
+    matches = AstrometryMatches(np.arange(rows.size), rows, np.zeros(rows.size))
+    print(f"LCO {path.name}: {rows.size} detections, taken through i")
+    for band, colour in (("i", ("r", "i")), ("i", ("g", "i")), ("z", ("i", "z")), ("r", ("g", "r"))):
+        glass = Filter(physical_filter="ip", band="i", fid=3, catalog_band=band, colour=colour)
+        m = SolvePhotometry().run(sources, matches, reference, filter=glass, shape=(4096, 4096)).metrics
+        doubt = ", band doubtful" if m.is_band_doubtful else ""
+        print(
+            f"  against {band} with {'-'.join(colour)}: zero point {m.zero_point:.4f} +- {m.zero_point_err:.4f},"
+            f" colour term {m.colour_term:+.4f} +- {m.colour_term_err:.4f}, {m.n_calibrators} calibrators,"
+            f" scatter beyond errors {1e3 * m.intrinsic_scatter:.0f} mmag{doubt}"
+        )
+
+
 def _stamp(path: Path) -> CalibratedImage:
     """Return a stamp in electrons; its WCS is made up, for all of a group are on the same pixels."""
     with fits.open(path) as hdus:
@@ -281,6 +312,8 @@ def main() -> None:
             measure(folder / name)
     if (stamps := data / "decam_minis_sfft").is_dir():
         compare_stamps(stamps)
+    for path in sorted((data / "lco_matched_catalogs").glob("*.fits.gz")):
+        compare_catalog(path)
 
 
 if __name__ == "__main__":

@@ -2,17 +2,18 @@
 
 Run: python benchmarks/single_exposure.py [--epochs N] [--ours] [hl] [gp]
 The data lie in ``$GUESTSTAR_SHARED/data`` or ``../shared/data`` (bench_hl, bench_gp: raw exposures, masters, truth).
-Ours is what `gueststar process` does with a raw file, in a warm worker process of its own: raw FITS to calibrated image,
-PSF and both catalogs, written to disk; the first exposure loads compiled code and is done twice. The peer is the chain
-of `_classic_chain`: numpy, astroscrappy, SExtractor, PSFEx, SCAMP (left out with ``--ours``, or where not installed).
+Ours is what `gueststar process` does with a raw file, in a warm worker process of its own: raw FITS to calibrated
+image, PSF and both catalogs, written to disk; the first exposure loads compiled code and is done twice. The peer is
+the chain of `_classic_chain`: numpy, astroscrappy, SExtractor, PSFEx, SCAMP (left out with ``--ours``, or where these
+are not installed).
 
-What is counted: stars are unsaturated and, for all but completeness, no other object of the truth lies within 6 pixels.
-Scatter is 1.4826 times the median absolute deviation; the floor is what photon, sky and read noise leave of a star,
-weighted optimally with our PSF (the flat's own noise, which is small, is not in it). Astrometry is held against the
-true positions on the sky, without any fit: 1.4826 times the median absolute offset, both axes together, and beside it
-an rms clipped at 5 sigma, which the many stars near S/N 10 decide. The simulated atmosphere alone moves stars by 15 mas,
-coherently over minutes of arc. A cosmic-ray pixel is one of the truth's that lies in a usable pixel; good pixels lost
-are those marked more than one pixel away from any ray.
+What is counted: stars are unsaturated and, for all but completeness, no other object of the truth lies within 6
+pixels. Scatter is 1.4826 times the median absolute deviation; the floor is what photon, sky and read noise leave of a
+star, weighted optimally with our PSF (the flat's own noise, which is small, is not in it). Astrometry is held against
+the true positions on the sky, without any fit: 1.4826 times the median absolute offset, both axes together, and
+beside it an rms clipped at 5 sigma, which the many stars near S/N 10 decide. The simulated atmosphere alone moves
+stars by 15 mas, coherently over minutes of arc. A cosmic-ray pixel is one of the truth's that lies in a usable pixel;
+good pixels lost are those marked more than one pixel away from any ray.
 """
 
 from __future__ import annotations

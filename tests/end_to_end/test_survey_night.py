@@ -387,6 +387,20 @@ def test_injection_is_repeatable_and_touches_neither_products_nor_alerts(survey:
         assert abs(difference["flux_bias"]) < 0.03
 
 
+def test_sources_put_into_raw_counts_and_into_the_difference_are_scored_apart(survey: Survey, tmp_path: Path) -> None:
+    night, root = survey.nights[-1], tmp_path / "repo"
+    shutil.copytree(survey.root, root, symlinks=True)
+    for stage in ("raw", "difference"):
+        gueststar("inject", root, "--night", night, "--images", 1, "--stage", stage)
+    told = report_of(root, night)["injections"]
+    assert told["n_images"] == 2
+    raw, difference = (told["filters"][name] for name in sorted(told["filters"], key=lambda name: "raw" not in name))
+    assert raw["source"]["magnitude_50"] == pytest.approx(raw["limiting_mag"], abs=0.4)
+    assert abs(raw["source"]["flux_bias"]) < 0.03
+    assert difference["source"]["plateau"] is None
+    assert difference["difference"]["plateau"] > 0.8
+
+
 def test_images_tell_what_is_doubtful_and_sources_what_they_were_used_for(survey: Survey) -> None:
     visit = DataId(visit=science_exposures(survey, survey.nights[-1])[0], detector=0)
     with SurveyRepo.open(survey.root) as repo:

@@ -88,8 +88,28 @@ def test_the_colour_terms_of_four_bands_are_one_throughput(lco: tuple[Catalog, C
         terms[band] = found.photocal.colour_term
         assert found.photocal.n_calibrators > 1500
         assert found.photocal.zero_point_err < 0.01
+        assert found.metrics.is_band_doubtful == (band != "i")
     assert terms["i"] == pytest.approx(0.0, abs=0.05)
     assert terms["z"] == pytest.approx(-1.0, abs=0.1)
+
+
+@pytest.mark.real_data
+def test_the_zero_point_does_not_depend_on_which_colour_its_term_is_of(lco: tuple[Catalog, Catalog]) -> None:
+    sources, reference = lco
+    solution = solve(sources, reference, np.random.default_rng(4))
+    glass = Filter(physical_filter="ip", band="i", fid=3, catalog_band="i")
+    found = [
+        SolvePhotometry()
+        .run(
+            sources, solution.matches, reference, filter=glass.model_copy(update={"colour": colour}), shape=(4096, 4096)
+        )
+        .photocal
+        for colour in (("r", "i"), ("g", "i"))
+    ]
+    at_sun = [cal.zero_point + cal.colour_term * colour for cal, colour in zip(found, (0.12, 0.56), strict=True)]
+    assert at_sun[0] == pytest.approx(at_sun[1], abs=0.02)
+    assert found[0].zero_point_err < 0.005
+    assert abs(found[0].colour_term) < 0.02
 
 
 @pytest.mark.real_data

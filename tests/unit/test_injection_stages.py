@@ -8,7 +8,7 @@ from gueststar.algorithms.photometry.far_wing import add_far_wings_in_place, far
 from gueststar.algorithms.psf.profile import moffat_stamp
 from gueststar.core.bits import MaskPlane
 from gueststar.core.errors import DataError
-from gueststar.model.calibration import CalibrationMaster, Calibrations
+from gueststar.model.calibration import CalibrationMaster, Calibrations, CalibrationTable
 from gueststar.model.camera import Amplifier, Detector, Overscan, parse_section
 from gueststar.model.columns import DIA_SOURCE
 from gueststar.model.exposure import ExposureInfo
@@ -123,6 +123,40 @@ def test_a_star_too_bright_for_a_pixel_saturates_and_bleeds_and_loses_no_charge(
     mask = Detrend(DetrendConfig(cosmic_rays=None, trails=None)).run(made, Calibrations()).pixels.mask
     charged = (mask & int(MaskPlane.SATURATED | MaskPlane.BLEED)) != 0
     assert charged[:, 60].sum() > 3 * charged[100].sum()
+
+
+def bent() -> CalibrationTable:
+    """The left amplifier loses 4 % of its counts at 20,000, as a straight line."""
+    knots = np.linspace(0.0, 30_000.0, 7)
+    rows = {
+        "amplifier": np.array(["left"]), "n_knots": np.array([7]), "knots": knots[None],
+        "correction": (2e-6 * knots**2)[None], "error": np.full((1, 7), 1.0), "largest_error": np.array([1e-4]),
+        "is_significant": np.array([True]), "lamp_scatter": np.zeros(1), "lamp_drift_per_hour": np.zeros(1),
+        "chi2_per_dof": np.ones(1), "n_levels": np.array([10]),
+    }  # fmt: skip
+    return CalibrationTable("linearity", 1, {"curves": rows}, 60000.0, 10)
+
+
+def test_a_bent_response_and_crosstalk_are_in_the_counts_as_the_chain_takes_them_out() -> None:
+    put_in = stars([60.0], [100.0], [3e5])
+    coefficients = {
+        "target": np.array(["right"]), "source_detector": np.array([1]), "source": np.array(["left"]),
+        "coefficient": np.array([1e-2]),
+    }  # fmt: skip
+    crosstalk = CalibrationTable("crosstalk", 1, {"coefficients": coefficients}, 60000.0, 10)
+    known = Calibrations(linearity=bent(), crosstalk=crosstalk)
+    raw = raw_sky(np.random.default_rng(1))
+    made = InjectRaw().run(raw, image(), put_in, known, random=np.random.default_rng(2))
+    plain = InjectRaw().run(raw, image(), put_in, Calibrations(), random=np.random.default_rng(2))
+    peak = [item.amplifiers[0].data.max() - 1000.0 for item in (made, plain)]
+    assert peak[0] < 0.98 * peak[1]
+    assert (made.amplifiers[1].data - raw.amplifiers[1].data).sum() > 0.008 * 3e5 / 2.0
+    config = DetrendConfig(cosmic_rays=None, trails=None)
+    before, after = (Detrend(config).run(item, known).pixels.image.astype(float) for item in (raw, made))
+    added = after - before
+    y, x = np.mgrid[:NY, :NX]
+    assert added[np.hypot(x - 60, y - 100) < 12].sum() == pytest.approx(3e5, rel=0.01)
+    assert abs(added[:, NX // 2 :].sum()) < 300.0
 
 
 def test_what_fades_cannot_be_put_into_raw_counts() -> None:

@@ -32,7 +32,8 @@ class MaskPlane(IntFlag):
     INTERPOLATED = 1 << 8
     """Value was interpolated from neighbours."""
     SUSPECT = 1 << 9
-    """Above the level where the response is known to be linear, or calibrated poorly: few epochs, or a noisy flat."""
+    """Above the level where the response is known to be linear, or calibrated poorly: few epochs, a noisy flat, or much
+    charge that the transfer of a brighter pixel left behind."""
     DETECTED = 1 << 10
     """Part of the footprint of a detection (positive on difference images)."""
     DETECTED_NEGATIVE = 1 << 11

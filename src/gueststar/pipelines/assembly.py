@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from gueststar.algorithms.detrend.assemble import place_amplifier_in_place
 from gueststar.algorithms.detrend.overscan import OverscanConfig, OverscanLevel, OverscanStrip, measure_overscan
+from gueststar.core.bits import MaskPlane
 from gueststar.model.camera import Amplifier, parse_section
 from gueststar.model.image import Float32Image, MaskImage
 from gueststar.model.raw import AmplifierPixels, RawDetector
-from gueststar.pipelines.electronics import NO_ELECTRONICS, Electronics, correct_counts
+from gueststar.pipelines.electronics import NO_ELECTRONICS, Electronics, Signal, correct_counts, ill_corrected
 
 
 class Assembled(NamedTuple):
@@ -21,7 +22,7 @@ class Assembled(NamedTuple):
     image: Float32Image
     """ADU or electrons, as asked."""
     mask: MaskImage
-    """SATURATED, SUSPECT (not known to be linear) and NO_DATA."""
+    """SATURATED, SUSPECT (not known to be linear, or crosstalk of saturated pixels) and NO_DATA."""
     overscans: dict[str, OverscanLevel]
     """By amplifier name; those without overscan are absent."""
 
@@ -66,6 +67,10 @@ def assemble(
             saturation=amplifier.saturation, linear_below=_linear_below(part, levels[amplifier.name], electronics),
             counts=corrected,
         )  # fmt: skip
+        if amplifier.name in electronics.crosstalk:
+            placed = mask[parse_section(amplifier.detector_section)]
+            turned = placed[:: -1 if amplifier.flip_y else 1, :: -1 if amplifier.flip_x else 1]
+            turned[ill_corrected(raw.detector.id, part, counts, electronics)] |= int(MaskPlane.SUSPECT)
     return Assembled(image, mask, {n: z.measured for n, z in levels.items() if z.measured is not None})
 
 
@@ -80,7 +85,7 @@ def measure_zero(part: AmplifierPixels, *, overscan: OverscanConfig, keep_pedest
 
 def _counts_above_zero(
     raw: RawDetector, levels: dict[str, ZeroLevel], overscan: OverscanConfig, electronics: Electronics
-) -> dict[tuple[int, str], tuple[Amplifier, Float32Image]]:
+) -> dict[tuple[int, str], Signal]:
     """Return the counts that corrections need; nothing where nothing is corrected."""
     if not electronics.linearity and not electronics.crosstalk:
         return {}
@@ -89,13 +94,17 @@ def _counts_above_zero(
         zero = levels[part.amplifier.name].rows[:, None]
         if not part.overscans and not zero.any():
             zero = np.float32(electronics.pedestal.get(part.amplifier.name, 0.0)) + zero
-        found[raw.detector.id, part.amplifier.name] = (part.amplifier, part.data - zero)
+        found[raw.detector.id, part.amplifier.name] = _signal(part, zero)
     for other in raw.others:
         if other.detector.id in electronics.detectors:
             for part in other.amplifiers:
                 zero = measure_zero(part, overscan=overscan, keep_pedestal=False).rows[:, None]
-                found[other.detector.id, part.amplifier.name] = (part.amplifier, part.data - zero)
+                found[other.detector.id, part.amplifier.name] = _signal(part, zero)
     return found
+
+
+def _signal(part: AmplifierPixels, zero: NDArray[np.float32]) -> Signal:
+    return Signal(part.amplifier, part.data - zero, part.data >= part.amplifier.saturation)
 
 
 def _linear_below(part: AmplifierPixels, zero: ZeroLevel, electronics: Electronics) -> float | None:

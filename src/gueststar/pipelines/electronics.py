@@ -140,8 +140,17 @@ def read_with_gains(raw: RawDetector, gains: Mapping[str, float]) -> RawDetector
     return replace(raw, detector=detector, amplifiers=parts)
 
 
-Counts = Mapping[tuple[int, str], tuple[Amplifier, Float32Image]]
-"""By detector id and amplifier name: the amplifier and its counts above zero, as the raw file has them, ADU."""
+class Signal(NamedTuple):
+    """What one amplifier read."""
+
+    amplifier: Amplifier
+    counts: Float32Image
+    """ADU above zero, as the raw file has them."""
+    is_saturated: NDArray[np.bool_]
+
+
+Counts = Mapping[tuple[int, str], Signal]
+"""By detector id and amplifier name."""
 
 
 def correct_counts(detector: int, part: AmplifierPixels, counts: Counts, electronics: Electronics) -> Float32Image:
@@ -150,22 +159,39 @@ def correct_counts(detector: int, part: AmplifierPixels, counts: Counts, electro
     Crosstalk is a matter of the voltages that are being converted, which are what other amplifiers' counts say as
     they stand; so it goes first. DataError where a source of crosstalk was not read or has another shape.
     """
-    own, values = part.amplifier, counts[detector, part.amplifier.name][1].copy()
+    own, values = part.amplifier, counts[detector, part.amplifier.name].counts.copy()
     for term in electronics.crosstalk.get(own.name, ()):
         found = counts.get((term.detector, term.source))
-        if found is None or found[1].shape != values.shape:
+        if found is None or found.counts.shape != values.shape:
             raise DataError(
                 f"crosstalk into amplifier {own.name} comes from {term.source} of detector {term.detector}, which was "
                 "not read, or in another shape: is the camera file that of the crosstalk's?"
             )
-        source, signal = found
-        subtract_crosstalk_in_place(
-            values, signal, term.coefficient, flip_x=source.reads_from_right != own.reads_from_right,
-            flip_y=source.reads_from_top != own.reads_from_top,
-        )  # fmt: skip
+        flip_x, flip_y = _flips(own, found.amplifier)
+        subtract_crosstalk_in_place(values, found.counts, term.coefficient, flip_x=flip_x, flip_y=flip_y)
     if own.name in electronics.linearity:
         linearise_in_place(values, electronics.linearity[own.name])
     return values
+
+
+def ill_corrected(detector: int, part: AmplifierPixels, counts: Counts, electronics: Electronics) -> NDArray[np.bool_]:
+    """Return the pixels whose crosstalk is from saturated ones, of which the true signal is not known, and matters.
+
+    It matters if it exceeds the read noise. As the raw file has them.
+    """
+    own = part.amplifier
+    is_ill = np.zeros(part.data.shape, bool)
+    for term in electronics.crosstalk.get(own.name, ()):
+        source = counts[term.detector, term.source]
+        if abs(term.coefficient) * source.amplifier.saturation > own.read_noise / own.gain:
+            flip_x, flip_y = _flips(own, source.amplifier)
+            is_ill |= source.is_saturated[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
+    return is_ill
+
+
+def _flips(own: Amplifier, other: Amplifier) -> tuple[bool, bool]:
+    """Return whether another amplifier's pixels must be mirrored along x and y to meet those read at their moment."""
+    return other.reads_from_right != own.reads_from_right, other.reads_from_top != own.reads_from_top
 
 
 def as_read(part: NDArray[Any], amplifier: Amplifier, axis: str, *, is_assembled: bool = True) -> NDArray[Any]:

@@ -13,8 +13,10 @@ from gueststar.model.calibration import CalibrationMaster, Calibrations
 from gueststar.model.camera import Amplifier, Detector
 from gueststar.model.exposure import ExposureInfo
 from gueststar.model.image import MaskedImage
+from gueststar.model.raw import AmplifierPixels, RawDetector
 from gueststar.model.rights import Program
 from gueststar.pipelines.calibration.defects import MakeDefects, MakeDefectsConfig, ResidualImage
+from gueststar.pipelines.calibration.flat import MakeFlat, MakeFlatConfig
 from gueststar.pipelines.calibration.not_shown import NotShown
 
 SIDE, NOISE, N = 384, 30.0, 12
@@ -161,3 +163,23 @@ def test_too_few_images_make_no_product_and_too_many_bad_pixels_are_refused() ->
         MakeDefects().run(night(warm_pixels(), n=3), DETECTOR, known=Calibrations())
     with pytest.raises(DataError, match="may be"):
         MakeDefects(MakeDefectsConfig(max_bad_fraction=1e-5)).run(night(warm_pixels()), DETECTOR, known=Calibrations())
+
+
+def test_a_master_of_bright_and_faint_flats_marks_traps() -> None:
+    random = np.random.default_rng(9)
+    raws = []
+    for number, level in enumerate((30000.0, 30000.0, 30000.0, 6000.0, 6000.0)):
+        light = random.poisson(np.full((SIDE, SIDE), level)).astype(np.float32)
+        light[100:, 50] -= 500.0  # held back, whatever the light
+        light[20, 30] -= 2500.0
+        info = ExposureInfo(
+            "c", "flat", 60000.0 + 0.01 * number, level / 6000.0, 20230225, Program.PUBLIC, physical_filter="r"
+        )
+        raws.append(RawDetector(info, DETECTOR, (AmplifierPixels(AMPLIFIER, light),)))
+    flat = MakeFlat(MakeFlatConfig(gain_tolerance=9.0)).run(raws, DETECTOR)
+    is_bad = (flat.pixels.mask & int(MaskPlane.BAD)) != 0
+    assert is_bad[20, 30]
+    assert is_bad[128:, 50].mean() > 0.9
+    assert flat.metadata["n_level_dependent"] == is_bad.sum() < 400
+    bright = MakeFlat(MakeFlatConfig(gain_tolerance=9.0)).run(raws[:3], DETECTOR)
+    assert bright.metadata["n_level_dependent"] == 0

@@ -67,10 +67,8 @@ def night(n: int, *, first: float, second: float, seed: int = 1) -> list[Sky]:
 
 
 def found_in(images: list[Sky], **options: object):  # type: ignore[no-untyped-def]
-    return find_fringe_patterns(
-        [s.image for s in images], [s.mask for s in images], [s.level for s in images],
-        config=FringePatternConfig(**options),  # type: ignore[arg-type]
-    )  # fmt: skip
+    masked = [np.where(s.mask, np.float32(np.nan), s.image) for s in images]
+    return find_fringe_patterns(masked, [s.level for s in images], config=FringePatternConfig(**options))  # type: ignore[arg-type]
 
 
 def test_two_groups_of_lines_give_two_patterns_and_their_fit_takes_the_fringes_out_of_another_image() -> None:
@@ -156,7 +154,7 @@ def fringe_images(images: list[Sky]) -> list[FringeImage]:
     made = []
     for number, item in enumerate(images):
         mask = np.where(item.mask, int(MaskPlane.DETECTED), 0).astype(np.int32)
-        made.append(FringeImage(info(number), MaskedImage(item.image, np.ones_like(item.image), mask), item.level))
+        made.append(FringeImage.of(info(number), MaskedImage(item.image, np.ones_like(item.image), mask), item.level))
     return made
 
 

@@ -84,7 +84,7 @@ def remove_cosmic_rays_in_place(
     limits = (config.significance, neighbour_ratio * config.sharpness, config.sharpness_sigma)
     peeled: list[_Pixels] = []
     for turn in range(config.iterations):
-        is_hit = _is_hit(image, level, rms, is_excluded, y, x, *limits)
+        is_hit = are_hit(image, level, rms, is_excluded, y, x, *limits)
         is_tail = np.zeros_like(is_hit)
         if turn > 0:
             is_tail = ~is_hit & _is_tail(image, level, rms, is_ray, is_excluded, y, x, config.tail_significance)
@@ -96,7 +96,7 @@ def remove_cosmic_rays_in_place(
         is_ray[y, x] = True
         peeled.append(_Pixels(y, x, image[y, x]))
         interpolate_in_place(image, is_ray | is_excluded, y=y, x=x)
-        y, x = _neighbours(y, x, is_ray, is_excluded)
+        y, x = touching(y, x, is_ray, is_excluded)
         limits = (
             config.neighbour_significance,
             neighbour_ratio * config.neighbour_sharpness,
@@ -170,8 +170,8 @@ def _sharpness_deficits(image, level, rms, is_excluded, y, x, ratio):  # type: i
 
 
 @numba.njit(cache=True)
-def _is_hit(image, level, rms, is_excluded, y, x, significance, ratio, n_sigma):  # type: ignore[no-untyped-def]
-    """Return which of the pixels pass the tests of edge and sharpness."""
+def are_hit(image, level, rms, is_excluded, y, x, significance, ratio, n_sigma):  # type: ignore[no-untyped-def]
+    """Return which of the pixels pass the tests of edge and sharpness of `remove_cosmic_rays_in_place`."""
     ny, nx = image.shape
     is_hit = np.zeros(y.size, np.bool_)
     around = np.empty(25)
@@ -248,7 +248,7 @@ def _window(image, y, x, reach, values):  # type: ignore[no-untyped-def]
     return n
 
 
-def _neighbours(
+def touching(
     y: NDArray[np.int64], x: NDArray[np.int64], is_ray: NDArray[np.bool_], is_excluded: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the usable pixels that touch the given ones and were not found yet."""

@@ -93,7 +93,7 @@ def find_unlike_response(
     readout_axis: str = "y",
     config: BadPixelConfig = BadPixelConfig(),
 ) -> BadPixels:
-    """Return the pixels whose response in bright light is not that in faint light.
+    """Return the pixels whose response in bright light is not that in faint light, other than their surroundings'.
 
     ``bright`` and ``faint`` are flats of median one, ``error`` that of their ratio. A trap holds back charge until
     it is full: its pixel, or the column behind it, is low in faint light.
@@ -101,7 +101,10 @@ def find_unlike_response(
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = (bright / faint).astype(np.float32)
     is_known = np.isfinite(ratio) & (bright > 0.1) & (faint > 0.1)
-    ratio = np.where(is_known, ratio, np.float32(np.nan))
+    if not is_known.any():
+        return BadPixels(np.zeros(ratio.shape, dtype=bool), np.zeros(ratio.shape, dtype=bool))
+    ratio = np.where(is_known, ratio, np.float32(np.median(ratio[is_known])))
+    ratio = np.where(is_known, ratio / _surroundings(ratio, config.window), np.float32(np.nan))
     low, high = config.ratio_range
     noise = min(1.0 - low, high - 1.0) / max(config.min_noises, 1e-6)
     found = find_bad_pixels(ratio, error, noise=noise, readout_axis=readout_axis, config=config)

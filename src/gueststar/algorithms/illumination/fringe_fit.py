@@ -21,6 +21,10 @@ _FEWEST_CELLS = 50
 """An image with fewer free cells tells nothing of fringes."""
 
 
+_SETTLED = 2e-3
+"""Clipping ends when it takes less than this fraction of the cells."""
+
+
 @dataclass(frozen=True)
 class FringeFitConfig:
     """How the amplitude of fringes in an image is measured, and when they are taken out."""
@@ -32,7 +36,7 @@ class FringeFitConfig:
     clip_sigma: float = 3.0
     """Cells whose residual is further than this many sigma from zero are left out, with their neighbours (sources)."""
     iterations: int = 6
-    """Rounds of clipping."""
+    """Most rounds of clipping."""
     min_significance: float = 5.0
     """Fringes are taken out only if their amplitude is so many times its error."""
 
@@ -87,7 +91,8 @@ def fit_fringes(
         residual = np.abs(data - np.tensordot(fit.amplitudes, terms, axes=1))
         noise = np.maximum(fit.rms_after, np.sqrt(np.median(variance[is_free] / number[is_free])) * 1e-3)
         is_now_free = is_free & ~grow_by_one(is_free & (residual > config.clip_sigma * noise))
-        if is_now_free.sum() < 0.2 * is_free.sum() or np.array_equal(is_now_free, is_free):
+        n_now, n_before = int(is_now_free.sum()), int(is_free.sum())
+        if n_now < 0.2 * n_before or n_now > (1.0 - _SETTLED) * n_before:
             break
         is_free = is_now_free
     return fit
@@ -99,14 +104,14 @@ def flattened(values: Float32Image, is_free: Bools, size: int) -> Floats:
     A parabola over the whole is taken away first, lest a slope tell at the rim, where the mean is one-sided. The mean
     is taken twice over half the size: one box alone would let waves of its own width through.
     """
-    weight = is_free.astype(np.float64)
-    values = values - _parabola(values, is_free)
-    total = np.where(is_free, values, 0.0).astype(np.float64)
+    weight = is_free.astype(np.float32)
+    level = (values - _parabola(values, is_free)).astype(np.float32)
+    total = np.where(is_free, level, np.float32(0.0))
     for _ in range(2):
         weight = ndimage.uniform_filter(weight, max(3, size // 2), mode="constant")
         total = ndimage.uniform_filter(total, max(3, size // 2), mode="constant")
-    mean = np.divide(total, weight, out=np.zeros_like(total), where=weight > 1e-6)
-    return np.where(is_free, values - mean, 0.0)
+    mean = np.divide(total, weight, out=np.zeros_like(total), where=weight > 1e-4)
+    return np.where(is_free, level - mean, 0.0).astype(np.float64)
 
 
 def _parabola(values: Float32Image, is_free: Bools) -> Floats:

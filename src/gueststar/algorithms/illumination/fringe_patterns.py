@@ -69,31 +69,31 @@ class FringePatterns(NamedTuple):
 
 def find_fringe_patterns(
     images: Sequence[Float32Image],
-    masks: Sequence[Bools],
     levels: Sequence[float],
     *,
     config: FringePatternConfig = FringePatternConfig(),
 ) -> FringePatterns:
     """Return the patterns that ``images`` share, relative to their ``levels`` (of sky or lamp).
 
-    ``masks`` are True where a pixel is not usable or shows a source. The images should be of different pointings:
-    what stays on the same pixels, stars included, is taken for a pattern. At least three are needed, else
-    ValueError. Images are compared on cells less their wider surroundings; how many patterns there are is told by the
-    eigenvalues of what they share, against the largest that noise would give (Wigner 1955); loadings by iterated
-    principal factors (Harman 1976, ch. 8), which leave each image's own noise out. Then every pixel's share of each
-    pattern is fitted to all images with clipping.
+    Pixels that are not usable or show a source are NaN. The images should be of different pointings: what stays on
+    the same pixels, stars included, is taken for a pattern. At least three are needed, else ValueError. Images are
+    compared on cells less their wider surroundings; how many patterns there are is told by the eigenvalues of what
+    they share, against the largest that noise would give (Wigner 1955); loadings by iterated principal factors
+    (Harman 1976, ch. 8), which leave each image's own noise out. Then every pixel's share of each pattern is fitted
+    to all images with clipping.
     """
     if len(images) < 3:
         raise ValueError(f"{len(images)} images, at least 3 are needed to tell fringes from sky")
-    scaled = [image / np.float32(level) for image, level in zip(images, levels, strict=True)]
-    cells, is_free = _compared_cells(scaled, masks, config)
+    cells, is_free = _compared_cells(images, levels, config)
     strengths, significances, cell_noise = _loadings(cells, is_free, config)
     shape = images[0].shape
     if strengths.shape[1] == 0:
         empty = np.zeros((0, *shape), np.float32)
         none = np.zeros(shape, np.int16)
         return FringePatterns(empty, np.zeros(shape, np.float32), strengths, significances, none)
-    flat = np.stack([_less_surroundings(image, mask, config) for image, mask in zip(scaled, masks, strict=True)])
+    flat = np.empty((len(images), *shape), np.float32)
+    for row, (image, level) in enumerate(zip(images, levels, strict=True)):
+        flat[row] = _less_surroundings(image, config) / np.float32(level)
     weights = 1.0 / np.maximum(cell_noise, 1e-12) ** 2
     patterns, variance, n_used = _fit_pixels(flat, strengths, weights, config.clip_sigma)
     patterns = _smoothed(patterns, n_used > 0, config.smoothing)
@@ -112,13 +112,14 @@ def shift_patterns(flat: Float32Image, *, sigma: float) -> NDArray[np.float32]:
 
 
 def _compared_cells(
-    scaled: Sequence[Float32Image], masks: Sequence[Bools], config: FringePatternConfig
+    images: Sequence[Float32Image], levels: Sequence[float], config: FringePatternConfig
 ) -> tuple[Floats, Bools]:
     """Return the images' cells ``[n, m]`` less their surroundings, and which are free of sources."""
     size = max(3, config.window // config.cell)
     values, free = [], []
-    for image, mask in zip(scaled, masks, strict=True):
-        cells, _, number = bin_pixels(image, mask, config.cell)
+    for image, level in zip(images, levels, strict=True):
+        cells, _, number = bin_pixels(image, np.zeros(image.shape, np.bool_), config.cell)
+        cells = cells / np.float32(level)
         is_free = number >= 0.5 * config.cell**2
         for _ in range(3):
             flat = flattened(cells, is_free, size)
@@ -173,15 +174,14 @@ def _oriented(strengths: Floats) -> Floats:
     return scaled
 
 
-def _less_surroundings(image: Float32Image, mask: Bools, config: FringePatternConfig) -> Float32Image:
-    """Return an image less its mean over the window; NaN where masked."""
-    cells, _, number = bin_pixels(image, mask, config.cell)
+def _less_surroundings(image: Float32Image, config: FringePatternConfig) -> Float32Image:
+    """Return an image less its mean over the window; NaN stays."""
+    cells, _, number = bin_pixels(image, np.zeros(image.shape, np.bool_), config.cell)
     is_free = number >= 0.5 * config.cell**2
     size = max(3, config.window // config.cell)
     wide = (np.where(is_free, cells, 0.0) - flattened(cells, is_free, size)).astype(np.float32)
     wide[~is_free] = _near(wide, is_free)
-    smooth = expand_cells(wide, config.cell, *image.shape)
-    return np.where(mask | ~np.isfinite(image), np.float32(np.nan), image - smooth)
+    return np.asarray(image - expand_cells(wide, config.cell, *image.shape), dtype=np.float32)
 
 
 def _near(values: Float32Image, is_known: Bools) -> Float32Image:

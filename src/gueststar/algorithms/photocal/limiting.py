@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
-_SAMPLED_SIDE = 64
+_SAMPLED_SIDE = 32
 """Of each mesh at most so many rows and columns are looked at."""
 
 

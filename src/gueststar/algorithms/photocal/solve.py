@@ -52,7 +52,7 @@ def solve_zero_point(
         x=x[used], y=y[used], residuals=constant.residuals[used], variance=constant.total_variance[used], shape=shape
     )
     best, best_map = constant, None
-    best_error = _prediction_error(stars, used, constant.total_variance, options)
+    best_error: float | None = None
     for order in range(1, config.spatial_order + 1):
         terms = spatial_terms(x=x, y=y, shape=shape, order=order)
         if constant.is_used.sum() < config.calibrators_per_spatial_term * (terms.shape[1] + 1):
@@ -63,6 +63,8 @@ def solve_zero_point(
         is_large = spatial.rms >= max(config.min_spatial_rms, _MIN_SIGNIFICANCE * spatial.rms_error)
         if not (is_proven and is_large):
             continue
+        if best_error is None:
+            best_error = _prediction_error(stars, used, constant.total_variance, options)
         error = _prediction_error(replace(stars, spatial=terms), used, constant.total_variance, options)
         if error < best_error:
             best, best_map, best_error = fit, spatial, error

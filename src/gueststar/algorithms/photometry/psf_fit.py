@@ -14,9 +14,11 @@ from gueststar.algorithms.detection.matched_filter import FilteredImage, matched
 from gueststar.algorithms.detection.noise import NoiseModel, split_variance
 from gueststar.algorithms.detection.peaks import Peaks
 from gueststar.algorithms.detection.saturated import SaturatedCores, find_saturated_cores
+from gueststar.algorithms.detrend.cosmic_rays import CosmicRayConfig
 from gueststar.algorithms.photometry.flags import mask_bits_within
 from gueststar.algorithms.photometry.hidden import HiddenSourceConfig, blank_noise_ratio, find_hidden_peaks
 from gueststar.algorithms.photometry.sky import annulus_sky, subtract_residual_background_in_place
+from gueststar.algorithms.photometry.struck import take_out_rays_in_place
 from gueststar.algorithms.psf.groups import BAND
 from gueststar.algorithms.psf.scene import Scene, SourceState, chosen, joined, make_scene, new_sources
 from gueststar.algorithms.psf.simultaneous import (
@@ -68,6 +70,8 @@ class PointSourceConfig:
     """Search for sources in the residual image."""
     fit: FitConfig = field(default_factory=FitConfig)
     """The fit itself."""
+    rays: CosmicRayConfig | None = field(default_factory=CosmicRayConfig)
+    """How cosmic rays are followed across stars, once these are subtracted. None: not at all."""
 
 
 class PointSources(NamedTuple):
@@ -96,6 +100,9 @@ class PointSources(NamedTuple):
     fwhm: float
     local_sky: Floats64
     """Mean residual per pixel between three and six FWHM, clipped."""
+    ray_y: NDArray[np.int64]
+    """Pixels that cosmic rays were found to have struck beyond those that were known."""
+    ray_x: NDArray[np.int64]
 
 
 def measure_point_sources(
@@ -127,6 +134,8 @@ def measure_point_sources(
     state, table = _first_sources(filtered, footprints, cores, fwhm, config)
     fit_in_place(scene, psf, state, fwhm=fwhm, config=rough)
     scene = scene._replace(model_error=measured_model_error(scene, psf, state, table.core < 0, fwhm=fwhm))
+    rays = _Rays(is_struck)
+    rays.follow(scene, psf, state, fwhm, config)
     for turn in range(1, config.max_passes):
         subtract_residual_background_in_place(scene, box=config.background_box)
         state, table = _without_doubtful(scene, psf, state, table, fwhm, config)
@@ -141,15 +150,16 @@ def measure_point_sources(
     state.is_settled[:] = False
     fit_in_place(scene, psf, state, fwhm=fwhm, config=config.fit)
     errors = measure_errors(scene, psf, state, fwhm=fwhm, config=config.fit)
-    is_beside_ray = _is_beside(is_struck, state, fwhm)
+    is_beside_ray = _is_beside(rays.is_struck, state, fwhm)
     is_kept = ~_is_artefact(state, table, errors, is_beside_ray, config)
     state, table = _keeping(scene, psf, state, table, is_kept, 2.0 * config.fit.fit_radius_fwhm * fwhm)
+    rays.follow(scene, psf, state, fwhm, config)  # again, now that what was taken for sources on rays is gone
     errors, is_stale = errors.select(is_kept), ~state.is_settled
     fit_in_place(scene, psf, state, fwhm=fwhm, config=config.fit)
     errors = measure_errors(scene, psf, state, fwhm=fwhm, config=config.fit, known=errors, is_stale=is_stale)
     scene.residual[...] = scene.image
     subtract_anew_in_place(scene, psf, state, fwhm=fwhm, config=config.fit)
-    return _measured(scene, state, table, errors, footprints, noise, kernels, fwhm)
+    return _measured(scene, state, table, errors, footprints, noise, kernels, fwhm, rays)
 
 
 def detection_kernels(psf: SplinePsf, *, fwhm: float) -> NDArray[np.float32]:
@@ -183,6 +193,36 @@ def measured_model_error(
         np.nanmedian(measure_errors(scene._replace(model_error=float(e)), psf, some, fwhm=fwhm).chi2) for e in trial
     ]
     return float(np.exp(np.interp(0.0, -np.log(chi2), np.log(trial))))
+
+
+_RAY_ROUNDS = 4
+"""Most times that rays are followed and the sources that they crossed fitted anew."""
+
+
+class _Rays:
+    """Where cosmic rays struck, known before and found on the sources."""
+
+    def __init__(self, is_struck: Booleans | None) -> None:
+        self.is_struck = None if is_struck is None else is_struck.copy()
+        self.y = self.x = np.zeros(0, dtype=np.int64)
+
+    def follow(self, scene: Scene, psf: SplinePsf, state: SourceState, fwhm: float, config: PointSourceConfig) -> None:
+        """Follow rays across the sources, fitting these anew as more of a ray's light is taken from them."""
+        if self.is_struck is None or config.rays is None:
+            return
+        for _ in range(_RAY_ROUNDS):
+            y, x = take_out_rays_in_place(scene, psf, self.is_struck, config=config.rays)
+            if y.size == 0 or len(state.x) == 0:
+                break
+            self.y, self.x = np.concatenate([self.y, y]), np.concatenate([self.x, x])
+            distance, _ = cKDTree(np.column_stack([x, y])).query(np.column_stack([state.x, state.y]))
+            rows = np.flatnonzero(distance < 2.0 * config.fit.fit_radius_fwhm * fwhm)
+            crossed = chosen(state, rows)
+            crossed.is_settled[:] = False
+            fit_in_place(scene, psf, crossed, fwhm=fwhm, config=config.fit)
+            for values, fitted in zip(state, crossed, strict=True):
+                values[rows] = fitted
+            state.is_settled[rows] = False
 
 
 class _Table(NamedTuple):
@@ -332,6 +372,7 @@ def _measured(
     noise: NoiseModel,
     kernels: NDArray[np.float32],
     fwhm: float,
+    rays: _Rays,
 ) -> PointSources:
     ratio = blank_noise_ratio(scene, kernels)
     extra = np.maximum(ratio**2 - 1.0, 0.0)
@@ -341,5 +382,5 @@ def _measured(
     return PointSources(
         state, errors, snr, table.found_in_pass, table.core >= 0, table.is_blended, table.first_index,
         scene, footprints, noise, ratio, scene.model_error, fwhm,
-        annulus_sky(scene, x=state.x, y=state.y, inner=3.0 * fwhm, outer=6.0 * fwhm),
+        annulus_sky(scene, x=state.x, y=state.y, inner=3.0 * fwhm, outer=6.0 * fwhm), rays.y, rays.x,
     )  # fmt: skip

@@ -216,29 +216,33 @@ def _move_back(image, charge, potential, is_active, block, iterations, convergen
     half = np.float32(0.25)  # half of the mean of two pixels
     largest = np.float32(0.0)
     down = np.zeros(nx, np.float32)
+    n_blocks = is_active.shape[1]
     for _ in range(iterations):
         change = np.float32(0.0)
         down[:] = np.float32(0.0)
         for y in range(ny):
-            row = true[y].copy()
-            blocks = is_active[y // block]
-            below = is_active[(y + 1) // block] if y + 1 < ny else blocks
+            active = is_active[y // block]
+            below = is_active[min(y + 1, ny - 1) // block]
+            row, under = true[y].copy(), true[min(y + 1, ny - 1)]
+            height, deeper = potential[y], potential[min(y + 1, ny - 1)]
             left = np.float32(0.0)
-            for x in range(nx):
-                active = blocks[x // block]
-                up = down[x]
-                bottom = np.float32(0.0)
-                if y + 1 < ny and active and below[x // block]:
-                    bottom = half * (row[x] + true[y + 1, x]) * (potential[y + 1, x] - potential[y, x])
-                down[x] = bottom
-                right = np.float32(0.0)
-                if x + 1 < nx and active and blocks[(x + 1) // block]:
-                    right = half * (row[x] + row[x + 1]) * (potential[y, x + 1] - potential[y, x])
-                if active:
-                    value = charge[y, x] - (right - left + bottom - up)
+            for i in range(n_blocks):
+                if not active[i]:
+                    left = np.float32(0.0)
+                    continue
+                has_below = below[i] and y + 1 < ny
+                last = min((i + 1) * block, nx)
+                for x in range(i * block, last):
+                    bottom = np.float32(0.0)
+                    if has_below:
+                        bottom = half * (row[x] + under[x]) * (deeper[x] - height[x])
+                    right = np.float32(0.0)
+                    if x + 1 < last or (last < nx and active[i + 1]):
+                        right = half * (row[x] + row[x + 1]) * (height[x + 1] - height[x])
+                    value = charge[y, x] - (right - left + bottom - down[x])
                     change = max(change, abs(value - row[x]))
                     true[y, x] = value
-                left = right
+                    down[x], left = bottom, right
         if change < convergence:
             break
     for y in range(ny):

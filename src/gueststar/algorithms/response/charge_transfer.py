@@ -27,6 +27,8 @@ class ChargeTransferConfig:
     """Shorter overscans cannot tell deferred charge from the zero level."""
     min_level: float = 0.02
     """Flats whose last pixels are fainter than this fraction of saturation are left out."""
+    level_tolerance: float = 0.005
+    """Fraction by which the flats' levels may be wrong."""
     min_significance: float = 4.0
     """Inefficiencies below this many of their errors are taken for zero."""
     max_inefficiency: float = 1e-3
@@ -95,7 +97,8 @@ def mean_inefficiency(
     scale = np.array([f.level * f.n_transfers for f in usable])
     values = np.array([f.inefficiency for f in usable])
     mean = weighted_clipped_mean(values, (np.array([f.error for f in usable]) / scale) ** 2)
-    error = mean.error * (math.sqrt(max(mean.chi2_per_dof, 1.0)) if mean.n > 1 else 1.0)
+    noise = mean.error * (math.sqrt(max(mean.chi2_per_dof, 1.0)) if mean.n > 1 else 1.0)
+    error = math.hypot(noise, config.level_tolerance * mean.mean)
     if mean.mean > config.max_inefficiency:
         raise ValueError(
             f"{mean.mean:.2g} of the charge seems lost in each transfer, more than {config.max_inefficiency:g}: "

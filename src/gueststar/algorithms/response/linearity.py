@@ -166,6 +166,17 @@ def linearise_in_place(
     )  # fmt: skip
 
 
+def measured_counts(counts: Floats, table: LinearityTable) -> Floats:
+    """Return the counts (ADU above zero) that an amplifier writes for counts proportional to light.
+
+    The inverse of `linearise_in_place`; counts below zero stay.
+    """
+    written = table.step * np.arange(table.factor.size)
+    true = written * table.factor
+    inside = np.interp(counts, true, written)
+    return np.where(counts > true[-1], counts / table.factor[-1], np.where(counts > 0, inside, counts))
+
+
 class _Solution(NamedTuple):
     correction: Floats
     error: Floats

@@ -12,7 +12,7 @@ from gueststar.cameras.header_time import start_of_exposure
 from gueststar.core.errors import DataError
 from gueststar.model.header import TimeMapping
 
-_DATETIME = ("DATE-OBS", "DATE-BEG", "UT-OBS", "UTC-OBS", "DATEOBS", "UTSHUT", "SHUTOPEN", "DATE-AVG")
+_DATETIME = ("DATE-OBS", "DATE-BEG", "UT-OBS", "UTC-OBS", "DATEOBS", "UTSHUT", "SHUTOPEN", "DATE-AVG", "DATETIME")
 _DATE = ("DATE-OBS", "UTDATE", "UT-DATE", "DATEOBS")
 _CLOCK = ("UTCSTART", "UT-START", "UTSTART", "UT", "UTC", "UT-OBS", "UTC-OBS", "UTSHUT", "TIME-OBS", "TIME-BEG")
 _MJD, _JD = ("MJD-OBS", "MJD-BEG", "OBSMJD", "EXPMJD", "MJD", "MJD-AVG"), ("OBSJD", "JD", "JD-OBS", "JULDATE")

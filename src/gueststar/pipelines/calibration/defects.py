@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,14 +30,12 @@ class MakeDefectsConfig:
 
     min_images: int = 5
     """Fewest science images."""
-    max_images: int = 20
+    max_images: int = 12
     """More are not read."""
     clip_sigma: float = 4.0
     """Values further than this many sigma of their noise from the other images' are left out (stars)."""
     max_bad_fraction: float = 0.05
     """The product is refused if more than this fraction of the pixels is bad."""
-    memory_mb: float = 1024.0
-    """For the rows of all images that are held at once."""
     pixels: BadPixelConfig = field(default_factory=BadPixelConfig)
 
 
@@ -57,7 +55,7 @@ class MakeDefects:
 
     def run(
         self,
-        images: Sequence[ResidualImage],
+        images: Iterable[ResidualImage],
         detector: Detector,
         *,
         known: Calibrations,
@@ -70,10 +68,11 @@ class MakeDefects:
         there are too few images, DataError where too many pixels are bad.
         """
         config = self.config
-        if len(images) < config.min_images:
-            raise NotShown(f"{len(images)} images of different pointings, {config.min_images} are needed")
-        mean, error, noise = self._mean_residual(images)
-        shown = find_bad_pixels(mean, error, noise=noise, readout_axis=detector.readout_axis, config=config.pixels)
+        infos, values = _residuals(images)
+        if len(infos) < config.min_images:
+            raise NotShown(f"{len(infos)} images of different pointings, {config.min_images} are needed")
+        mean, error = self._mean_residual(values)
+        shown = find_bad_pixels(mean, error, noise=1.0, readout_axis=detector.readout_axis, config=config.pixels)
         masters = {
             name: (master.pixels.mask & _KNOWN_BAD) != 0
             for name in ("bias", "dark", "flat")
@@ -91,9 +90,9 @@ class MakeDefects:
                 f"defects of detector {detector.id}: {fraction:.2%} of the pixels, at most "
                 f"{config.max_bad_fraction:.2%} may be"
             )
-        times = [image.info.mjd_tai for image in images]
+        times = [info.mjd_tai for info in infos]
         facts: dict[str, Any] = {
-            "inputs": [image.info.exposure_id for image in images],
+            "inputs": [info.exposure_id for info in infos],
             "mjd_first": min(times),
             "mjd_last": max(times),
             "n_pixels": int(shown.is_pixel.sum()),
@@ -107,27 +106,31 @@ class MakeDefects:
         variance = np.full(mask.shape, 1e-4, np.float32)
         return CalibrationMaster(
             kind="defects", detector_id=detector.id, pixels=MaskedImage(scores, variance, mask),
-            mjd_tai=float(np.mean(times)), n_frames=len(images), metadata=facts,
+            mjd_tai=float(np.mean(times)), n_frames=len(infos), metadata=facts,
         )  # fmt: skip
 
-    def _mean_residual(self, images: Sequence[ResidualImage]) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
-        """Return the mean of the images in units of their noise, its error, and the noise of one (1).
-
-        Pixels that an image calls bad are looked at all the same: only so can one be found to be good again. Their
-        value is lost, though, where it was interpolated.
-        """
-        out = int(UNUSABLE | _LIT | MaskPlane.INTERPOLATED)
-        shape = images[0].pixels.shape
-        values = np.empty((len(images), *shape), np.float32)
-        for row, image in enumerate(images):
-            pixels = image.pixels
-            scale = np.sqrt(np.float32(np.median(pixels.variance[::4, ::4])))
-            values[row] = np.where((pixels.mask & out) != 0, np.float32(np.nan), pixels.image / scale)
+    def _mean_residual(self, values: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the mean of residuals ``[n, y, x]`` and its error; NaN where too few images tell."""
         noises = [FrameNoise(max(median_and_sigma(part[::3, ::3])[1], 0.1) ** 2) for part in values]
         stack = stack_values(values, noise=noises, n_sigma=self.config.clip_sigma)
         is_known = stack.n_used >= max(3, self.config.min_images // 2)
         mean = np.where(is_known, stack.mean, np.float32(np.nan))
-        return mean, np.sqrt(np.where(is_known, stack.variance, 0.0)).astype(np.float32), 1.0
+        return mean, np.sqrt(np.where(is_known, stack.variance, 0.0)).astype(np.float32)
+
+
+def _residuals(images: Iterable[ResidualImage]) -> tuple[list[ExposureInfo], NDArray[np.float32]]:
+    """Return the images one by one in units of their noise, NaN where a source, or an unusable pixel, hides the rest.
+
+    Interpolated values, those of known defects among them, tell nothing of the pixel.
+    """
+    out = int(UNUSABLE | _LIT | MaskPlane.INTERPOLATED)
+    infos, values = [], []
+    for item in images:
+        pixels = item.pixels
+        scale = np.sqrt(np.float32(np.median(pixels.variance[::4, ::4])))
+        values.append(np.where((pixels.mask & out) != 0, np.float32(np.nan), pixels.image / scale))
+        infos.append(item.info)
+    return infos, np.array(values, dtype=np.float32)
 
 
 def _history(

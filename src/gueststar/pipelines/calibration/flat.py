@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gueststar.algorithms.detrend.calibrate import subtract_in_place
 from gueststar.algorithms.detrend.defects import DefectConfig, find_flat_defects
 from gueststar.algorithms.detrend.overscan import OverscanConfig
+from gueststar.algorithms.illumination.bad_pixels import BadPixelConfig, find_unlike_response
 from gueststar.algorithms.response.flat_pair import measure_gain
 from gueststar.algorithms.stats.robust import median_and_sigma
 from gueststar.algorithms.stats.stack import FrameNoise, Stack
@@ -41,6 +43,10 @@ class MakeFlatConfig:
     """Values further than this many sigma of their noise from the others are left out (stars in twilight)."""
     gain_tolerance: float = 0.5
     """The master is refused if the gain by photon transfer is off the camera's by more than this fraction."""
+    level_ratio: float = 3.0
+    """Two or more frames so many times fainter than the bright ones show pixels that respond unlike in faint light."""
+    level_dependence: BadPixelConfig = field(default_factory=BadPixelConfig)
+    """When such a pixel is bad."""
     max_bad_fraction: float = 0.05
     """The master is refused if more than this fraction of the pixels is bad."""
     max_structure_change: float = 0.03
@@ -103,6 +109,8 @@ class MakeFlat:
         scale = np.float32(np.median(stack.mean[stack.n_used > 0]))
         stack = stack._replace(mean=stack.mean / scale, variance=stack.variance / scale**2)
         is_bad = find_flat_defects(stack.mean, config=config.defects) | (stack.n_used == 0)
+        is_dependent = self._level_dependent(frames)
+        is_bad |= is_dependent
         master = CalibrationMaster(
             kind="flat",
             detector_id=detector.id,
@@ -112,6 +120,7 @@ class MakeFlat:
             physical_filter=physical_filter,
             metadata={
                 **frames.metadata(),
+                "n_level_dependent": int(is_dependent.sum()),
                 "gain": _gains(frames),
                 "gain_assumed": {a.name: a.gain for a in detector.amplifiers},
                 "clipped_fraction": float(stack.n_rejected.sum() / max(stack.n_used.sum() + stack.n_rejected.sum(), 1)),
@@ -128,6 +137,28 @@ class MakeFlat:
                 frames.reject(frame, f"level {frame.level:.6g} e- is outside {low:.6g} to {high:.6g}")
             elif frame.saturated_fraction > self.config.max_saturated_fraction:
                 frames.reject(frame, f"{frame.saturated_fraction:.1%} of the pixels are saturated")
+
+    def _level_dependent(self, frames: FrameSet) -> NDArray[np.bool_]:
+        """Return the pixels whose response in the faintest frames is not that in the brightest (traps)."""
+        highest = max(frame.level for frame in frames.frames)
+        bright = [frame for frame in frames.frames if frame.level > 0.6 * highest]
+        faint = [frame for frame in frames.frames if frame.level * self.config.level_ratio < highest]
+        if len(bright) < 2 or len(faint) < 2:
+            return np.zeros(frames.detector.shape, dtype=bool)
+        read_noise = max(amplifier.read_noise for amplifier in frames.detector.amplifiers)
+        means: list[Float32Image] = []
+        variance = 0.0
+        for group in (bright, faint):
+            total = np.float32(sum(frame.level for frame in group))
+            sums = np.zeros(frames.detector.shape, np.float32)
+            for frame in group:
+                sums += frames.values(frame)
+            means.append(sums / total)
+            variance += float(1.0 / total + len(group) * read_noise**2 / total**2)
+        error = np.full(frames.detector.shape, np.sqrt(variance), np.float32)
+        axis = frames.detector.readout_axis
+        found = find_unlike_response(means[0], means[1], error, readout_axis=axis, config=self.config.level_dependence)
+        return found.is_bad
 
     def _stack(self, frames: FrameSet) -> Stack:
         gains = {a.name: a.gain for a in frames.detector.amplifiers}

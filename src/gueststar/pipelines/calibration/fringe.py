@@ -20,7 +20,7 @@ from gueststar.core.errors import DataError
 from gueststar.model.calibration import CalibrationMaster
 from gueststar.model.camera import Detector
 from gueststar.model.exposure import ExposureInfo
-from gueststar.model.image import MaskedImage
+from gueststar.model.image import Float32Image, MaskedImage
 from gueststar.pipelines.calibration.not_shown import NotShown
 
 LIT = MaskPlane.EDGE | MaskPlane.DETECTED | MaskPlane.HALO | MaskPlane.GHOST
@@ -35,8 +35,8 @@ class MakeFringeConfig:
     """Images of the night sky; or flats, for cameras whose own light interferes (lasers)."""
     min_images: int = 5
     """Fewest usable images."""
-    max_images: int = 20
-    """More are not read: those of the brightest sky are taken."""
+    max_images: int = 12
+    """More are not read."""
     min_offset_pixels: float = 10.0
     """Images nearer than this to another in pointing do not count: stars would not fall on other pixels."""
     min_rms: float = 5e-4
@@ -54,9 +54,16 @@ class FringeImage:
     """An image that may show fringes: sky (or lamp) subtracted on large scales, fringes left in."""
 
     info: ExposureInfo
-    pixels: MaskedImage
+    image: Float32Image
+    """NaN where a pixel is not usable or shows a source."""
     level: float
-    """Of the sky or lamp that was subtracted, in the unit of the pixels."""
+    """Of the sky or lamp that was subtracted, in the unit of the image."""
+
+    @classmethod
+    def of(cls, info: ExposureInfo, pixels: MaskedImage, level: float) -> FringeImage:
+        """Return what of an image may tell of fringes."""
+        is_out = (pixels.mask & int(UNUSABLE | LIT)) != 0
+        return cls(info, np.where(is_out, np.float32(np.nan), pixels.image), level)
 
 
 class MakeFringe:
@@ -81,12 +88,8 @@ class MakeFringe:
         config = self.config
         if len(images) < config.min_images:
             raise NotShown(f"{len(images)} images of different pointings, {config.min_images} are needed")
-        bits = int(UNUSABLE | LIT)
         found = find_fringe_patterns(
-            [image.pixels.image for image in images],
-            [(image.pixels.mask & bits) != 0 for image in images],
-            [image.level for image in images],
-            config=config.patterns,
+            [image.image for image in images], [image.level for image in images], config=config.patterns
         )
         if len(found.patterns) == 0:
             raise NotShown(f"the images share no pattern ({found.significances[0]:.1f} sigma)")

@@ -30,6 +30,8 @@ class MakeIlluminationConfig:
 
     min_exposures: int = 3
     """Fewest exposures."""
+    max_exposures: int = 40
+    """Of more, every second, third... is used."""
     min_stars: int = 100
     """Fewest stars in use, all exposures together."""
     min_snr: float = 25.0

@@ -96,7 +96,7 @@ def _make_lamp_fringe(making: Making) -> CalibrationMaster | NothingMade:
         level = float(found.metrics["sky_level"])
         pixels = found.pixels
         pixels = MaskedImage(pixels.image - np.float32(level), pixels.variance, pixels.mask)
-        images.append(FringeImage(raw.info, pixels, level))
+        images.append(FringeImage.of(raw.info, pixels, level))
     try:
         return MakeFringe(making.settings.fringe).run(
             images, making.detector, flat=known.flat, previous=making.previous

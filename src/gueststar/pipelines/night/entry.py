@@ -40,7 +40,13 @@ from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
 from gueststar.pipelines.science.astrometry import AstrometrySolution, SolveAstrometry, air_for
 from gueststar.pipelines.science.background import SubtractBackground
-from gueststar.pipelines.science.catalogs import MakeCatalogs, calibrate_apertures, calibrate_sources, with_planes
+from gueststar.pipelines.science.catalogs import (
+    MakeCatalogs,
+    calibrate_apertures,
+    calibrate_sources,
+    with_planes,
+    without_rays,
+)
 from gueststar.pipelines.science.depth import MapDepth
 from gueststar.pipelines.science.halos import MarkHalos
 from gueststar.pipelines.science.photometry import PhotometrySolution, SolvePhotometry, level_zero_point
@@ -133,7 +139,7 @@ def complete_science(work: EnteredScienceWork, context: WorkerContext, timer: St
         psf, steps["psf"], psf_stars = _psf(told, pixels, context, settings)
     with timer("catalogs"):
         found = MakeCatalogs(settings.catalogs).run(pixels, psf)
-        steps["catalogs"] = found.metrics
+        pixels, steps["catalogs"] = without_rays(pixels, found.rays), found.metrics
     solved = _calibrated(work, told, found.psf, pixels.shape, context, timer, steps)
     wcs, photocal = solved.wcs, solved.photocal
     with timer("photometry"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +14,20 @@ from scipy.spatial import cKDTree
 from gueststar.algorithms.astrometry.proper_motion import propagate_positions
 from gueststar.algorithms.photocal.spatial import ZeroPointMap
 from gueststar.core.bits import USES, SourceFlag
-from gueststar.core.errors import DataError
+from gueststar.formats.calibrated_image import read_calibrated_image
 from gueststar.model.calibration import CalibrationKind, CalibrationMaster
-from gueststar.model.catalog import Catalog
-from gueststar.model.image import CalibratedImage, MaskedImage
+from gueststar.model.catalog import Catalog, concatenate
+from gueststar.model.image import MaskedImage
+from gueststar.model.photocal import PhotoCal
+from gueststar.model.wcs import Wcs
 from gueststar.pipelines.calibration.defects import MakeDefects, ResidualImage
-from gueststar.pipelines.calibration.fringe import FringeImage, MakeFringe, of_different_pointings, patterns_of
+from gueststar.pipelines.calibration.fringe import (
+    FringeImage,
+    MakeFringe,
+    MakeFringeConfig,
+    of_different_pointings,
+    patterns_of,
+)
 from gueststar.pipelines.calibration.illumination import MakeIllumination, StarMeasurements
 from gueststar.pipelines.calibration.not_shown import NotShown
 from gueststar.pipelines.night.known_calibrations import read_calibrations
@@ -36,27 +45,51 @@ _MATCH_FWHM = 0.5
 _MATCH_LEAST_ARCSEC = 0.5
 
 
+@dataclass(frozen=True, eq=False)
+class _Solved:
+    """What is needed of a calibrated image once its pixels are forgotten."""
+
+    item: LearnedImage
+    wcs: Wcs
+    photocal: PhotoCal
+    fwhm: float
+    """Pixels."""
+    shape: tuple[int, int]
+    metrics: Mapping[str, Any]
+
+
+def _own_images(learning: Learning) -> list[LearnedImage]:
+    """Return the images that were calibrated here: a user's own were flattened by others."""
+    return [image for image in learning.images if image.raw is not None]
+
+
+def _dithered(learning: Learning, config: MakeFringeConfig, most: int) -> list[LearnedImage]:
+    """Return images of different pointings."""
+    images = _own_images(learning)
+    scale = learning.context.camera.pixel_scale_arcsec
+    rows = of_different_pointings([image.info for image in images], pixel_scale_arcsec=scale, config=config)
+    return [images[row] for row in rows[:most]]
+
+
 def learn_fringe(learning: Learning) -> CalibrationMaster | NothingMade:
     """Make fringe patterns where the filter is said to fringe."""
     config, camera = learning.settings.fringe, learning.context.camera
     glass = camera.filter_named(learning.images[0].info.physical_filter or "")
     if config.made_from != "science" or glass is None or not glass.has_fringes:
         return NothingMade("the camera's description does not say that the filter has fringes")
-    infos = [image.info for image in learning.images]
-    rows = of_different_pointings(infos, pixel_scale_arcsec=camera.pixel_scale_arcsec, config=config)
-    if len(rows) < config.min_images:
-        return NothingMade(f"{len(rows)} images of different pointings, {config.min_images} are needed")
-    images = (_fringe_image(learning.images[row], learning) for row in rows)
-    usable = sorted((image for image in images if image is not None), key=lambda image: -image.level)
+    chosen = _dithered(learning, config, config.max_images)
+    if len(chosen) < config.min_images:
+        return NothingMade(f"{len(chosen)} images of different pointings, {config.min_images} are needed")
+    images = [found for image in chosen if (found := _fringe_image(image)) is not None]
     try:
-        return MakeFringe(config).run(usable[: config.max_images], learning.detector, previous=learning.previous)
+        return MakeFringe(config).run(images, learning.detector, previous=learning.previous)
     except NotShown as reason:
         return NothingMade(str(reason))
 
 
-def _fringe_image(image: LearnedImage, learning: Learning) -> FringeImage | None:
+def _fringe_image(item: LearnedImage) -> FringeImage | None:
     """Return an image with its fringes in: put back if they were taken out; None if with unknown patterns."""
-    calibrated = learning.context.image(image.image)
+    calibrated = read_calibrated_image(item.image)
     metrics = calibrated.metadata.get("metrics", {})
     level = float(metrics.get("sky_electrons") or 0.0)
     if level <= 0:
@@ -64,12 +97,12 @@ def _fringe_image(image: LearnedImage, learning: Learning) -> FringeImage | None
     pixels = calibrated.pixels
     removed = metrics.get("detrend", {}).get("fringe", {})
     if removed.get("is_removed"):
-        used = _used(metrics, "fringe", image)
+        used = _used(metrics, "fringe", item)
         if used is None:
             return None
         patterns = np.tensordot(np.asarray(removed["amplitudes"], np.float32), patterns_of(used), axes=1)
         pixels = MaskedImage(pixels.image + patterns, pixels.variance, pixels.mask)
-    return FringeImage(image.info, pixels, level)
+    return FringeImage.of(item.info, pixels, level)
 
 
 def _used(metrics: Mapping[str, Any], kind: CalibrationKind, image: LearnedImage) -> CalibrationMaster | None:
@@ -84,14 +117,10 @@ def _used(metrics: Mapping[str, Any], kind: CalibrationKind, image: LearnedImage
 def learn_defects(learning: Learning) -> CalibrationMaster | NothingMade:
     """Find what stays on the same pixels in images of different pointings."""
     config = learning.settings.defects
-    infos = [image.info for image in learning.images]
-    rows = of_different_pointings(
-        infos, pixel_scale_arcsec=learning.context.camera.pixel_scale_arcsec, config=learning.settings.fringe
-    )[: config.max_images]
-    if len(rows) < config.min_images:
-        return NothingMade(f"{len(rows)} images of different pointings, {config.min_images} are needed")
-    chosen = [learning.images[row] for row in rows]
-    images = [ResidualImage(image.info, learning.context.image(image.image).pixels) for image in chosen]
+    chosen = _dithered(learning, learning.settings.fringe, config.max_images)
+    if len(chosen) < config.min_images:
+        return NothingMade(f"{len(chosen)} images of different pointings, {config.min_images} are needed")
+    images = (ResidualImage(item.info, read_calibrated_image(item.image).pixels) for item in chosen)
     known = read_calibrations({k: p for k, p in chosen[0].calibrations.items() if k in ("bias", "dark", "flat")})
     try:
         return MakeDefects(config).run(images, learning.detector, known=known, previous=learning.previous)
@@ -102,23 +131,25 @@ def learn_defects(learning: Learning) -> CalibrationMaster | NothingMade:
 def learn_illumination(learning: Learning) -> CalibrationMaster | NothingMade:
     """Solve for the response to stars from the night's catalogs of one filter."""
     config = learning.settings.illumination
-    if len(learning.images) < config.min_exposures:
-        return NothingMade(f"{len(learning.images)} exposures, {config.min_exposures} are needed")
-    images = [(item, learning.context.image(item.image)) for item in learning.images]
-    state, _ = Counter(map(_illumination_time, (image for _, image in images))).most_common(1)[0]
-    images = [pair for pair in images if _illumination_time(pair[1]) == state]
+    own = _own_images(learning)
+    own = own[:: -(-len(own) // config.max_exposures) or 1]
+    if len(own) < config.min_exposures:
+        return NothingMade(f"{len(own)} exposures, {config.min_exposures} are needed")
+    images = [_solved(item) for item in own]
+    state, _ = Counter(map(_illumination_time, images)).most_common(1)[0]
+    images = [image for image in images if _illumination_time(image) == state]
     applied = None
     if state is not None:
-        applied = _used(images[0][1].metadata["metrics"], "illumination", images[0][0])
+        applied = _used(images[0].metrics, "illumination", images[0].item)
         if applied is None:
             return NothingMade("the images carry a correction that is no longer the valid one")
     stars = _reference_stars(images, learning)
-    photocal = images[0][1].photocal
+    photocal = images[0].photocal
     try:
         return MakeIllumination(config).run(
-            [_measurements(item, image, stars, learning) for item, image in images],
+            [_measurements(image, stars, learning) for image in images],
             learning.detector,
-            catalog_magnitude=_as_measured(stars, image=images[0][1]),
+            catalog_magnitude=_as_measured(stars, photocal),
             catalog_error=np.asarray(stars[f"mag_{photocal.band}_err"], dtype=np.float64),
             applied=applied,
             previous=learning.previous,
@@ -127,38 +158,59 @@ def learn_illumination(learning: Learning) -> CalibrationMaster | NothingMade:
         return NothingMade(str(reason))
 
 
-def _illumination_time(image: CalibratedImage) -> float | None:
+def _solved(item: LearnedImage) -> _Solved:
+    image = read_calibrated_image(item.image)
+    metrics = image.metadata.get("metrics", {})
+    return _Solved(item, image.wcs, image.photocal, image.psf.central_fwhm, image.shape, metrics)
+
+
+def _illumination_time(image: _Solved) -> float | None:
     """Return when the illumination product was taken that an image was divided by; None: by none."""
-    used = image.metadata.get("metrics", {}).get("detrend", {}).get("calibrations", {}).get("illumination")
+    used = image.metrics.get("detrend", {}).get("calibrations", {}).get("illumination")
     return None if used is None else float(used["mjd_tai"])
 
 
-def _reference_stars(images: list[tuple[LearnedImage, CalibratedImage]], learning: Learning) -> Catalog:
+def _reference_stars(images: list[_Solved], learning: Learning) -> Catalog:
     """Return the catalog's constant point sources about all images, places moved to the epoch of the first."""
     centres, reach = [], 0.0
-    for _, image in images:
+    for image in images:
         ny, nx = image.shape
         ra, dec = image.wcs.pixel_to_sky(x=(nx - 1) / 2, y=(ny - 1) / 2)
         centres.append(_vector(float(ra), float(dec)))
         reach = max(reach, 0.5 * float(np.hypot(nx, ny)) * image.wcs.pixel_scale_arcsec / 3600.0)
-    middle = np.mean(centres, axis=0)
-    middle /= np.linalg.norm(middle)
-    spread = np.degrees(max(np.arccos(np.clip(middle @ centre, -1.0, 1.0)) for centre in centres))
-    if spread > 5.0:
-        raise DataError(f"exposures of {spread:.0f} degrees apart cannot be solved together")
-    ra, dec = np.degrees(np.arctan2(middle[1], middle[0])) % 360.0, np.degrees(np.arcsin(middle[2]))
-    stars = learning.context.refcats.cone(ra=float(ra), dec=float(dec), radius_deg=float(spread) + reach)
-    stars = stars.select(~np.asarray(stars["is_extended"]) & ~np.asarray(stars["is_variable"]))
+    found = [
+        learning.context.refcats.cone(ra=ra, dec=dec, radius_deg=radius) for ra, dec, radius in _discs(centres, reach)
+    ]
+    stars = concatenate(found)
+    _, first = np.unique(np.stack([stars["ra"], stars["dec"]]), axis=1, return_index=True)
+    stars = stars.select(np.sort(first))
+    stars = stars.select(np.flatnonzero(~np.asarray(stars["is_extended"]) & ~np.asarray(stars["is_variable"])))
     moved = propagate_positions(
         ra=stars["ra"], dec=stars["dec"], pm_ra=stars["pm_ra"], pm_dec=stars["pm_dec"],
-        years=images[0][0].info.epoch_year - np.asarray(stars["epoch"], dtype=np.float64),
+        years=images[0].item.info.epoch_year - np.asarray(stars["epoch"], dtype=np.float64),
     )  # fmt: skip
     return stars.replace(ra=moved[0], dec=moved[1])
 
 
-def _as_measured(stars: Catalog, *, image: CalibratedImage) -> Floats:
+def _discs(centres: list[Any], reach: float) -> list[tuple[float, float, float]]:
+    """Return discs (ra, dec, radius in degrees) that hold all images, one for each field of a night."""
+    groups: list[list[Any]] = []
+    for centre in centres:
+        near = [g for g in groups if np.degrees(np.arccos(np.clip(g[0] @ centre, -1.0, 1.0))) < 2.0 * reach]
+        if near:
+            near[0].append(centre)
+        else:
+            groups.append([centre])
+    discs = []
+    for group in groups:
+        spread = float(np.degrees(max(np.arccos(np.clip(group[0] @ c, -1.0, 1.0)) for c in group)))
+        ra, dec = np.degrees(np.arctan2(group[0][1], group[0][0])) % 360.0, np.degrees(np.arcsin(group[0][2]))
+        discs.append((float(ra), float(dec), spread + reach))
+    return discs
+
+
+def _as_measured(stars: Catalog, photocal: PhotoCal) -> Floats:
     """Return catalog magnitudes as the detector would measure them: the colour term taken off."""
-    photocal = image.photocal
     magnitude = np.asarray(stars[f"mag_{photocal.band}"], dtype=np.float64)
     if not photocal.colour_name:
         return magnitude
@@ -167,8 +219,9 @@ def _as_measured(stars: Catalog, *, image: CalibratedImage) -> Floats:
     return magnitude - photocal.colour_term * colour
 
 
-def _measurements(item: LearnedImage, image: CalibratedImage, stars: Catalog, learning: Learning) -> StarMeasurements:
+def _measurements(image: _Solved, stars: Catalog, learning: Learning) -> StarMeasurements:
     """Return the clean bright sources of an exposure that are catalog stars, as measured after flat-fielding."""
+    item = image.item
     sources = learning.context.catalog(item.sources)
     config = learning.settings.illumination
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -179,7 +232,7 @@ def _measurements(item: LearnedImage, image: CalibratedImage, stars: Catalog, le
         & np.isfinite(sources["mag"])
     )
     sources = sources.select(np.flatnonzero(is_clean))
-    limit = max(_MATCH_FWHM * image.psf.central_fwhm * image.wcs.pixel_scale_arcsec, _MATCH_LEAST_ARCSEC)
+    limit = max(_MATCH_FWHM * image.fwhm * image.wcs.pixel_scale_arcsec, _MATCH_LEAST_ARCSEC)
     chord = 2.0 * np.sin(np.radians(limit / 3600.0) / 2.0)
     tree = cKDTree(_vector(stars["ra"], stars["dec"]).T)
     distance, row = tree.query(_vector(sources["ra"], sources["dec"]).T, distance_upper_bound=chord)
@@ -192,9 +245,9 @@ def _measurements(item: LearnedImage, image: CalibratedImage, stars: Catalog, le
     )  # fmt: skip
 
 
-def _levelling(image: CalibratedImage) -> ZeroPointMap:
+def _levelling(image: _Solved) -> ZeroPointMap:
     """Return the change of the zero point that was taken out of an image, mag."""
-    found = image.metadata["metrics"].get("photometry", {})
+    found = image.metrics.get("photometry", {})
     coefficients = np.asarray(found.get("spatial_coefficients", []), dtype=np.float64)
     return ZeroPointMap(coefficients, image.shape, int(found.get("spatial_order", 0)) if coefficients.size else 0)
 

@@ -38,6 +38,7 @@ from gueststar.pipelines.science.catalogs import (
     flag_halos,
     flag_near,
     with_planes,
+    without_rays,
 )
 from gueststar.pipelines.science.depth import MapDepth, level_error_of
 from gueststar.pipelines.science.detrend import Detrend
@@ -144,7 +145,7 @@ def make_science(
         steps["psf"] = measured.metrics
     with timer("catalogs"):
         instrumental = MakeCatalogs(settings.catalogs).run(pixels, measured.psf)
-        steps["catalogs"] = instrumental.metrics
+        pixels, steps["catalogs"] = without_rays(pixels, instrumental.rays), instrumental.metrics
     solved = _calibrated(work, context, instrumental.psf, pixels.shape, timer, steps)
     wcs, photocal, spatial = solved.astrometry.wcs, solved.photometry.photocal, solved.photometry.spatial
     with timer("photometry"):

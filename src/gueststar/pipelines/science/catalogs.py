@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from gueststar.algorithms.photometry.growth import (
     fraction_within,
     measure_aperture_correction,
 )
+from gueststar.algorithms.photometry.position_floor import PositionFloor, centroid_offsets, measure_position_floor
 from gueststar.algorithms.photometry.psf_fit import PointSourceConfig, PointSources, measure_point_sources
 from gueststar.algorithms.photometry.total import ApertureConfig, TotalFluxes, measure_totals
 from gueststar.algorithms.psf.scene import SourceState, chosen
@@ -47,6 +48,8 @@ FLAG_OF_PLANE = {
 
 MAX_CORRECTION_STARS = 1000
 """Most stars that are looked at for the aperture correction."""
+MAX_FLOOR_STARS = 300
+"""Most stars, the brightest first, on which the errors of positions that noise does not explain are measured."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,14 @@ class MakeCatalogsConfig:
     that a wider PSF loses beyond its stamps."""
 
 
+class StruckPixels(NamedTuple):
+    """Pixels that cosmic rays struck, and what the sources and the sky about them would hold there."""
+
+    y: NDArray[np.int64]
+    x: NDArray[np.int64]
+    value: NDArray[np.float32]
+
+
 @dataclass(frozen=True, eq=False)
 class InstrumentalCatalogs:
     """Catalogs in electrons and pixels."""
@@ -74,6 +85,8 @@ class InstrumentalCatalogs:
     """Plain values: numbers, aperture diameters and correction, noise ratio, model error."""
     is_detected: NDArray[np.bool_]
     """``[y, x]``: footprints of the first detection, and the pixels of saturated stars."""
+    rays: StruckPixels
+    """What cosmic rays struck on sources, found when these were subtracted."""
 
 
 class MakeCatalogs:
@@ -100,12 +113,15 @@ class MakeCatalogs:
         factor = np.ones(len(found.state.x))
         if self.config.is_flux_corrected:
             factor = correction.ratio * loss_correction(spline, x=found.state.x, y=found.state.y)
+        found, floor = _with_position_floor(found, spline)
         flags = _flags(pixels, found, fwhm)
+        ray_y, ray_x = found.ray_y, found.ray_x
         return InstrumentalCatalogs(
             _psf_catalog(found, flags, factor, correction.floor),
             _aperture_catalog(found, is_first, totals, flags),
-            self._metrics(found, correction, fwhm),
+            self._metrics(found, correction, fwhm) | _floor_metrics(floor),
             (found.footprints.labels > 0) | is_charged,
+            StruckPixels(ray_y, ray_x, pixels.image[ray_y, ray_x] - found.scene.residual[ray_y, ray_x]),
         )
 
     def _totals(self, pixels: MaskedImage, spline: SplinePsf, found: PointSources, first: SourceState) -> TotalFluxes:
@@ -121,6 +137,7 @@ class MakeCatalogs:
             "n_sources": len(found.state.x),
             "n_by_pass": np.bincount(found.found_in_pass, minlength=1).tolist(),
             "n_saturated": int(found.is_saturated.sum()),
+            "n_cosmic_ray_pixels_on_sources": int(found.ray_y.size),
             "noise_ratio": found.noise_ratio,
             "model_error": found.model_error,
             "variance_slope": float(found.noise.slope),
@@ -132,6 +149,16 @@ class MakeCatalogs:
             "n_aperture_correction": correction.n_stars,
             "is_flux_corrected": self.config.is_flux_corrected,
         }
+
+
+def without_rays(pixels: MaskedImage, rays: StruckPixels) -> MaskedImage:
+    """Return an image in which what cosmic rays struck is replaced, marked COSMIC_RAY and INTERPOLATED."""
+    if rays.y.size == 0:
+        return pixels
+    image, mask = pixels.image.copy(), pixels.mask.copy()
+    image[rays.y, rays.x] = rays.value
+    mask[rays.y, rays.x] |= int(MaskPlane.COSMIC_RAY | MaskPlane.INTERPOLATED)
+    return MaskedImage(image, pixels.variance, mask)
 
 
 def with_planes(pixels: MaskedImage, where: NDArray[np.bool_], plane: MaskPlane) -> MaskedImage:
@@ -249,6 +276,29 @@ def _aperture_correction(
         own[rows], errors.flux_err[is_first][rows], totals.ap_flux[rows, 2], totals.ap_flux_err[rows, 2],
         fraction_within(spline, x=x, y=y, radius=radius),
     )  # fmt: skip
+
+
+def _with_position_floor(found: PointSources, spline: SplinePsf) -> tuple[PointSources, PositionFloor]:
+    """Add to the errors of positions what bright, clean, point-like stars show that the PSF leaves uncertain."""
+    state, errors = found.state, found.errors
+    is_clean = ~found.is_saturated & ~found.is_blended & (errors.n_masked == 0)
+    is_clean &= (np.abs(errors.sharpness) < 0.1) & (state.flux > 100.0 * errors.flux_err)
+    rows = np.flatnonzero(is_clean)
+    rows = rows[np.argsort(-state.flux[rows], kind="stable")[:MAX_FLOOR_STARS]]
+    stars = chosen(state, rows)
+    offsets = centroid_offsets(found.scene, spline, stars, errors.select(rows), fwhm=found.fwhm)
+    floor = measure_position_floor(offsets, x=stars.x, y=stars.y, shape=spline.shape)
+    extra = floor.variance(x=state.x, y=state.y, shape=spline.shape)
+    errors = errors._replace(x_err=np.sqrt(errors.x_err**2 + extra), y_err=np.sqrt(errors.y_err**2 + extra))
+    return found._replace(errors=errors), floor
+
+
+def _floor_metrics(floor: PositionFloor) -> dict[str, Any]:
+    return {
+        "position_floor_pixels": float(np.sqrt(floor.middle)),
+        "position_floor_corner_pixels": float(np.sqrt(floor.corner)),
+        "n_position_floor": floor.n_stars,
+    }
 
 
 def _flags(pixels: MaskedImage, found: PointSources, fwhm: float) -> NDArray[np.int32]:

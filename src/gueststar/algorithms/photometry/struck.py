@@ -1,0 +1,68 @@
+"""Cosmic rays on stars: what is left of them when the stars are subtracted."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gueststar.algorithms.detrend.cosmic_rays import CosmicRayConfig, are_hit, touching
+from gueststar.algorithms.psf.scene import Scene
+from gueststar.algorithms.psf.spline import SplinePsf, shifted_stamps
+
+Booleans = NDArray[np.bool_]
+Integers = NDArray[np.int64]
+
+_MODEL_ERRORS = 3.0
+"""The model of a pixel may be off by so many times its typical error where its slope is steep."""
+
+
+def take_out_rays_in_place(
+    scene: Scene,
+    psf: SplinePsf,
+    is_struck: Booleans,
+    *,
+    config: CosmicRayConfig,
+    most_rounds: int = 8,
+) -> tuple[Integers, Integers]:
+    """Follow cosmic rays on from the pixels that they are known to have struck, under the light of stars.
+
+    Against the image itself a ray on a star is not sharp enough to tell. In ``scene.residual`` the star is gone: pixels
+    next to a ray are struck as well if they stand out there, sharper than the PSF, against the noise, the star's
+    photons and the model's error included. Only pixels in the light of sources are looked at: in
+    dark sky the search on the image itself has decided.
+
+    Returned are y and x of the new pixels; ``is_struck`` and ``scene.is_masked`` are set there, ``scene.sky_variance``
+    becomes infinite and ``scene.residual`` zero.
+    """
+    y, x = np.nonzero(is_struck)
+    if y.size == 0:
+        return y, x
+    limits = (config.significance, config.sharpness * sharpest_ratio(psf), config.sharpness_sigma)
+    # Both are looked at in the candidates' own pixels only: memory that is never touched costs nothing.
+    dark, noise = np.zeros_like(scene.residual), np.zeros_like(scene.residual)
+    found_y, found_x = [], []
+    for _ in range(most_rounds):
+        y, x = touching(y, x, is_struck, scene.is_masked)
+        light, sky = scene.image[y, x] - scene.residual[y, x], scene.sky_variance[y, x]
+        is_lit = light > np.sqrt(sky)
+        y, x, light, sky = y[is_lit], x[is_lit], light[is_lit], sky[is_lit]
+        noise[y, x] = np.sqrt(sky + scene.slope * light + (_MODEL_ERRORS * scene.model_error * light) ** 2)
+        is_hit = are_hit(scene.residual, dark, noise, scene.is_masked, y, x, *limits)
+        y, x = y[is_hit], x[is_hit]
+        if y.size == 0:
+            break
+        is_struck[y, x] = scene.is_masked[y, x] = True
+        scene.sky_variance[y, x], scene.residual[y, x] = np.inf, 0.0
+        found_y.append(y)
+        found_x.append(x)
+    empty = [np.zeros(0, np.int64)]
+    return np.concatenate(empty + found_y), np.concatenate(empty + found_x)
+
+
+def sharpest_ratio(psf: SplinePsf) -> float:
+    """Return the mean of two opposite neighbours over the central pixel of a centred star, where it is least."""
+    ny, nx = psf.shape
+    x, y = np.array([0.0, nx - 1.0, 0.0, nx - 1.0, 0.5 * nx]), np.array([0.0, 0.0, ny - 1.0, ny - 1.0, 0.5 * ny])
+    stamps = shifted_stamps(psf, x=x, y=y, dx=np.zeros(5), dy=np.zeros(5), radius=1)
+    across, down = stamps[:, 1, 0] + stamps[:, 1, 2], stamps[:, 0, 1] + stamps[:, 2, 1]
+    return float(np.clip(np.min(0.5 * np.minimum(across, down) / stamps[:, 1, 1]), 0.0, 1.0))
