@@ -3,9 +3,9 @@
 Run ``python benchmarks/positions.py [FIELD:EPOCH ...]`` (default ``hl:0 hl:1 hl:2 hl:3 gp:0``); the data lie in
 ``$GUESTSTAR_SHARED/data`` or ``../shared/data`` (see benchmarks/catalogs.py). Nothing is fitted to the truth.
 Scatter is 1.4826 times the median absolute offset of isolated, unsaturated stars, mas per axis; the pull is offsets by
-their errors. The second table solves few stars of the last high-latitude epoch (drawn at random from half as many again, the
-brightest), without and with the distortion that was learned from the others: the rms over the detector, per axis, of
-the difference from the solution of all stars.
+their errors. The second table solves few stars of the last high-latitude epoch (drawn at random from half as many
+again, the brightest), without and with the distortion that was learned from the others: the rms over the detector, per
+axis, of the difference from the solution of all stars.
 """
 
 from __future__ import annotations
