@@ -130,11 +130,14 @@ def test_loss_in_transfer_is_measured_and_its_trails_are_marked(bench_of):
     flats = [bench.flat(t, minute=i) for i, t in enumerate((6.0, 9.0, 12.0))]
     product = MakeChargeTransfer().run(flats, infos(flats), bench.detector)
     assert product.column("amplifiers", "inefficiency") == pytest.approx([2e-5, 2e-5], rel=0.05)
-    raw = bench.expose("science", stars([(120, 100), (200, 100)], 1e6, 320), 30.0, minute=900)
+    light = stars([(60, 200), (260, 200)], 5e5, 320)  # whose own light hides what trails it
+    light[100, [120, 200]] += 1e5
+    raw = bench.expose("science", light, 30.0, minute=900)
     marked = PLAIN.run(raw, Calibrations(charge_transfer=product))
     is_suspect = (marked.pixels.mask & int(MaskPlane.SUSPECT)) != 0
     assert marked.metrics["n_deferred_charge"] == np.count_nonzero(is_suspect) > 0
-    _, x = np.nonzero(is_suspect)
+    y, x = np.nonzero(is_suspect)
+    assert set(y) == {100}
     assert np.all(x[x < 160] > 118)  # away from each amplifier's output
     assert np.all(x[x >= 160] < 202)
 
