@@ -121,8 +121,8 @@ def mark_deferred_charge_in_place(
 
     ``counts`` (electrons) are in the order of reading along the second axis; index k is transferred
     ``first_transfers + k`` times. A pixel is changed by at most what a brighter one before it lost beyond its own loss;
-    the limit is ``flag_sigma`` times its noise, ``noise`` (electrons, of reading) and Poisson's. Within stars the change
-    is part of the image's PSF and below that; behind sharp edges (saturated stars, cosmic rays) it is not.
+    the limit is ``flag_sigma`` times its noise, ``noise`` (electrons, of reading) and Poisson's. Within stars the
+    change is part of the image's PSF and below that; behind sharp edges (saturated stars, cosmic rays) it is not.
     """
     return int(
         _mark_deferred(
