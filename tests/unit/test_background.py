@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import sep
+from scipy.ndimage import gaussian_filter
 
 from gueststar.algorithms.background.estimate import BackgroundConfig, estimate_background
 from gueststar.algorithms.background.mesh import bin_pixels, expand_cells
@@ -141,3 +142,27 @@ def test_more_iterations_change_little():
     short = estimate_background(image, no_mask(image), config=BackgroundConfig(iterations=4))
     long = estimate_background(image, no_mask(image), config=BackgroundConfig(iterations=8))
     assert np.abs(short.level - long.level).mean() < 0.05 * np.sqrt(1000.0)
+
+
+def test_error_of_the_level_is_that_of_noise_where_there_is_nothing_else():
+    errors, off = [], []
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        image = rng.normal(900.0, 30.0, (768, 768)).astype(np.float32)
+        found = estimate_background(image, np.zeros(image.shape, bool), box=96)
+        errors.append(np.median(found.error_map()))
+        off.append(found.level[96:-96, 96:-96] - 900.0)
+    assert np.sqrt(np.mean(np.square(off))) == pytest.approx(np.mean(errors), rel=0.35)
+
+
+def test_smooth_nebulosity_is_sky_and_its_error_is_told():
+    rng = np.random.default_rng(3)
+    side = 1024
+    cloud = gaussian_filter(rng.normal(size=(side, side)), 130.0, mode="wrap")
+    sky = 900.0 + 60.0 * cloud / cloud.std()
+    image = rng.normal(sky, 30.0).astype(np.float32)
+    found = estimate_background(image, np.zeros(image.shape, bool), box=96)
+    off = found.level - sky
+    assert np.std(off) < 0.15 * sky.std()
+    assert np.std(off / found.error_map()) < 3.0
+    assert found.free_fraction > 0.9

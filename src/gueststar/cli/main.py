@@ -13,6 +13,7 @@ from gueststar.core.errors import ConfigError, DataError, GueststarError
 COMMANDS = {
     "alerts": "Find, show and export alert packets.",
     "camera": "Draft, check and show camera descriptions.",
+    "forced": "Fluxes at given places on the science images, detected or not.",
     "ingest": "Take raw exposures (or your own products) into a repository.",
     "init": "Make a survey repository.",
     "inject": "Put artificial sources into processed images: completeness and flux errors.",

@@ -164,6 +164,26 @@ FORCED_SOURCE = Schema(
 )
 """Fluxes at given places, whether or not anything was detected."""
 
+FORCED_PHOTOMETRY = Schema(
+    "forced_photometry",
+    (
+        Column("place", "i8", "", "number of the place as the user gave it, or its row"),
+        Column("visit", "i8", "", "visit id"),
+        Column("detector", "i4", "", "detector id"),
+        Column("mjd_tai", "f8", "day", "middle of the exposure"),
+        Column("ra", "f8", "deg", "right ascension of the place"),
+        Column("dec", "f8", "deg", "declination of the place"),
+        Column("x", "f8", "pixel", "the place on the image, x"),
+        Column("y", "f8", "pixel", "the place on the image, y"),
+        Column("psf_flux", "f8", "nJy", "PSF flux on the science image, signed; NaN where no pixel is usable"),
+        Column("psf_flux_err", "f4", "nJy", "error of psf_flux"),
+        Column("chi2", "f4", "", "reduced chi-square of the PSF at this place, neighbours subtracted"),
+        Column("sky", "f4", "electron", "background left over about the place, which was subtracted"),
+        Column("flags", "i4", "", "SourceFlag bits; BLENDED where a neighbour was fitted at the same time"),
+    ),
+)
+"""Fluxes on science images at places that a user gave, whether or not anything was detected."""
+
 REFCAT = Schema(
     "refcat",
     (

@@ -5,6 +5,7 @@ from scipy.spatial import cKDTree
 
 from gueststar.algorithms.photometry.apertures import aperture_photometry
 from gueststar.algorithms.photometry.classify import star_likeness
+from gueststar.algorithms.photometry.error_floor import measure_error_floor
 from gueststar.algorithms.photometry.far_wing import loss_correction
 from gueststar.algorithms.photometry.forced import forced_psf_photometry, stamps_at
 from gueststar.algorithms.photometry.growth import measure_aperture_correction
@@ -164,11 +165,31 @@ def test_aperture_correction_and_floor_are_recovered() -> None:
     shared, floor = rng.normal(0, psf_err), 0.006
     psf_flux = flux + shared + rng.normal(0, floor * flux)
     aperture_flux = 0.97 * 0.95 * (flux + shared + rng.normal(0, np.sqrt(aperture_err**2 - psf_err**2)))
-    found = measure_aperture_correction(psf_flux, psf_err, aperture_flux, 0.95 * aperture_err, np.full(400, 0.95))
+    place = {"x": rng.uniform(0, 500, 400), "y": rng.uniform(0, 500, 400), "shape": (500, 500)}
+    found = measure_aperture_correction(
+        psf_flux, psf_err, aperture_flux, 0.95 * aperture_err, np.full(400, 0.95), **place
+    )  # fmt: skip
     assert found.ratio == pytest.approx(0.97, abs=4 * found.ratio_err)
-    assert found.floor == pytest.approx(floor, rel=0.3)
-    few = measure_aperture_correction(flux[:5], psf_err[:5], flux[:5], aperture_err[:5], np.ones(5))
-    assert (few.ratio, few.floor) == (1.0, 0.0)
+    for x in (250.0, 500.0):
+        assert np.sqrt(found.floor.variance(x=x, y=x, shape=(500, 500))) == pytest.approx(floor, rel=0.4)
+    few = measure_aperture_correction(
+        flux[:5], psf_err[:5], flux[:5], aperture_err[:5], np.ones(5), x=np.ones(5), y=np.ones(5), shape=(9, 9)
+    )
+    assert (few.ratio, few.floor.middle) == (1.0, 0.0)
+
+
+def test_floor_of_errors_tells_middle_from_corners_and_ignores_outliers() -> None:
+    rng = np.random.default_rng(11)
+    x, y = rng.uniform(0, 999, (2, 600))
+    outwards = ((x - 499.5) ** 2 + (y - 499.5) ** 2) / 499.5**2 / 2
+    noise = np.full((2, 600), 0.001)
+    deviation = rng.normal(0, np.sqrt(noise**2 + (0.0005**2 * (1 - outwards) + 0.003**2 * outwards)))
+    deviation[:, ::50] += 0.1
+    found = measure_error_floor(deviation, noise, x=x, y=y, shape=(1000, 1000))
+    assert np.sqrt(found.corner) == pytest.approx(0.003, rel=0.15)
+    assert np.sqrt(found.middle) < 0.001
+    quiet = measure_error_floor(rng.normal(0, noise), noise, x=x, y=y, shape=(1000, 1000))
+    assert quiet.variance(x=500.0, y=500.0, shape=(1000, 1000)) < 0.0004**2
 
 
 def test_light_beyond_the_stamps_is_allowed_for_where_the_psf_is_wider() -> None:

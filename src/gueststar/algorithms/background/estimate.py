@@ -20,6 +20,14 @@ from gueststar.algorithms.background.mesh import (
 )
 from gueststar.algorithms.stats.robust import median_and_sigma
 
+_SMOOTHED = 0.375
+"""Noise of cells smoothed by a 3 x 3 binomial, as a fraction of that of one."""
+_WITHIN = 2.0
+"""Change of the sky within a mesh that is no source, as a multiple of the typical change from one to the next."""
+
+_UNRESOLVED = 0.03
+"""Error between the middles of meshes as a fraction of the scatter that is expected within a mesh."""
+
 
 @dataclass(frozen=True)
 class BackgroundConfig:
@@ -52,6 +60,17 @@ class Background(NamedTuple):
     """Noise of every mesh, after filling and filtering."""
     free_fraction: float
     """Fraction of the unmasked cells in which no source was found."""
+    mesh_error: NDArray[np.float64]
+    """Error of the level of every mesh: noise, structure that meshes do not resolve, and filling from neighbours."""
+
+    def error_map(self, cell: int = 4) -> NDArray[np.float32]:
+        """Return the error of the level of every pixel, joined from that of the meshes as the level is."""
+        ny, nx = self.level.shape
+        cell = max(1, min(cell, min(ny, nx) // 16))
+        sizes = [(n + cell - 1) // cell for n in (ny, nx)]
+        edges = [_edges_of(n, count) for n, count in zip(sizes, self.mesh_error.shape, strict=True)]
+        along = [_spline_operator(part, n) for part, n in zip(edges, sizes, strict=True)]
+        return np.asarray(expand_cells(_join_positive(self.mesh_error, *along), cell, ny, nx), dtype=np.float32)
 
 
 def estimate_background(
@@ -86,12 +105,15 @@ def estimate_background(
     for iteration in range(config.iterations):
         mesh_level, mesh_sigma, n_free = mesh_statistics(values, is_source, edges_y, edges_x)
         is_good = (n_free >= config.min_free_fraction * area) & (mesh_sigma > 0)
-        mesh_level = _filled_and_filtered(mesh_level, is_good, config.filter_size)
+        measured, scatter = mesh_level, mesh_sigma
+        structure = _structure(measured, is_good)
+        mesh_level = _filled_and_filtered(mesh_level, is_good, config.filter_size, kept=structure.share)
         mesh_sigma = _filled_and_filtered(mesh_sigma, is_good, config.filter_size)
         if iteration == config.iterations - 1:
             break
         level = _join(mesh_level, *splines)
-        sigma = _join_positive(np.maximum(mesh_sigma, 1e-6 * (1.0 + np.abs(mesh_level))), *splines)
+        tolerance = np.hypot(np.maximum(mesh_sigma, 1e-6 * (1.0 + np.abs(mesh_level))), structure.within_meshes)
+        sigma = _join_positive(tolerance, *splines)
         core = mark_deviant(values, is_empty, level, sigma, config.threshold)
         is_source = is_empty | _margin_where_there_is_room(core, edges_y, edges_x)
     noise = mesh_noise(variance, number, is_source, edges_y, edges_x)
@@ -104,12 +126,16 @@ def estimate_background(
         mesh_level=mesh_level,
         mesh_rms=mesh_rms,
         free_fraction=float(np.mean(~is_source[~is_empty])),
+        mesh_error=_mesh_error(measured, mesh_level, scatter, n_free, is_good, _UNRESOLVED * structure.within_meshes),
     )
 
 
 def _mesh_edges(n: int, side: float) -> NDArray[np.int64]:
     """Return the bounds of nearly equal meshes that divide ``n`` cells, at least one."""
-    count = max(1, round(n / side))
+    return _edges_of(n, max(1, round(n / side)))
+
+
+def _edges_of(n: int, count: int) -> NDArray[np.int64]:
     return np.round(np.linspace(0, n, count + 1)).astype(np.int64)
 
 
@@ -148,12 +174,45 @@ def _join_positive(
     return np.maximum(_join(mesh, along_y, along_x), np.float32(0.5 * mesh.min()))
 
 
+class _Structure(NamedTuple):
+    """How much of the differences between meshes is sky (nebulosity), not noise."""
+
+    share: float
+    """0: all is noise or sources; 1: neighbours go together, the meshes resolve it."""
+    within_meshes: float
+    """Scatter to be expected within a mesh because the sky changes over it."""
+
+
+def _structure(level: NDArray[np.float64], is_good: NDArray[np.bool_]) -> _Structure:
+    """Return what the covariance of neighbouring meshes tells: noise and crowding have none, nebulosity much.
+
+    A smooth trend is taken out; single meshes (a galaxy) are clipped.
+    """
+    if is_good.sum() < 20 or min(level.shape) < 4:
+        return _Structure(0.0, 0.0)
+    off = np.where(is_good, level - _smooth_trend(level, is_good), 0.0)
+    limit = 4.0 * median_and_sigma(off[is_good])[1]
+    off = np.clip(off, -limit, limit)
+    pairs = [
+        (off[1:], off[:-1], is_good[1:] & is_good[:-1]),
+        (off[:, 1:], off[:, :-1], is_good[:, 1:] & is_good[:, :-1]),
+    ]
+    one, other = (np.concatenate([pair[k][pair[2]] for pair in pairs]) for k in (0, 1))
+    variance = float(np.mean(off[is_good] ** 2))
+    if variance <= 0.0 or one.size < 20:
+        return _Structure(0.0, 0.0)
+    # A third of chance correlation is what few meshes of plain noise may show.
+    share = float(np.clip((np.mean(one * other) / variance - 0.33) / 0.33, 0.0, 1.0))
+    return _Structure(share, share * _WITHIN * float(median_and_sigma(one - other)[1]) / _SMOOTHED)
+
+
 def _filled_and_filtered(
-    mesh: NDArray[np.float64], is_good: NDArray[np.bool_], filter_size: int
+    mesh: NDArray[np.float64], is_good: NDArray[np.bool_], filter_size: int, *, kept: float = 0.0
 ) -> NDArray[np.float64]:
     """Return the grid with its bad meshes filled from near good ones, then median filtered.
 
-    A smooth trend (a robust polynomial) is taken out before and put back after: a median filter would flatten slopes
+    ``kept`` is the share of the differences from the filtered grid that is structure and stays, but for outliers. A
+    smooth trend (a robust polynomial) is taken out before and put back after: a median filter would flatten slopes
     at the edges, where it has neighbours on one side only.
     """
     if not is_good.any():
@@ -171,7 +230,10 @@ def _filled_and_filtered(
         is_left &= ~can_fill
         width *= 2.0
     if filter_size > 1:
-        filled = ndimage.median_filter(filled, filter_size, mode="nearest")
+        smooth = ndimage.median_filter(filled, filter_size, mode="nearest")
+        off = np.where(is_good, filled - smooth, 0.0)
+        limit = 4.0 * median_and_sigma(off[is_good])[1]
+        filled = smooth + kept * np.where(np.abs(off) < limit, off, 0.0)
     return filled + trend
 
 
@@ -194,6 +256,42 @@ def _smooth_trend(mesh: NDArray[np.float64], is_good: NDArray[np.bool_]) -> NDAr
             break
         is_kept = is_now_kept
     return np.asarray(terms @ coefficients)
+
+
+def _mesh_error(
+    measured: NDArray[np.float64],
+    level: NDArray[np.float64],
+    scatter: NDArray[np.float64],
+    n_free: NDArray[np.int64],
+    is_good: NDArray[np.bool_],
+    unresolved: float,
+) -> NDArray[np.float64]:
+    """Return the error of the meshes' final ``level``, given what was ``measured`` in each.
+
+    How far measured levels lie from their median-filtered neighbourhood tells noise and structure together. Of the
+    noise that of a mesh is known, from the ``scatter`` of its ``n_free`` values; filter and splines leave a third of
+    its variance. Structure that the filter smoothed away stays as error whole. Meshes that were filled have the
+    structure's error twice, as two steps of a random walk have. What changes within a mesh is ``unresolved``.
+    """
+    is_known = is_good & (n_free > 0)
+    if not is_known.any():
+        return np.maximum(np.abs(scatter), 1e-6)
+    noise = np.where(is_known, 1.2533**2 * scatter**2 / np.maximum(n_free, 1), 0.0)
+    square = np.where(is_known, (measured - level) ** 2, 0.0)
+    weight = ndimage.uniform_filter(is_known.astype(float), 5, mode="constant")
+    has_neighbours = weight > 1e-3
+    near_noise, near_square = (
+        np.where(
+            has_neighbours,
+            ndimage.uniform_filter(part, 5, mode="constant") / np.maximum(weight, 1e-3),
+            part[is_known].mean(),
+        )
+        for part in (noise, square)
+    )
+    structure = np.maximum(near_square - near_noise, 0.0)
+    own = np.where(is_known, noise, near_noise)
+    variance = 0.35 * own + np.where(is_known, 1.0, 2.0) * structure + np.where(is_known, 0.0, near_square)
+    return np.sqrt(np.maximum(variance + unresolved**2, 1e-12))
 
 
 def _margin_where_there_is_room(

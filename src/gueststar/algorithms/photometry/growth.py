@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gueststar.algorithms.photometry.apertures import aperture_photometry
+from gueststar.algorithms.photometry.error_floor import NO_FLOOR, ErrorFloor, measure_error_floor
 from gueststar.algorithms.psf.spline import SplinePsf, shifted_stamps
 
 Floats64 = NDArray[np.float64]
@@ -22,8 +23,8 @@ class ApertureCorrection(NamedTuple):
     """Error of the ratio; NaN where it could not be measured."""
     scatter: float
     """Scatter of single stars about it."""
-    floor: float
-    """Part of the scatter that the errors do not explain: fractional error of bright PSF fluxes; 0 if unknown."""
+    floor: ErrorFloor
+    """Of the scatter what errors do not explain: squared fractional error of bright PSF fluxes; nought if unknown."""
     n_stars: int
 
 
@@ -48,14 +49,17 @@ def measure_aperture_correction(
     aperture_flux_err: Floats64,
     fraction: Floats64,
     *,
+    x: Floats64,
+    y: Floats64,
+    shape: tuple[int, int],
     min_stars: int = 10,
     max_correction: float = 0.15,
 ) -> ApertureCorrection:
     """Return the clipped weighted mean of ``aperture_flux / (psf_flux * fraction)`` of clean bright stars.
 
-    ``fraction`` is `fraction_within` the aperture. With fewer than ``min_stars`` stars, or a ratio further than
-    ``max_correction`` from one, no correction is made. Both fluxes hold the same photons,
-    so their ratio scatters by the difference of their variances.
+    ``fraction`` is `fraction_within` the aperture, ``x`` and ``y`` the places in an image of ``shape``. With fewer
+    than ``min_stars`` stars, or a ratio further than ``max_correction`` from one, no correction is made. Both fluxes
+    hold the same photons, so their ratio scatters by the difference of their variances.
     """
     ratio = aperture_flux / (psf_flux * fraction)
     variance = np.maximum((aperture_flux_err / fraction) ** 2 - psf_flux_err**2, 0.0) / psf_flux**2
@@ -63,12 +67,17 @@ def measure_aperture_correction(
     is_used = np.isfinite(ratio) & np.isfinite(sigma) & (sigma < 0.05)
     for _ in range(5):
         if is_used.sum() < min_stars:
-            return ApertureCorrection(1.0, float("nan"), float("nan"), 0.0, int(is_used.sum()))
+            return ApertureCorrection(1.0, float("nan"), float("nan"), NO_FLOOR, int(is_used.sum()))
         centre = float(np.median(ratio[is_used]))
         scatter = _robust_scatter(ratio[is_used] - centre)
         is_used &= np.abs(ratio - centre) < 4.0 * np.hypot(sigma, scatter)
-    floor = _excess(ratio[is_used] - centre, sigma[is_used])
-    weight = 1.0 / (variance[is_used] + max(floor, 1e-3) ** 2)
+    # The faint half adds noise only.
+    best = np.flatnonzero(is_used)[sigma[is_used] <= np.median(sigma[is_used])]
+    floor = measure_error_floor(
+        (ratio[best] - centre)[None], sigma[best][None], x=x[best], y=y[best], shape=shape
+    )  # fmt: skip
+    local = floor.variance(x=x[is_used], y=y[is_used], shape=shape)
+    weight = 1.0 / (variance[is_used] + np.maximum(local, 1e-6))
     mean, error = float(np.sum(weight * ratio[is_used]) / weight.sum()), float(1.0 / np.sqrt(weight.sum()))
     if abs(mean - 1.0) > max_correction:
         mean = 1.0
@@ -77,12 +86,3 @@ def measure_aperture_correction(
 
 def _robust_scatter(values: Floats64) -> float:
     return float(1.4826 * np.median(np.abs(values - np.median(values))))
-
-
-def _excess(values: Floats64, sigma: Floats64) -> float:
-    """Return the scatter that, added to ``sigma``, gives normalised values of unit robust scatter."""
-    best = sigma <= np.quantile(sigma, 0.5)
-    values, sigma = values[best], sigma[best]
-    trial = np.concatenate([[0.0], np.geomspace(3e-4, 0.1, 60)])
-    spread = np.array([_robust_scatter(values / np.hypot(sigma, extra + 1e-12)) for extra in trial])
-    return float(trial[np.argmax(spread <= 1.0)]) if (spread <= 1.0).any() else float(trial[-1])

@@ -17,7 +17,7 @@ from gueststar.algorithms.detection.saturated import SaturatedCores, find_satura
 from gueststar.algorithms.detrend.cosmic_rays import CosmicRayConfig
 from gueststar.algorithms.photometry.flags import mask_bits_within
 from gueststar.algorithms.photometry.hidden import HiddenSourceConfig, blank_noise_ratio, find_hidden_peaks
-from gueststar.algorithms.photometry.sky import annulus_sky, subtract_residual_background_in_place
+from gueststar.algorithms.photometry.sky import ResidualBackground, annulus_sky, subtract_residual_background_in_place
 from gueststar.algorithms.photometry.struck import take_out_rays_in_place
 from gueststar.algorithms.psf.groups import BAND
 from gueststar.algorithms.psf.scene import Scene, SourceState, chosen, joined, make_scene, new_sources
@@ -100,6 +100,8 @@ class PointSources(NamedTuple):
     fwhm: float
     local_sky: Floats64
     """Mean residual per pixel between three and six FWHM, clipped."""
+    sky_err: Floats64
+    """Error of the background per pixel at the sources, which is in their flux errors."""
     ray_y: NDArray[np.int64]
     """Pixels that cosmic rays were found to have struck beyond those that were known."""
     ray_x: NDArray[np.int64]
@@ -146,7 +148,7 @@ def measure_point_sources(
         state, table = _with_new(state, table, extra, turn, fwhm, config)
         fit_in_place(scene, psf, state, fwhm=fwhm, config=rough)
     state, table = _without_doubtful(scene, psf, state, table, fwhm, config)
-    subtract_residual_background_in_place(scene, box=config.background_box)
+    background = subtract_residual_background_in_place(scene, box=config.background_box)
     state.is_settled[:] = False
     fit_in_place(scene, psf, state, fwhm=fwhm, config=config.fit)
     errors = measure_errors(scene, psf, state, fwhm=fwhm, config=config.fit)
@@ -159,7 +161,7 @@ def measure_point_sources(
     errors = measure_errors(scene, psf, state, fwhm=fwhm, config=config.fit, known=errors, is_stale=is_stale)
     scene.residual[...] = scene.image
     subtract_anew_in_place(scene, psf, state, fwhm=fwhm, config=config.fit)
-    return _measured(scene, state, table, errors, footprints, noise, kernels, fwhm, rays)
+    return _measured(scene, state, table, errors, footprints, noise, kernels, fwhm, rays, background)
 
 
 def detection_kernels(psf: SplinePsf, *, fwhm: float) -> NDArray[np.float32]:
@@ -373,14 +375,22 @@ def _measured(
     kernels: NDArray[np.float32],
     fwhm: float,
     rays: _Rays,
+    background: ResidualBackground,
 ) -> PointSources:
     ratio = blank_noise_ratio(scene, kernels)
     extra = np.maximum(ratio**2 - 1.0, 0.0)
     grown = np.sqrt(1.0 + extra * (errors.sky_flux_err / errors.flux_err) ** 2)
-    errors = errors._replace(flux_err=errors.flux_err * grown, x_err=errors.x_err * grown, y_err=errors.y_err * grown)
+    # A background of one per pixel gives a fit the flux 1 / sum(PSF**2), which the error from the sky's noise tells.
+    sky_err = background.error_at(x=state.x, y=state.y)
+    iy, ix = (
+        np.clip(np.rint(a).astype(int), 0, n - 1) for a, n in zip((state.y, state.x), scene.image.shape, strict=True)
+    )
+    area = errors.sky_flux_err**2 / noise.sky_variance[iy, ix]
+    flux_err = np.hypot(errors.flux_err * grown, np.nan_to_num(sky_err * area))
+    errors = errors._replace(flux_err=flux_err, x_err=errors.x_err * grown, y_err=errors.y_err * grown)
     snr = np.where(np.isfinite(table.snr), table.snr, state.flux / errors.flux_err)
     return PointSources(
         state, errors, snr, table.found_in_pass, table.core >= 0, table.is_blended, table.first_index,
         scene, footprints, noise, ratio, scene.model_error, fwhm,
-        annulus_sky(scene, x=state.x, y=state.y, inner=3.0 * fwhm, outer=6.0 * fwhm), rays.y, rays.x,
+        annulus_sky(scene, x=state.x, y=state.y, inner=3.0 * fwhm, outer=6.0 * fwhm), sky_err, rays.y, rays.x,
     )  # fmt: skip

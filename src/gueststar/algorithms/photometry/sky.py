@@ -2,33 +2,55 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy.ndimage import median_filter
+from scipy.ndimage import map_coordinates, median_filter, uniform_filter
 
 from gueststar.algorithms.psf.scene import Scene
 
 Floats64 = NDArray[np.float64]
 
 
-def subtract_residual_background_in_place(scene: Scene, *, box: int, step: int = 3) -> None:
+class ResidualBackground(NamedTuple):
+    """The background that was left over, in boxes of the image, and its error."""
+
+    level: Floats64
+    """``[rows, columns]``; may be empty."""
+    error: Floats64
+    """How far boxes are off their smoothed neighbourhood: structure that boxes do not resolve, and noise."""
+    shape: tuple[int, int]
+
+    def error_at(self, *, x: Floats64, y: Floats64) -> Floats64:
+        """Return the error of the background per pixel at positions; 0 where it was not measured."""
+        if self.error.size == 0:
+            return np.zeros(len(x))
+        rows, columns = self.error.shape
+        place = [(y + 0.5) * rows / self.shape[0] - 0.5, (x + 0.5) * columns / self.shape[1] - 0.5]
+        return np.asarray(map_coordinates(self.error, place, order=1, mode="nearest"))
+
+
+def subtract_residual_background_in_place(scene: Scene, *, box: int, step: int = 3) -> ResidualBackground:
     """Subtract the smooth median of ``scene.residual`` from it and from ``scene.image``.
 
     In crowded fields a background estimated among the stars is too high or too low; when their models are gone the
     median of boxes of ``box`` pixels is right. Every ``step``-th pixel along each axis is looked at; nothing is
-    done for ``box`` 0 or where the image is smaller than a box.
+    done for ``box`` 0 or where the image is smaller than a box. What was subtracted is returned, with its error.
     """
     ny, nx = scene.image.shape
+    none = ResidualBackground(np.zeros((0, 0)), np.zeros((0, 0)), (ny, nx))
     if box == 0 or min(ny, nx) < box:
-        return
+        return none
     rows, columns = max(1, round(ny / box)), max(1, round(nx / box))
     grid = _box_medians(scene, rows, columns, step)
     if not np.isfinite(grid).any():
-        return
+        return none
     grid = np.where(np.isfinite(grid), grid, np.nanmedian(grid))
-    grid = median_filter(grid, size=3, mode="nearest")
-    _subtract_grid(scene, grid)
+    smooth = median_filter(grid, size=3, mode="nearest")
+    _subtract_grid(scene, smooth)
+    return ResidualBackground(smooth, np.sqrt(uniform_filter((grid - smooth) ** 2, 5, mode="nearest")), (ny, nx))
 
 
 @njit(cache=True, error_model="numpy")

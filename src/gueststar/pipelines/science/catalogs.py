@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from gueststar.algorithms.photometry.centroids import centroid_offsets
 from gueststar.algorithms.photometry.classify import star_likeness
+from gueststar.algorithms.photometry.error_floor import ErrorFloor, measure_error_floor
 from gueststar.algorithms.photometry.far_wing import loss_correction
 from gueststar.algorithms.photometry.flags import is_near_edge, mask_bits_within
 from gueststar.algorithms.photometry.growth import (
@@ -17,7 +19,6 @@ from gueststar.algorithms.photometry.growth import (
     fraction_within,
     measure_aperture_correction,
 )
-from gueststar.algorithms.photometry.position_floor import PositionFloor, centroid_offsets, measure_position_floor
 from gueststar.algorithms.photometry.psf_fit import PointSourceConfig, PointSources, measure_point_sources
 from gueststar.algorithms.photometry.total import ApertureConfig, TotalFluxes, measure_totals
 from gueststar.algorithms.psf.scene import SourceState, chosen
@@ -113,11 +114,12 @@ class MakeCatalogs:
         factor = np.ones(len(found.state.x))
         if self.config.is_flux_corrected:
             factor = correction.ratio * loss_correction(spline, x=found.state.x, y=found.state.y)
+        fractional = correction.floor.variance(x=found.state.x, y=found.state.y, shape=spline.shape)
         found, floor = _with_position_floor(found, spline)
         flags = _flags(pixels, found, fwhm)
         ray_y, ray_x = found.ray_y, found.ray_x
         return InstrumentalCatalogs(
-            _psf_catalog(found, flags, factor, correction.floor),
+            _psf_catalog(found, flags, factor, fractional),
             _aperture_catalog(found, is_first, totals, flags),
             self._metrics(found, correction, fwhm) | _floor_metrics(floor),
             (found.footprints.labels > 0) | is_charged,
@@ -145,7 +147,8 @@ class MakeCatalogs:
             "aperture_correction": correction.ratio,
             "aperture_correction_err": None if np.isnan(correction.ratio_err) else correction.ratio_err,
             "aperture_correction_scatter": None if np.isnan(correction.scatter) else correction.scatter,
-            "flux_floor": correction.floor,
+            "flux_floor": float(np.sqrt(correction.floor.middle)),
+            "flux_floor_corner": float(np.sqrt(correction.floor.corner)),
             "n_aperture_correction": correction.n_stars,
             "is_flux_corrected": self.config.is_flux_corrected,
         }
@@ -274,11 +277,11 @@ def _aperture_correction(
     x, y = found.state.x[is_first][rows], found.state.y[is_first][rows]
     return measure_aperture_correction(
         own[rows], errors.flux_err[is_first][rows], totals.ap_flux[rows, 2], totals.ap_flux_err[rows, 2],
-        fraction_within(spline, x=x, y=y, radius=radius),
+        fraction_within(spline, x=x, y=y, radius=radius), x=x, y=y, shape=spline.shape,
     )  # fmt: skip
 
 
-def _with_position_floor(found: PointSources, spline: SplinePsf) -> tuple[PointSources, PositionFloor]:
+def _with_position_floor(found: PointSources, spline: SplinePsf) -> tuple[PointSources, ErrorFloor]:
     """Add to the errors of positions what bright, clean, point-like stars show that the PSF leaves uncertain."""
     state, errors = found.state, found.errors
     is_clean = ~found.is_saturated & ~found.is_blended & (errors.n_masked == 0)
@@ -287,13 +290,16 @@ def _with_position_floor(found: PointSources, spline: SplinePsf) -> tuple[PointS
     rows = rows[np.argsort(-state.flux[rows], kind="stable")[:MAX_FLOOR_STARS]]
     stars = chosen(state, rows)
     offsets = centroid_offsets(found.scene, spline, stars, errors.select(rows), fwhm=found.fwhm)
-    floor = measure_position_floor(offsets, x=stars.x, y=stars.y, shape=spline.shape)
+    floor = measure_error_floor(
+        np.stack([offset - np.median(offset) if rows.size else offset for offset in (offsets.x, offsets.y)]),
+        np.stack([offsets.x_err, offsets.y_err]), x=stars.x, y=stars.y, shape=spline.shape,
+    )  # fmt: skip
     extra = floor.variance(x=state.x, y=state.y, shape=spline.shape)
     errors = errors._replace(x_err=np.sqrt(errors.x_err**2 + extra), y_err=np.sqrt(errors.y_err**2 + extra))
     return found._replace(errors=errors), floor
 
 
-def _floor_metrics(floor: PositionFloor) -> dict[str, Any]:
+def _floor_metrics(floor: ErrorFloor) -> dict[str, Any]:
     return {
         "position_floor_pixels": float(np.sqrt(floor.middle)),
         "position_floor_corner_pixels": float(np.sqrt(floor.corner)),
@@ -314,7 +320,10 @@ def _flags(pixels: MaskedImage, found: PointSources, fwhm: float) -> NDArray[np.
     return flags
 
 
-def _psf_catalog(found: PointSources, flags: NDArray[np.int32], factor: NDArray[np.float64], floor: float) -> Catalog:
+def _psf_catalog(
+    found: PointSources, flags: NDArray[np.int32], factor: NDArray[np.float64], floor: NDArray[np.float64]
+) -> Catalog:
+    """Return the PSF catalog; ``floor`` is the squared fractional error of fluxes beyond noise."""
     order = np.argsort(-found.state.flux, kind="stable")
     errors = found.errors
     return INSTRUMENTAL_SOURCE.catalog(
@@ -324,7 +333,7 @@ def _psf_catalog(found: PointSources, flags: NDArray[np.int32], factor: NDArray[
             "x_err": errors.x_err,
             "y_err": errors.y_err,
             "flux": found.state.flux * factor,
-            "flux_err": np.hypot(errors.flux_err, floor * found.state.flux) * factor,
+            "flux_err": np.sqrt(errors.flux_err**2 + floor * found.state.flux**2) * factor,
             "snr": found.snr,
             "chi2": errors.chi2,
             "sharpness": errors.sharpness,
