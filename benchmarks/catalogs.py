@@ -119,13 +119,15 @@ def tree(x: Floats, y: Floats) -> cKDTree:
     return cKDTree(np.column_stack([x, y]))
 
 
-def without_plate(x: Floats, y: Floats, offset: Floats, is_fitted: NDArray[np.bool_]) -> Floats:
-    """Return offsets less a clipped fourth-order polynomial of position."""
-    terms = polynomial_terms(*normalised(x, y, (3080, 3072)), 4).T
+def without_plate(x: Floats, y: Floats, offset: Floats, is_fitted: NDArray[np.bool_], *, order: int) -> Floats:
+    """Return offsets less a clipped polynomial of position, of less than ``order`` where there are few stars."""
+    while order > 0 and is_fitted.sum() < 2 * (order + 1) * (order + 2):
+        order -= 1
+    terms = polynomial_terms(*normalised(x, y, (3080, 3072)), order).T
     used = is_fitted.copy()
     for _ in range(4):
         left = offset - terms @ np.linalg.lstsq(terms[used], offset[used], rcond=None)[0]
-        used = is_fitted & (np.abs(left) < 0.1)
+        used = is_fitted & (np.abs(left) < 5.0 * spread(left[is_fitted]))
     return left
 
 
@@ -163,6 +165,7 @@ def report(
     match: float = 1.5,
     neighbour: float = STAR_NEIGHBOUR_PIXELS,
     bins: tuple[float, ...] = MAGNITUDES,
+    plate_order: int = 4,
 ) -> None:
     """Print scatter beside its floor, pulls, completeness and purity of a catalog against the truth."""
     to_truth, nearest = tree(truth.x, truth.y).query(np.column_stack([x, y]))
@@ -175,7 +178,10 @@ def report(
     ratio = flux[row] / truth.flux[own]
     bright = is_good[own] & (truth.magnitude[own] < 17)
     ratio /= np.median(ratio[bright]) if bright.any() else 1.0
-    left = [without_plate(truth.x[own], truth.y[own], a[row] - b[own], bright) for a, b in ((x, truth.x), (y, truth.y))]
+    left = [
+        without_plate(truth.x[own], truth.y[own], a[row] - b[own], bright, order=plate_order)
+        for a, b in ((x, truth.x), (y, truth.y))
+    ]
     print(f"  {name}: {x.size} sources, purity {np.mean((to_truth < match) | is_event):.3f}")
     for low, high in itertools.pairwise(bins):
         inside = (truth.magnitude >= low) & (truth.magnitude < high)
@@ -283,7 +289,7 @@ def run(field: str, epoch: int, *, is_with_photutils: bool) -> None:
     catalogs, seconds = timed(lambda: MakeCatalogs().run(pixels, measured.psf))
     m = catalogs.metrics
     print(f"  catalogs {seconds:.2f} s: by pass {m['n_by_pass']}, noise ratio {m['noise_ratio']:.3f}", end=" ")
-    print(f"model error {m['model_error']:.4f}, floor {m['flux_floor']:.4f}", end=" ")
+    print(f"model error {m['model_error']:.4f}, floor {m['flux_floor']:.4f} to {m['flux_floor_corner']:.4f},", end=" ")
     print(f"aperture correction {m['aperture_correction']:.4f}, memory beyond the image {memory.added():.0f} MiB")
     source: Catalog = catalogs.psf
     errors = tuple(source[name].astype(float) for name in ("flux_err", "x_err", "y_err"))

@@ -75,13 +75,16 @@ def run(field: Field, *, side: int, seed: int, n_stars: int) -> None:
     measured, seconds = timed(lambda: MeasurePsf().run(pixels, expected_fwhm=2.5))
     report_psf(measured.metrics, seconds)
     catalogs, seconds = timed(lambda: MakeCatalogs().run(pixels, measured.psf))
-    print(f"  catalogs {seconds:.2f} s: by pass {catalogs.metrics['n_by_pass']}")
+    m = catalogs.metrics
+    print(f"  catalogs {seconds:.2f} s: by pass {m['n_by_pass']}, model error {m['model_error']:.4f},", end=" ")
+    print(f"floor of fluxes {m['flux_floor']:.4f}, of positions {m['position_floor_pixels']:.4f} pixels")
     source = catalogs.psf
     errors = tuple(source[name].astype(float) for name in ("flux_err", "x_err", "y_err"))
     floor = floor_of(measured.psf, pixels)
     report(
         "PSF fits", truth, source["x"], source["y"], source["flux"], errors, floor,
-        match=max(1.5, 0.5 * field.fwhm), neighbour=2.7 * field.fwhm, bins=(14.0, 16.0, 18.0, 19.0, 20.0, 21.0),
+        match=max(1.5, 0.5 * field.fwhm), neighbour=2.7 * field.fwhm, plate_order=1,
+        bins=(14.0, 16.0, 18.0, 19.0, 20.0, 21.0),
     )  # fmt: skip
 
 

@@ -139,6 +139,26 @@ def test_width_of_stars_is_measured_without_a_catalog():
     assert sharpness.n_stars > 20
 
 
+def test_tracks_are_found_where_stars_are_as_sharp_as_rays():
+    image, truth, rays, (x, y, flux) = exposure(10, fwhm=1.3, n_rays=60)
+    x, y = x[flux > 2000], y[flux > 2000]
+    is_clear = rays > 12.0 * np.sqrt(truth + READ_NOISE**2)
+    _, mask, _, _ = clean(image)
+    assert mask[is_clear].mean() > 0.6
+    core = (
+        mask[np.rint(y).astype(int), np.rint(x).astype(int)]
+        & (rays == 0)[np.rint(y).astype(int), np.rint(x).astype(int)]
+    )
+    assert core.sum() == 0
+
+
+def test_more_rays_than_stars_do_not_pass_for_the_width_of_stars():
+    image, _, _, _ = exposure(9, fwhm=4.0, n_stars=60, n_rays=200)
+    _, _, _, sharpness = clean(image)
+    assert sharpness.fwhm == pytest.approx(4.0, rel=0.1)
+    assert sharpness.neighbour_ratio > 0.75
+
+
 def test_interpolation_of_a_plane_is_exact_and_says_what_it_could_not_do():
     y, x = np.mgrid[:30, :30]
     image = (2.0 * x + 3.0 * y).astype(np.float32)

@@ -4,8 +4,9 @@ from scipy.special import erf
 
 from gueststar.algorithms.psf.groups import group_sources
 from gueststar.algorithms.psf.profile import drawn_on_grid, fit_moffat, mean_profile, moffat_of
-from gueststar.algorithms.psf.select import half_sample_mode, spread_evenly
+from gueststar.algorithms.psf.select import spread_evenly
 from gueststar.algorithms.psf.spline import spline_psf, spline_samples, with_tiles
+from gueststar.algorithms.stats.mode import half_sample_mode
 from gueststar.core.errors import DataError
 from gueststar.model.image import MaskedImage
 from gueststar.pipelines.science.psf import MeasurePsf

@@ -36,6 +36,10 @@ class CosmicRayConfig:
     """Rounds: the first looks at the whole image, later ones peel what was found."""
 
 
+_UNDERSAMPLED = 0.25
+"""Below this (times the sharpness asked for) neighbours hold so little of a star that no star looks like a track."""
+
+
 class CosmicRays(NamedTuple):
     """Where cosmic rays hit, and the image without them."""
 
@@ -70,7 +74,8 @@ def remove_cosmic_rays_in_place(
     by ``significance`` times the noise of the local median (the paper's equations 5 to 13), and (2) be too
     sharp for the optics: in one direction its two opposite neighbours together hold
     significantly less, and in another not more, than a fraction of what the sharpest star
-    would give them. The second test takes the place of the paper's comparison with the fine
+    would give them; where stars are narrower than two pixels, a pixel between two as bright, with dark ones on both
+    sides, is too sharp as well. The second test takes the place of the paper's comparison with the fine
     structure, which eats undersampled stars. Pixels that touch a ray are then judged more readily, and in dark sky,
     where no star's light is taken for a ray's, by their brightness alone. Groups of pixels most of which lie on
     ``spikes`` (y, x: diffraction spikes are sharp too) are given back.
@@ -170,6 +175,26 @@ def _sharpness_deficits(image, level, rms, is_excluded, y, x, ratio):  # type: i
 
 
 @numba.njit(cache=True)
+def _is_in_track(image, level, rms, is_excluded, y, x):  # type: ignore[no-untyped-def]
+    """Return whether a pixel continues a thin line: as bright as both neighbours one way, dark on both sides.
+
+    Where stars are narrower than two pixels no star does that, and no pair of them: between two stars it is darker.
+    """
+    sky, noise = level[y, x], rms[y, x]
+    peak = image[y, x] - sky
+    for dy, dx, oy, ox in ((0, 1, 1, 0), (1, 0, 0, 1), (1, 1, 1, -1), (1, -1, 1, 1)):
+        if is_excluded[y + dy, x + dx] or is_excluded[y - dy, x - dx]:
+            continue
+        one, other = image[y + dy, x + dx] - sky, image[y - dy, x - dx] - sky
+        fainter, brighter = min(one, other), max(one, other)
+        beside = 0.5 * (image[y + oy, x + ox] + image[y - oy, x - ox]) - sky
+        is_even = fainter > 0.5 * peak and peak > 0.5 * brighter and fainter > 4.0 * noise
+        if is_even and beside + 2.0 * noise < 0.5 * peak:
+            return True
+    return False
+
+
+@numba.njit(cache=True)
 def are_hit(image, level, rms, is_excluded, y, x, significance, ratio, n_sigma):  # type: ignore[no-untyped-def]
     """Return which of the pixels pass the tests of edge and sharpness of `remove_cosmic_rays_in_place`."""
     ny, nx = image.shape
@@ -180,7 +205,8 @@ def are_hit(image, level, rms, is_excluded, y, x, significance, ratio, n_sigma):
         if v < 1 or u < 1 or v > ny - 2 or u > nx - 2:
             continue
         largest, next_largest = _sharpness_deficits(image, level, rms, is_excluded, v, u, ratio)
-        if largest < n_sigma or next_largest < 0.0:
+        is_sharp = largest >= n_sigma and next_largest >= 0.0
+        if not is_sharp and (ratio > _UNDERSAMPLED or not _is_in_track(image, level, rms, is_excluded, v, u)):
             continue
         floor = level[v, u] - 2.0 * rms[v, u]
         edge = _laplacian(image, v, u, floor)

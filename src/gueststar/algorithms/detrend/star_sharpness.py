@@ -9,6 +9,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from gueststar.algorithms.stats.mode import half_sample_mode
+
 
 class StarSharpness(NamedTuple):
     """What a pixel's neighbours hold when the pixel is the peak of a star."""
@@ -31,27 +33,31 @@ def measure_star_sharpness(
     rms: NDArray[np.float32],
     is_masked: NDArray[np.bool_],
     *,
-    min_significance: float = 40.0,
+    significances: tuple[float, ...] = (40.0, 15.0),
     min_stars: int = 12,
+    tolerance: float = 0.25,
 ) -> StarSharpness:
     """Measure the sharpness of star-like peaks: as narrow in x as in y, and not a single pixel.
 
     For a Gaussian the geometric mean of opposite neighbours over the peak is exp(-1 / 2 sigma^2)
-    wherever the centre falls within the pixel, and their arithmetic mean is never less. The sharpest tenth
-    of the star-like peaks gives the ratio, so that a PSF that varies over the field is covered.
-    With fewer than ``min_stars`` peaks, `ASSUMED` is returned.
+    wherever the centre falls within the pixel, and their arithmetic mean is never less. Stars are alike and cosmic rays
+    are not: peaks within ``tolerance`` of the width (in sigma) at which most lie are stars. The sharpest
+    tenth of these gives the ratio, so that a PSF that varies over the field is covered. Where too few peaks stand out
+    by the first of ``significances``, fainter ones are looked at; with fewer than ``min_stars`` stars `ASSUMED` is
+    returned.
     """
-    ratio_x, ratio_y = _peak_ratios(image, level, rms, is_masked, min_significance)
-    smaller, larger = np.minimum(ratio_x, ratio_y), np.maximum(ratio_x, ratio_y)
-    # Tracks of cosmic rays are narrow one way only, single hits are narrower than any optics.
-    is_star_like = (smaller > 0.12) & (smaller > 0.6 * larger)
-    smaller, larger = smaller[is_star_like], larger[is_star_like]
-    if smaller.size < min_stars:
-        return ASSUMED
-    sharpest = float(np.percentile(smaller, 10.0))
-    typical = float(np.median(np.sqrt(smaller * larger)))
-    sigma = math.sqrt(-0.5 / math.log(min(typical, 0.99)))
-    return StarSharpness(sharpest, 2.3548 * sigma, int(smaller.size))
+    for significance in significances:
+        ratio_x, ratio_y = _peak_ratios(image, level, rms, is_masked, significance)
+        smaller, larger = np.minimum(ratio_x, ratio_y), np.maximum(ratio_x, ratio_y)
+        # Tracks of cosmic rays are narrow one way only, single hits are narrower than any optics.
+        is_star_like = (smaller > 0.12) & (smaller > 0.6 * larger)
+        smaller, larger = smaller[is_star_like], larger[is_star_like]
+        sigma = np.sqrt(-0.5 / np.log(np.clip(np.sqrt(smaller * larger), 0.01, 0.99)))
+        is_star = np.abs(np.log(sigma) - half_sample_mode(np.log(sigma))) < tolerance
+        if is_star.sum() >= min_stars:
+            sharpest = float(np.percentile(smaller[is_star], 10.0))
+            return StarSharpness(sharpest, 2.3548 * float(np.median(sigma[is_star])), int(is_star.sum()))
+    return ASSUMED
 
 
 @numba.njit(cache=True)

@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 from gueststar.algorithms.detection.peaks import Peaks
 from gueststar.algorithms.psf.evaluate import normalised, polynomial_terms
 from gueststar.algorithms.psf.moments import Shapes, measure_shapes
+from gueststar.algorithms.stats.mode import half_sample_mode
 
 Floats64 = NDArray[np.float64]
 
@@ -73,17 +74,6 @@ def select_stars(
         relaxed = _select(image, sky_variance, is_masked, peaks, sigma, config.relaxed_snr, config)
         chosen = relaxed if relaxed.rows.size > chosen.rows.size else chosen
     return chosen
-
-
-def half_sample_mode(values: Floats64) -> float:
-    """Return the mode of a sample by halving it to its densest half (Bickel & Frühwirth 2006)."""
-    sample = np.sort(values)
-    while sample.size > 3:
-        half = (sample.size + 1) // 2
-        widths = sample[half - 1 :] - sample[: sample.size - half + 1]
-        first = int(np.argmin(widths))
-        sample = sample[first : first + half]
-    return float(np.mean(sample)) if sample.size else float("nan")
 
 
 def spread_evenly(x: Floats64, y: Floats64, *, shape: tuple[int, int], cells: int, limit: int) -> NDArray[np.int64]:

@@ -46,9 +46,20 @@ def summary(values: Floats64) -> dict[str, float | int | None]:
 
 def by_brightness(flux: Floats64, values: Floats64, *, n_bins: int = 4) -> list[dict[str, float | int | None]]:
     """Return summaries in bins of equal numbers of stars, the brightest first, each with its median flux."""
-    order = np.argsort(-flux, kind="stable")
-    bins = [part for part in np.array_split(order, n_bins) if part.size]
-    return [{"flux": float(np.median(flux[part])), **summary(values[part])} for part in bins]
+    return [{"flux": float(np.median(flux[part])), **summary(values[part])} for part in _equal_bins(-flux, n_bins)]
+
+
+def by_distance(distance: Floats64, values: Floats64, *, n_bins: int = 3) -> list[dict[str, float | int | None]]:
+    """Return summaries in bins of equal numbers of stars, those in the middle of the image first.
+
+    Each bin tells the median ``distance`` from the middle, pixels.
+    """
+    bins = _equal_bins(distance, n_bins)
+    return [{"distance": float(np.median(distance[part])), **summary(values[part])} for part in bins]
+
+
+def _equal_bins(key: Floats64, n_bins: int) -> list[NDArray[np.int64]]:
+    return [part for part in np.array_split(np.argsort(key, kind="stable"), n_bins) if part.size]
 
 
 def _stack_shapes(stamps: NDArray[np.float32], fits: StarFits, fwhm: float) -> tuple[Floats64, Floats64, Floats64]:

@@ -14,7 +14,7 @@ from gueststar.algorithms.detection.peaks import Peaks, detect_peaks
 from gueststar.algorithms.psf.fit import PsfFit, PsfFitConfig, fit_psf
 from gueststar.algorithms.psf.profile import moffat_of
 from gueststar.algorithms.psf.select import SelectConfig, Selection, select_stars
-from gueststar.algorithms.psf.validate import ShapeDifferences, by_brightness, compare_shapes, summary
+from gueststar.algorithms.psf.validate import ShapeDifferences, by_brightness, by_distance, compare_shapes, summary
 from gueststar.core.bits import UNUSABLE
 from gueststar.core.errors import DataError
 from gueststar.model.catalog import Catalog
@@ -154,10 +154,20 @@ def _metrics(
         "n_reserved": int(is_reserved.sum()),
         "is_validated_on_reserved": bool(is_reserved.any()),
         "chi2_median": float(np.nanmedian(fit.chi2[tested])),
-        "size_difference": summary(shapes.size_difference[tested]),
-        "e1_difference": summary(shapes.e1_difference[tested]),
-        "e2_difference": summary(shapes.e2_difference[tested]),
-        "size_difference_by_flux": by_brightness(fit.stars.flux[tested], shapes.size_difference[tested]),
-        "e1_difference_by_flux": by_brightness(fit.stars.flux[tested], shapes.e1_difference[tested]),
-        "e2_difference_by_flux": by_brightness(fit.stars.flux[tested], shapes.e2_difference[tested]),
+        **_shape_metrics(fit, shapes, tested, psf.shape),
     }
+
+
+def _shape_metrics(
+    fit: PsfFit, shapes: ShapeDifferences, tested: NDArray[np.bool_], shape: tuple[int, int]
+) -> dict[str, Any]:
+    """Return how far the shapes of the tested stars are from the model's: in all, by flux and by place."""
+    flux = fit.stars.flux[tested]
+    distance = np.hypot(fit.stars.x[tested] - 0.5 * (shape[1] - 1), fit.stars.y[tested] - 0.5 * (shape[0] - 1))
+    found: dict[str, Any] = {}
+    for name in ("size_difference", "e1_difference", "e2_difference"):
+        values = getattr(shapes, name)[tested]
+        found[name] = summary(values)
+        found[f"{name}_by_flux"] = by_brightness(flux, values)
+        found[f"{name}_by_distance"] = by_distance(distance, values)
+    return found
