@@ -116,7 +116,7 @@ def shutter(survey: SurveyRepo, truth: Any) -> None:
 
 def bad_pixels(survey: SurveyRepo, truth: Any, night: int) -> None:
     """Count true defects (off by more than the noise of an image) that are masked, and good pixels that are."""
-    product = newest(survey, "defects")
+    product = survey.read(survey.calibration_history("defects", 0)[0])
     metrics = [survey.read(ref) for ref in survey.find("science_metrics", day_obs=night)]
     noise = float(np.median([item["detrend"]["sky_rms"] for item in metrics]))
     charge = np.abs(60.0 * (truth.dark - np.median(truth.dark)) + truth.fixed_charge) / noise
@@ -132,8 +132,6 @@ def bad_pixels(survey: SurveyRepo, truth: Any, night: int) -> None:
         print(f"defects: {is_bad.sum()} pixels {name}: found {np.mean(masked[is_bad]):.3f} "
               f"(by bias, dark and flat alone {np.mean(in_masters[is_bad]):.3f})")  # fmt: skip
     print(f"  good pixels lost {np.mean(masked[is_fair]):.1e} ({np.mean(in_masters[is_fair]):.1e})")
-    last = survey.read(survey.calibration_history("defects", 0)[0])
-    print(f"  second night: {last.metadata['comparison']}")
 
 
 def ghosts(survey: SurveyRepo, simulation: Simulation, truth: Any, night: int) -> None:

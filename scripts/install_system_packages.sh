@@ -1,16 +1,19 @@
 #!/bin/sh
-# Install what some tests need beside Python packages, where that is allowed: the PostgreSQL server, and the Tycho-2
-# stars that Debian packages for blind solvers. A test that lacks one skips and says so.
+# Install what some tests need beside Python packages, where that is allowed: the PostgreSQL server, the blind solver
+# Astrometry.net, and the Tycho-2 stars that Debian packages for it. A test that lacks one skips and says so.
 set -eu
 has_postgres() {
     command -v initdb >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1
 }
 has_tycho() {
-    ls /usr/share/astrometry/index-tycho2-07.*.fits >/dev/null 2>&1
+    ls /usr/share/astrometry/index-tycho2-"$1".*.fits >/dev/null 2>&1
 }
 missing=""
 has_postgres || missing="$missing postgresql"
-has_tycho || missing="$missing astrometry-data-tycho2-07"
+command -v solve-field >/dev/null 2>&1 || missing="$missing astrometry.net"
+for scale in 07 08; do
+    has_tycho "$scale" || missing="$missing astrometry-data-tycho2-$scale"
+done
 if [ -z "$missing" ]; then
     exit 0
 fi

@@ -41,9 +41,9 @@ def test_a_coherent_field_is_found_with_its_length_and_its_error() -> None:
     left = found.at(x, y) - at(field, x, y)
     assert left.std() < 0.4 * 0.015
     pull = (left / found.error_at(x, y)[:, None]).std()
-    assert 0.5 < pull < 1.2  # this field is smoother than the one that is assumed
+    assert 0.6 < pull < 1.2  # this field is smoother than any that is assumed
     assert found.correlation.variance**0.5 == pytest.approx(0.015, rel=0.25)
-    assert 40.0 < found.correlation.length < 160.0
+    assert 120.0 < found.correlation.half_distance < 300.0  # the cells' kernel makes 200
     assert found.gain > 0.5
 
 

@@ -18,10 +18,15 @@ from gueststar.algorithms.astrometry.learn_distortion import (
 )
 from gueststar.algorithms.astrometry.polynomial import design_matrix, n_terms
 from gueststar.algorithms.astrometry.tangent import tangent_project
+from gueststar.core.bits import SourceFlag
 from gueststar.core.errors import DataError
 from gueststar.model.calibration import CalibrationTable
-from gueststar.model.camera import Amplifier, Detector
+from gueststar.model.camera import Amplifier, Detector, Filter, Site
+from gueststar.model.columns import SOURCE
+from gueststar.model.exposure import ExposureInfo
+from gueststar.model.rights import Program
 from gueststar.pipelines.calibration.distortion import DistortionField, LearnDistortion, distortion_of
+from gueststar.pipelines.science.astrometry import air_for, cone_about, match_for_distortion
 from tests.unit.test_astrometry import SHAPE, make_field, solve, told, true_wcs, worst_error_pixel
 
 CONFIG = LearnDistortionConfig(min_total_stars=300)
@@ -172,3 +177,50 @@ def test_a_distortion_has_no_shift_rotation_or_scale() -> None:
     linear = series[:, 1:3] / np.array([SHAPE[1] / 2, SHAPE[0] / 2])
     assert linear[0, 0] + linear[1, 1] == pytest.approx(0.0, abs=1e-15)
     assert linear[0, 1] - linear[1, 0] == pytest.approx(0.0, abs=1e-15)
+
+
+def test_an_image_and_its_catalog_give_the_stars_that_teach() -> None:
+    """What is learned from SOURCE catalogs as they are stored is what the detector does."""
+    truth, scale = true_wcs(cubic=0.05), 1.2
+    taught = []
+    for seed in range(4):
+        made = make_field(np.random.default_rng(seed), truth, n=300)
+        solution = solve(made, told(truth))
+        n = made.sources.n_rows
+        flags = np.zeros(n, dtype=np.int32)
+        flags[solution.fitted] = int(SourceFlag.ASTROMETRIC)
+        ra, dec = solution.places(made.sources["x"], made.sources["y"])
+        names = {column.name: np.zeros(n) for column in SOURCE.columns}
+        sources = SOURCE.catalog(
+            names | {name: made.sources[name] for name in ("x", "y", "x_err", "y_err")}
+            | {"ra": ra, "dec": dec, "psf_flux": made.sources["flux"], "flags": flags}
+        )  # fmt: skip
+        glass = Filter(physical_filter="r", band="r", fid=2)
+        stars = match_for_distortion(
+            sources, made.reference, epoch_year=2016.0, glass=glass, air=None, pixel_scale_arcsec=scale
+        )
+        assert stars.x.size > 0.95 * solution.fitted.size
+        taught.append(DistortionField(stars, 60000.0 + seed))
+    learned = LearnDistortion(CONFIG).run(taught, DETECTOR)
+    assert learned is not None
+    assert learned.metadata["scatter_pixel"] == pytest.approx(0.05, rel=0.25)
+    field = make_field(np.random.default_rng(9), truth, n=12)
+    solution = solve(field, told(truth), distortion=distortion_of(learned))
+    assert worst_error_pixel(solution.wcs, truth) < 0.25
+
+
+def test_air_is_known_where_the_camera_is_placed() -> None:
+    info = ExposureInfo("simcam", "science", 60310.0, 30.0, 20240101, Program.PUBLIC, "r", "r", 10.0, 20.0)
+    glass = Filter(physical_filter="R_special", band="R_special", fid=2, catalog_band="r")
+    there = air_for(Site(name="a", latitude_deg=30.0, longitude_deg=-110.0, height_m=2000.0), info, glass)
+    assert there is not None
+    assert there.zenith[1] == pytest.approx(30.0, abs=0.3)
+    assert there.chromatic_arcsec > 0.0
+    assert air_for(Site(name="draft", latitude_deg=0.0, longitude_deg=0.0), info, glass) is None
+
+
+def test_a_cone_about_places_holds_them_at_ra_zero_too() -> None:
+    ra, dec = np.array([359.9, 0.2, 0.0]), np.array([10.0, 10.1, 9.8])
+    centre_ra, centre_dec, radius = cone_about(ra, dec)
+    away = np.hypot(((ra - centre_ra + 180) % 360 - 180) * np.cos(np.radians(dec)), dec - centre_dec)
+    assert radius == pytest.approx(away.max(), abs=0.004)

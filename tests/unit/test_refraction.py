@@ -144,3 +144,12 @@ def test_air_at_the_zenith_changes_nothing_but_the_scale() -> None:
     assert worst_error_pixel(solution.wcs, truth) < 0.05
     assert solution.metrics.zenith_distance_deg < 0.1
     assert SHAPE[0] * SCALE > 0
+
+
+def test_a_telescope_that_looks_below_the_horizon_has_a_wrong_clock_and_no_refraction() -> None:
+    above = air()
+    truth = true_wcs(ra=(above.zenith[0] + 130.0) % 360.0, dec=-10.0)
+    field = make_field(np.random.default_rng(6), truth, n=12, error=0.02)
+    plain, doubtful = solve(field, told(truth)), solve(field, told(truth), air=above)
+    np.testing.assert_array_equal(doubtful.wcs.cd, plain.wcs.cd)
+    assert doubtful.metrics.zenith_distance_deg is None

@@ -8,11 +8,13 @@ from gueststar.core.bits import SourceFlag
 from gueststar.core.errors import DataError
 from gueststar.formats.calibration_table import read_calibration_table, write_calibration_table
 from gueststar.model.catalog import Catalog
+from gueststar.operations.repeatability import repeatability, repeatability_lines
 from gueststar.pipelines.calibration.relative_photometry import (
     CalibrateRelative,
     RelativeExposure,
     RelativePhotometryConfig,
 )
+from gueststar.store.ledger import Job, JobState
 
 SHAPE = (1000, 1200)
 N_IMAGES, N_STARS = 12, 150
@@ -131,3 +133,32 @@ def test_too_few_exposures_or_stars_are_refused_with_figures() -> None:
         CalibrateRelative(RelativePhotometryConfig(min_stars=100)).run(
             more, detector_id=3, shape=SHAPE, physical_filter="r"
         )
+
+
+def learned(metrics: dict[str, float], *, kind: str = "relative_photometry", glass: str = "r") -> Job:
+    return Job(
+        1, "learning", {"kind": kind, "filter": glass}, None, 0, 20230225, JobState.DONE, 1, 3, "", "", "", metrics, {},
+        None, "", 0.0, 0.0, 1.0, 0.1, 100.0,
+    )  # fmt: skip
+
+
+def test_the_report_tells_how_stars_repeat_filter_by_filter() -> None:
+    figures = {
+        "repeatability_bright_mag": 0.002,
+        "repeatability_mag": 0.008,
+        "offset_rms_mag": 0.01,
+        "floor_mag": 0.001,
+    }
+    jobs = [
+        learned(figures | {"n_frames": 16}),
+        learned(figures | {"n_frames": 12, "repeatability_bright_mag": 0.004}),
+        learned({"nothing_made": "2 exposures cannot be compared"}, glass="g"),
+        learned({"n_frames": 5}, kind="distortion"),
+    ]
+    rows = repeatability(jobs)
+    assert [row["filter"] for row in rows] == ["r"]
+    assert repeatability_lines(rows) == [
+        "r: the brightest stars repeat to 3.0 mmag, all to 8.0, once 16 exposures are tied together"
+        " (2 detectors; zero points moved by 10.0 mmag)"
+    ]
+    assert repeatability([]) == []

@@ -16,6 +16,7 @@ from gueststar.model.metrics import METRICS, Grade
 from gueststar.model.rights import Program
 from gueststar.operations.account import Fate, NightAccount, Unit, account_of
 from gueststar.operations.completeness import pooled_injections, with_injections
+from gueststar.operations.repeatability import repeatability
 from gueststar.operations.transparency import CloudyExposure, cloudy_exposures, with_extinction
 from gueststar.store.ledger import Job, JobState
 from gueststar.store.repo import SurveyRepo
@@ -59,6 +60,8 @@ class NightReport:
     cpu_s: float
     clouds: tuple[CloudyExposure, ...] = ()
     """Exposures that clouds dimmed."""
+    repeatability: tuple[dict[str, Any], ...] = ()
+    """How well stars repeat from exposure to exposure, by filter; empty where none were tied together."""
     injections: dict[str, Any] = field(default_factory=dict)
     """What artificial sources tell, by filter; empty where none were injected."""
     truth: dict[str, Any] = field(default_factory=dict)
@@ -89,6 +92,7 @@ def make_report(repo: SurveyRepo, night: int, *, truth: dict[str, Any] | None = 
         peak_rss_mb=max((job.peak_rss_mb or 0.0 for job in jobs), default=0.0),
         cpu_s=sum(job.cpu_s or 0.0 for job in jobs),
         clouds=tuple(cloudy_exposures(account)),
+        repeatability=tuple(repeatability(jobs)),
         injections=pooled_injections(jobs, exposures),
         truth=truth or {},
     )
@@ -170,6 +174,7 @@ def as_json(report: NightReport) -> dict[str, Any]:
         "reasons": [{"fate": f, "reason": r, "n": n} for f, r, n in account.reasons()],
         "alerts": report.alerts,
         "clouds": [vars(cloudy) for cloudy in report.clouds],
+        "repeatability": list(report.repeatability),
         "injections": report.injections,
         "references": list(report.references),
         "tracklets": list(report.tracklets),

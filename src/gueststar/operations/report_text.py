@@ -5,6 +5,7 @@ from __future__ import annotations
 from gueststar.operations.account import RAW, Fate, NightAccount
 from gueststar.operations.completeness import injection_lines
 from gueststar.operations.night_report import NightReport
+from gueststar.operations.repeatability import repeatability_lines
 
 
 def report_lines(report: NightReport) -> list[str]:
@@ -39,6 +40,7 @@ def report_lines(report: NightReport) -> list[str]:
     if report.clouds:
         lines.append(f"clouds dimmed {len(report.clouds)} exposures:")
         lines += [f"  {cloudy.line()}" for cloudy in report.clouds]
+    lines += repeatability_lines(list(report.repeatability))
     lines += injection_lines(report.injections)
     if report.alerts:
         lines.append("alerts: " + ", ".join(f"{n} {program}" for program, n in sorted(report.alerts.items())))

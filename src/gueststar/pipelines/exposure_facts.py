@@ -57,6 +57,8 @@ def _as_processed(camera: Camera, raw: RawFile, detector: int | None) -> Camera:
         changes["detector_keyword"] = None
     mapping = camera.header.model_copy(update=changes)
     stated = {name: getattr(camera, name) for name in Camera.model_fields}
+    # The stars of a processed file are not looked at to find where it lies.
+    stated["blind_solving"] = None
     return Camera(**{**stated, "header": mapping, "detectors": tuple(map(_one_amplifier, detectors))})
 
 

@@ -45,7 +45,8 @@ def primary_cards(camera: Camera, facts: Facts) -> dict[str, Any]:
     if mapping.observation_type:
         cards[mapping.observation_type[0]] = observation_type_value(camera, facts.observation_type)
     cards.update(_time_cards(mapping.time, facts))
-    cards[mapping.exposure_s[0]] = _number(mapping, facts.exposure_s)
+    if mapping.exposure_s:
+        cards[mapping.exposure_s[0]] = _number(mapping, facts.exposure_s)
     if facts.glass is not None and mapping.filter:
         cards[mapping.filter[0]] = facts.glass.aliases[0] if facts.glass.aliases else facts.glass.physical_filter
     cards.update(_program_cards(mapping, facts.program))

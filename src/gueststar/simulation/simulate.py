@@ -78,6 +78,8 @@ def plan_simulation(
     camera: Camera, scenario: Scenario, *, seed: int, detector_ids: tuple[int, ...] | None = None
 ) -> Simulation:
     """Decide everything; with ``detector_ids`` only those are read out, and new things lie on them."""
+    if not camera.has_sky:
+        raise ConfigError(f"camera {camera.name} sees no sky (has_sky: false): there is nothing to simulate")
     detectors = camera.detectors
     if detector_ids is not None:
         detectors = tuple(camera.detector(identifier) for identifier in sorted(set(detector_ids)))

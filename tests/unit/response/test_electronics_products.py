@@ -9,6 +9,7 @@ from gueststar.core.bits import MaskPlane
 from gueststar.core.errors import DataError, MissingInput
 from gueststar.formats.calibration_table import read_calibration_table, write_calibration_table
 from gueststar.model.calibration import NO_CALIBRATIONS, Calibrations
+from gueststar.pipelines.calibration.bias import MakeBias
 from gueststar.pipelines.calibration.brighter_fatter import MakeBrighterFatter
 from gueststar.pipelines.calibration.charge_transfer import MakeChargeTransfer
 from gueststar.pipelines.calibration.crosstalk import MakeCrosstalk
@@ -129,11 +130,14 @@ def test_loss_in_transfer_is_measured_and_its_trails_are_marked(bench_of):
     flats = [bench.flat(t, minute=i) for i, t in enumerate((6.0, 9.0, 12.0))]
     product = MakeChargeTransfer().run(flats, infos(flats), bench.detector)
     assert product.column("amplifiers", "inefficiency") == pytest.approx([2e-5, 2e-5], rel=0.05)
-    raw = bench.expose("science", stars([(120, 100), (200, 100)], 1e6, 320), 30.0, minute=900)
+    light = stars([(60, 200), (260, 200)], 5e5, 320)  # whose own light hides what trails it
+    light[100, [120, 200]] += 1e5
+    raw = bench.expose("science", light, 30.0, minute=900)
     marked = PLAIN.run(raw, Calibrations(charge_transfer=product))
     is_suspect = (marked.pixels.mask & int(MaskPlane.SUSPECT)) != 0
     assert marked.metrics["n_deferred_charge"] == np.count_nonzero(is_suspect) > 0
-    _, x = np.nonzero(is_suspect)
+    y, x = np.nonzero(is_suspect)
+    assert set(y) == {100}
     assert np.all(x[x < 160] > 118)  # away from each amplifier's output
     assert np.all(x[x >= 160] < 202)
 
@@ -182,3 +186,31 @@ def test_crosstalk_reaches_across_detectors_that_share_electronics(bench_of):
     is_lit = raws[0].others[0].amplifiers[1].data > 20_000
     assert before[:, :160][is_lit].mean() - np.median(before[:, :160]) > 20.0
     assert abs(clean[:, :160][is_lit].mean() - np.median(clean[:, :160])) < 5.0
+
+
+def test_an_amplifier_without_overscan_is_straightened_above_the_level_of_its_bias(bench_of):
+    bench = bench_of(nonlinearity=0.04, row_drift=0.0, bias_jump_probability=0.0)
+    flats = bench.ladder(n=7)
+    bias = MakeBias().run([bench.expose("bias", 0.0, 0.0, minute=i) for i in range(3)], bench.detector)
+    curve = MakeLinearity().run(flats, infos(flats), bench.detector, Calibrations(bias=bias))
+    raws = [without_overscan(raw) for raw in [*(bench.expose("bias", 0.0, 0.0, minute=i) for i in range(3)), flats[0]]]
+    pedestal = MakeBias().run(raws[:3], raws[0].detector)
+    science = dataclasses.replace(raws[3], info=dataclasses.replace(raws[3].info, observation_type="science"))
+    plain = dataclasses.replace(flats[0], info=science.info)
+    with_scan = PLAIN.run(plain, Calibrations(bias=bias, linearity=curve)).pixels.image
+    without = PLAIN.run(science, Calibrations(bias=pedestal, linearity=curve)).pixels.image
+    bent = PLAIN.run(science, Calibrations(bias=pedestal)).pixels.image
+    assert np.median(without) == pytest.approx(np.median(with_scan), rel=1e-3)
+    assert abs(np.median(without) - np.median(bent)) > 5e-3 * np.median(bent)
+
+
+def without_overscan(raw):
+    """Return the same pixels of a detector whose amplifiers have no overscan."""
+    amplifiers = tuple(part.amplifier.model_copy(update={"overscans": ()}) for part in raw.amplifiers)
+    parts = tuple(
+        dataclasses.replace(part, amplifier=amplifier, overscans=())
+        for part, amplifier in zip(raw.amplifiers, amplifiers, strict=True)
+    )
+    return dataclasses.replace(
+        raw, detector=raw.detector.model_copy(update={"amplifiers": amplifiers}), amplifiers=parts
+    )

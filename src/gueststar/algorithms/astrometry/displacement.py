@@ -7,6 +7,7 @@ to take out most of the turbulence's variance on the Dark Energy Camera).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -30,8 +31,8 @@ class DisplacementConfig:
     """Bins of distance for the correlation."""
     max_distance: float = 0.35
     """Largest distance, in units of the detector's shorter side, at which correlation is looked for."""
-    nodes_per_length: float = 2.0
-    """Nodes of the field's grid per correlation length."""
+    nodes_per_length: float = 3.0
+    """Nodes of the field's grid within the distance at which the correlation falls to a half."""
     max_nodes: int = 40
     """Along either side."""
     min_gain: float = 0.05
@@ -39,17 +40,30 @@ class DisplacementConfig:
 
 
 class Correlation(NamedTuple):
-    """Variance and length of the displacement's correlation ``variance (1 + r) exp(-r)``, r in lengths."""
+    """The displacement's correlation: a Matern function of order 3/2, 5/2 or 7/2 of the distance."""
 
     variance: float
     """Per axis, in the unit of the residuals squared."""
     length: float
-    """Pixels; the Matern function of order 3/2."""
+    """Pixels."""
+    smoothness: int
+    """1, 2, 3: how often the field can be differentiated."""
+
+    @property
+    def half_distance(self) -> float:
+        """Distance at which the correlation is a half, pixels."""
+        return self.length * _HALF[self.smoothness]
 
     def at(self, distance: Floats) -> Floats:
         """Return the covariance at distances, pixels."""
         r = distance / self.length
-        return np.asarray(self.variance * (1.0 + r) * np.exp(-r))
+        second, third = _MATERN[self.smoothness]
+        return np.asarray(self.variance * (1.0 + r + second * r**2 + third * r**3) * np.exp(-r))
+
+
+_MATERN = {1: (0.0, 0.0), 2: (1.0 / 3.0, 0.0), 3: (2.0 / 5.0, 1.0 / 15.0)}
+"""Coefficients of the second and third power of the distance in lengths."""
+_HALF = {1: 1.678, 2: 2.330, 3: 2.850}
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,9 +122,9 @@ def measure_correlation(
     """Return the correlation of residuals by distance; None if it is less than five times its error."""
     reach = config.max_distance * min(shape)
     typical = float(np.median((values**2).sum(axis=1))) / 2.0
-    total, product = _pair_sums(places, values, 1.0 / (noise + typical), reach, config.n_bins)
+    total, products = _pair_sums(places, values, 1.0 / (noise + typical), reach, config.n_bins)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean, error = product / total, 1.0 / np.sqrt(2.0 * total)
+        mean, error = products / total, 1.0 / np.sqrt(2.0 * total)
     known = total > 0
     middle = (np.arange(config.n_bins) + 0.5) * reach / config.n_bins
     return _best_correlation(middle[known], mean[known], error[known], reach)
@@ -118,15 +132,15 @@ def measure_correlation(
 
 def _best_correlation(distance: Floats, mean: Floats, error: Floats, reach: float) -> Correlation | None:
     best, best_chi2 = None, np.inf
-    for length in np.geomspace(reach / 60.0, reach / 2.0, 24):
-        shape = Correlation(1.0, float(length)).at(distance)
+    for smoothness, length in product(_MATERN, np.geomspace(reach / 80.0, reach / 2.0, 24)):
+        shape = Correlation(1.0, float(length), smoothness).at(distance)
         # A fitted plane leaves a small negative constant at large distances: it is fitted too.
         design = np.stack([shape, np.ones_like(shape)], axis=1) / error[:, None]
         normal = np.linalg.inv(design.T @ design + 1e-12 * np.eye(2))
         solution = normal @ (design.T @ (mean / error))
         chi2 = float(((mean / error - design @ solution) ** 2).sum())
         if chi2 < best_chi2 and solution[0] > 5.0 * np.sqrt(normal[0, 0]):
-            best, best_chi2 = Correlation(float(solution[0]), float(length)), chi2
+            best, best_chi2 = Correlation(float(solution[0]), float(length), smoothness), chi2
     return best
 
 
@@ -147,15 +161,19 @@ def _pair_sums(places: Floats, values: Floats, weight: Floats, reach: float, n_b
 
 
 @njit(cache=True)
-def _covariance(a: Floats, b: Floats, variance: float, length: float) -> Floats:
+def _matern(a: Floats, b: Floats, variance: float, length: float, second: float, third: float) -> Floats:
     """Return ``[n_a, n_b]``: the correlation's covariance between places."""
     result = np.empty((a.shape[0], b.shape[0]))
     for i in range(a.shape[0]):
         for j in range(b.shape[0]):
             dx, dy = a[i, 0] - b[j, 0], a[i, 1] - b[j, 1]
             r = np.sqrt(dx * dx + dy * dy) / length
-            result[i, j] = variance * (1.0 + r) * np.exp(-r)
+            result[i, j] = variance * (1.0 + r * (1.0 + r * (second + r * third))) * np.exp(-r)
     return result
+
+
+def _covariance(a: Floats, b: Floats, correlation: Correlation) -> Floats:
+    return np.asarray(_matern(a, b, correlation.variance, correlation.length, *_MATERN[correlation.smoothness]))
 
 
 class _Process:
@@ -163,17 +181,17 @@ class _Process:
 
     def __init__(self, places: Floats, values: Floats, noise: Floats, correlation: Correlation) -> None:
         self.places, self.correlation = places, correlation
-        covariance = _covariance(places, places, *correlation) + np.diag(noise)
+        covariance = _covariance(places, places, correlation) + np.diag(noise)
         self.factor = cho_factor(covariance, lower=True, overwrite_a=True, check_finite=False)
         self.weights = cho_solve(self.factor, values, check_finite=False)
 
     def mean(self, places: Floats) -> Floats:
         """Return ``[n, 2]``."""
-        return np.asarray(_covariance(places, self.places, *self.correlation) @ self.weights)
+        return np.asarray(_covariance(places, self.places, self.correlation) @ self.weights)
 
     def error(self, places: Floats) -> Floats:
         """Return one sigma per axis ``[n]``."""
-        cross = _covariance(places, self.places, *self.correlation)
+        cross = _covariance(places, self.places, self.correlation)
         told = np.einsum("ij,ji->i", cross, cho_solve(self.factor, cross.T, check_finite=False))
         return np.sqrt(np.clip(self.correlation.variance - told, 0.0, None))
 
@@ -191,7 +209,7 @@ def _gain(places: Floats, values: Floats, noise: Floats, correlation: Correlatio
 
 def _on_grid(process: _Process, shape: tuple[int, int], gain: float, config: DisplacementConfig) -> Displacement:
     ny, nx = shape
-    step = process.correlation.length / config.nodes_per_length
+    step = process.correlation.half_distance / config.nodes_per_length
     n_x, n_y = (int(np.clip(np.ceil(side / step) + 1, 5, config.max_nodes)) for side in (nx, ny))
     x, y = np.linspace(-0.5, nx - 0.5, n_x), np.linspace(-0.5, ny - 0.5, n_y)
     grid = np.stack([g.ravel() for g in np.meshgrid(x, y)], axis=1)

@@ -72,7 +72,7 @@ class AstrometryMetrics:
     displacement_mas: float | None = None
     """Rms per axis of the air's displacement that was taken out of the catalogs' positions; None: none."""
     displacement_length_arcsec: float | None = None
-    """Its correlation length."""
+    """Where its correlation falls to a half."""
     displacement_gain: float | None = None
     """By what fraction the variance of stars that were kept aside became smaller."""
     zenith_distance_deg: float | None = None
@@ -167,7 +167,7 @@ def measure_quality(
         chromatic_mas=1000.0 * chromatic.arcsec if is_corrected else None,
         chromatic_err_mas=1000.0 * chromatic.error_arcsec if is_corrected else None,
         displacement_mas=None if moved is None else 1000.0 * rms(moved.values),
-        displacement_length_arcsec=None if moved is None else moved.correlation.length * _pixel_scale(plane_map),
+        displacement_length_arcsec=None if moved is None else moved.correlation.half_distance * _pixel_scale(plane_map),
         displacement_gain=None if moved is None else moved.gain,
         zenith_distance_deg=None if air is None else zenith_distance_deg(air, solution.centre),
     )

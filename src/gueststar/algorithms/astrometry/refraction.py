@@ -22,6 +22,8 @@ BANDS: dict[str, tuple[float, float]] = {
 _DEFAULT_BAND = (600.0, 150.0)
 _LOWEST_ZENITH_DISTANCE_DEG = 82.0
 """Nearer to the horizon the formula fails; the differential refraction is then that of this distance."""
+_HIGHEST_ZENITH_DISTANCE_DEG = 85.0
+"""A telescope that seems to look lower has a wrong clock or site: nothing is corrected."""
 _SCALE_HEIGHT_M = 8400.0
 _MODEL_ERROR = 0.5
 """Relative error of the chromatic refraction foretold: filters, detectors and spectra differ from boxes and lines."""
@@ -88,6 +90,11 @@ def zenith_distance_deg(air: Air, place: Sky) -> float:
     """Return the true zenith distance of a place (ra, dec)."""
     cosine = float(_direction(np.array([place[0]]), np.array([place[1]]))[0] @ _direction(*map(np.array, air.zenith)))
     return math.degrees(math.acos(min(max(cosine, -1.0), 1.0)))
+
+
+def believable(air: Air | None, place: Sky) -> Air | None:
+    """Return the air, or None where a place would lie at or below the horizon: time or site must be wrong."""
+    return None if air is None or zenith_distance_deg(air, place) > _HIGHEST_ZENITH_DISTANCE_DEG else air
 
 
 def towards_zenith(air: Air, place: Sky) -> Floats:

@@ -6,6 +6,7 @@ from itertools import count
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.stats import binom
@@ -14,6 +15,7 @@ from gueststar.algorithms.astrometry.matching import Pairs, match_one_to_one
 from gueststar.algorithms.astrometry.voting import Hypothesis
 
 Floats = NDArray[np.float64]
+Complexes = NDArray[np.complex128]
 
 _PATIENCE, _HOPELESS = 2, -3.0
 """After so many smaller radii a hypothesis must at some radius have had less than this log10 of the chance of its
@@ -110,14 +112,31 @@ def fit_similarity(points: Floats, stars: Floats, *, iterations: int = 6) -> tup
     Parity is kept. At least 2 pairs are needed.
     """
     p, q = points[:, 0] + 1j * points[:, 1], stars[:, 0] + 1j * stars[:, 1]
+    factor, shift = _fit_similarity(p, q, iterations)
+    matrix = np.array([[factor.real, -factor.imag], [factor.imag, factor.real]])
+    return matrix, np.array([shift.real, shift.imag])
+
+
+@njit(cache=True)
+def _fit_similarity(p: Complexes, q: Complexes, iterations: int) -> tuple[complex, complex]:
+    """Return (factor, shift) with ``q = factor p + shift``."""
     weight = np.ones(p.size)
+    residual = np.empty(p.size)
+    factor, shift = 1.0 + 0.0j, 0.0 + 0.0j
     for _ in range(iterations):
         total = weight.sum()
         p0, q0 = (weight * p).sum() / total, (weight * q).sum() / total
-        factor = (weight * np.conj(p - p0) * (q - q0)).sum() / max((weight * np.abs(p - p0) ** 2).sum(), 1e-30)
-        residual = np.abs(q - q0 - factor * (p - p0))
+        above, below = 0.0 + 0.0j, 0.0
+        for k in range(p.size):
+            u = p[k] - p0
+            above += weight[k] * np.conj(u) * (q[k] - q0)
+            below += weight[k] * (u.real * u.real + u.imag * u.imag)
+        factor = above / max(below, 1e-30)
+        shift = q0 - factor * p0
+        for k in range(p.size):
+            residual[k] = abs(q[k] - shift - factor * p[k])
         cut = 5.0 * np.median(residual) + 1e-12
-        weight = np.clip(1.0 - (residual / cut) ** 2, 1e-6, None) ** 2
-    shift = q0 - factor * p0
-    matrix = np.array([[factor.real, -factor.imag], [factor.imag, factor.real]])
-    return matrix, np.array([shift.real, shift.imag])
+        for k in range(p.size):
+            inside = max(1.0 - (residual[k] / cut) ** 2, 1e-6)
+            weight[k] = inside * inside
+    return factor, shift

@@ -34,7 +34,7 @@ class ChargeTransferConfig:
     max_inefficiency: float = 1e-3
     """Larger ones are not believed: the section is misplaced, or light reaches the overscan."""
     flag_sigma: float = 2.0
-    """Pixels into which a neighbour's deferred charge brings more than this many sigma of read noise are SUSPECT."""
+    """Pixels that a brighter one's deferred charge may change by more than so many sigma of their noise are SUSPECT."""
 
 
 class DeferredCharge(NamedTuple):
@@ -119,30 +119,33 @@ def mark_deferred_charge_in_place(
 ) -> int:
     """Mark SUSPECT the pixels that hold much of what brighter ones before them left behind; return their number.
 
-    ``counts`` are in the order of reading along the second axis; index k is transferred ``first_transfers + k``
-    times. A pixel receives at most what its predecessor, less itself, lost; the limit is ``flag_sigma`` times
-    ``noise`` (of a pixel, in the unit of the counts) with Poisson's ignored.
+    ``counts`` (electrons) are in the order of reading along the second axis; index k is transferred
+    ``first_transfers + k`` times. A pixel is changed by at most what a brighter one before it lost beyond its own loss;
+    the limit is ``flag_sigma`` times its noise, ``noise`` (electrons, of reading) and Poisson's. Within stars the
+    change is part of the image's PSF and below that; behind sharp edges (saturated stars, cosmic rays) it is not.
     """
     return int(
         _mark_deferred(
-            mask, counts, inefficiency, first_transfers, np.float32(config.flag_sigma * noise),
+            mask, counts, inefficiency, first_transfers, np.float32(noise**2), np.float32(config.flag_sigma**2),
             config.trail_pixels, int(MaskPlane.SUSPECT),
         )
     )  # fmt: skip
 
 
 @numba.njit(cache=True)
-def _mark_deferred(mask, counts, inefficiency, first_transfers, limit, n_trail, suspect):  # type: ignore[no-untyped-def]
+def _mark_deferred(mask, counts, inefficiency, first_transfers, read_variance, sigma_squared, n_trail, suspect):  # type: ignore[no-untyped-def]
     ny, nx = counts.shape
     n_marked = 0
     for y in range(ny):
         row = counts[y]
         for x in range(nx - 1):
             transfers = first_transfers + x
-            if row[x] * inefficiency * transfers <= limit:
+            fraction = inefficiency * transfers
+            if (row[x] * fraction) ** 2 <= sigma_squared * read_variance:
                 continue
-            for k in range(1, n_trail + 1):
-                if x + k < nx and (row[x] - row[x + k]) * inefficiency * transfers > limit:
+            for k in range(1, min(n_trail + 1, nx - x)):
+                change = (row[x] - row[x + k]) * fraction
+                if change > 0 and change**2 > sigma_squared * (read_variance + max(row[x + k], np.float32(0.0))):
                     if mask[y, x + k] & suspect == 0:
                         n_marked += 1
                     mask[y, x + k] |= suspect

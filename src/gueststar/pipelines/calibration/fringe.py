@@ -36,7 +36,7 @@ class MakeFringeConfig:
     min_images: int = 5
     """Fewest usable images."""
     max_images: int = 12
-    """More are not read."""
+    """More are not read (of flats: every second, third...)."""
     min_offset_pixels: float = 10.0
     """Images nearer than this to another in pointing do not count: stars would not fall on other pixels."""
     min_rms: float = 5e-4

@@ -61,6 +61,8 @@ class DifferenceConfig:
     """Such stars at most."""
     max_test_stars: int = 100
     """Stars on which the methods are compared and mismatch is measured."""
+    max_star_change: float = 0.3
+    """Stars whose flux changed by more than this fraction neither fit nor test the kernel: they vary or are new."""
     flux_ratio_order: int = 2
     """Polynomial order of the residual flux ratio over the image."""
     background_box: int = 256
@@ -116,6 +118,7 @@ class MakeDifference:
         x, y = isolated_stars_of(science, snr=self.config.star_snr, max_stars=self.config.max_stars)
         fits = fit_same_stars(science, reference_warped, x=x, y=y)
         ratio = self._flux_ratio(fits, science.shape)
+        fits = self._static(fits, ratio)
         n, r, restored = self._restore(science, reference_warped, bad_science, bad_reference, ratio)
         pair, background = prepare_pair(
             n, r, science.pixels.variance, reference_warped.pixels.variance,
@@ -181,6 +184,13 @@ class MakeDifference:
         return fit_polynomial_field(
             ours.x, ours.y, ours.flux / theirs.flux - 1.0, error, shape, order=self.config.flux_ratio_order
         )
+
+    def _static(self, fits: tuple[StarFits, StarFits], ratio: PolynomialField) -> tuple[StarFits, StarFits]:
+        """Return the stars that did not change: what is new or varies much must not shape the kernel."""
+        ours, theirs = fits
+        change = ours.flux / (theirs.flux * (1.0 + ratio(ours.x, ours.y))) - 1.0
+        static = np.abs(change) < self.config.max_star_change
+        return StarFits(*(a[static] for a in ours)), StarFits(*(a[static] for a in theirs))
 
     def _choose(self, pair: Pair, science_psf: Psf, reference_psf: Psf, stars: StarFits) -> _Choice:
         """Return the method that leaves less of static stars; half of the stars test what the others fitted."""

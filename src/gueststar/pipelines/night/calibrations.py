@@ -90,7 +90,8 @@ def _make_lamp_fringe(making: Making) -> CalibrationMaster | NothingMade:
         raise MissingInput("fringe patterns of lamp light need a flat first")
     detrend = Detrend(replace(making.settings.detrend, cosmic_rays=None, trails=None))
     images = []
-    for frame in making.frames:
+    step = -(-len(making.frames) // making.settings.fringe.max_images)
+    for frame in making.frames[:: max(step, 1)]:
         raw = frame() if callable(frame) else frame
         found = detrend.run(raw, replace(known, fringe=None))
         level = float(found.metrics["sky_level"])

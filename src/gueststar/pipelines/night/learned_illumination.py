@@ -115,17 +115,27 @@ def _used(metrics: Mapping[str, Any], kind: CalibrationKind, image: LearnedImage
 
 
 def learn_defects(learning: Learning) -> CalibrationMaster | NothingMade:
-    """Find what stays on the same pixels in images of different pointings."""
+    """Find what stays on the same pixels in images of different pointings, fringes not among it."""
     config = learning.settings.defects
     chosen = _dithered(learning, learning.settings.fringe, config.max_images)
     if len(chosen) < config.min_images:
         return NothingMade(f"{len(chosen)} images of different pointings, {config.min_images} are needed")
-    images = (ResidualImage(item.info, read_calibrated_image(item.image).pixels) for item in chosen)
+    images = (found for item in chosen if (found := _residual_image(item, learning)) is not None)
     known = read_calibrations({k: p for k, p in chosen[0].calibrations.items() if k in ("bias", "dark", "flat")})
     try:
         return MakeDefects(config).run(images, learning.detector, known=known, previous=learning.previous)
     except NotShown as reason:
         return NothingMade(str(reason))
+
+
+def _residual_image(item: LearnedImage, learning: Learning) -> ResidualImage | None:
+    """Return an image for the search of defects; None if fringes may still be in it, which stay on their pixels too."""
+    image = read_calibrated_image(item.image)
+    glass = learning.context.camera.filter_named(item.info.physical_filter or "")
+    has_fringes = glass is not None and glass.has_fringes
+    if has_fringes and "fringe" not in image.metadata.get("metrics", {}).get("detrend", {}):
+        return None
+    return ResidualImage(item.info, image.pixels)
 
 
 def learn_illumination(learning: Learning) -> CalibrationMaster | NothingMade:

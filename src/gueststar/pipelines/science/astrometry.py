@@ -20,7 +20,7 @@ from gueststar.algorithms.astrometry.polynomial import PlaneMap
 from gueststar.algorithms.astrometry.proper_motion import earth_position, propagate_positions
 from gueststar.algorithms.astrometry.quality import AstrometryMetrics, measure_quality, reasons_to_refuse
 from gueststar.algorithms.astrometry.refinement import MeasuredPoints, Sky
-from gueststar.algorithms.astrometry.refraction import BANDS, Air, air_above, refract
+from gueststar.algorithms.astrometry.refraction import BANDS, Air, air_above, believable, refract
 from gueststar.algorithms.astrometry.solve import PlaneSolution, SkyCatalog, solve_plane
 from gueststar.algorithms.astrometry.tangent import tangent_deproject, tangent_project
 from gueststar.algorithms.astrometry.tpv_conversion import tpv_from_plane_map
@@ -101,6 +101,7 @@ class SolveAstrometry:
         """
         rows, points, quality = _points(sources, self.config)
         start_map, centre = _map_of(start, shape)
+        air = believable(air, centre)
         if distortion is not None:
             start_map = distortion.plane_map(start_map.matrix, start_map.coefficients[:, 0])
         reference_rows, catalog = sky_catalog(reference, epoch_year, band, colour)
@@ -161,7 +162,7 @@ def match_for_distortion(
     if fitted.n_rows == 0 or catalog.ra.size == 0:
         return MatchedStars(np.zeros(0), np.zeros(0), np.zeros((0, 2)), np.zeros(0))
     centre = (float(fitted["ra"][0]), float(fitted["dec"][0]))
-    stars = catalog.in_plane(centre)
+    stars, air = catalog.in_plane(centre), believable(air, centre)
     near = np.flatnonzero(np.all(np.isfinite(stars.plane), axis=1))
     there = 3600.0 * np.stack(tangent_project(fitted["ra"], fitted["dec"], ra0=centre[0], dec0=centre[1]), axis=1)
     pairs = match_one_to_one(there, cKDTree(stars.plane[near]), radius=max(pixel_scale_arcsec, 0.5))
