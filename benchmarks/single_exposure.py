@@ -210,7 +210,7 @@ class Judge:
         bright = self.is_alone[own] & (truth.magnitude[own] < 17)
         scale = np.median(ratio[bright])
         places = ((found.x, truth.x, found.x_err), (found.y, truth.y, found.y_err))
-        left = [without_plate(truth.x[own], truth.y[own], a[row] - b[own], bright) for a, b, _ in places]
+        left = [without_plate(truth.x[own], truth.y[own], a[row] - b[own], bright, order=4) for a, b, _ in places]
         figures = {}
         for low, high in MAGNITUDES:
             s = self.is_alone[own] & (truth.magnitude[own] >= low) & (truth.magnitude[own] < high)
