@@ -7,6 +7,7 @@ Calabretta & Greisen (2002, A&A 395, 1077) give the projection.
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +20,9 @@ TPV_POWERS: dict[int, tuple[int, int]] = {
     17: (5, 0), 18: (4, 1), 19: (3, 2), 20: (2, 3), 21: (1, 4), 22: (0, 5),
 }  # fmt: skip
 """Index m of PVi_m -> powers of (own axis, other axis); 3 and 11 (odd powers of r) are not used."""
+
+_DEGREE = 5
+"""Highest total power."""
 
 N_TPV = 23
 """Length of a TPV coefficient vector (indices 0 to 22)."""
@@ -33,11 +37,8 @@ def identity_tpv() -> Floats:
 
 def tpv_axis(pv: Floats, own: Floats, other: Floats) -> Floats:
     """Return the distorted coordinate of one axis, degrees."""
-    result = np.zeros_like(own)
-    for m, (i, j) in TPV_POWERS.items():
-        if pv[m] != 0.0:
-            result = result + pv[m] * own**i * other**j
-    return result
+    a, b = np.broadcast_arrays(np.asarray(own, dtype=np.float64), np.asarray(other, dtype=np.float64))
+    return np.asarray(_evaluate_all(_table_of(pv), a.ravel(), b.ravel())).reshape(a.shape)
 
 
 def tpv_forward(pv1: Floats, pv2: Floats, xi: Floats, eta: Floats) -> tuple[Floats, Floats]:
@@ -50,32 +51,61 @@ def tpv_inverse(pv1: Floats, pv2: Floats, xi: Floats, eta: Floats, *, iterations
 
     NaN where it does not converge to 1e-10 degrees (0.4 microarcsec).
     """
-    a, b = np.array(xi, dtype=np.float64), np.array(eta, dtype=np.float64)
-    for _ in range(iterations):
-        fa, fb = tpv_forward(pv1, pv2, a, b)
-        ra, rb = fa - xi, fb - eta
-        if a.size == 0 or max(np.nanmax(np.abs(ra)), np.nanmax(np.abs(rb))) < 1e-12:
-            break
-        j11, j12 = _derivatives(pv1, a, b)
-        j22, j21 = _derivatives(pv2, b, a)
-        det = j11 * j22 - j12 * j21
-        a = a - (j22 * ra - j12 * rb) / det
-        b = b - (j11 * rb - j21 * ra) / det
-    fa, fb = tpv_forward(pv1, pv2, a, b)
-    bad = ~((np.abs(fa - xi) < 1e-10) & (np.abs(fb - eta) < 1e-10))
-    return np.where(bad, np.nan, a), np.where(bad, np.nan, b)
+    a, b = np.broadcast_arrays(np.asarray(xi, dtype=np.float64), np.asarray(eta, dtype=np.float64))
+    first, second = _invert_all(_table_of(pv1), _table_of(pv2), a.ravel(), b.ravel(), iterations)
+    return first.reshape(a.shape), second.reshape(a.shape)
 
 
-def _derivatives(pv: Floats, own: Floats, other: Floats) -> tuple[Floats, Floats]:
-    d_own, d_other = np.zeros_like(own), np.zeros_like(own)
+def _table_of(pv: Floats) -> Floats:
+    """Return coefficients by power: ``[i, j]`` belongs to own**i other**j."""
+    table = np.zeros((_DEGREE + 1, _DEGREE + 1))
     for m, (i, j) in TPV_POWERS.items():
-        if pv[m] == 0.0:
-            continue
-        if i:
-            d_own = d_own + pv[m] * i * own ** (i - 1) * other**j
-        if j:
-            d_other = d_other + pv[m] * j * own**i * other ** (j - 1)
-    return d_own, d_other
+        table[i, j] = pv[m]
+    return table
+
+
+@numba.njit(cache=True)
+def _evaluate(table, a, b):  # type: ignore[no-untyped-def]
+    """Return the polynomial and its derivatives by ``a`` and by ``b``, by Horner's scheme."""
+    value, by_a, by_b = 0.0, 0.0, 0.0
+    for i in range(_DEGREE, -1, -1):
+        row, slope = 0.0, 0.0
+        for j in range(_DEGREE - i, -1, -1):
+            slope = slope * b + row
+            row = row * b + table[i, j]
+        by_a = by_a * a + value
+        value = value * a + row
+        by_b = by_b * a + slope
+    return value, by_a, by_b
+
+
+@numba.njit(cache=True)
+def _evaluate_all(table, a, b):  # type: ignore[no-untyped-def]
+    values = np.empty(a.size)
+    for k in range(a.size):
+        values[k] = _evaluate(table, a[k], b[k])[0]
+    return values
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _invert_all(table1, table2, xi, eta, iterations):  # type: ignore[no-untyped-def]
+    """Return the places that the two polynomials take to (xi, eta); NaN where they are not found."""
+    first, second = np.empty(xi.size), np.empty(xi.size)
+    for k in range(xi.size):
+        a, b = xi[k], eta[k]
+        first[k], second[k] = np.nan, np.nan
+        for _ in range(iterations + 1):
+            u, u_a, u_b = _evaluate(table1, a, b)
+            v, v_b, v_a = _evaluate(table2, b, a)
+            miss_u, miss_v = u - xi[k], v - eta[k]
+            if abs(miss_u) < 1e-10 and abs(miss_v) < 1e-10:
+                first[k], second[k] = a, b
+                if abs(miss_u) < 1e-13 and abs(miss_v) < 1e-13:
+                    break
+            determinant = u_a * v_b - u_b * v_a
+            a -= (v_b * miss_u - u_b * miss_v) / determinant
+            b -= (u_a * miss_v - v_a * miss_u) / determinant
+    return first, second
 
 
 def tangent_project(ra: Floats, dec: Floats, *, ra0: float, dec0: float) -> tuple[Floats, Floats]:
