@@ -15,6 +15,7 @@ from gueststar.model.camera import Camera
 from gueststar.model.metrics import METRICS, Grade
 from gueststar.model.rights import Program
 from gueststar.operations.account import Fate, NightAccount, Unit, account_of
+from gueststar.operations.calibration_products import MadeProducts, made_products
 from gueststar.operations.completeness import pooled_injections, with_injections
 from gueststar.operations.repeatability import repeatability
 from gueststar.operations.transparency import CloudyExposure, cloudy_exposures, with_extinction
@@ -60,6 +61,8 @@ class NightReport:
     cpu_s: float
     clouds: tuple[CloudyExposure, ...] = ()
     """Exposures that clouds dimmed."""
+    calibrations: tuple[MadeProducts, ...] = ()
+    """Calibration products that were made, refused, or found no cause for, by kind and filter."""
     repeatability: tuple[dict[str, Any], ...] = ()
     """How well stars repeat from exposure to exposure, by filter; empty where none were tied together."""
     injections: dict[str, Any] = field(default_factory=dict)
@@ -92,6 +95,7 @@ def make_report(repo: SurveyRepo, night: int, *, truth: dict[str, Any] | None = 
         peak_rss_mb=max((job.peak_rss_mb or 0.0 for job in jobs), default=0.0),
         cpu_s=sum(job.cpu_s or 0.0 for job in jobs),
         clouds=tuple(cloudy_exposures(account)),
+        calibrations=tuple(made_products(jobs)),
         repeatability=tuple(repeatability(jobs)),
         injections=pooled_injections(jobs, exposures),
         truth=truth or {},
@@ -174,6 +178,7 @@ def as_json(report: NightReport) -> dict[str, Any]:
         "reasons": [{"fate": f, "reason": r, "n": n} for f, r, n in account.reasons()],
         "alerts": report.alerts,
         "clouds": [vars(cloudy) for cloudy in report.clouds],
+        "calibrations": [vars(made) for made in report.calibrations],
         "repeatability": list(report.repeatability),
         "injections": report.injections,
         "references": list(report.references),

@@ -40,6 +40,9 @@ def report_lines(report: NightReport) -> list[str]:
     if report.clouds:
         lines.append(f"clouds dimmed {len(report.clouds)} exposures:")
         lines += [f"  {cloudy.line()}" for cloudy in report.clouds]
+    if report.calibrations:
+        lines.append("calibration products, by detectors:")
+        lines += [f"  {made.line()}" for made in report.calibrations]
     lines += repeatability_lines(list(report.repeatability))
     lines += injection_lines(report.injections)
     if report.alerts:

@@ -38,8 +38,8 @@ class MakeIlluminationConfig:
     """Fainter measurements of stars are not used."""
     min_rms_mag: float = 0.003
     """A correction smaller than this is not made."""
-    min_significance: float = 3.0
-    """Nor one whose size over the detector is not so many times its error."""
+    min_significance: float = 5.0
+    """Nor one whose size over the detector is not so many times its error: a false one would harm every image."""
     max_structure_change_mag: float = 0.05
     """The product is refused if it differs from the previous one by more than this over the detector."""
     solution: StarFlatConfig = field(default_factory=StarFlatConfig)
@@ -99,7 +99,7 @@ class MakeIllumination:
         if applied is None and (
             solved.rms < config.min_rms_mag or solved.rms < config.min_significance * solved.rms_error
         ):
-            raise NotShown(f"the response to stars is even: {solved.rms:.4f} +- {solved.rms_error:.4f} mag")
+            raise NotShown(_evenness(solved))
         master = _master(solved, exposures, detector, applied)
         return self._checked(master, previous)
 
@@ -150,11 +150,19 @@ def _master(
     }
     relative = np.float32(0.4 * np.log(10.0)) * _error_image(solved.response)
     variance = np.maximum((relative * image) ** 2, np.float32(_LEAST_ERROR**2))
+    if applied is not None:  # what is left even may be so by its errors only
+        variance = np.maximum(variance, applied.pixels.variance)
     pixels = MaskedImage(image.astype(np.float32), variance, np.zeros(image.shape, np.int32))
     return CalibrationMaster(
         kind="illumination", detector_id=detector.id, pixels=pixels, mjd_tai=float(np.mean(times)),
         n_frames=len(exposures), physical_filter=exposures[0].info.physical_filter, metadata=facts,
     )  # fmt: skip
+
+
+def _evenness(solved: StarFlat) -> str:
+    if solved.response.order == 0:
+        return f"the response to stars is even: no change over the detector explains {solved.n_stars} stars better"
+    return f"the response to stars is even within its error: {solved.rms:.4f} +- {solved.rms_error:.4f} mag"
 
 
 def _factor(response: ZeroPointMap) -> NDArray[np.float32]:
