@@ -359,11 +359,16 @@ def _windowed_offsets(samples: Floats64, terms: Floats64, oversampling: int) -> 
 
 
 def _normalised_samples(samples: Floats64, oversampling: int) -> Floats64:
-    """Return samples whose pixel-sampled sum is one at every position, and at every sub-pixel phase in the mean."""
-    total = samples.sum(axis=(1, 2)) / oversampling**2
-    scaled = samples / total[0]
-    scaled[1:] -= scaled[0] * (total[1:] / total[0])[:, None, None]
+    """Return samples whose pixel-sampled sum is one at every position and every sub-pixel phase.
+
+    Light that a grid of whole pixels catches is all there is, wherever the star lies on the grid. Stars of a phase tell
+    of the samples of that phase only, and their fluxes are fitted too: so, unless each phase's samples are made to
+    sum to one, a phase's fluxes could drift against the others', the more so where stars are few.
+    """
+    scaled = samples.copy()
     for j in range(oversampling):
         for i in range(oversampling):
-            scaled[:, j::oversampling, i::oversampling] /= scaled[0, j::oversampling, i::oversampling].sum()
+            phase = scaled[:, j::oversampling, i::oversampling]
+            phase[0] /= phase[0].sum()
+            phase[1:] -= phase[0] * phase[1:].sum(axis=(1, 2))[:, None, None]
     return scaled
