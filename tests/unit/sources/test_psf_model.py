@@ -5,7 +5,7 @@ from scipy.special import erf
 from gueststar.algorithms.psf.groups import group_sources
 from gueststar.algorithms.psf.profile import drawn_on_grid, fit_moffat, mean_profile, moffat_of
 from gueststar.algorithms.psf.select import spread_evenly
-from gueststar.algorithms.psf.spline import spline_psf, spline_samples, with_tiles
+from gueststar.algorithms.psf.spline import shifted_stamps, spline_psf, spline_samples, with_tiles
 from gueststar.algorithms.stats.mode import half_sample_mode
 from gueststar.core.errors import DataError
 from gueststar.model.image import MaskedImage
@@ -145,3 +145,20 @@ def test_few_stars_give_a_constant_psf(star_field, n, kind) -> None:
 def test_an_image_without_stars_is_refused_with_figures(star_field) -> None:
     with pytest.raises(DataError, match="no star for the PSF: 0 detections"):
         MeasurePsf().run(star_field(0).pixels, expected_fwhm=2.5)
+
+
+def test_light_and_centre_of_a_star_do_not_depend_on_its_place_within_the_pixel(star_field) -> None:
+    """With a PSF that varies, in the corners too, where stars of each phase are few."""
+    field = star_field(90, shape=(400, 400), sigma=0.75, spread=0.15, min_distance=12.0)
+    psf = MeasurePsf().run(field.pixels, expected_fwhm=1.8).psf
+    assert psf.order >= 1
+    assert psf.oversampling == 2
+    phases = np.array([0.0, 0.25, 0.5])
+    for x, y in ((10.0, 10.0), (390.0, 15.0), (200.0, 200.0)):
+        at = {"x": np.full(3, x), "y": np.full(3, y), "dx": phases, "dy": np.zeros(3)}
+        stamps = shifted_stamps(psf.spline, **at).astype(float)
+        g = np.arange(stamps.shape[1]) - stamps.shape[1] // 2
+        total = stamps.sum(axis=(1, 2))
+        centre = (stamps.sum(axis=1) @ g) / total - phases
+        np.testing.assert_allclose(total / total[0], 1.0, atol=2e-3)
+        np.testing.assert_allclose(centre - centre[0], 0.0, atol=2e-3)

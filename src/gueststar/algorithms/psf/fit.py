@@ -359,16 +359,35 @@ def _windowed_offsets(samples: Floats64, terms: Floats64, oversampling: int) -> 
 
 
 def _normalised_samples(samples: Floats64, oversampling: int) -> Floats64:
-    """Return samples whose pixel-sampled sum is one at every position and every sub-pixel phase.
+    """Return samples whose sums over whole pixels are one, and their centroids alike, at every place and phase.
 
-    Light that a grid of whole pixels catches is all there is, wherever the star lies on the grid. Stars of a phase tell
-    of the samples of that phase only, and their fluxes are fitted too: so, unless each phase's samples are made to
-    sum to one, a phase's fluxes could drift against the others', the more so where stars are few.
+    The light that a grid of whole pixels catches is all there is, wherever on the grid the star lies, and its centroid
+    moves with the star: exactly, and to 0.001 pixel where the FWHM is 1.3 pixels (what the pixels' own response
+    leaves of the optics at one cycle per pixel). Stars of a phase tell of the samples of that phase only, and
+    their fluxes and places are fitted too. So, unless the phases are made to agree, those of one may drift against
+    those of the others, the more so where stars are few.
     """
     scaled = samples.copy()
-    for j in range(oversampling):
-        for i in range(oversampling):
-            phase = scaled[:, j::oversampling, i::oversampling]
-            phase[0] /= phase[0].sum()
-            phase[1:] -= phase[0] * phase[1:].sum(axis=(1, 2))[:, None, None]
+    phases = [scaled[:, j::oversampling, i::oversampling] for j in range(oversampling) for i in range(oversampling)]
+    for phase in phases:
+        phase[0] /= phase[0].sum()
+        phase[1:] -= phase[0] * phase[1:].sum(axis=(1, 2))[:, None, None]
+    if oversampling > 1:
+        g = (np.arange(samples.shape[1]) - samples.shape[1] // 2) / oversampling
+        for axis in (0, 1):
+            _agree_on_centroid_in_place(scaled, np.expand_dims(g, 1 - axis), axis, oversampling)
     return scaled
+
+
+def _agree_on_centroid_in_place(scaled: Floats64, g: Floats64, axis: int, oversampling: int) -> None:
+    """Move the samples of each phase along an axis so that their first moments are those of all phases in the mean."""
+    slope = np.gradient(scaled[0], axis=axis) * oversampling
+    place = np.broadcast_to(g, scaled.shape[1:])
+    cuts = [(slice(j, None, oversampling), slice(i, None, oversampling))
+            for j in range(oversampling) for i in range(oversampling)]  # fmt: skip
+    moments = np.array([np.sum(scaled[:, *cut] * place[cut], axis=(1, 2)) for cut in cuts])
+    excess = moments - moments.mean(axis=0)
+    for cut, off in zip(cuts, excess, strict=True):
+        move = slope[cut] - scaled[0][cut] * slope[cut].sum()
+        move = move / -np.sum(move * place[cut])
+        scaled[:, *cut] += off[:, None, None] * move
