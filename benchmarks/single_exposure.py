@@ -228,7 +228,7 @@ class Judge:
         photocal = self.image.photocal
         if found.x_err is not None:
             said = photocal.magnitude(flux) + photocal.colour_term * self.colour[own]
-            figures["zero point bias, mmag"] = 1000.0 * float(np.median((said - self.magnitude[own])[bright]))
+            figures["zero point bias, mmag"] = 1000.0 * float(np.nanmedian((said - self.magnitude[own])[bright]))
         return figures
 
     def _counts(self, found: Measured) -> dict[str, float]:
