@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from gueststar.algorithms.association.sky_index import unit_vectors
 from gueststar.core.bits import SourceFlag
 from gueststar.core.errors import ConfigError
 from gueststar.formats.parquet import read_catalog
@@ -102,13 +103,10 @@ def nearest(catalog: Catalog, truth: Catalog) -> tuple[NDArray[np.intp], Floats]
     """Return for each row of ``catalog`` the nearest row of ``truth`` and its distance, arcsec."""
     if truth.n_rows == 0 or catalog.n_rows == 0:
         return np.zeros(catalog.n_rows, dtype=np.intp), np.full(catalog.n_rows, np.inf)
-    distance, index = cKDTree(_unit(truth["ra"], truth["dec"])).query(_unit(catalog["ra"], catalog["dec"]))
+    distance, index = cKDTree(unit_vectors(truth["ra"], truth["dec"])).query(
+        unit_vectors(catalog["ra"], catalog["dec"])
+    )
     return np.asarray(index), np.degrees(2.0 * np.arcsin(np.clip(distance / 2.0, 0.0, 1.0))) * 3600.0
-
-
-def _unit(ra: Floats, dec: Floats) -> Floats:
-    a, d = np.radians(ra), np.radians(dec)
-    return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=1)
 
 
 def _robust(values: Iterable[float]) -> tuple[float, float]:

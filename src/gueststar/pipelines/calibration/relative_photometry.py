@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gueststar.algorithms.association.sky_index import unit_vectors
 from gueststar.algorithms.photocal.overlap import group_positions
 from gueststar.algorithms.photocal.relative import (
     Measurements,
@@ -88,7 +89,7 @@ class CalibrateRelative:
             raise DataError(f"{len(exposures)} exposures cannot be compared, {config.min_images} are needed")
         chosen = [self._chosen(exposure.sources) for exposure in exposures]
         labels = group_positions(
-            [_unit_vectors(rows["ra"], rows["dec"]) for rows in chosen],
+            [unit_vectors(rows["ra"], rows["dec"]) for rows in chosen],
             radius=float(np.radians(config.radius_arcsec / 3600.0)),
         )
         n_stars = max((int(label.max()) + 1 for label in labels if label.size), default=0)
@@ -129,11 +130,6 @@ class CalibrateRelative:
             image, np.concatenate(labels), column("x"), column("y"),
             NJY_ZERO_POINT - 2.5 * np.log10(flux), _MAGNITUDES_PER_E_FOLD * error / flux,
         )  # fmt: skip
-
-
-def _unit_vectors(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> Floats:
-    a, d = np.radians(ra), np.radians(dec)
-    return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=1)
 
 
 def _exposure_table(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from gueststar.algorithms.association.sky_index import unit_vectors
 from gueststar.algorithms.subtraction.fine_psf import cell_centres
 from gueststar.algorithms.subtraction.measure import (
     Apertures,
@@ -391,8 +392,8 @@ def _reference_columns(columns: dict[str, Any], sources: Catalog | None, radius_
     out: dict[str, Any] = {name: np.full(n, np.nan) for name in ("reference_distance", *names)}
     if sources is None or sources.n_rows == 0 or n == 0:
         return out
-    distance, index = cKDTree(_unit_vectors(sources["ra"], sources["dec"])).query(
-        _unit_vectors(columns["ra"], columns["dec"])
+    distance, index = cKDTree(unit_vectors(sources["ra"], sources["dec"])).query(
+        unit_vectors(columns["ra"], columns["dec"])
     )
     arcsec = np.degrees(2.0 * np.arcsin(np.minimum(distance / 2.0, 1.0))) * 3600.0
     near = arcsec <= radius_arcsec
@@ -409,11 +410,6 @@ def _bright_columns(columns: dict[str, Any], stars: BrightStars | None, scale_ar
         pixels, index = cKDTree(np.stack(stars[:2], axis=1)).query(np.stack([columns["x"], columns["y"]], axis=1))
         distance, magnitude = pixels * scale_arcsec, stars[2][index]
     return {"bright_distance": distance, "bright_mag": magnitude}
-
-
-def _unit_vectors(ra: Floats, dec: Floats) -> Floats:
-    a, d = np.radians(ra), np.radians(dec)
-    return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=1)
 
 
 def _sky(wcs: Wcs, x: Floats, y: Floats, x_err: Floats, y_err: Floats) -> tuple[Floats, Floats, Floats, Floats]:

@@ -22,12 +22,11 @@ from gueststar.pipelines.calibration.bias import MakeBias
 from gueststar.pipelines.calibration.dark import MakeDark
 from gueststar.pipelines.calibration.flat import MakeFlat
 from gueststar.pipelines.calibration.fringe import FringeImage, MakeFringe
-from gueststar.pipelines.calibration.not_shown import NotShown
 from gueststar.pipelines.calibration.shutter import MakeShutter
 from gueststar.pipelines.calibration.validity import validity_of
 from gueststar.pipelines.night.electronics import ELECTRONICS_MAKERS
 from gueststar.pipelines.night.known_calibrations import CalibrationPaths, read_calibrations
-from gueststar.pipelines.night.making import Maker, Making, NothingMade
+from gueststar.pipelines.night.making import Maker, Making, NothingMade, nothing_where_not_shown
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
@@ -74,15 +73,14 @@ def _make_flat(making: Making) -> CalibrationMaster:
     )  # fmt: skip
 
 
+@nothing_where_not_shown
 def _make_shutter(making: Making) -> CalibrationMaster | NothingMade:
     task = MakeShutter(making.settings.shutter)
-    try:
-        frames = [making.frames[row] for row in task.suitable(making.infos)]
-        return task.run(frames, making.detector, known=making.known, previous=making.previous)
-    except NotShown as reason:
-        return NothingMade(str(reason))
+    frames = [making.frames[row] for row in task.suitable(making.infos)]
+    return task.run(frames, making.detector, known=making.known, previous=making.previous)
 
 
+@nothing_where_not_shown
 def _make_lamp_fringe(making: Making) -> CalibrationMaster | NothingMade:
     """Make fringe patterns from flats, for cameras whose own light interferes."""
     known = making.known
@@ -98,12 +96,7 @@ def _make_lamp_fringe(making: Making) -> CalibrationMaster | NothingMade:
         pixels = found.pixels
         pixels = MaskedImage(pixels.image - np.float32(level), pixels.variance, pixels.mask)
         images.append(FringeImage.of(raw.info, pixels, level))
-    try:
-        return MakeFringe(making.settings.fringe).run(
-            images, making.detector, flat=known.flat, previous=making.previous
-        )
-    except NotShown as reason:
-        return NothingMade(str(reason))
+    return MakeFringe(making.settings.fringe).run(images, making.detector, flat=known.flat, previous=making.previous)
 
 
 def _require_frames(making: Making, needed: int) -> None:

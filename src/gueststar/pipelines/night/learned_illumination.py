@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from gueststar.algorithms.association.sky_index import chord_of, unit_vectors
 from gueststar.algorithms.astrometry.proper_motion import propagate_positions
 from gueststar.algorithms.photocal.spatial import ZeroPointMap
 from gueststar.core.bits import USES, SourceFlag
@@ -29,9 +30,8 @@ from gueststar.pipelines.calibration.fringe import (
     patterns_of,
 )
 from gueststar.pipelines.calibration.illumination import MakeIllumination, StarMeasurements
-from gueststar.pipelines.calibration.not_shown import NotShown
 from gueststar.pipelines.night.known_calibrations import read_calibrations
-from gueststar.pipelines.night.making import NothingMade
+from gueststar.pipelines.night.making import NothingMade, nothing_where_not_shown
 from gueststar.store.product_files import read_product
 from gueststar.store.products import product_named
 
@@ -71,6 +71,7 @@ def _dithered(learning: Learning, config: MakeFringeConfig, most: int) -> list[L
     return [images[row] for row in rows[:most]]
 
 
+@nothing_where_not_shown
 def learn_fringe(learning: Learning) -> CalibrationMaster | NothingMade:
     """Make fringe patterns where the filter is said to fringe."""
     config, camera = learning.settings.fringe, learning.context.camera
@@ -81,10 +82,7 @@ def learn_fringe(learning: Learning) -> CalibrationMaster | NothingMade:
     if len(chosen) < config.min_images:
         return NothingMade(f"{len(chosen)} images of different pointings, {config.min_images} are needed")
     images = [found for image in chosen if (found := _fringe_image(image)) is not None]
-    try:
-        return MakeFringe(config).run(images, learning.detector, previous=learning.previous)
-    except NotShown as reason:
-        return NothingMade(str(reason))
+    return MakeFringe(config).run(images, learning.detector, previous=learning.previous)
 
 
 def _fringe_image(item: LearnedImage) -> FringeImage | None:
@@ -114,6 +112,7 @@ def _used(metrics: Mapping[str, Any], kind: CalibrationKind, image: LearnedImage
     return product if product.mjd_tai == told["mjd_tai"] else None
 
 
+@nothing_where_not_shown
 def learn_defects(learning: Learning) -> CalibrationMaster | NothingMade:
     """Find what stays on the same pixels in images of different pointings, fringes not among it."""
     config = learning.settings.defects
@@ -122,10 +121,7 @@ def learn_defects(learning: Learning) -> CalibrationMaster | NothingMade:
         return NothingMade(f"{len(chosen)} images of different pointings, {config.min_images} are needed")
     images = (found for item in chosen if (found := _residual_image(item, learning)) is not None)
     known = read_calibrations({k: p for k, p in chosen[0].calibrations.items() if k in ("bias", "dark", "flat")})
-    try:
-        return MakeDefects(config).run(images, learning.detector, known=known, previous=learning.previous)
-    except NotShown as reason:
-        return NothingMade(str(reason))
+    return MakeDefects(config).run(images, learning.detector, known=known, previous=learning.previous)
 
 
 def _residual_image(item: LearnedImage, learning: Learning) -> ResidualImage | None:
@@ -138,6 +134,7 @@ def _residual_image(item: LearnedImage, learning: Learning) -> ResidualImage | N
     return ResidualImage(item.info, image.pixels)
 
 
+@nothing_where_not_shown
 def learn_illumination(learning: Learning) -> CalibrationMaster | NothingMade:
     """Solve for the response to stars from the night's catalogs of one filter."""
     config = learning.settings.illumination
@@ -155,17 +152,14 @@ def learn_illumination(learning: Learning) -> CalibrationMaster | NothingMade:
             return NothingMade("the images carry a correction that is no longer the valid one")
     stars = _reference_stars(images, learning)
     photocal = images[0].photocal
-    try:
-        return MakeIllumination(config).run(
-            [_measurements(image, stars, learning) for image in images],
-            learning.detector,
-            catalog_magnitude=_as_measured(stars, photocal),
-            catalog_error=np.asarray(stars[f"mag_{photocal.band}_err"], dtype=np.float64),
-            applied=applied,
-            previous=learning.previous,
-        )
-    except NotShown as reason:
-        return NothingMade(str(reason))
+    return MakeIllumination(config).run(
+        [_measurements(image, stars, learning) for image in images],
+        learning.detector,
+        catalog_magnitude=_as_measured(stars, photocal),
+        catalog_error=np.asarray(stars[f"mag_{photocal.band}_err"], dtype=np.float64),
+        applied=applied,
+        previous=learning.previous,
+    )
 
 
 def _solved(item: LearnedImage) -> _Solved:
@@ -186,7 +180,7 @@ def _reference_stars(images: list[_Solved], learning: Learning) -> Catalog:
     for image in images:
         ny, nx = image.shape
         ra, dec = image.wcs.pixel_to_sky(x=(nx - 1) / 2, y=(ny - 1) / 2)
-        centres.append(_vector(float(ra), float(dec)))
+        centres.append(unit_vectors(float(ra), float(dec)))
         reach = max(reach, 0.5 * float(np.hypot(nx, ny)) * image.wcs.pixel_scale_arcsec / 3600.0)
     found = [
         learning.context.refcats.cone(ra=ra, dec=dec, radius_deg=radius) for ra, dec, radius in _discs(centres, reach)
@@ -243,9 +237,9 @@ def _measurements(image: _Solved, stars: Catalog, learning: Learning) -> StarMea
     )
     sources = sources.select(np.flatnonzero(is_clean))
     limit = max(_MATCH_FWHM * image.fwhm * image.wcs.pixel_scale_arcsec, _MATCH_LEAST_ARCSEC)
-    chord = 2.0 * np.sin(np.radians(limit / 3600.0) / 2.0)
-    tree = cKDTree(_vector(stars["ra"], stars["dec"]).T)
-    distance, row = tree.query(_vector(sources["ra"], sources["dec"]).T, distance_upper_bound=chord)
+    chord = float(chord_of(limit))
+    tree = cKDTree(unit_vectors(stars["ra"], stars["dec"]))
+    distance, row = tree.query(unit_vectors(sources["ra"], sources["dec"]), distance_upper_bound=chord)
     matched = np.flatnonzero(np.isfinite(distance))
     sources = sources.select(matched)
     x, y = (np.asarray(sources[name], dtype=np.float64) for name in ("x", "y"))
@@ -260,8 +254,3 @@ def _levelling(image: _Solved) -> ZeroPointMap:
     found = image.metrics.get("photometry", {})
     coefficients = np.asarray(found.get("spatial_coefficients", []), dtype=np.float64)
     return ZeroPointMap(coefficients, image.shape, int(found.get("spatial_order", 0)) if coefficients.size else 0)
-
-
-def _vector(ra: Any, dec: Any) -> Any:
-    a, d = np.radians(ra), np.radians(dec)
-    return np.array([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import wraps
+from typing import Any, NamedTuple, TypeVar
 
 from gueststar.model.calibration import CalibrationProduct, Calibrations
 from gueststar.model.camera import Detector
 from gueststar.model.exposure import ExposureInfo
 from gueststar.pipelines.calibration._frames import RawSource
+from gueststar.pipelines.calibration.not_shown import NotShown
 from gueststar.pipelines.night.settings import PipelineSettings
 
 
@@ -35,4 +37,21 @@ class Making(NamedTuple):
     settings: PipelineSettings
 
 
-Maker = Callable[[Making], CalibrationProduct | NothingMade]
+Made = CalibrationProduct | NothingMade
+
+Maker = Callable[[Making], Made]
+
+Given = TypeVar("Given")
+
+
+def nothing_where_not_shown(make: Callable[[Given], Made]) -> Callable[[Given], Made]:
+    """Let a maker or learner end in nothing made where its task finds that the frames do not show the effect."""
+
+    @wraps(make)
+    def made(given: Given) -> Made:
+        try:
+            return make(given)
+        except NotShown as reason:
+            return NothingMade(str(reason))
+
+    return made

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from gueststar.algorithms.association.sky_index import unit_vectors
 from gueststar.algorithms.astrometry.config import AstrometryConfig
 from gueststar.algorithms.astrometry.displacement import Displacement
 from gueststar.algorithms.astrometry.distortion import Distortion
@@ -139,8 +140,7 @@ def air_for(site: Site, info: ExposureInfo, glass: Filter) -> Air | None:
 
 def cone_about(ra: Floats, dec: Floats) -> tuple[float, float, float]:
     """Return the centre and radius (ra, dec, degrees) of a cone that holds places on the sky."""
-    a, d = np.radians(ra), np.radians(dec)
-    places = np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=1)
+    places = unit_vectors(ra, dec)
     x, y, z = places.mean(axis=0)
     centre = np.array([x, y, z]) / np.sqrt(x * x + y * y + z * z)
     radius = 2.0 * np.arcsin(min(np.linalg.norm(places - centre, axis=1).max() / 2.0, 1.0))
