@@ -34,12 +34,12 @@ def insert_rows(connection: Connection, table: Table, columns: Columns) -> None:
         connection.exec_driver_sql(statement, _row_tuples(columns))
 
 
-def upsert_rows(connection: Connection, table: Table, columns: Columns) -> None:
-    """Insert rows, or overwrite those whose primary key is there already."""
+def upsert_rows(connection: Connection, table: Table, columns: Columns, *, kept: tuple[str, ...] = ()) -> None:
+    """Insert rows, or overwrite those whose primary key is there already, but for the columns ``kept``."""
     if _n_rows(columns) == 0:
         return
     key = [c.name for c in table.primary_key.columns]
-    changes = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in key)
+    changes = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in (*key, *kept))
     on_conflict = f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changes}"
     if connection.dialect.name != "postgresql":
         marks = ", ".join("?" * len(columns))

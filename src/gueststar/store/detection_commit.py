@@ -207,7 +207,7 @@ def _write_objects(connection: Connection, parts: Catalog, numbers: dict[int, in
     name_numbers = np.array([numbers[i] for i in objects["dia_object_id"].tolist()], dtype=np.int64)
     columns: dict[str, NDArray[Any]] = dict(objects)
     columns |= {"name_number": name_numbers, "healpix_29": index, "sequence": np.full(len(index), sequence)}
-    upsert_rows(connection, OBJECTS, columns)
+    upsert_rows(connection, OBJECTS, columns, kept=("name_number",))  # its index stays untouched
 
 
 def _recompute_object(connection: Connection, object_id: int) -> bool:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Select, Table, func, select
 
 from gueststar.algorithms.association.footprint import Circle, enclosing_circle, enlarged, overlaps
+from gueststar.algorithms.association.match import nearest
 from gueststar.algorithms.association.sky_index import circle_ranges, index_ranges, separation_arcsec, unit_vectors
 from gueststar.formats.depth_map import decode_depth
 from gueststar.model.catalog import Catalog, Schema
@@ -47,26 +48,23 @@ def name_numbers_of(connection: Connection, object_ids: Sequence[int] | NDArray[
     return {int(i): int(number) for i, number in connection.execute(query)}
 
 
-def sources_near(
-    connection: Connection,
-    ra: NDArray[np.float64],
-    dec: NDArray[np.float64],
-    radius_arcsec: float,
-    *,
-    after: float,
-    before: float,
-) -> Catalog:
-    """Return the `HISTORY_SOURCE` rows near positions of exposures that began between two MJDs."""
-    query = _selected(SOURCES, HISTORY_SOURCE).where(SOURCES.c.mjd_start > after, SOURCES.c.mjd_start < before)
-    return _near(connection, query, HISTORY_SOURCE, ra, dec, radius_arcsec)
-
-
-def counts_near(
+def sources_before(
     connection: Connection, ra: NDArray[np.float64], dec: NDArray[np.float64], radius_arcsec: float, *, before: float
 ) -> Catalog:
-    """Return the `NARROW_SOURCE` rows near positions of exposures that began before an MJD."""
+    """Return the `NARROW_SOURCE` rows within a radius of positions, of exposures that began before an MJD."""
+    if len(ra) == 0:
+        return NARROW_SOURCE.empty()
     query = _selected(SOURCES, NARROW_SOURCE).where(SOURCES.c.mjd_start < before)
-    return _near(connection, query, NARROW_SOURCE, ra, dec, radius_arcsec)
+    found = catalog_of(_within_ranges(connection, query, SOURCES, index_ranges(ra, dec, radius_arcsec)), NARROW_SOURCE)
+    _, distance = nearest(found["ra"], found["dec"], ra, dec, k=1, max_arcsec=radius_arcsec)
+    return found.select(np.isfinite(distance[:, 0]))
+
+
+def sources_of(connection: Connection, dia_source_ids: NDArray[np.int64]) -> Catalog:
+    """Return the `HISTORY_SOURCE` rows of detections, by number."""
+    query, key = _selected(SOURCES, HISTORY_SOURCE), SOURCES.c.dia_source_id
+    found = _by_ids(connection, query, SOURCES, key, dia_source_ids, HISTORY_SOURCE)
+    return found.select(np.argsort(found["dia_source_id"], kind="stable"))
 
 
 def visits_over(
@@ -115,19 +113,6 @@ def _selected(table: Table, schema: Schema) -> Select[Any]:
     return select(*(table.c[item.name] for item in schema.columns))
 
 
-def _near(
-    connection: Connection,
-    query: Select[Any],
-    schema: Schema,
-    ra: NDArray[np.float64],
-    dec: NDArray[np.float64],
-    radius: float,
-) -> Catalog:
-    if len(ra) == 0:
-        return schema.empty()
-    return catalog_of(_within_ranges(connection, query, SOURCES, index_ranges(ra, dec, radius)), schema)
-
-
 def _within_ranges(
     connection: Connection, query: Select[Any], table: Table, ranges: list[tuple[int, int]]
 ) -> list[Any]:
@@ -136,7 +121,7 @@ def _within_ranges(
         return []
     wanted = wanted_ranges(connection, ranges)
     is_within = table.c.healpix_29.between(wanted.c.first, wanted.c.last)
-    return list(connection.execute(query.join_from(wanted, table, is_within)))
+    return list(connection.execute(query.join_from(wanted, table, is_within)).all())
 
 
 def _by_ids(

@@ -126,15 +126,15 @@ class DetectionStore:
             before = visits.select(visits["mjd_start"] < start)
             recent = before.select(before["mjd_start"] > start - window_days)
             images = set(zip(recent["visit"].tolist(), recent["detector"].tolist(), strict=True))
+            narrow = detection_reads.sources_before(connection, ra, dec, radius_arcsec, before=start)
+            is_recent = narrow["mjd_start"] > start - window_days
             return History(
-                detection_reads.sources_near(
-                    connection, ra, dec, radius_arcsec, after=start - window_days, before=start
-                ),
-                detection_reads.counts_near(connection, ra, dec, radius_arcsec, before=start),
+                detection_reads.sources_of(connection, narrow["dia_source_id"][is_recent]),
+                narrow,
                 before,
                 self._forced.of_objects(connection, images, dia_sources["dia_object_id"]),
                 detection_reads.depths_of(connection, images),
-            )  # fmt: skip
+            )
 
     def forced_of_visit(self, visit: int, detector: int) -> Catalog:
         """Return the `FORCED_SOURCE` rows of a detector image, by object."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,7 +21,7 @@ from gueststar.pipelines.alerts.candidate import ReferenceFacts
 from gueststar.pipelines.alerts.history import Places
 from gueststar.pipelines.alerts.neighbours import with_reference
 from gueststar.pipelines.alerts.packet import AlertConfig, BuildAlerts, Neighbourhood
-from gueststar.pipelines.alerts.view import known_since, object_names, objects_in_footprint
+from gueststar.pipelines.alerts.view import known_since, object_names, objects_in_footprint, tiers_of_view
 from gueststar.pipelines.night.outcome import StepTimer
 from gueststar.store.alert_log import AlertLog, drain_outbox
 from gueststar.store.detections import DetectionStore
@@ -94,7 +94,7 @@ class AlertVisit:
         """``clock`` returns the current moment, MJD TAI; ``sleep`` lets seconds pass."""
         self._store, self._log, self._policy, self._clock = store, log, policy, clock
         self._config, self._sleep = config, sleep
-        self._associate = AssociateSources(config.association, policy=policy)
+        self._associate = AssociateSources(config.association)
         self._build = BuildAlerts(config.alerts, policy=policy)
 
     def run(self, products: VisitProducts, *, timer: StepTimer | None = None) -> VisitOutcome:
@@ -135,11 +135,11 @@ class AlertVisit:
             working_set = store.working_set(record)
         with timer("match"):
             sources, reference_ra, reference_dec = with_reference(products.dia_sources, products.reference_sources)
-            stream = Program(record.program)
-            association = self._associate.run(sources, working_set, stream=stream, new_object_ids=store.new_object_ids)
+            tiers = tiers_of_view(working_set, Program(record.program), self._policy)
+            association = self._associate.run(sources, tiers, new_object_ids=store.new_object_ids)
             numbers = self._name_numbers(association, working_set)
         with timer("forced"):
-            forced = self._forced(products, working_set)
+            forced = _forced(products, tiers)
         places = (reference_ra, reference_dec)
         alerts, not_alerted = self._alerts(products, association, working_set, numbers, places, timer)
         new_numbers = {int(i): numbers[int(i)] for i in association.new_object_ids}
@@ -158,12 +158,6 @@ class AlertVisit:
         is_seen = np.isin(known, association.dia_sources["dia_object_id"])
         numbers = dict(zip(known[is_seen].tolist(), working_set.name_numbers[is_seen].tolist(), strict=True))
         return numbers | self._store.name_numbers(association.new_object_ids.tolist())
-
-    def _forced(self, products: VisitProducts, working_set: WorkingSet) -> Catalog | None:
-        if products.measure_forced is None:
-            return None
-        objects = objects_in_footprint(working_set, products.record, self._policy)
-        return products.measure_forced(objects) if objects.n_rows else None
 
     def _history(self, record: VisitRecord, triggers: Catalog, visits: Catalog) -> History:
         config = self._config.alerts.history
@@ -185,8 +179,9 @@ class AlertVisit:
         if len(chosen) == 0:
             return (), reasons
         triggers = sources.select(chosen)
+        mine = working_set.parts.select(np.isin(working_set.parts["dia_object_id"], triggers["dia_object_id"]))
         names = object_names(
-            triggers["dia_object_id"], working_set, record, numbers,
+            triggers["dia_object_id"], mine, record, numbers,
             policy=self._policy, prefix=self._config.alerts.name_prefix,
         )  # fmt: skip
         around = Neighbourhood(
@@ -198,9 +193,16 @@ class AlertVisit:
             batch = build.run(
                 sources, record, names=names, cutouts=products.cutouts, history=history,
                 neighbourhood=around, at_mjd_tai=self._clock(),
-                known_since=known_since(working_set, Program(record.program), self._policy),
+                known_since=known_since(mine, Program(record.program), self._policy),
             )  # fmt: skip
             return tuple(
                 OutboxAlert(packet["candid"], packet["objectId"], record.day_obs, record.program, encode_alert(packet))
                 for packet in batch.packets
             ), reasons
+
+
+def _forced(products: VisitProducts, tiers: Sequence[Catalog]) -> Catalog | None:
+    if products.measure_forced is None:
+        return None
+    objects = objects_in_footprint(tiers, products.record)
+    return products.measure_forced(objects) if objects.n_rows else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,7 @@ class AssociateVisit:
 
     def __init__(self, repo: SurveyRepo, settings: PipelineSettings) -> None:
         self.repo, self.settings = repo, settings
+        gc.freeze()  # code and tables loaded so far are no garbage: looking through them would cost 50 ms an image
         self.refcats = RefcatStore(repo.root / "refcats")
         self.log = AlertLog(repo.root)
         self.store = detection_store(repo)
