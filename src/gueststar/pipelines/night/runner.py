@@ -66,10 +66,11 @@ class NightRunner:
         *,
         progress: Progress = _silent,
         do_retry: bool = False,
+        renew_before: float | None = None,
     ) -> None:
         self.repo, self.ledger, self.engine, self.settings = repo, repo.ledger, engine, settings
         self.progress = progress
-        self.planner = Planner(repo, settings, do_retry=do_retry)
+        self.planner = Planner(repo, settings, do_retry=do_retry, renew_before=renew_before)
         self._works: dict[int, CalibrationWork | LearningWork] = {}
 
     def recover(self) -> int:
@@ -87,12 +88,13 @@ class NightRunner:
     def run(self, nights: Sequence[int], *, until: str = STAGES[-1]) -> None:
         """Process nights one after the other, as far as the stage ``until``."""
         wanted = STAGES[: STAGES.index(until) + 1]
+        again = "" if self.planner.renew_before is None else " again"
         for night in nights:
-            self.ledger.event("processing", str(night), f"night {night} until {until}")
+            self.ledger.event("processing", str(night), f"night {night}{again} until {until}")
             for stage in wanted:
                 getattr(self, stage)(night)
             self._settle_exposures(night)
-            self.ledger.event("processed", str(night), f"night {night} until {until}")
+            self.ledger.event("processed", str(night), f"night {night}{again} until {until}")
 
     def calibrate(self, night: int) -> None:
         """Make the calibration products that the night's bias, dark and flat frames allow, and certify them."""
