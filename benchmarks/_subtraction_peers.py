@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import shutil
 import subprocess
 import tempfile
@@ -82,8 +83,8 @@ def _zogy(science: CalibratedImage, warped: CalibratedImage, bad: NDArray[np.boo
     ny, nx = n.shape
     score, left = np.zeros_like(n), np.zeros_like(n)
     edges_y, edges_x = np.linspace(0, ny, TILES + 1).astype(int), np.linspace(0, nx, TILES + 1).astype(int)
-    for y0, y1 in zip(edges_y[:-1], edges_y[1:], strict=True):
-        for x0, x1 in zip(edges_x[:-1], edges_x[1:], strict=True):
+    for y0, y1 in itertools.pairwise(edges_y):
+        for x0, x1 in itertools.pairwise(edges_x):
             rows = slice(max(y0 - MARGIN, 0), min(y1 + MARGIN, ny))
             columns = slice(max(x0 - MARGIN, 0), min(x1 + MARGIN, nx))
             centre = {"x": (x0 + x1) / 2, "y": (y0 + y1) / 2}
@@ -147,7 +148,9 @@ def _search_difference(difference: Image, science: CalibratedImage, bad: NDArray
     background = sep.Background(image, mask=near, bw=256, bh=256)
     r = np.arange(-4, 5)
     kernel = np.exp(-0.5 * (r[:, None] ** 2 + r[None, :] ** 2) * (2.3548 / fwhm) ** 2)
-    sigma = np.hypot(background.rms(), np.sqrt(np.maximum(science.pixels.variance - np.median(science.pixels.variance), 0)))
+    sigma = np.hypot(
+        background.rms(), np.sqrt(np.maximum(science.pixels.variance - np.median(science.pixels.variance), 0))
+    )
     # sep's threshold counts for filtered pixels: 5 sigma of the matched filter, its noise from white pixels.
     found = sep.extract(
         image - background.back(), 5.0, err=sigma.astype(np.float32), mask=near, minarea=1, filter_kernel=kernel,
@@ -193,6 +196,15 @@ def _hotpants(science: CalibratedImage, warped: CalibratedImage, bad: NDArray[np
         level = str(5.0 * float(np.sqrt(np.median(science.pixels.variance))))
         words = ["-inim", paths["sci"], "-tmplim", paths["ref"], "-outim", paths["diff"], "-n", "i"]
         words += ["-il", f"-{level}", "-tl", f"-{level}", "-iu", "280000", "-tu", "280000", "-ko", "2", "-bgo", "1"]
-        words += ["-nrx", "1", "-nry", "1", "-r", "10", "-c", "i" if science.psf.central_fwhm < warped.psf.central_fwhm else "t"]
+        words += [
+            "-nrx",
+            "1",
+            "-nry",
+            "1",
+            "-r",
+            "10",
+            "-c",
+            "i" if science.psf.central_fwhm < warped.psf.central_fwhm else "t",
+        ]
         done = subprocess.run(["hotpants", *words], capture_output=True)
         return np.asarray(fits.getdata(paths["diff"]), dtype=np.float32) if done.returncode == 0 else None

@@ -2,19 +2,22 @@
 
 Run: python benchmarks/differences.py [--epochs N] [--ours] [--keep FOLDER] [hl] [gp]
 The data lie in ``$GUESTSTAR_SHARED/data`` or ``../shared/data`` (bench_hl, bench_gp: raw exposures, masters, a SWarp
-co-add as reference, truth). Exposures are calibrated as `gueststar process` does; the reference gets a variance from its
-own sky, a measured PSF and a catalog; then the package's own tasks warp, subtract, detect and vet. CPU is that of a second
-run. Peers (`_subtraction_peers`) get the same calibrated image and the same warped reference, so that only the
-subtraction and the search are compared. ``--keep`` keeps calibrated images, so that a second run starts at the difference.
+co-add as reference, truth). Exposures are calibrated as `gueststar process` does; the reference gets a variance from
+its own sky, a measured PSF and a catalog, and where it has less than half of the epochs it is marked as our own co-adds
+are; then the package's own tasks warp, subtract, detect and vet. CPU is that of a second run. Peers
+(`_subtraction_peers`) get the same calibrated image and the same warped reference, so that only the subtraction and
+the search are compared. ``--keep`` keeps calibrated images, so that a second run starts at the difference.
 
-What is counted: a transient of the truth is found if a detection (positive) lies within 2 pixels. False is a detection,
-of either sign, farther than 3 pixels from every transient, asteroid and variable of the truth and from its streaks;
-detections on streaks are told apart. Before the classifier no flag is asked; a detection is *clean* when none of the
-flags that forbid an alert is set. "At 98 %" is the threshold that 98 % of the real detections of that image pass.
-Completeness by class is that of detections, at the lowest threshold with a purity of 95 %; variables and movers whose change
-is below 7 sigma of the limit are left out. Pulls are (flux - truth) / error of transients above 8 sigma, the scale of
-fluxes taken from the bright ones. The score's sigma is taken away from all objects of the truth, the brighter the
-farther (quartiles), over the image and in 8 x 8 boxes.
+What is counted: a transient of the truth is found if a detection (positive) lies within 2 pixels; those hit by a true
+cosmic ray or satellite, off the reference or on bad columns are left out. *Ideal* is what noise alone lets an unbiased
+search find: the mean probability that truth plus noise reaches 5 sigma. False is a detection, of either sign, farther
+than 3 pixels from every transient, asteroid and variable of the truth and from its streaks; detections on streaks are
+told apart. Before the classifier no flag is asked; a detection is *clean* when none of the flags that forbid alerts is
+set. "At 98 %" is the threshold that 98 % of the real detections of that image pass. Completeness by class is that of
+detections, at the lowest threshold with a purity of 95 %; variables and movers whose change is below 7 sigma are left
+out. Pulls are (flux - truth) / error of transients above 8 sigma, the scale of fluxes taken from the bright ones, at
+the end those of all exposures together. The score's sigma is taken away from all objects of the truth, the brighter
+the farther (quartiles), over the image and in 8 x 8 boxes.
 """
 
 from __future__ import annotations
@@ -29,13 +32,15 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
+from scipy.stats import norm
 
 from _subtraction_peers import PeerCandidates, run_peer
 from catalogs import CAMERA, EXPECTED_FWHM, GAIN, Floats, data_folder, spread, tree
 from gueststar.cameras.load import load_camera
 from gueststar.cameras.translate import translate
 from gueststar.core.bits import MaskPlane
-from gueststar.formats.calibrated_image import read_calibrated_image, write_calibrated_image
+from gueststar.formats.calibrated_image import write_calibrated_image
 from gueststar.formats.parquet import write_catalog
 from gueststar.formats.raw import read_headers
 from gueststar.model.catalog import Catalog
@@ -53,11 +58,12 @@ from single_exposure import prepare, run_ours, works_of
 Bools = NDArray[np.bool_]
 STEPS = ("warp", "subtract", "detect", "vet")
 SHIPPED_THRESHOLD = 0.3
+COSMIC_RAY_TRUTH = 1
 MATCH_PIXELS, NEAR_PIXELS, STREAK_PIXELS = 2.0, 3.0, 8.0
 
 QUOTED = {
-    "hl": "quoted from a run of 5.1 elsewhere: epoch 0 170 of 195 found, 430 false (63 after cuts); worst 149, 332 (228)",
-    "gp": "quoted from a run of 5.1 elsewhere: epoch 0 158 of 193 found, 5054 false (734 after cuts, 152 found)",
+    "hl": "quoted, 5.1 elsewhere: epoch 0 170 of 195 found, 430 false (63 after cuts); worst 149, 332 (228)",
+    "gp": "quoted, 5.1 elsewhere: epoch 0 158 of 193 found, 5054 false (734 after cuts, 152 found)",
 }
 """What is known of hotpants where it is not installed."""
 
@@ -92,7 +98,8 @@ class Changes:
     """transient, mover or variable."""
     is_in_host: Bools
     streaks: Floats
-    """``[n, 4]``: x1, y1, x2, y2."""
+    """``[n, 4]``: x1, y1, x2, y2; satellites too."""
+    satellites: Floats
 
 
 def read_changes(data: Path, epoch: int) -> Changes:
@@ -107,11 +114,13 @@ def read_changes(data: Path, epoch: int) -> Changes:
     flux = np.concatenate([events["flux"], change]) * GAIN
     kind = [{"trans": "transient", "aster": "mover"}[str(k).strip()] for k in events["kind"]] + ["variable"] * len(seen)
     streaks = fits.getdata(data / "truth_streaks.fits")
-    ends = np.column_stack([streaks[name] for name in ("x1", "y1", "x2", "y2")])[streaks["epoch"] == epoch] - 1.0
+    ends = np.column_stack([streaks[name] for name in ("x1", "y1", "x2", "y2")]) - 1.0
+    now = streaks["epoch"] == epoch
     return Changes(
         np.concatenate([events["x"], stars["x"]]) - 1.0, np.concatenate([events["y"], stars["y"]]) - 1.0,
         flux, zero_point - 2.5 * np.log10(np.abs(flux / GAIN)), np.array(kind),
-        np.concatenate([events["on_host"] > 0, np.zeros(len(seen), bool)]), ends,
+        np.concatenate([events["on_host"] > 0, np.zeros(len(seen), bool)]),
+        ends[now], ends[now & (streaks["kind"] == 1)],
     )  # fmt: skip
 
 
@@ -130,6 +139,7 @@ def enter_reference(data: Path, folder: Path) -> tuple[Path, Path]:
     relative = np.maximum(weight / typical, 0.01)
     variance = spread(sky) ** 2 / relative + np.maximum(values * GAIN, 0.0) / (photons * relative)
     mask = np.where(weight > 0, 0, int(MaskPlane.NO_DATA))
+    mask |= np.where(weight < 0.5 * weight.max(), int(MaskPlane.SUSPECT), 0)  # few epochs, as our own co-adds mark them
     mask |= np.where(values > 0.95 * header["SATURATE"], int(MaskPlane.SATURATED), 0)
     pixels = MaskedImage(values * np.float32(GAIN), variance.astype(np.float32), mask.astype(np.int32))
     psf = MeasurePsf().run(pixels, expected_fwhm=EXPECTED_FWHM).psf
@@ -159,9 +169,7 @@ def difference_works(data: Path, folder: Path, n_epochs: int, settings: Pipeline
     """Return the units of work, calibrated images and reference made first."""
     reference, sources = enter_reference(data, folder)
     camera = load_camera(CAMERA)
-    infos = [
-        translate(camera, read_headers(path)).info for path in sorted(data.glob("sci*_raw.fits.fz"))[:n_epochs]
-    ]
+    infos = [translate(camera, read_headers(path)).info for path in sorted(data.glob("sci*_raw.fits.fz"))[:n_epochs]]
     infos.sort(key=lambda info: info.mjd_tai)
     images = science_images(data, folder, n_epochs)
     return [
@@ -191,30 +199,42 @@ class Judge:
         self.changes = read_changes(data, epoch)
         self.science = science
         with fits.open(data / f"sci{epoch:02d}_truth.fits") as hdus:
-            sources = hdus["SOURCES"].data
+            sources, self.is_ray = hdus["SOURCES"].data, (hdus["TMASK"].data & COSMIC_RAY_TRUTH) != 0
             self.objects = sources["x"] - 1.0, sources["y"] - 1.0, sources["m_inst"].astype(float)
 
     def usable(self, made: DifferenceProducts) -> Bools:
-        """Return which changes lie on pixels that the score covers, or are masked by nothing but their own light."""
+        """Return which changes can be seen: on both images, on good columns, hit by neither ray nor satellite."""
         ny, nx = self.science.shape
         c = self.changes
         inside = (c.x > 4) & (c.y > 4) & (c.x < nx - 5) & (c.y < ny - 5)
         x, y = np.clip(np.rint(c.x).astype(int), 0, nx - 1), np.clip(np.rint(c.y).astype(int), 0, ny - 1)
         covered = (made.warped.pixels.mask[y, x] & int(MaskPlane.NO_DATA)) == 0
         good = (self.science.pixels.mask[y, x] & int(MaskPlane.BAD | MaskPlane.NO_DATA)) == 0
-        return np.asarray(inside & covered & good)
+        struck = binary_dilation(self.is_ray, iterations=2)[y, x]
+        return np.asarray(inside & covered & good & ~struck & ~self._is_on(c.satellites, c.x, c.y))
+
+    def noise(self, made: DifferenceProducts) -> Floats:
+        """Return the error of a point source's flux at the changes, as the difference tells it, electrons."""
+        difference, c = made.result.difference, self.changes
+        ny, nx = difference.shape
+        x, y = np.clip(np.rint(c.x).astype(int), 0, nx - 1), np.clip(np.rint(c.y).astype(int), 0, ny - 1)
+        power = np.sum(difference.psf.stamps(x=c.x, y=c.y).astype(float) ** 2, axis=(1, 2))
+        return np.asarray(np.sqrt(difference.pixels.variance[y, x] / power))
 
     def is_near(self, x: Floats, y: Floats) -> tuple[Bools, Bools]:
         """Return which places are near a change, and which are near a streak but no change."""
         c = self.changes
         near = tree(c.x, c.y).query(np.column_stack([x, y]))[0] < NEAR_PIXELS
+        return near, self._is_on(c.streaks, x, y) & ~near
+
+    def _is_on(self, streaks: Floats, x: Floats, y: Floats) -> Bools:
         on_streak = np.zeros(x.size, bool)
-        for x1, y1, x2, y2 in c.streaks:
+        for x1, y1, x2, y2 in streaks:
             length = max(np.hypot(x2 - x1, y2 - y1), 1e-6)
             ux, uy = (x2 - x1) / length, (y2 - y1) / length
             along, across = (x - x1) * ux + (y - y1) * uy, (y - y1) * ux - (x - x1) * uy
             on_streak |= (np.abs(across) < STREAK_PIXELS) & (along > -STREAK_PIXELS) & (along < length + STREAK_PIXELS)
-        return near, on_streak & ~near
+        return on_streak
 
     def found(self, x: Floats, y: Floats) -> Bools:
         """Return which changes have a detection."""
@@ -224,11 +244,13 @@ class Judge:
         return np.asarray(tree(x, y).query(np.column_stack([c.x, c.y]))[0] < MATCH_PIXELS)
 
     def counts(self, made: DifferenceProducts, is_found: Bools) -> dict[str, float]:
-        c, usable, figures = self.changes, self.usable(made), {}
-        transient = (c.kind == "transient") & usable
+        c, figures = self.changes, {}
+        transient = (c.kind == "transient") & self.usable(made)
+        chance = norm.cdf(c.flux / self.noise(made) - 5.0)
         for low, high in ((17.0, 20.5), (20.5, 21.0), (17.0, 20.0)):
             rows = transient & (c.magnitude >= low - 1e-3) & (c.magnitude < high)
             figures[f"found {low:g}-{high:g}"] = float(is_found[rows].mean())
+            figures[f"ideal {low:g}-{high:g}"] = float(chance[rows].mean())
         figures["transients"] = float(transient.sum())
         figures["transients found"] = float(is_found[transient].sum())
         return figures
@@ -247,7 +269,8 @@ class Judge:
         forbidden = int(PipelineSettings().alerts.alerts.never_alert)
         clean = (rows["flags"] & forbidden) == 0
         figures |= {
-            "detections": float(x.size), "false": float(false.sum()), "false, positive": float((false & positive).sum()),
+            "detections": float(x.size), "false": float(false.sum()),
+            "false, positive": float((false & positive).sum()),
             "false and clean": float((false & clean).sum()), "on streaks": float(on_streak.sum()),
             "false at 98 %": float((false & (reliability >= at_98)).sum()), "threshold at 98 %": at_98,
             "false at 0.3": float((false & (reliability >= SHIPPED_THRESHOLD)).sum()),
@@ -292,11 +315,13 @@ class Judge:
         bright = truth > 30 * error
         scale = float(np.median(flux[bright] / truth[bright])) if bright.any() else 1.0
         pull, seen = (flux - scale * truth) / error, truth > 8 * error
+        self.pulls = pull[seen & ~hosted], pull[seen & hosted]
         return {
             "flux scale": scale,
-            "pull of flux, hostless": spread(pull[seen & ~hosted]), "pull of flux, in hosts": spread(pull[seen & hosted]),
-            "mean pull, hostless": float(np.median(pull[seen & ~hosted])),
-            "mean pull, in hosts": float(np.median(pull[seen & hosted])),
+            "pull of flux, hostless": spread(self.pulls[0]),
+            "pull of flux, in hosts": spread(self.pulls[1]),
+            "median pull, hostless": float(np.median(self.pulls[0])),
+            "median pull, in hosts": float(np.median(self.pulls[1])),
         }  # fmt: skip
 
     def _score(self, made: DifferenceProducts) -> dict[str, float]:
@@ -321,7 +346,6 @@ class Judge:
         """Return pixels away from all objects, and a function that counts objects in a box."""
         x, y, magnitude = self.objects
         away = usable.copy()
-        ny, nx = away.shape
         c = self.changes
         for px, py, m in zip(
             np.concatenate([x, c.x]), np.concatenate([y, c.y]), np.concatenate([magnitude, c.magnitude]), strict=True
@@ -331,7 +355,9 @@ class Judge:
             rows, columns = slice(max(y0 - r, 0), max(y0 + r + 1, 0)), slice(max(x0 - r, 0), max(x0 + r + 1, 0))
             part = away[rows, columns]
             if part.size:
-                yy, xx = np.ogrid[rows.start : rows.start + part.shape[0], columns.start : columns.start + part.shape[1]]
+                yy, xx = np.ogrid[
+                    rows.start : rows.start + part.shape[0], columns.start : columns.start + part.shape[1]
+                ]
                 part[(xx - px) ** 2 + (yy - py) ** 2 <= r * r] = False
 
         def density(x0: int, x1: int, y0: int, y1: int) -> float:
@@ -382,7 +408,14 @@ def print_ours(name: str, epochs: list[dict[str, float]]) -> None:
 
 
 def print_peers(name: str, ours: list[dict[str, float]], peers: dict[str, list[dict[str, float] | None]]) -> None:
-    figures = ("CPU of the subtraction, s", "transients found", "transients", "false", "transients found, cuts", "false, cuts")
+    figures = (
+        "CPU of the subtraction, s",
+        "transients found",
+        "transients",
+        "false",
+        "transients found, cuts",
+        "false, cuts",
+    )
     print(f"\nbench_{name}, subtraction and search: " + " | ".join(figures))
     for epoch, row in enumerate(ours):
         mine = (row["CPU of the subtraction, s"], row["transients found"], row["transients"], row["false, positive"])
@@ -398,6 +431,7 @@ def compare(name: str, folder: Path, *, n_epochs: int, is_with_peers: bool, sett
     """Print the figures of one field."""
     data = data_folder() / f"bench_{name}"
     ours: list[dict[str, float]] = []
+    pulls: list[tuple[Floats, Floats]] = []
     peers: dict[str, list[dict[str, float] | None]] = {peer: [] for peer in ("hotpants", "zogy", "sfft")}
     for epoch, work in enumerate(difference_works(data, folder, n_epochs, settings)):
         made, science, seconds, is_same = run_twice(work)
@@ -410,10 +444,12 @@ def compare(name: str, folder: Path, *, n_epochs: int, is_with_peers: bool, sett
             "CPU of the subtraction, s": seconds["subtract"] + seconds["detect"],
         }
         ours.append(figures)
+        pulls.append(judge.pulls)
         metrics = made.result.metrics
         print(
             f"{name} epoch {epoch}: method {metrics['method']}, FWHM {science.psf.central_fwhm:.2f} on"
-            f" {made.warped.psf.central_fwhm:.2f}, stars leave {metrics.get('proper_star_residual', np.nan):.4f} (proper)"
+            f" {made.warped.psf.central_fwhm:.2f},"
+            f" stars leave {metrics.get('proper_star_residual', np.nan):.4f} (proper)"
             f" {metrics.get('kernel_star_residual', np.nan):.4f} (kernel), noise {metrics['score_noise']:.3f}"
             f" {metrics['score_noise_range']}",
             flush=True,
@@ -424,6 +460,9 @@ def compare(name: str, folder: Path, *, n_epochs: int, is_with_peers: bool, sett
                 judge.peer(made, found.candidates) | {"CPU of the subtraction, s": found.seconds} if found else None
             )
     print_ours(name, ours)
+    for k, kind in enumerate(("hostless", "in hosts")):
+        every = np.concatenate([pair[k] for pair in pulls])
+        print(f"pull of flux, {kind}, all exposures: {spread(every):.3f} +- {1.17 / np.sqrt(every.size):.3f}")
     if is_with_peers:
         print_peers(name, ours, peers)
 
@@ -442,9 +481,7 @@ def main() -> None:
         for name in options.fields:
             folder = (options.keep or Path(scratch)) / name
             folder.mkdir(parents=True, exist_ok=True)
-            compare(
-                name, folder, n_epochs=options.epochs, is_with_peers=not options.ours, settings=settings
-            )
+            compare(name, folder, n_epochs=options.epochs, is_with_peers=not options.ours, settings=settings)
 
 
 if __name__ == "__main__":
