@@ -62,19 +62,31 @@ def measure_ray_level(
     outer: float,
     reach: float,
     least: float = 1.5,
+    off_centre: float = 2.0,
 ) -> Floats:
     """Return the level of the score along the ray from a bright star through each place, in the sense of its sign.
 
     Diffraction spikes and bleed trails turn and change between two images, and what they leave are lines that point at
     a bright star; a source on the sky is a point. The level is the smaller one of the medians of the score between
     ``inner`` and ``outer`` pixels on either side of the place, and counts where it is ``least`` at least (half of
-    that more where one side cannot be seen); else, and farther than ``reach`` pixels from all stars, it is 0.
+    that more where one side cannot be seen); else, and farther than ``reach`` pixels from all stars, it is 0. Rays may
+    miss the star by ``off_centre`` pixels: bleeding hides where its middle is.
     """
     out = _ray_levels(
         score, np.asarray(x, np.int64), np.asarray(y, np.int64), np.asarray(star_x, np.float64),
-        np.asarray(star_y, np.float64), inner, outer, reach, least,
+        np.asarray(star_y, np.float64), inner, outer, reach, least, off_centre,
     )  # fmt: skip
     return np.asarray(out)
+
+
+def is_cut_off(score: Float32Image, *, x: NDArray[np.int64], y: NDArray[np.int64]) -> Bools:
+    """Return which places have an unusable pixel (of score 0) or the edge among their 8 neighbours."""
+    padded = np.pad(score == 0, 1, constant_values=True)
+    near = np.zeros(x.size, bool)
+    for j in range(3):
+        for i in range(3):
+            near |= padded[y + j, x + i]
+    return near
 
 
 def measure_pixel_excess(
@@ -138,7 +150,7 @@ def _ring_rms(score, x, y, offsets, clip, least):  # type: ignore[no-untyped-def
 
 
 @njit(cache=True)
-def _ray_levels(score, x, y, star_x, star_y, inner, outer, reach, least):  # type: ignore[no-untyped-def]
+def _ray_levels(score, x, y, star_x, star_y, inner, outer, reach, least, off_centre):  # type: ignore[no-untyped-def]
     out = np.zeros(x.size)
     for k in range(x.size):
         sign = 1.0 if score[y[k], x[k]] > 0 else -1.0
@@ -147,18 +159,22 @@ def _ray_levels(score, x, y, star_x, star_y, inner, outer, reach, least):  # typ
             distance = np.hypot(dx, dy)
             if not inner < distance < reach:
                 continue
-            ux, uy = dx / distance, dy / distance
-            outward = _median_along(score, x[k], y[k], ux, uy, inner, outer, sign)
-            inward = _median_along(score, x[k], y[k], -ux, -uy, inner, min(outer, distance), sign)
-            if np.isnan(outward) or np.isnan(inward):
-                level = outward if np.isnan(inward) else inward
-                if not level >= 1.5 * least:
-                    continue
-            else:
-                level = min(outward, inward)
-            if level >= least:
-                out[k] = max(out[k], level)
+            for step in range(-2, 3):
+                turn = 0.5 * step * off_centre / distance
+                ux, uy = (dx - turn * dy) / distance, (dy + turn * dx) / distance
+                out[k] = max(out[k], _level_along(score, x[k], y[k], ux, uy, inner, outer, distance, sign, least))
     return out
+
+
+@njit(cache=True)
+def _level_along(score, x, y, ux, uy, inner, outer, distance, sign, least):  # type: ignore[no-untyped-def]
+    outward = _median_along(score, x, y, ux, uy, inner, outer, sign)
+    inward = _median_along(score, x, y, -ux, -uy, inner, min(outer, distance), sign)
+    if np.isnan(outward) or np.isnan(inward):
+        level = outward if np.isnan(inward) else inward
+        return level if level >= 1.5 * least else 0.0
+    level = min(outward, inward)
+    return level if level >= least else 0.0
 
 
 @njit(cache=True)

@@ -16,7 +16,7 @@ from gueststar.algorithms.subtraction.normalise import (
     median_sigma,
     normalise_in_place,
 )
-from gueststar.algorithms.subtraction.prepare import Pair, find_unusable, grow, prepare_pair
+from gueststar.algorithms.subtraction.prepare import Pair, find_unusable, grow, lost_power, prepare_pair
 from gueststar.algorithms.subtraction.residuals import (
     StarResiduals,
     fit_mismatch,
@@ -70,7 +70,12 @@ class DifferenceConfig:
     score_box: int = 384
     """Box in which the score's scatter is measured and brought to one, pixels."""
     mask_growth: float = 2.0
-    """Pixels by which unusable pixels are grown for the score, in which they are 0."""
+    """Pixels by which unusable pixels are grown for the score, which is 0 there."""
+    max_lost_power: float = 0.5
+    """Defects of the detector are sharp and not grown: the score is 0 where they take more than this part of a point
+    source's squared profile."""
+    edge_fwhm: float = 1.0
+    """Strip along the image's edges in which the score is 0, FWHM: of a star there too little is known."""
     saturated_growth_fwhm: float = 2.0
     """FWHM by which saturated pixels (not their bleed trails) are grown for the score."""
     min_usable: float = 0.02
@@ -272,11 +277,18 @@ class MakeDifference:
         return RegionNoise(common, poor, is_poor)
 
     def _excluded(self, science: CalibratedImage, reference: CalibratedImage, bad: Bools) -> Bools:
-        """Return where the score means nothing: unusable pixels and what they spoil."""
-        saturated = ((science.pixels.mask | reference.pixels.mask) & int(MaskPlane.SATURATED)) != 0
+        """Return where the score means nothing: unusable pixels and what they spoil, and the edges."""
+        config, (ny, nx) = self.config, science.shape
+        planes = science.pixels.mask | reference.pixels.mask
+        saturated = (planes & int(MaskPlane.SATURATED)) != 0
         fwhm = max(science.psf.central_fwhm, reference.psf.central_fwhm)
-        spoiled = grow(saturated, self.config.saturated_growth_fwhm * fwhm)
-        return np.asarray(grow(bad, self.config.mask_growth) | spoiled)
+        is_defect = bad & ((planes & int(UNUSABLE)) == int(MaskPlane.BAD))
+        excluded = grow(bad & ~is_defect, config.mask_growth) | grow(saturated, config.saturated_growth_fwhm * fwhm)
+        stamp = science.psf.stamp(x=(nx - 1) / 2, y=(ny - 1) / 2)
+        excluded |= lost_power(is_defect, stamp) > config.max_lost_power
+        edge = round(config.edge_fwhm * science.psf.central_fwhm)
+        excluded[:edge], excluded[ny - edge :], excluded[:, :edge], excluded[:, nx - edge :] = True, True, True, True
+        return np.asarray(excluded)
 
 
 def _mask_of(science: MaskedImage, bad_reference: Bools) -> NDArray[np.int32]:
