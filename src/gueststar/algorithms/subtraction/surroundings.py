@@ -68,8 +68,8 @@ def measure_ray_level(
 
     Diffraction spikes and bleed trails turn and change between two images, and what they leave are lines that point at
     a bright star; a source on the sky is a point. The level is the smaller one of the medians of the score between
-    ``inner`` and ``outer`` pixels on either side of the place, and counts where it is ``least`` at least (half of
-    that more where one side cannot be seen); else, and farther than ``reach`` pixels from all stars, it is 0. Rays may
+    ``inner`` and ``outer`` pixels on either side of the place, and counts where it is ``least`` at least (a fifth
+    more where one side cannot be seen); else, and farther than ``reach`` pixels from all stars, it is 0. Rays may
     miss the star by ``off_centre`` pixels: bleeding hides where its middle is.
     """
     out = _ray_levels(
@@ -172,7 +172,7 @@ def _level_along(score, x, y, ux, uy, inner, outer, distance, sign, least):  # t
     inward = _median_along(score, x, y, -ux, -uy, inner, min(outer, distance), sign)
     if np.isnan(outward) or np.isnan(inward):
         level = outward if np.isnan(inward) else inward
-        return level if level >= 1.5 * least else 0.0
+        return level if level >= 1.2 * least else 0.0
     level = min(outward, inward)
     return level if level >= least else 0.0
 
