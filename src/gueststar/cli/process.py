@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-STAGES = ("calibrate", "science", "reference", "difference", "associate", "movers", "learn")
+STAGES = ("calibrate", "science", "reference", "difference", "associate", "movers", "learn", "inject")
 
 
 @click.command()

@@ -138,7 +138,7 @@ def inject_nights(
             runner.recover()
             chosen = tuple(sorted(nights)) or tuple(runner.nights()[-1:])
             for night in chosen:
-                runner.inject(night, n_images=n_images, seed=seed)
+                runner.inject_images(night, n_images=n_images, seed=seed)
         return Summary(chosen, {key: n for key, n in repo.ledger.job_counts().items() if key[0] == "injection"})
 
     return _patiently(root, run, tell)

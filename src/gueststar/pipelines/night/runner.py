@@ -17,7 +17,7 @@ from gueststar.pipelines.night.difference import DifferenceWork, run_difference
 from gueststar.pipelines.night.engine import Call, DaskEngine, InlineEngine
 from gueststar.pipelines.night.entry import EnteredScienceWork, run_entered_science
 from gueststar.pipelines.night.entry_difference import EnteredDifferenceWork, run_entered_difference
-from gueststar.pipelines.night.injection import plan_injections, run_injection
+from gueststar.pipelines.night.injection import plan_injections, plan_nightly_injections, run_injection
 from gueststar.pipelines.night.learning import LEARNERS, LearningWork, run_learning
 from gueststar.pipelines.night.movers import link_night
 from gueststar.pipelines.night.outcome import Outcome
@@ -28,8 +28,11 @@ from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.store.ledger import ExposureState, JobState
 from gueststar.store.repo import SurveyRepo
 
-STAGES = ("calibrate", "science", "reference", "difference", "associate", "movers", "learn")
+STAGES = ("calibrate", "science", "reference", "difference", "associate", "movers", "learn", "inject")
 """Stages of a night in order."""
+
+AFTERWARDS = "inject"
+"""The stage for which nothing waits: it comes when all nights have passed the others."""
 
 BATCH = 12
 """Most outcomes committed to the registry together."""
@@ -92,9 +95,13 @@ class NightRunner:
         for night in nights:
             self.ledger.event("processing", str(night), f"night {night}{again} until {until}")
             for stage in wanted:
-                getattr(self, stage)(night)
+                if stage != AFTERWARDS:
+                    getattr(self, stage)(night)
             self._settle_exposures(night)
             self.ledger.event("processed", str(night), f"night {night}{again} until {until}")
+        if AFTERWARDS in wanted:
+            for night in nights:
+                getattr(self, AFTERWARDS)(night)
 
     def calibrate(self, night: int) -> None:
         """Make the calibration products that the night's bias, dark and flat frames allow, and certify them."""
@@ -155,7 +162,15 @@ class NightRunner:
             calls = [Call(work.job_id, run_learning, (work,)) for work in works]
             self._run("learn", calls, after_commit=self._certify)
 
-    def inject(self, night: int, *, n_images: int | None, seed: int) -> None:
+    def inject(self, night: int) -> None:
+        """Put artificial sources into a sample of the night's differences, and score what is found of them.
+
+        They come after everything else: nothing waits for them.
+        """
+        works = plan_nightly_injections(self.repo, self.settings, night)
+        self._run("inject", [Call(work.job_id, run_injection, (work,)) for work in works])
+
+    def inject_images(self, night: int, *, n_images: int | None, seed: int) -> None:
         """Put artificial sources into images of a night that are calibrated, and score what is found of them."""
         works = plan_injections(self.repo, self.settings, night, n_images=n_images, seed=seed)
         self._run("inject", [Call(work.job_id, run_injection, (work,)) for work in works])

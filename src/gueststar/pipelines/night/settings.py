@@ -28,7 +28,7 @@ from gueststar.pipelines.difference.detect import DetectionConfig
 from gueststar.pipelines.difference.reference_warp import ReferenceWarpConfig
 from gueststar.pipelines.difference.subtract import DifferenceConfig
 from gueststar.pipelines.difference.vet import VetConfig
-from gueststar.pipelines.injection.place import InjectionConfig
+from gueststar.pipelines.injection.place import InjectionConfig, NightlyInjectionConfig
 from gueststar.pipelines.moving.tracklets import TrackletConfig
 from gueststar.pipelines.overrides import as_plain, with_overrides
 from gueststar.pipelines.reference.reference_image import MakeReferenceConfig
@@ -79,6 +79,7 @@ class PipelineSettings:
     detection: DetectionConfig = field(default_factory=DetectionConfig)
     vetting: VetConfig = field(default_factory=VetConfig)
     injection: InjectionConfig = field(default_factory=InjectionConfig)
+    nightly_injection: NightlyInjectionConfig = field(default_factory=NightlyInjectionConfig)
     alerts: AlertVisitConfig = field(default_factory=AlertVisitConfig)
     tracklets: TrackletConfig = field(default_factory=TrackletConfig)
 
