@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from gueststar.pipelines.moving.tracklets import LinkTracklets, Tracklets
+from gueststar.pipelines.night.association import detection_store
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
-from gueststar.store.detections import DetectionStore
 from gueststar.store.repo import SurveyRepo
 
 
@@ -18,7 +18,7 @@ def link_night(job_id: int, repo: SurveyRepo, settings: PipelineSettings, night:
 
 def _link(repo: SurveyRepo, settings: PipelineSettings, night: int) -> Result:
     timer = StepTimer()
-    store = DetectionStore(repo.settings.database) if repo.settings.database else DetectionStore.at(repo.root)
+    store = detection_store(repo)
     with timer("read"):
         dia_sources = store.sources_of_night(night)
         stationary = store.seen_before(night)

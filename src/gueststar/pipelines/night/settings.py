@@ -25,6 +25,7 @@ from gueststar.pipelines.calibration.photon_transfer import MakePhotonTransferCo
 from gueststar.pipelines.calibration.relative_photometry import RelativePhotometryConfig
 from gueststar.pipelines.calibration.shutter import MakeShutterConfig
 from gueststar.pipelines.difference.detect import DetectionConfig
+from gueststar.pipelines.difference.forced import DifferenceForcedConfig
 from gueststar.pipelines.difference.reference_warp import ReferenceWarpConfig
 from gueststar.pipelines.difference.subtract import DifferenceConfig
 from gueststar.pipelines.difference.vet import VetConfig
@@ -80,6 +81,7 @@ class PipelineSettings:
     vetting: VetConfig = field(default_factory=VetConfig)
     injection: InjectionConfig = field(default_factory=InjectionConfig)
     nightly_injection: NightlyInjectionConfig = field(default_factory=NightlyInjectionConfig)
+    forced: DifferenceForcedConfig = field(default_factory=DifferenceForcedConfig)
     alerts: AlertVisitConfig = field(default_factory=AlertVisitConfig)
     tracklets: TrackletConfig = field(default_factory=TrackletConfig)
 
