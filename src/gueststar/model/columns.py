@@ -7,6 +7,7 @@ the exposure; fluxes nJy; ``flags`` are `SourceFlag` bits. ``_err`` is one sigma
 from __future__ import annotations
 
 from gueststar.model.catalog import Column, Schema
+from gueststar.model.streak_columns import STREAK as STREAK
 
 _ID = (
     Column("x", "f8", "pixel", "position, x"),

@@ -67,6 +67,10 @@ class NightReport:
     """How well stars repeat from exposure to exposure, by filter; empty where none were tied together."""
     injections: dict[str, Any] = field(default_factory=dict)
     """What artificial sources tell, by filter; empty where none were injected."""
+    streaks: tuple[dict[str, Any], ...] = ()
+    """Likely streaks, by time."""
+    streak_tracks: tuple[dict[str, Any], ...] = ()
+    """Streaks that belong together."""
     truth: dict[str, Any] = field(default_factory=dict)
     """Comparison with the truth, where there is one."""
 
@@ -98,6 +102,8 @@ def make_report(repo: SurveyRepo, night: int, *, truth: dict[str, Any] | None = 
         calibrations=tuple(made_products(jobs)),
         repeatability=tuple(repeatability(jobs)),
         injections=pooled_injections(jobs, exposures),
+        streaks=tuple(_streaks(jobs)),
+        streak_tracks=tuple(tracklet_jobs[-1].metrics.get("streak_tracks", ())) if tracklet_jobs else (),
         truth=truth or {},
     )
 
@@ -162,6 +168,13 @@ def _references(jobs: list[Job]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def _streaks(jobs: list[Job]) -> list[dict[str, Any]]:
+    """Return the likely streaks of a night's differences, by time."""
+    done = (job for job in jobs if job.kind == "difference" and job.state is JobState.DONE)
+    rows = [row for job in done for row in job.metrics.get("streaks", {}).get("likely", ())]
+    return sorted(rows, key=lambda row: (row["mjd_begin"], row["streak_id"]))
+
+
 def as_json(report: NightReport) -> dict[str, Any]:
     """Return the report as JSON-able values, one entry per detector image."""
     account = report.account
@@ -183,6 +196,8 @@ def as_json(report: NightReport) -> dict[str, Any]:
         "injections": report.injections,
         "references": list(report.references),
         "tracklets": list(report.tracklets),
+        "streaks": list(report.streaks),
+        "streak_tracks": list(report.streak_tracks),
         "metrics": [vars(summary) for summary in report.metrics],
         "cpu_s_by_step": report.steps,
         "cpu_s": report.cpu_s,
