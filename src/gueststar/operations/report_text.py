@@ -6,6 +6,7 @@ from gueststar.operations.account import RAW, Fate, NightAccount
 from gueststar.operations.completeness import injection_lines
 from gueststar.operations.night_report import NightReport
 from gueststar.operations.repeatability import repeatability_lines
+from gueststar.operations.stream import stream_lines
 
 
 def report_lines(report: NightReport) -> list[str]:
@@ -47,6 +48,7 @@ def report_lines(report: NightReport) -> list[str]:
     lines += injection_lines(report.injections)
     if report.alerts:
         lines.append("alerts: " + ", ".join(f"{n} {program}" for program, n in sorted(report.alerts.items())))
+    lines += stream_lines(report.stream)
     if report.tracklets:
         lines.append(f"{len(report.tracklets)} tracklets of moving objects")
     lines.append(f"{report.cpu_s:.1f} s of CPU, peak memory of a worker {report.peak_rss_mb:.0f} MB")
