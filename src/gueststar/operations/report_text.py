@@ -7,6 +7,7 @@ from gueststar.operations.completeness import class_lines, injection_lines
 from gueststar.operations.night_report import NightReport
 from gueststar.operations.repeatability import repeatability_lines
 from gueststar.operations.streaks import report_lines as streak_lines
+from gueststar.operations.stream import stream_lines
 
 
 def report_lines(report: NightReport) -> list[str]:
@@ -48,6 +49,7 @@ def report_lines(report: NightReport) -> list[str]:
     lines += injection_lines(report.injections) + class_lines(report.injections)
     if report.alerts:
         lines.append("alerts: " + ", ".join(f"{n} {program}" for program, n in sorted(report.alerts.items())))
+    lines += stream_lines(report.stream)
     if report.tracklets:
         lines.append(f"{len(report.tracklets)} tracklets of moving objects")
     lines += streak_lines(list(report.streaks), list(report.streak_tracks))

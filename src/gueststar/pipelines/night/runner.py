@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from gueststar.core.errors import ConfigError, TransientError
 from gueststar.model.calibration import CalibrationKind
 from gueststar.pipelines.night.association import AssociateVisit
 from gueststar.pipelines.night.calibrations import MAKERS, CalibrationWork, run_calibration
@@ -27,6 +28,8 @@ from gueststar.pipelines.night.science import ScienceWork, run_science
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.store.ledger import ExposureState, JobState
 from gueststar.store.repo import SurveyRepo
+from gueststar.stream.clients import has_stream
+from gueststar.stream.publish import Publisher
 
 STAGES = ("calibrate", "science", "reference", "difference", "associate", "movers", "learn", "inject")
 """Stages of a night in order."""
@@ -143,6 +146,20 @@ class NightRunner:
             if self.ledger.start(job_id):
                 self._settle([associate.run(job_id, job)])
             self.progress("associate", n_done, len(jobs))
+        self._publish()
+
+    def _publish(self) -> None:
+        """Send what waits in the alert log, where there is a stream; brokers that stay away do not stop a night."""
+        settings = self.repo.settings.stream
+        if not has_stream(self.repo.root, settings):
+            return
+        try:
+            with Publisher(self.repo.root, settings) as publisher:
+                receipt = publisher.publish()
+        except (TransientError, ConfigError) as problem:
+            self.ledger.event("stream", text=f"alerts wait: {problem}")
+        else:
+            self.ledger.event("stream", text=receipt.line())
 
     def movers(self, night: int) -> None:
         """Link the night's candidates that move into tracklets."""
