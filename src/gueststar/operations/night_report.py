@@ -18,6 +18,7 @@ from gueststar.operations.account import Fate, NightAccount, Unit, account_of
 from gueststar.operations.calibration_products import MadeProducts, made_products
 from gueststar.operations.completeness import pooled_injections, with_injections
 from gueststar.operations.repeatability import repeatability
+from gueststar.operations.stream import stream_of
 from gueststar.operations.transparency import CloudyExposure, cloudy_exposures, with_extinction
 from gueststar.store.ledger import Job, JobState
 from gueststar.store.repo import SurveyRepo
@@ -59,6 +60,8 @@ class NightReport:
     """Program -> number of alerts."""
     peak_rss_mb: float
     cpu_s: float
+    stream: dict[str, Any] = field(default_factory=dict)
+    """What became of the alerts on the stream; empty where the survey has none."""
     clouds: tuple[CloudyExposure, ...] = ()
     """Exposures that clouds dimmed."""
     calibrations: tuple[MadeProducts, ...] = ()
@@ -98,6 +101,7 @@ def make_report(repo: SurveyRepo, night: int, *, truth: dict[str, Any] | None = 
         alerts=alerts_by_program(account),
         peak_rss_mb=max((job.peak_rss_mb or 0.0 for job in jobs), default=0.0),
         cpu_s=sum(job.cpu_s or 0.0 for job in jobs),
+        stream=stream_of(repo, night),
         clouds=tuple(cloudy_exposures(account)),
         calibrations=tuple(made_products(jobs)),
         repeatability=tuple(repeatability(jobs)),
@@ -190,6 +194,7 @@ def as_json(report: NightReport) -> dict[str, Any]:
         "refused_files": [{"path": path, "reason": reason} for path, reason in account.refused],
         "reasons": [{"fate": f, "reason": r, "n": n} for f, r, n in account.reasons()],
         "alerts": report.alerts,
+        "stream": report.stream,
         "clouds": [vars(cloudy) for cloudy in report.clouds],
         "calibrations": [vars(made) for made in report.calibrations],
         "repeatability": list(report.repeatability),
