@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,11 @@ import numpy as np
 from gueststar.core import times
 from gueststar.core.bits import SourceFlag
 from gueststar.core.errors import DataError
+from gueststar.formats.cutout_cube import read_cutout_ids
 from gueststar.formats.cutout_picture import triplet_png
-from gueststar.model.catalog import Catalog
+from gueststar.formats.parquet import read_catalog
+from gueststar.model.catalog import Catalog, Schema
+from gueststar.model.columns import DIA_SOURCE
 from gueststar.model.cutouts import CandidateCutouts
 from gueststar.model.labels import DetectionKind
 from gueststar.model.photocal import NJY_ZERO_POINT
@@ -39,6 +43,9 @@ class Waiting:
         return 1.0 - 2.0 * abs(self.reliability - 0.5)
 
 
+_QUEUED = Schema("queued", (DIA_SOURCE["dia_source_id"], DIA_SOURCE["reliability"]))
+
+
 class LabellingDesk:
     """One person's desk over the detections of a repository that have cut-outs."""
 
@@ -48,7 +55,13 @@ class LabellingDesk:
     ) -> None:  # fmt: skip
         self.repo, self.labels, self.person, self.clock = repo, labels, person, clock
         jobs = repo.ledger.jobs(kind="difference", day_obs=night, state=JobState.DONE)
-        waiting = [one for job in sorted(jobs, key=lambda job: job.id) for one in _waiting(repo, job)]
+        cutouts = {(ref.data_id.visit, ref.data_id.detector): ref.path for ref in repo.find("candidate_cutouts")}
+        sources = {(ref.data_id.visit, ref.data_id.detector): ref.path for ref in repo.find("dia_source")}
+        waiting = []
+        for job in sorted(jobs, key=lambda job: job.id):
+            key = (job.exposure_id, job.detector)
+            if key in cutouts and key in sources:
+                waiting += _waiting(job, sources[key], cutouts[key])
         self._waiting = {one.dia_source_id: one for one in sorted(waiting, key=lambda one: -one.doubt)}
         self._image = lru_cache(maxsize=16)(self._read)
 
@@ -111,13 +124,9 @@ class LabellingDesk:
         return self.repo.get("dia_source", data_id), self.repo.get("candidate_cutouts", data_id)
 
 
-def _waiting(repo: SurveyRepo, job: Job) -> list[Waiting]:
-    data_id = DataId(visit=job.exposure_id, detector=job.detector)
-    if not (repo.exists("dia_source", data_id) and repo.exists("candidate_cutouts", data_id)):
-        return []
-    shown = repo.get("candidate_cutouts", data_id).dia_source_id
-    rows = repo.get("dia_source", data_id)
-    rows = rows.select(np.isin(rows["dia_source_id"], shown) & np.isfinite(rows["reliability"]))
+def _waiting(job: Job, sources: Path, cutouts: Path) -> list[Waiting]:
+    rows = read_catalog(sources, _QUEUED)
+    rows = rows.select(np.isin(rows["dia_source_id"], read_cutout_ids(cutouts)) & np.isfinite(rows["reliability"]))
     version = str(job.metrics.get("vetting", {}).get("version", ""))
     return [
         Waiting(key, int(job.exposure_id or 0), int(job.detector or 0), score, version)
