@@ -27,6 +27,7 @@ def _link(repo: SurveyRepo, settings: PipelineSettings, night: int) -> Result:
     metrics = {
         "n_dia_sources": dia_sources.n_rows,
         "n_stationary_objects": stationary.size,
+        "linking": found.metrics,
         "tracklets": tracklet_rows(found),
     }
     return Result(metrics=metrics, steps=timer.seconds)
