@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,12 @@ from gueststar.model.rights import Program
 from gueststar.operations.account import Fate, NightAccount, Unit, account_of
 from gueststar.operations.calibration_products import MadeProducts, made_products
 from gueststar.operations.completeness import pooled_injections, with_injections
+from gueststar.operations.drift import Drift, drift_of
 from gueststar.operations.repeatability import repeatability
 from gueststar.operations.transparency import CloudyExposure, cloudy_exposures, with_extinction
 from gueststar.store.ledger import Job, JobState
 from gueststar.store.repo import SurveyRepo
+from gueststar.store.sql import plain_json
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class NightReport:
     """How well stars repeat from exposure to exposure, by filter; empty where none were tied together."""
     injections: dict[str, Any] = field(default_factory=dict)
     """What artificial sources tell, by filter; empty where none were injected."""
+    drift: Drift | None = None
+    """How far what the reliability model saw has moved; None where nothing was scored."""
     truth: dict[str, Any] = field(default_factory=dict)
     """Comparison with the truth, where there is one."""
 
@@ -98,6 +102,7 @@ def make_report(repo: SurveyRepo, night: int, *, truth: dict[str, Any] | None = 
         calibrations=tuple(made_products(jobs)),
         repeatability=tuple(repeatability(jobs)),
         injections=pooled_injections(jobs, exposures),
+        drift=drift_of(repo, night, jobs),
         truth=truth or {},
     )
 
@@ -181,6 +186,7 @@ def as_json(report: NightReport) -> dict[str, Any]:
         "calibrations": [vars(made) for made in report.calibrations],
         "repeatability": list(report.repeatability),
         "injections": report.injections,
+        "drift": plain_json(asdict(report.drift)) if report.drift else None,
         "references": list(report.references),
         "tracklets": list(report.tracklets),
         "metrics": [vars(summary) for summary in report.metrics],

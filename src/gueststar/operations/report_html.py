@@ -16,6 +16,7 @@ from gueststar.model.rights import Program
 from gueststar.operations import figures
 from gueststar.operations.account import RAW, Fate, Unit
 from gueststar.operations.completeness import injection_lines
+from gueststar.operations.drift import drift_lines
 from gueststar.operations.night_report import NightReport, science_units, value_of, worst_grade
 from gueststar.operations.repeatability import repeatability_lines
 from gueststar.store.products import DataId
@@ -85,6 +86,7 @@ def render_html(report: NightReport, repo: SurveyRepo, *, n_previews: int = 3) -
         else "",
         repeatability_lines=repeatability_lines(list(report.repeatability)),
         injection_lines=injection_lines(report.injections),
+        drift_lines=drift_lines(report.drift)[:1],
         injections=embedded(figures.injections(report.injections)) if report.injections else "",
         completeness=embedded(figures.completeness(report.truth)) if _has_transients(report) else "",
         columns=[(name, METRICS_BY_NAME[name].unit) for name in COLUMNS],
