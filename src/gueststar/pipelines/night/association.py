@@ -17,8 +17,8 @@ from gueststar.model.image import CalibratedImage
 from gueststar.model.visit import VisitRecord
 from gueststar.pipelines.alerts.candidate import ReferenceFacts
 from gueststar.pipelines.alerts.visit import AlertVisit, VisitOutcome, VisitProducts
+from gueststar.pipelines.difference.cutouts import cut_candidates
 from gueststar.pipelines.difference.forced import DifferenceForcedConfig, ImageFacts, MeasureOnDifference
-from gueststar.pipelines.night.cutouts import cut_candidates
 from gueststar.pipelines.night.difference import likely_alerts
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
@@ -175,6 +175,7 @@ class AssociateVisit:
             principal_investigator=info.principal_investigator,
             difference_name=self.repo.path("difference_image", DataId(visit=row.id, detector=detector.id)).name,
             reliability_version=str(job.metrics["vetting"]["version"]),
+            network_version=str(job.metrics["vetting"].get("network_version", "")),
         )  # fmt: skip
 
 
