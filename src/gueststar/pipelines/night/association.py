@@ -23,7 +23,7 @@ from gueststar.pipelines.night.difference import likely_alerts
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.store.alert_log import AlertLog
-from gueststar.store.detections import CACHE_FOLDER, DetectionStore
+from gueststar.store.detections import DetectionStore
 from gueststar.store.ledger import Job
 from gueststar.store.products import DataId, StagedProduct
 from gueststar.store.refcats import RefcatStore
@@ -38,13 +38,6 @@ _SAMPLING = 4
 """Every so many rows and columns are looked at for the noise of an image."""
 
 
-def detection_store(repo: SurveyRepo) -> DetectionStore:
-    """Open the detection store of a survey."""
-    if repo.settings.database:
-        return DetectionStore(repo.settings.database, cache=repo.root / CACHE_FOLDER)
-    return DetectionStore.at(repo.root)
-
-
 class AssociateVisit:
     """Associates the candidates of detector images and writes their alerts, each image exactly once."""
 
@@ -53,7 +46,7 @@ class AssociateVisit:
         gc.freeze()  # code and tables loaded so far are no garbage: looking through them would cost 50 ms an image
         self.refcats = RefcatStore(repo.root / "refcats")
         self.log = AlertLog(repo.root)
-        self.store = detection_store(repo)
+        self.store = DetectionStore.of_survey(repo.root, repo.settings.database)
         self.alert_visit = AlertVisit(
             self.store, self.log, policy=rights_policy(repo.settings), clock=times.now_mjd_tai, config=settings.alerts
         )
