@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from gueststar.core.errors import DataError
 from gueststar.formats.avro import decode_alert
@@ -13,7 +17,19 @@ from gueststar.model.catalog import Catalog
 from gueststar.model.columns import FORCED_SOURCE
 from gueststar.model.rights import Program, Releases, RightsPolicy
 from gueststar.pipelines.night.precovery import Wanted, places_wanted
+from gueststar.store.alert_log import AlertLog
+from gueststar.store.detections import DetectionStore
 from tests.unit.alerts.conftest import NIGHT_ZERO, Survey, make_record, make_sources
+from tests.unit.alerts.test_rights import (
+    CONFUSED,
+    DISTINCT,
+    IN_MEMORY,
+    Exposure,
+    exposures,
+    observe_all,
+    record_of,
+    told,
+)
 
 PLACE = np.array([0.005]), np.array([20.01])
 NONE = np.zeros(0)
@@ -108,6 +124,34 @@ def test_a_public_packet_tells_no_flux_at_a_place_that_a_private_exposure_gave(m
     times = [item["jd"] for item in private["fp_hists"]]
     assert len(times) == len(set(times)), "each image is told once"
     assert {item["programid"] for item in private["fp_hists"]} == {1, 3}
+
+
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(taken=exposures, separation=st.sampled_from([DISTINCT, CONFUSED]))
+def test_with_precovery_too_public_packets_are_as_if_no_other_exposure_had_been_taken(
+    taken: list[Exposure], separation: float
+) -> None:
+    numbered = list(enumerate(taken))
+    public = [item for item in numbered if item[1].program == Program.PUBLIC]
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
+        whole, alone = (
+            _public_packets(items, Path(folder) / name, separation)
+            for name, items in (("whole", numbered), ("alone", public))
+        )
+    assert [told(packet, RightsPolicy()) for packet in whole] == [told(packet, RightsPolicy()) for packet in alone]
+
+
+def _public_packets(taken: list[tuple[int, Exposure]], folder: Path, separation: float) -> list[dict]:
+    store = DetectionStore.at(folder, name_key=b"a key of the tests")
+    survey = Survey(folder, store, AlertLog(folder), RightsPolicy())
+    for night in sorted({exposure.night for _, exposure in taken}):
+        tonight = [item for item in taken if item[1].night == night]
+        observe_all(survey, tonight, separation)
+        precover(survey, record_of(tonight[0][1], tonight[0][0]).day_obs)
+    packets = [decode_alert(data) for _, data in survey.log.replay()]
+    store.close()
+    survey.log.close()
+    return packets
 
 
 def test_what_was_not_associated_takes_no_fluxes(make_survey) -> None:
