@@ -319,7 +319,7 @@ class DetectionStore:
         if row is None:
             return self._first_key(wanted if wanted is not None else secrets.token_bytes(32))
         if row.layout != LAYOUT:
-            raise ConfigError(f"the detection store has layout {row.layout}; this version reads layout {LAYOUT}")
+            raise ConfigError(f"the detection store has layout {row.layout}, this version reads {LAYOUT}: process the nights into a new repository")  # fmt: skip  # noqa: E501
         key = bytes.fromhex(row.name_key)
         if wanted is not None and wanted != key:
             raise ConfigError("the detection store was made with another name_key; leave it out to use the stored one")

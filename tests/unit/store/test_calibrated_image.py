@@ -15,7 +15,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from gueststar.core.bits import MaskPlane
 from gueststar.core.errors import DataError
-from gueststar.formats.calibrated_image import is_calibrated_image, read_calibrated_image, write_calibrated_image
+from gueststar.formats.calibrated_image import (
+    is_calibrated_image,
+    read_calibrated_image,
+    read_frame,
+    write_calibrated_image,
+)
 from gueststar.formats.calibration_master import read_calibration_master, read_master_time, write_calibration_master
 from gueststar.model.calibration import CalibrationMaster
 from gueststar.model.image import MaskedImage
@@ -35,6 +40,15 @@ def test_everything_but_the_pixels_comes_back_exactly(tmp_path, make_image):
     assert (back.psf.order, back.psf.shape, back.psf.oversampling) == (1, image.shape, 1)
     assert (back.wcs.crval, back.wcs.crpix) == (image.wcs.crval, image.wcs.crpix)
     assert_allclose(back.wcs.cd, image.wcs.cd, rtol=1e-12)
+
+
+def test_the_frame_of_an_image_is_all_but_its_pixels(tmp_path, make_image):
+    image = make_image()
+    write_calibrated_image(tmp_path / "image.fits", image)
+    frame, whole = read_frame(tmp_path / "image.fits"), read_calibrated_image(tmp_path / "image.fits")
+    assert (frame.shape, frame.photocal, frame.metadata) == (whole.shape, whole.photocal, whole.metadata)
+    assert_array_equal(frame.psf.coefficients, whole.psf.coefficients)
+    assert frame.wcs.to_header() == whole.wcs.to_header()
 
 
 def test_rounding_is_white_and_unbiased_and_far_below_the_noise(tmp_path, make_image):
