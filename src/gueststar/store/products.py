@@ -71,6 +71,7 @@ PRODUCTS: dict[str, Product] = {
         Product("reference_image", "static co-add of one field, detector and band", _REFERENCE, "image"),
         Product("reference_source", "PSF-fit catalog of the reference image", _REFERENCE, "catalog"),
         Product("reference_aperture_source", "aperture catalog of the reference image", _REFERENCE, "catalog"),
+        Product("reference_change", "places whose flux is not that of the version before", _REFERENCE, "catalog"),
         Product("reference_metrics", "measured quality of the reference image", _REFERENCE, "metrics"),
     )
 }  # fmt: skip

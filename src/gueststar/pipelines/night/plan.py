@@ -246,8 +246,13 @@ class Planner:
             band=band,
             settings=self.settings,
             epochs=tuple(self._epoch(visit, detector) for visit in visits),
+            previous=self._previous_reference(have[0].data_id) if have else None,
             chosen=tuple({"visit": int(d.name), "is_used": d.is_used, "reason": d.reason} for d in selection.decisions),
         )
+
+    def _previous_reference(self, data_id: DataId) -> tuple[Path, Path]:
+        """Return the image and the PSF catalog of a reference as it is now."""
+        return self.repo.path("reference_image", data_id), self.repo.path("reference_source", data_id)
 
     def _epoch(self, visit: int, detector: int) -> ReferenceEpoch:
         row = self.ledger.exposure(visit)

@@ -12,12 +12,14 @@ import numpy as np
 from gueststar.core import times
 from gueststar.core.bits import MaskPlane
 from gueststar.core.ids import content_id
+from gueststar.model.catalog import Catalog
 from gueststar.model.image import CalibratedImage, MaskedImage
 from gueststar.model.instrumental_columns import PSF_STAR
 from gueststar.model.psf import Psf
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
+from gueststar.pipelines.reference.compare import CompareReferences
 from gueststar.pipelines.reference.reference_grid import reference_grid
 from gueststar.pipelines.reference.reference_image import Epoch, MakeReference
 from gueststar.pipelines.science.catalogs import (
@@ -60,6 +62,8 @@ class ReferenceWork:
     epochs: tuple[ReferenceEpoch, ...]
     """Science images, best first."""
     settings: PipelineSettings
+    previous: tuple[Path, Path] | None = None
+    """Image and PSF catalog of the version that this one replaces; None: there is none."""
     chosen: tuple[dict[str, Any], ...] = ()
     """Each candidate epoch with the decision and its reason."""
 
@@ -91,7 +95,9 @@ def _stage_reference(work: ReferenceWork) -> Result:
         ]
         sources = calibrate_sources(tables[0], *arguments, visit=serial, detector=detector.id)
         apertures = calibrate_apertures(tables[1], *arguments, visit=serial, detector=detector.id)
+    changes, change_metrics = _changes(work, context, reference, sources)
     metrics = reference.metadata | {
+        "change": change_metrics,
         "catalogs": instrumental.metrics,
         "halos": halo_metrics,
         "choice": list(work.chosen),
@@ -104,8 +110,23 @@ def _stage_reference(work: ReferenceWork) -> Result:
             context.stage("reference_source", data_id, sources),
             context.stage("reference_aperture_source", data_id, apertures),
             context.stage("reference_metrics", data_id, metrics),
+            *((context.stage("reference_change", data_id, changes),) if changes is not None else ()),
         )
     return Result(staged, metrics, {"epochs": [str(epoch.path) for epoch in work.epochs]}, timer.seconds)
+
+
+def _changes(
+    work: ReferenceWork, context: WorkerContext, reference: CalibratedImage, sources: Catalog
+) -> tuple[Catalog | None, dict[str, Any]]:
+    """Return where the static sky's flux is not what the version before said, and figures; nothing without one."""
+    if work.previous is None:
+        return None, {}
+    image, catalog = work.previous
+    old = context.image(image)
+    compared = CompareReferences(work.settings.reference_comparison).run(
+        old, reference, old_sources=context.catalog(catalog), new_sources=sources
+    )
+    return compared.changes, compared.metrics | {"old_reference_id": int(old.metadata["reference_id"])}
 
 
 def _marked(
