@@ -75,7 +75,7 @@ def residual(science: CalibratedImage, reference: CalibratedImage) -> float:
 
 def test_dipoles_of_refraction_vanish_from_differences_with_a_matched_reference() -> None:
     reference, subbands = chromatic_reference()
-    wanted = displacements(0.9, 170.0)  # no epoch had this
+    wanted = displacements(0.6, 20.0)  # no epoch had this
     # The science image gets the PSF of the reference, so that colours alone are left.
     science = sky_through(wanted, seed=99)
     wide = MakeReference(MakeReferenceConfig(homogenise=True)).run(
@@ -83,11 +83,11 @@ def test_dipoles_of_refraction_vanish_from_differences_with_a_matched_reference(
     )
     plain = residual(wide, reference)
     matched = residual(wide, MatchReferenceToAir(SubbandConfig(tile=200)).run(reference, subbands, wanted))
-    assert plain > 8.0
-    assert matched < 0.25 * plain
+    assert plain > 4.0
+    assert matched < 0.5 * plain  # the noise of both is in it
 
 
-def test_a_match_to_the_epochs_own_mean_air_changes_little_and_blank_sky_stays_as_noisy() -> None:
+def test_blank_sky_of_a_matched_reference_is_as_noisy_as_before() -> None:
     reference, subbands = chromatic_reference()
     matched = MatchReferenceToAir().run(reference, subbands, displacements(0.9, 170.0))
     blank = np.ones((SIZE, SIZE), bool)
@@ -96,7 +96,7 @@ def test_a_match_to_the_epochs_own_mean_air_changes_little_and_blank_sky_stays_a
         blank &= np.hypot(xx - x, yy - y) > 18
     blank &= reference.pixels.is_usable()
     before, after = (image.pixels.image[blank].std() for image in (reference, matched))
-    assert after < 1.25 * before
+    assert after == pytest.approx(before, rel=0.06)
     stored = Subbands.from_frame(subbands.to_frame())
     np.testing.assert_array_equal(stored.planes, subbands.planes)
     np.testing.assert_allclose(stored.shifts, subbands.shifts)

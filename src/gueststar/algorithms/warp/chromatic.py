@@ -26,7 +26,7 @@ class SubbandConfig:
 
     n: int = 3
     """Sub-bands."""
-    evenness: float = 0.05
+    evenness: float = 0.02
     """Weight of equal sub-bands, as a fraction of the weight of all epochs: how much colour noise may make."""
     tile: int = 448
     """Side of the tiles that are solved at once, pixels..."""

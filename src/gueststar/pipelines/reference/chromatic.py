@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation, gaussian_filter
 
 from gueststar.algorithms.astrometry.refraction import Air, subband_refraction_arcsec, towards_zenith
 from gueststar.algorithms.warp.chromatic import SubbandConfig, displaced_sum, mean_displaced_sum
@@ -65,11 +66,25 @@ class MatchReferenceToAir:
         """Return the reference as it is through air that displaces its sub-bands by ``shifts`` ``[b, 2]``, pixels.
 
         What is added is the difference of two sums of sub-bands, through this air and the mean of the epochs', so
-        that noise, masks and rejected artefacts of the reference stay; variance and PSF are left as they are.
+        that masks and rejected artefacts of the reference stay, and only about what is clearly seen, so that the
+        noise of the blank sky stays, too. Variance and PSF are left as they are.
         """
         change = displaced_sum(subbands.planes, shifts, self.config)
         change -= mean_displaced_sum(subbands.planes, subbands.shifts, subbands.weights, self.config)
         pixels = reference.pixels
-        image = np.where(pixels.is_usable(), pixels.image + change, pixels.image)
+        image = np.where(pixels.is_usable() & _is_seen(pixels), pixels.image + change, pixels.image)
         changed = MaskedImage(image.astype(np.float32), pixels.variance, pixels.mask)
         return replace(reference, pixels=changed, metadata=reference.metadata | {"subband_shifts": shifts.tolist()})
+
+
+_SEEN_SNR = 8.0
+"""Significance of smoothed light whose colour matters: what is fainter makes no dipole above the noise."""
+_SMOOTHING, _AROUND = 1.5, 4
+"""Width (sigma) of the smoothing and reach of what is seen, pixels."""
+
+
+def _is_seen(pixels: MaskedImage) -> NDArray[np.bool_]:
+    """Return the pixels about sources."""
+    noise = np.sqrt(pixels.variance / (4.0 * np.pi * _SMOOTHING**2))
+    is_seen = gaussian_filter(pixels.image, _SMOOTHING) > _SEEN_SNR * noise
+    return np.asarray(binary_dilation(is_seen, iterations=_AROUND))
