@@ -24,6 +24,7 @@ COMMANDS = {
     "refcat": "Local reference catalogs.",
     "reference": "The versions of the references at a place, and their flux there.",
     "simulate": "Make nights of raw exposures, with truth.",
+    "streaks": "Streaks of satellites and of fast asteroids.",
     "vet": "Train and inspect the reliability score.",
     "why": "The whole causal story of one thing.",
 }

@@ -6,7 +6,10 @@ the exposure; fluxes nJy; ``flags`` are `SourceFlag` bits. ``_err`` is one sigma
 
 from __future__ import annotations
 
+import numpy as np
+
 from gueststar.model.catalog import Column, Schema
+from gueststar.model.streak_columns import STREAK as STREAK
 
 _ID = (
     Column("x", "f8", "pixel", "position, x"),
@@ -125,6 +128,7 @@ DIA_SOURCE = Schema(
         Column("reliability", "f4", "", "score from 0 (artefact) to 1 (real)"),
         Column("dia_object_id", "i8", "", "the dia_object it belongs to; 0 before association"),
         Column("flags", "i4", "", "SourceFlag bits"),
+        Column("stamp_reliability", "f4", "", "score of the cut-outs alone; NaN where there are none", np.nan),
     ),
 )
 """Detections on difference images."""
