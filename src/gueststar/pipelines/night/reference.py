@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gueststar.core import times
 from gueststar.core.bits import MaskPlane
@@ -16,9 +17,11 @@ from gueststar.model.catalog import Catalog
 from gueststar.model.image import CalibratedImage, MaskedImage
 from gueststar.model.instrumental_columns import PSF_STAR
 from gueststar.model.psf import Psf
+from gueststar.model.wcs import Wcs
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
+from gueststar.pipelines.reference.chromatic import site_air, subband_shifts
 from gueststar.pipelines.reference.compare import CompareReferences
 from gueststar.pipelines.reference.reference_grid import reference_grid
 from gueststar.pipelines.reference.reference_image import Epoch, MakeReference
@@ -79,9 +82,14 @@ def _stage_reference(work: ReferenceWork) -> Result:
     detector = context.camera.detector(work.detector_id)
     with timer("coadd"):
         grid = reference_grid(context.camera, detector, ra=work.field_ra, dec=work.field_dec)
-        epochs = [Epoch(str(epoch.visit), epoch.mjd_tai, _Reader(epoch.path)) for epoch in work.epochs]
+        epochs = [
+            Epoch(str(epoch.visit), epoch.mjd_tai, _Reader(epoch.path), _shifts_of(epoch, work, context, grid))
+            for epoch in work.epochs
+        ]
         measure_psf = _PsfMeasurement(settings)
-        reference = MakeReference(settings.reference).run(epochs, grid=grid, measure_psf=measure_psf)
+        reference, subbands = MakeReference(settings.reference).with_subbands(
+            epochs, grid=grid, measure_psf=measure_psf
+        )
         used = {int(name) for name in reference.metadata["epochs"]}
         reference = replace(reference, metadata=reference.metadata | identity_of(work, used))
     with timer("catalogs"):
@@ -110,9 +118,25 @@ def _stage_reference(work: ReferenceWork) -> Result:
             context.stage("reference_source", data_id, sources),
             context.stage("reference_aperture_source", data_id, apertures),
             context.stage("reference_metrics", data_id, metrics),
+            *(
+                (context.stage("reference_subbands", data_id, subbands.to_frame(reference.metadata["reference_id"])),)
+                if subbands is not None
+                else ()
+            ),
             *((context.stage("reference_change", data_id, changes),) if changes is not None else ()),
         )
     return Result(staged, metrics, {"epochs": [str(epoch.path) for epoch in work.epochs]}, timer.seconds)
+
+
+def _shifts_of(
+    epoch: ReferenceEpoch, work: ReferenceWork, context: WorkerContext, grid: tuple[Wcs, tuple[int, int]]
+) -> NDArray[np.float64] | None:
+    """Return by how much the air displaces the sub-bands of an epoch; None where that is not asked for, or unknown."""
+    config, (wcs, (ny, nx)) = work.settings.reference, grid
+    air = site_air(context.camera.site, mjd_tai=epoch.mjd_tai, band=work.band)
+    if not config.is_chromatic or air is None:
+        return None
+    return subband_shifts(air, wcs, x=(nx - 1) / 2, y=(ny - 1) / 2, band=work.band, n=config.subbands.n)
 
 
 def _changes(

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, gaussian_filter
 
-from gueststar.algorithms.astrometry.refraction import Air, subband_refraction_arcsec, towards_zenith
+from gueststar.algorithms.astrometry.refraction import Air, air_above, subband_refraction_arcsec, towards_zenith
 from gueststar.algorithms.warp.chromatic import SubbandConfig, displaced_sum, mean_displaced_sum
+from gueststar.core.times import mjd_utc
+from gueststar.model.camera import Site
 from gueststar.model.image import CalibratedImage, DetrendedFrame, MaskedImage
 from gueststar.model.wcs import Wcs
 
@@ -27,10 +29,11 @@ class Subbands(NamedTuple):
     weights: Floats
     """``[n]``: what each epoch counts in it."""
 
-    def to_frame(self) -> DetrendedFrame:
-        """Return the planes one above the other, the bluest below, to be stored."""
+    def to_frame(self, reference_id: int) -> DetrendedFrame:
+        """Return the planes one above the other, the bluest below, to be stored with the id of the reference."""
         image = self.planes.reshape(-1, self.planes.shape[2])
         facts = {"n_subbands": len(self.planes), "shifts": self.shifts.tolist(), "weights": self.weights.tolist()}
+        facts["reference_id"] = reference_id
         pixels = MaskedImage(image, np.ones(image.shape, np.float32), np.zeros(image.shape, np.int32))
         return DetrendedFrame(pixels, facts)
 
@@ -40,6 +43,16 @@ class Subbands(NamedTuple):
         image, facts = frame.pixels.image, frame.metadata
         planes = image.reshape(int(facts["n_subbands"]), -1, image.shape[1])
         return cls(planes, np.array(facts["shifts"], np.float64), np.array(facts["weights"], np.float64))
+
+
+def site_air(site: Site, *, mjd_tai: float, band: str) -> Air | None:
+    """Return the air above a site at a time, for light of one band; None where the site is not known."""
+    if not site.is_placed:
+        return None
+    return air_above(
+        mjd_utc=mjd_utc(mjd_tai), latitude_deg=site.latitude_deg, longitude_deg=site.longitude_deg,
+        height_m=site.height_m, band=band, colour=(band, band),
+    )  # fmt: skip
 
 
 def subband_shifts(air: Air, wcs: Wcs, *, x: float, y: float, band: str, n: int) -> Floats:

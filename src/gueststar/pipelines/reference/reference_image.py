@@ -61,9 +61,11 @@ class MakeReferenceConfig:
     homogenise: bool = False
     """Whether every epoch is given the PSF of the widest before it is combined: the PSF is then the same wherever
     fewer epochs contribute, at the price of its sharpness."""
-    subbands: SubbandConfig | None = None
-    """How the sky is solved in sub-bands, so that a reference can be given the refraction of each exposure; it takes
-    epochs of different airmass, and homogenises them. None: it is not."""
+    is_chromatic: bool = False
+    """Whether the sky is solved in sub-bands, so that the reference can be given the refraction of each exposure; it
+    takes epochs of different airmass, and homogenises them."""
+    subbands: SubbandConfig = field(default_factory=SubbandConfig)
+    """How."""
     registration: RegistrationConfig = field(default_factory=RegistrationConfig)
     """How each epoch is compared with the first."""
     max_shift: float = 0.5
@@ -141,10 +143,10 @@ class MakeReference:
         # Pixels that are warped when an epoch is looked at need not be read again, where all fit into the memory.
         ready: dict[str, WarpedPixels] | None = {} if len(self._bands(shape, len(epochs))) == 1 else None
         inputs, rejected, photocal = self._admit(epochs, wcs, shape, ready)
-        out = CoaddPlanes.empty(shape, len(inputs), self.config.subbands.n if self.config.subbands else 0)
+        out = CoaddPlanes.empty(shape, len(inputs), self.config.subbands.n if self.config.is_chromatic else 0)
         psfs = warped_nodes([i.psf for i in inputs], [i.position_map for i in inputs], taps=self.config.taps)
         widest = max(item.fwhm for item in inputs) / wcs.pixel_scale_arcsec
-        if self.config.homogenise or self.config.subbands:
+        if self.config.homogenise or self.config.is_chromatic:
             inputs, psfs = _homogenised(inputs, psfs, shape, widest)
         matching = matching_to_median(psfs, shape, fwhm=widest)
         for rows in self._bands(shape, len(inputs)):
@@ -249,7 +251,7 @@ class MakeReference:
     ) -> NDArray[np.float32] | None:
         """Return the sub-bands of the inner rows, what an epoch lacks being filled from the others' mean."""
         config = self.config.subbands
-        if config is None:
+        if not self.config.is_chromatic:
             return None
         weights = stack.weight[:, None, None] * ~band.is_left_out
         total = weights.sum(axis=0)
