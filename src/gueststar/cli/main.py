@@ -23,6 +23,7 @@ COMMANDS = {
     "products": "List products with their files.",
     "refcat": "Local reference catalogs.",
     "simulate": "Make nights of raw exposures, with truth.",
+    "streaks": "Streaks of satellites and of fast asteroids.",
     "vet": "Train and inspect the reliability score.",
     "why": "The whole causal story of one thing.",
 }

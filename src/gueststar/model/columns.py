@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from gueststar.model.catalog import Column, Schema
+from gueststar.model.streak_columns import STREAK as STREAK
 
 _ID = (
     Column("x", "f8", "pixel", "position, x"),
@@ -225,6 +226,11 @@ INJECTED = Schema(
         Column("flux", "f8", "nJy", "true flux"),
         Column("trail_length", "f4", "pixel", "length of a trailed source; 0: a star"),
         Column("trail_angle_deg", "f4", "deg", "angle of the trail from +x towards +y"),
+        Column(
+            "place", "i4", "", "0: put anywhere on the usable pixels; 1: beside a known source; 2: near a bright star"
+        ),
+        Column("surface_mag", "f4", "mag/arcsec2", "brightness of the static sky there, NaN where only noise is seen"),
+        Column("bright_star_arcsec", "f4", "arcsec", "distance to the nearest bright star; NaN if there is none"),
         Column("is_source_found", "?", "", "is in the PSF catalog, at its place with its flux to a factor of two"),
         Column("source_flux", "f8", "nJy", "PSF flux there; NaN if not found"),
         Column("source_flux_err", "f4", "nJy", "its error"),

@@ -61,7 +61,7 @@ def measure_star_residuals(
 ) -> StarResiduals:
     """Apply a method's filters to cut-outs about stars at (x, y) and return their central boxes.
 
-    Stars of which the central box does not lie on the image are left out; beyond the edges there are zeros.
+    Stars of which the central box does not lie on the image are left out; beyond the edges the image is mirrored.
     """
     ny, nx = science.shape
     inside = (x >= half + 1) & (y >= half + 1) & (x < nx - half - 2) & (y < ny - half - 2)

@@ -53,7 +53,7 @@ class Tile(NamedTuple):
 
     y0: int
     x0: int
-    """First pixel of the FFT grid (may be negative: zeros are read there)."""
+    """First pixel of the FFT grid (may be negative: the image is mirrored there)."""
     rows: tuple[int, int]
     columns: tuple[int, int]
     """Half-open ranges of the image that it writes."""
@@ -132,14 +132,16 @@ def _split(size: int, tile_size: int, ramp: int) -> list[tuple[int, int, Float32
 
 
 def cut_window(image: NDArray[Pixel], y0: int, x0: int, grid: tuple[int, int]) -> NDArray[Pixel]:
-    """Return ``grid`` (ny, nx) pixels from (x0, y0) on: a view inside the image, else a copy with zeros beyond it."""
+    """Return ``grid`` (ny, nx) pixels from (x0, y0) on: a view inside the image, else a copy mirrored at its edges.
+
+    A star that the edge cuts keeps a smooth profile so, and filters of different widths make nearly the same of it.
+    """
     y1, x1 = y0 + grid[0], x0 + grid[1]
-    if y0 >= 0 and x0 >= 0 and y1 <= image.shape[0] and x1 <= image.shape[1]:
-        return image[y0:y1, x0:x1]
-    out = np.zeros(grid, image.dtype)
     top, left, bottom, right = max(y0, 0), max(x0, 0), min(y1, image.shape[0]), min(x1, image.shape[1])
-    out[top - y0 : bottom - y0, left - x0 : right - x0] = image[top:bottom, left:right]
-    return out
+    inside = image[top:bottom, left:right]
+    if inside.shape == grid:
+        return inside
+    return np.pad(inside, ((top - y0, y1 - bottom), (left - x0, x1 - right)), mode="symmetric")
 
 
 def _subtract_tile(

@@ -58,6 +58,8 @@ class DetectionConfig:
     """Least absolute score, over the noise about the peak."""
     surroundings_fwhm: tuple[float, float] = (2.5, 6.0)
     """Radii of the ring in which that noise is measured, FWHM of the difference's PSF."""
+    ray_fwhm: tuple[float, float] = (1.5, 4.5)
+    """Distances between which the score is looked at along the ray from a saturated star, on both sides, FWHM."""
     ray_reach_fwhm: float = 100.0
     """How far from a saturated star a detection may belong to its spikes or its bleed trail, FWHM."""
     saturated_reach_fwhm: float = 4.0
@@ -206,13 +208,14 @@ class DetectCandidates:
         """
         fwhm = result.difference.psf.central_fwhm
         inner, outer = (radius * fwhm for radius in self.config.surroundings_fwhm)
+        ray = tuple(radius * fwhm for radius in self.config.ray_fwhm)
         rms = measure_surrounding_rms(
             result.score, x=peaks.x, y=peaks.y, inner=max(inner, 3.0), outer=max(outer, 8.0),
             tolerance=self.config.lobe_tolerance,
         )  # fmt: skip
         level = measure_ray_level(
             result.score, x=peaks.x, y=peaks.y, star_x=cores[0], star_y=cores[1],
-            inner=max(inner, 3.0), outer=max(outer, 8.0), reach=self.config.ray_reach_fwhm * fwhm,
+            inner=max(ray[0], 3.0), outer=max(ray[1], 8.0), reach=self.config.ray_reach_fwhm * fwhm,
         )  # fmt: skip
         score = np.sign(peaks.score) * np.maximum(np.abs(peaks.score) - level, 0.0) / noise_factor(rms)
         order = np.argsort(-np.abs(score), kind="stable")

@@ -71,7 +71,7 @@ class DifferenceConfig:
     """Box in which the score's scatter is measured and brought to one, pixels."""
     mask_growth: float = 2.0
     """Pixels by which unusable pixels are grown for the score, which is 0 there."""
-    max_lost_power: float = 0.5
+    max_lost_power: float = 0.8
     """Defects of the detector are sharp and not grown: the score is 0 where they take more than this part of a point
     source's squared profile."""
     edge_fwhm: float = 1.0

@@ -17,8 +17,10 @@ from gueststar.model.image import CalibratedImage
 from gueststar.pipelines.difference.cutouts import Triplet, cut_candidates
 from gueststar.pipelines.difference.detect import BrightStars, DetectCandidates, DetectionContext, Detections
 from gueststar.pipelines.difference.reference_warp import WarpReference
+from gueststar.pipelines.difference.streaks import FindStreaks, Streaks
 from gueststar.pipelines.difference.subtract import DifferenceResult, MakeDifference
 from gueststar.pipelines.difference.vet import VetCandidates
+from gueststar.pipelines.moving.streak_tracks import listed
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
@@ -56,15 +58,20 @@ def _stage_difference(work: DifferenceWork) -> Result:
     )
     metrics = difference_metrics(made.warped, result, detections) | {"reference": made.reference_facts}
     metrics["vetting"] = made.vetting
+    with timer("streaks"):
+        dia_sources, streaks = with_streaks(work, context, made, science)
+    metrics |= streak_metrics(streaks, settings.streaks.min_reliability)
     with timer("cutouts"):
-        shown = worth_showing(made.dia_sources, settings)
+        shown = worth_showing(dia_sources, settings)
         cutouts = cut_candidates(shown, science.pixels, made.warped.pixels, result.difference.pixels)
     data_id = DataId(visit=work.info.exposure_id, detector=work.detector_id)
     with timer("write"):
         staged = (
             context.stage("difference_image", data_id, result.difference),
-            context.stage("dia_source", data_id, made.dia_sources),
+            context.stage("dia_source", data_id, dia_sources),
             context.stage("candidate_cutouts", data_id, cutouts),
+            context.stage("streak", data_id, streaks.catalog),
+            context.stage("streak_cutouts", data_id, streaks.cutouts),
             context.stage("difference_metrics", data_id, metrics),
         )
     inputs = {"science": str(work.science), "reference": str(work.reference)}
@@ -110,6 +117,22 @@ def make_difference(
         triplet = Triplet(science.pixels, warped.pixels, result.difference.pixels)
         vetted = VetCandidates(settings.vetting, model=context.reliability_model()).run(flagged, triplet)
     return DifferenceProducts(warped, result, detections, vetted.dia_sources, vetted.metrics, facts)
+
+
+def with_streaks(
+    work: DifferenceWork, context: WorkerContext, made: DifferenceProducts, science: CalibratedImage
+) -> tuple[Catalog, Streaks]:
+    """Return the detections, those on satellites' streaks flagged, and the streaks of a difference."""
+    task = FindStreaks(work.settings.streaks)
+    place = detection_context(work.info, work.detector_id, context.camera)
+    streaks = task.run(made.result, science, made.warped, context=place)
+    return task.flagged(made.dia_sources, streaks.catalog, fwhm=science.psf.central_fwhm), streaks
+
+
+def streak_metrics(streaks: Streaks, min_reliability: float) -> dict[str, Any]:
+    """Return what the night's account keeps of streaks: figures of the search, and the likely ones."""
+    rows = listed(streaks.catalog, min_reliability=min_reliability)
+    return {"n_streaks": streaks.metrics["n_streaks"], "streaks": streaks.metrics | {"likely": rows}}
 
 
 def with_footprints(result: DifferenceResult, found: Catalog, threshold: float) -> CalibratedImage:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gueststar.algorithms.warp.coadd import Coadd, CoaddConfig, EpochStack, combine_epochs
+from gueststar.algorithms.warp.coadd import Coadd, CoaddConfig, EpochStack, Matching, combine_epochs
 from gueststar.algorithms.warp.lanczos import WarpedPixels, warp_pixels
 from gueststar.algorithms.warp.position_map import PositionMap, build_position_map
 from gueststar.core.bits import FOUND, UNUSABLE, MaskPlane
@@ -25,12 +25,17 @@ from gueststar.pipelines.difference._registration import (
     measure_registration,
     sky_transform,
 )
-from gueststar.pipelines.difference._warped_psf import mean_warped_psf
+from gueststar.pipelines.difference._warped_psf import (
+    WarpedNodes,
+    matching_to_median,
+    mean_of_nodes,
+    warped_nodes,
+)
 
 MeasurePsfOf = Callable[[MaskedImage, float], Psf]
 """Measures the PSF of (pixels, expected FWHM in pixels); raises DataError when stars are too few."""
 
-_HALO_ROWS = 6
+_HALO_ROWS = 24
 """Rows that bands overlap, so that outliers are found alike on both sides of a seam."""
 _BYTES_PER_PIXEL = 16
 """Memory of one epoch's pixel while a band is combined."""
@@ -101,11 +106,14 @@ class MakeReference:
         wcs, shape = grid
         inputs, rejected, photocal = self._admit(epochs, wcs, shape)
         out = CoaddPlanes.empty(shape, len(inputs))
+        psfs = warped_nodes([i.psf for i in inputs], [i.position_map for i in inputs], taps=self.config.taps)
+        widest = max(item.fwhm for item in inputs) / wcs.pixel_scale_arcsec
+        matching = matching_to_median(psfs, shape, fwhm=widest)
         for rows in self._bands(shape, len(inputs)):
-            out.put(rows, self._band(inputs, rows, shape))
+            out.put(rows, self._band(inputs, rows, shape, matching))
         self._mark_low_coverage_in_place(out)
         pixels = MaskedImage(out.image, out.variance, out.mask)
-        psf, psf_source = self._psf(pixels, inputs, measure_psf)
+        psf, psf_source = self._psf(pixels, inputs, psfs, measure_psf)
         metadata = self._metadata(inputs, rejected, out, photocal, grid)
         metadata |= {"psf_source": psf_source}
         return CalibratedImage(pixels, wcs, psf, photocal, metadata, out.coverage)
@@ -162,17 +170,22 @@ class MakeReference:
         edges = np.linspace(0, shape[0], n_bands + 1).astype(int)
         return ((int(a), int(b)) for a, b in pairwise(edges))
 
-    def _band(self, inputs: list[_Input], rows: tuple[int, int], shape: tuple[int, int]) -> Coadd:
+    def _band(self, inputs: list[_Input], rows: tuple[int, int], shape: tuple[int, int], matching: Matching) -> Coadd:
         """Warp a band of rows of every epoch, with some rows more, and combine it."""
         wide = max(rows[0] - _HALO_ROWS, 0), min(rows[1] + _HALO_ROWS, shape[0])
-        warped = [self._warp(item, wide) for item in inputs]
+        n, size = len(inputs), (wide[1] - wide[0], shape[1])
+        planes = np.empty((n, *size), np.float32), np.empty((n, *size), np.float32), np.empty((n, *size), np.int32)
+        pixel_noise = np.empty(n)
+        for k, item in enumerate(inputs):
+            warped = self._warp(item, wide)
+            planes[0][k], planes[1][k], planes[2][k] = warped.image, warped.variance, warped.mask
+            pixel_noise[k] = 1.0 / warped.correlated_noise_factor
         stack = EpochStack(
-            np.stack([w.image for w in warped]),
-            np.stack([w.variance for w in warped]),
-            np.stack([w.mask for w in warped]),
+            *planes,
             np.array([item.weight for item in inputs]),
-            np.array([1.0 / w.correlated_noise_factor for w in warped]),
+            pixel_noise,
             np.array([item.fwhm for item in inputs]),
+            matching._replace(first_row=wide[0]),
         )
         return combine_epochs(stack, self.config.coadd, rows=slice(rows[0] - wide[0], rows[1] - wide[0]))
 
@@ -187,12 +200,12 @@ class MakeReference:
         few = out.coverage < self.config.min_coverage_fraction * out.coverage.max(initial=0)
         out.mask[few] |= np.int32(int(MaskPlane.SUSPECT))
 
-    def _psf(self, pixels: MaskedImage, inputs: list[_Input], measure_psf: MeasurePsfOf | None) -> tuple[Psf, str]:
+    def _psf(
+        self, pixels: MaskedImage, inputs: list[_Input], psfs: list[WarpedNodes], measure_psf: MeasurePsfOf | None
+    ) -> tuple[Psf, str]:
         """Return the PSF and where it comes from."""
         weights = np.array([item.weight for item in inputs])
-        mean = mean_warped_psf(
-            [i.psf for i in inputs], [i.position_map for i in inputs], weights, taps=self.config.taps
-        )
+        mean = mean_of_nodes(psfs, weights, pixels.shape)
         if measure_psf is None:
             return mean, "mean of the epochs"
         try:
