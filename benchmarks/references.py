@@ -246,7 +246,8 @@ def swarp(images: Sequence[CalibratedImage], side: int, *, how: str = "CLIPPED")
         subprocess.run(
             ["SWarp", *files, "-IMAGEOUT_NAME", "co.fits", "-COMBINE_TYPE", how, "-WEIGHT_TYPE", "MAP_WEIGHT",
              "-WEIGHT_SUFFIX", ".weight.fits", "-SUBTRACT_BACK", "N", "-RESAMPLING_TYPE", "LANCZOS3",
-             "-FSCALASTRO_TYPE", "VARIABLE", "-NTHREADS", "1", "-WRITE_XML", "N", "-GAIN_DEFAULT", "1.0", "-VERBOSE_TYPE", "QUIET",
+             "-FSCALASTRO_TYPE", "VARIABLE", "-NTHREADS", "1", "-WRITE_XML", "N",
+             "-GAIN_DEFAULT", "1.0", "-VERBOSE_TYPE", "QUIET",
              "-CLIP_SIGMA", "4.0", "-CLIP_AMPFRAC", "0.3"],
             cwd=folder, check=True, capture_output=True,
         )  # fmt: skip

@@ -48,12 +48,13 @@ def write_calibrated_image(path: Path | str, image: CalibratedImage) -> None:
     """Write an image; the file appears whole or not at all."""
     pixels, sky = image.pixels, image.wcs.to_header()
     unit = {"BUNIT": ("electron", "background-subtracted")}
-    variance, values = fits_planes.without_infinities(pixels.variance), fits_planes.without_infinities(pixels.image)
     image_step, variance_step = _steps_of(pixels)
     hdus: list[Any] = [
         fits.PrimaryHDU(header=_primary_header(image)),
-        fits_planes.float_plane("IMAGE", values, {**sky, **unit, **_photocal_cards(image.photocal)}, step=image_step),
-        fits_planes.float_plane("VARIANCE", variance, {**sky, "BUNIT": "electron**2"}, step=variance_step),
+        fits_planes.float_plane(
+            "IMAGE", pixels.image, {**sky, **unit, **_photocal_cards(image.photocal)}, step=image_step
+        ),
+        fits_planes.float_plane("VARIANCE", pixels.variance, {**sky, "BUNIT": "electron**2"}, step=variance_step),
         fits_planes.integer_plane("MASK", pixels.mask, {**sky, **fits_planes.mask_cards()}),
         _psf_hdu(image.psf),
         fits_planes.metadata_hdu(image.metadata),
@@ -70,38 +71,32 @@ def read_calibrated_image(path: Path | str) -> CalibratedImage:
 
     A variance that was not finite reads as infinite (no weight).
     """
-    with fits_planes.open_fits(path) as hdus:
-        image = fits_planes.hdu_named(hdus, "IMAGE", path)
-        variance = np.ascontiguousarray(fits_planes.hdu_named(hdus, "VARIANCE", path).data, dtype=np.float32)
-        variance[np.isnan(variance)] = np.inf
-        pixels = MaskedImage(
-            np.ascontiguousarray(image.data, dtype=np.float32),
-            variance,
-            fits_planes.mask_of(fits_planes.hdu_named(hdus, "MASK", path)),
-        )
-        coverage = np.ascontiguousarray(hdus["COVERAGE"].data, dtype=np.int16) if "COVERAGE" in hdus else None
+    with fits_planes.PlanesFile(path) as file:
+        header = file.hdu("IMAGE").header
+        variance = file.pixels("VARIANCE", np.float32)
+        np.copyto(variance, np.inf, where=np.isnan(variance))
+        pixels = MaskedImage(file.pixels("IMAGE", np.float32), variance, file.mask())
         return CalibratedImage(
             pixels,
-            Wcs.from_header(image.header),
-            _psf_of(fits_planes.hdu_named(hdus, "PSF", path)),
-            _photocal_of(image.header, path),
-            fits_planes.metadata_of(hdus),
-            coverage,
-            _depth_of(hdus["DEPTH"], pixels.shape) if "DEPTH" in hdus else None,
+            Wcs.from_header(header),
+            _psf_of(file.hdu("PSF")),
+            _photocal_of(header, path),
+            file.metadata(),
+            file.pixels("COVERAGE", np.int16) if "COVERAGE" in file else None,
+            _depth_of(file.hdu("DEPTH"), pixels.shape) if "DEPTH" in file else None,
         )
 
 
 def is_calibrated_image(path: Path | str) -> bool:
     """Return whether a FITS file is one that `write_calibrated_image` wrote; DataError if it is no FITS."""
-    with fits_planes.open_fits(path) as hdus:
-        return all(name in hdus for name in ("IMAGE", "VARIANCE", "MASK", "PSF", fits_planes.METADATA_HDU))
+    with fits_planes.PlanesFile(path) as file:
+        return all(name in file for name in ("IMAGE", "VARIANCE", "MASK", "PSF", fits_planes.METADATA_HDU))
 
 
 def read_metadata(path: Path | str) -> dict[str, Any]:
     """Read only the metadata of a stored image or calibration master."""
-    with fits_planes.open_fits(path) as hdus:
-        fits_planes.hdu_named(hdus, fits_planes.METADATA_HDU, path)
-        return fits_planes.metadata_of(hdus)
+    with fits_planes.PlanesFile(path) as file:
+        return file.metadata()
 
 
 def _steps_of(pixels: MaskedImage) -> tuple[float | None, float | None]:

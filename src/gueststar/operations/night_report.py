@@ -72,12 +72,12 @@ class NightReport:
     """How well stars repeat from exposure to exposure, by filter; empty where none were tied together."""
     injections: dict[str, Any] = field(default_factory=dict)
     """What artificial sources tell, by filter; empty where none were injected."""
-    drift: Drift | None = None
-    """How far what the reliability model saw has moved; None where nothing was scored."""
     streaks: tuple[dict[str, Any], ...] = ()
     """Likely streaks, by time."""
     streak_tracks: tuple[dict[str, Any], ...] = ()
     """Streaks that belong together."""
+    drift: Drift | None = None
+    """How far what the reliability model saw has moved; None where nothing was scored."""
     truth: dict[str, Any] = field(default_factory=dict)
     """Comparison with the truth, where there is one."""
 
@@ -110,9 +110,9 @@ def make_report(repo: SurveyRepo, night: int, *, truth: dict[str, Any] | None = 
         calibrations=tuple(made_products(jobs)),
         repeatability=tuple(repeatability(jobs)),
         injections=pooled_injections(jobs, exposures),
-        drift=drift_of(repo, night, jobs),
         streaks=tuple(_streaks(jobs)),
         streak_tracks=tuple(tracklet_jobs[-1].metrics.get("streak_tracks", ())) if tracklet_jobs else (),
+        drift=drift_of(repo, night, jobs),
         truth=truth or {},
     )
 

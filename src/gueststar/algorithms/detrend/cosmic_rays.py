@@ -32,6 +32,8 @@ class CosmicRayConfig:
     """As ``sharpness_sigma``, for pixels that touch a ray."""
     tail_significance: float = 2.5
     """By how many sigma pixels that touch a ray must stand out from the median around them, where that is dark sky."""
+    lit_tail_significance: float = 3.0
+    """As ``tail_significance``, under the light of stars once these are subtracted, their model's error included."""
     iterations: int = 5
     """Rounds: the first looks at the whole image, later ones peel what was found."""
 
@@ -92,7 +94,7 @@ def remove_cosmic_rays_in_place(
         is_hit = are_hit(image, level, rms, is_excluded, y, x, *limits)
         is_tail = np.zeros_like(is_hit)
         if turn > 0:
-            is_tail = ~is_hit & _is_tail(image, level, rms, is_ray, is_excluded, y, x, config.tail_significance)
+            is_tail = ~is_hit & are_tails(image, level, rms, is_ray, is_excluded, y, x, config.tail_significance)
         peeled.append(_Pixels(y[is_tail], x[is_tail], image[y[is_tail], x[is_tail]]))
         is_ray[y[is_tail], x[is_tail]] = True
         y, x = y[is_hit], x[is_hit]  # tails have no tails: they would creep along the noise
@@ -226,7 +228,7 @@ def are_hit(image, level, rms, is_excluded, y, x, significance, ratio, n_sigma):
 
 
 @numba.njit(cache=True)
-def _is_tail(image, level, rms, is_ray, is_excluded, y, x, significance):  # type: ignore[no-untyped-def]
+def are_tails(image, level, rms, is_ray, is_excluded, y, x, significance):  # type: ignore[no-untyped-def]
     """Return which of the pixels stand out from the median of the good ones about them, where that is dark sky."""
     ny, nx = image.shape
     is_tail = np.zeros(y.size, np.bool_)

@@ -69,8 +69,8 @@ def measure_ray_level(
     Diffraction spikes and bleed trails turn and change between two images, and what they leave are lines that point at
     a bright star; a source on the sky is a point. The level is the mean of the medians of the score between ``inner``
     and ``outer`` pixels on either side of the place, and counts where it is ``least`` at least and each side half of
-    that (where one side cannot be seen, the other a fifth more); else, and farther than ``reach`` pixels from all stars,
-    it is 0. Rays may miss the star by ``off_centre`` pixels: bleeding hides where its middle is.
+    that (where one side cannot be seen, the other a fifth more); else, and farther than ``reach`` pixels from all
+    stars, it is 0. Rays may miss the star by ``off_centre`` pixels: bleeding hides where its middle is.
     """
     out = _ray_levels(
         score, np.asarray(x, np.int64), np.asarray(y, np.int64), np.asarray(star_x, np.float64),
