@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gueststar.core.errors import DataError
-from gueststar.model.catalog import Catalog
 from gueststar.model.columns import DIA_SOURCE
-from gueststar.pipelines.difference.train import LABELLED_SOURCE
+from gueststar.model.labels import LABELLED_SOURCE, LabelledDetections
+from gueststar.pipelines.difference.cutouts import Triplet, views_of
 from gueststar.pipelines.injection.inject import InjectSources
-from gueststar.pipelines.injection.label import label_detections
+from gueststar.pipelines.injection.label import kinds_by_facts, label_detections
 from gueststar.pipelines.injection.place import LABELLING, InjectionConfig
 from gueststar.pipelines.night.difference import DifferenceWork, make_difference
 from gueststar.pipelines.night.outcome import StepTimer
@@ -36,8 +36,7 @@ class LabelledImage(NamedTuple):
 
     visit: int
     detector: int
-    rows: Catalog
-    """`LABELLED_SOURCE` rows."""
+    labelled: LabelledDetections
     n_injected: int
 
 
@@ -74,14 +73,20 @@ def _labelled(
         raise DataError(f"visit {work.info.exposure_id}, detector {work.detector_id} has no usable pixel")
     random = np.random.default_rng(visit_seed)
     injected = InjectSources(config).run(science, limiting_mag=limit, random=random, hosts=hosts)
-    detections = make_difference(work, context, injected.image, StepTimer()).detections
-    rows, is_real = label_detections(
-        detections.catalog, injected.sources, known=(before["x"][is_linked], before["y"][is_linked]),
+    made = make_difference(work, context, injected.image, StepTimer())
+    found = made.dia_sources
+    chosen, is_real = label_detections(
+        found, injected.sources, known=(before["x"][is_linked], before["y"][is_linked]),
         radius=max(1.5, 0.5 * science.psf.central_fwhm),
     )  # fmt: skip
-    found = DIA_SOURCE.catalog(dict(detections.catalog.select(rows)))
-    labelled = LABELLED_SOURCE.catalog(dict(found) | {"is_real": is_real})
-    return LabelledImage(work.info.exposure_id, work.detector_id, labelled, int(injected.sources.x.size))
+    triplet = Triplet(injected.image.pixels, made.warped.pixels, made.result.difference.pixels)
+    views = views_of(found, triplet).select(chosen)
+    known = found.select(chosen)
+    kind = kinds_by_facts(known, is_real, fwhm=science.psf.central_fwhm, scale=science.wcs.pixel_scale_arcsec)
+    rows = LABELLED_SOURCE.catalog(dict(DIA_SOURCE.catalog(dict(known))) | {"is_real": is_real, "kind": kind})
+    return LabelledImage(
+        work.info.exposure_id, work.detector_id, LabelledDetections(rows, views), int(injected.sources.x.size)
+    )
 
 
 def _work_of(repo: SurveyRepo, job: Job, settings: PipelineSettings) -> DifferenceWork:
