@@ -40,6 +40,9 @@ class ArtefactConfig:
     """Allowance for what the model cannot do: this fraction of the range of the static sky within 3 x 3 pixels."""
     structure_aliased: float = 1.0
     """...and this many times the PSF's transform at the Nyquist frequency: what coarse pixels do not tell."""
+    structure_measured: float = 4.0
+    """...and at least this many times the error of the model that an epoch itself shows: what 95 % of the pixels of its
+    bright stars are within, as a fraction of their structure."""
     structure_unmatched: float = 0.3
     """The same where no PSFs are known, and the model keeps its own..."""
     structure_seeing: float = 3.0
@@ -92,6 +95,24 @@ def significance(
         first_row, np.float32(allowance), out,
     )  # fmt: skip
     return out
+
+
+BRIGHT_STRUCTURE = 100.0
+"""Structure, in the noise of a pixel, beside which noise is nothing."""
+_FEWEST_BRIGHT = 200
+"""Pixels of such structure that measure an error of the model."""
+
+
+def model_error(off: Float32Image, structure: Float32Image, sigma: Float32Image) -> float:
+    """Return what 95 % of the pixels of bright stars are off the static sky within, as a fraction of their structure.
+
+    ``off`` is the significance without any allowance, 0 where unusable. 0 where bright pixels are too few. Artefacts,
+    which cover fewer than that, do not count.
+    """
+    bright = (structure > BRIGHT_STRUCTURE * sigma) & (off != 0)
+    if bright.sum() < _FEWEST_BRIGHT:
+        return 0.0
+    return float(np.quantile(np.abs(off[bright]) * sigma[bright] / structure[bright], 0.95))
 
 
 def find_artefacts(
