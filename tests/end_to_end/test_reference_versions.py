@@ -5,13 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 from gueststar.store.ledger import Job, JobState
 from gueststar.store.products import DataId
 from gueststar.store.repo import SurveyRepo
 
-from ._survey import Survey, gueststar, make_survey
+from ._survey import Survey, gueststar, make_survey, set_parameters
 
 pytestmark = pytest.mark.slow
 
@@ -24,10 +23,8 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Survey:
     whole = Survey(folder / "whole", folder / "sky", ())
     science = whole.raw_files()
     frames = sorted(set(whole.raw_files("*")) - set(science))
-    make_survey(folder / "whole", folder / "sky", *frames, *science[:6])
-    settings = folder / "whole" / "survey.yaml"
-    parameters = {"reference_selection": {"min_epochs": 3}, "nightly_injection": {"fraction": 1.0}}
-    settings.write_text(yaml.safe_dump(yaml.safe_load(settings.read_text()) | {"parameters": parameters}))
+    make_survey(folder / "whole", folder / "sky", *frames, *science[:6], nightly=1.0)
+    set_parameters(folder / "whole", {"reference_selection": {"min_epochs": 3}})
     gueststar("process", folder / "whole")
     gueststar("ingest", folder / "whole", *science[6:], "--transfer", "link")
     gueststar("process", folder / "whole")
