@@ -11,8 +11,8 @@ _SEGMENT = 8
 """Pixels of a spike that are judged together."""
 _BESIDE = (2.5, 5.0)
 """Pixels from a spike's axis where the light beside it is measured, on both sides."""
-_FLANK = 4
-"""Pixels from a line where the light beside it is measured when a star's place is sought."""
+_FLANK = 6
+"""Half pixels from a line to where the light beside it is measured when a star's place is sought."""
 _MOST_MISSED = 3
 """Pieces of a spike in a row that may not stand out before it has ended."""
 _LATEST = 6
@@ -45,8 +45,8 @@ def follow_all(  # type: ignore[no-untyped-def]
     """Return the pixels (y, x) on the spikes of all stars, some more than once, and how many stars have spikes.
 
     All spikes of a star meet in it: its place is where they are brightest together, so that a neighbour on one of them
-    does not draw that one to itself. They are alike, too: where two of them were followed, the others are taken to be
-    as long and as bright, though neighbours may hide them.
+    does not draw that one to itself. They are alike, too: where more than half of them were followed, the others are
+    taken to be as long and as bright, though neighbours may hide them.
     """
     found_y, found_x = [0 for _ in range(0)], [0 for _ in range(0)]
     n_stars = 0
@@ -65,7 +65,7 @@ def follow_all(  # type: ignore[no-untyped-def]
                     n_arms += 1
                     break
         n_stars += n_arms > 0
-        if n_arms > 1:
+        if 2 * n_arms > angles.size:
             for angle in angles:
                 c, d = math.cos(angle), math.sin(angle)
                 for k in range(_MOST_PIECES):
@@ -97,14 +97,17 @@ def enter(  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True)
 def _line_light(image, level, rms, is_excluded, x, y, first, c, d, offset, reach):  # type: ignore[no-untyped-def]
-    """Return the mean light, in units of the noise, along a line out to ``reach``; no pixel may rule."""
+    """Return the mean logarithm of the light, in units of the noise, along a line out to ``reach``.
+
+    Of the logarithm, so that a star that lies on the line in one place does not rule.
+    """
     total, n = 0.0, 0
     for r in range(0, reach, 2):
         u = x + (first + r) * c - offset * d
         v = y + (first + r) * d + offset * c
         value = excess(image, level, is_excluded, v, u)
         if not math.isnan(value):
-            total += min(value / rms[int(v), int(u)], 20.0)
+            total += math.log(1.0 + max(value / rms[int(v), int(u)], 0.0))
             n += 1
     return total / n if n >= reach // 8 else 0.0
 
@@ -115,27 +118,26 @@ def _common_heart(image, level, rms, is_excluded, x, y, radius, angles, reach): 
 
     The middle of saturated pixels may be off the star by much of their ``radius``: charge bled, or stars merged.
     """
-    widest = math.ceil(min(max(radius, 1.5), _WIDEST))
-    half = 2 * (widest + _FLANK)
+    widest = 2 * math.ceil(min(max(radius, 1.5), _WIDEST))  # all in half pixels
+    half = widest + _FLANK
     sharp = np.zeros((angles.size, 2 * half + 1))
     for k in range(angles.size):
         c, d = math.cos(angles[k]), math.sin(angles[k])
         light = np.empty(2 * half + 1)
         for j in range(-half, half + 1):
             light[j + half] = _line_light(image, level, rms, is_excluded, x, y, radius + 2.0, c, d, 0.5 * j, reach)
-        for j in range(2 * _FLANK, 2 * half + 1 - 2 * _FLANK):
-            sharp[k, j] = min(light[j] - max(light[j - 2 * _FLANK], light[j + 2 * _FLANK]), 5.0)
+        for j in range(_FLANK, 2 * half + 1 - _FLANK):
+            sharp[k, j] = max(light[j] - max(light[j - _FLANK], light[j + _FLANK]), 0.0)
     best, best_x, best_y = -np.inf, x, y
     for j in range(-widest, widest + 1):
         for i in range(-widest, widest + 1):
-            total = 0.0
+            total = -1e-3 * math.hypot(i, j)  # of equals the nearest
             for k in range(angles.size):
-                across = j * math.cos(angles[k]) - i * math.sin(angles[k])
+                across = round(j * math.cos(angles[k]) - i * math.sin(angles[k]))
                 if abs(across) <= widest:
-                    total += max(sharp[k, round(2.0 * across) + half], 0.0)
-            total -= 1e-3 * math.hypot(i, j)  # of equals the nearest
+                    total += sharp[k, across + half]
             if total > best:
-                best, best_x, best_y = total, x + i, y + j
+                best, best_x, best_y = total, x + 0.5 * i, y + 0.5 * j
     return best_x, best_y
 
 

@@ -52,6 +52,17 @@ def make_cells(score: Float32Image, *, fwhm: float, clip: float = 4.0, box: int 
     return SearchCells(cells, factor)
 
 
+def coarser(cells: SearchCells, factor: int) -> SearchCells:
+    """Return sums over ``factor`` x ``factor`` cells, of unit noise again."""
+    ny, nx = cells.values.shape
+    padded = np.pad(cells.values, ((0, -ny % factor), (0, -nx % factor)))
+    sums = padded.reshape(padded.shape[0] // factor, factor, padded.shape[1] // factor, factor).sum(axis=(1, 3))
+    known = sums[sums != 0]
+    if known.size:
+        sums /= np.float32(max(float(np.median(np.abs(known))) / 0.6745, 1e-6))
+    return SearchCells(np.ascontiguousarray(sums, np.float32), cells.factor * factor)
+
+
 def erase_in_place(cells: SearchCells, *, x1: float, y1: float, x2: float, y2: float, half_width: float) -> None:
     """Set to 0 the cells within ``half_width`` pixels of a segment given in pixels, and a cell more."""
     f = float(cells.factor)

@@ -50,7 +50,7 @@ class ArtefactConfig:
     """Artefacts of which more than this fraction, within 11 x 11 pixels, lies where the sky varies are spared."""
     do_find_trails: bool = True
     """Whether faint straight trails are searched on the difference."""
-    trails: TrailConfig = field(default_factory=lambda: TrailConfig(cells=1024, min_cell=4, edge_brightness=0.15))
+    trails: TrailConfig = field(default_factory=lambda: TrailConfig(cells=640, min_cell=4, edge_brightness=0.15))
     """How; finer than on a single exposure, for the stars are gone."""
     patch: int = 32
     """Side of the blocks of which one with a wrong sky is left out whole, pixels; 0: none is."""

@@ -76,6 +76,8 @@ class Coadd(NamedTuple):
     """Epochs that entered each pixel."""
     n_clipped: NDArray[np.int64]
     """``[n]``: pixels left out of each epoch as outliers."""
+    is_left_out: NDArray[np.bool_]
+    """``[n, y, x]``: what did not enter, on all rows of the stack."""
 
 
 def combine_epochs(stack: EpochStack, config: CoaddConfig = CoaddConfig(), *, rows: slice | None = None) -> Coadd:
@@ -93,7 +95,7 @@ def combine_epochs(stack: EpochStack, config: CoaddConfig = CoaddConfig(), *, ro
     being there for their neighbours' sake.
     """
     rows = rows or slice(0, stack.image.shape[1])
-    usable = (stack.mask & int(UNUSABLE)) == 0
+    usable = np.stack([(mask & int(UNUSABLE)) == 0 for mask in stack.mask])  # one by one: less memory
     outlier = _outliers(stack, usable, config.artefacts)
     n_clipped = outlier[:, rows].sum(axis=(1, 2)).astype(np.int64)
     image, variance, mask, coverage = _combine(
@@ -101,7 +103,7 @@ def combine_epochs(stack: EpochStack, config: CoaddConfig = CoaddConfig(), *, ro
         stack.weight.astype(np.float64), stack.fwhm.astype(np.float64) ** 2, 2.0 * config.max_psf_change,
         int(MaskPlane.NO_DATA), int(MaskPlane.CLIPPED), int(MaskPlane.SUSPECT), int(MaskPlane.SATURATED),
     )  # fmt: skip
-    return Coadd(image, variance, mask, coverage, n_clipped)
+    return Coadd(image, variance, mask, coverage, n_clipped, outlier | ~usable)
 
 
 def _outliers(stack: EpochStack, usable: NDArray[np.bool_], config: ArtefactConfig) -> NDArray[np.bool_]:

@@ -1,0 +1,95 @@
+"""A reference gets a second version in mid-night: objects keep their names, and packets tell which one they mean."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gueststar.store.ledger import JobState
+from gueststar.store.products import DataId
+from gueststar.store.repo import SurveyRepo
+
+from ._survey import Survey, gueststar, make_survey
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory: pytest.TempPathFactory) -> Survey:
+    """Two nights of one detector: five exposures first, of which the reference is made, then all others."""
+    folder = tmp_path_factory.mktemp("versions")
+    gueststar("simulate", folder / "sky", "--scenario", "small", "--detectors", "0", "--seed", "4", "--quiet")
+    whole = Survey(folder / "whole", folder / "sky", ())
+    science = whole.raw_files()
+    frames = sorted(set(whole.raw_files("*")) - set(science))
+    make_survey(folder / "whole", folder / "sky", *frames, *science[:5])
+    gueststar("process", folder / "whole")
+    gueststar("ingest", folder / "whole", *science[5:], "--transfer", "link")
+    gueststar("process", folder / "whole")
+    nights = tuple(int(line.split()[0]) for line in gueststar("night", "list", folder / "whole").splitlines())
+    return Survey(folder / "whole", folder / "sky", nights)
+
+
+def packets_of(root: Path) -> list[dict]:
+    lines = gueststar("alerts", "list", root, "--program", "all").splitlines()
+    return [json.loads(gueststar("alerts", "show", root, line.split()[0], "--program", "all")) for line in lines]
+
+
+def test_the_second_version_is_another_product_and_tells_what_it_changed(survey: Survey) -> None:
+    with SurveyRepo.open(survey.root) as repo:
+        jobs = [job for job in repo.ledger.jobs(kind="reference") if job.state is JobState.DONE]
+        assert len(jobs) == 2
+        assert jobs[1].metrics["n_epochs"] >= 2 * jobs[0].metrics["n_epochs"]
+        change = jobs[1].metrics["change"]
+        assert change["old_reference_id"] == jobs[0].metrics["reference_id"] != jobs[1].metrics["reference_id"]
+        assert change["n_compared"] > 100
+        assert change["flux_ratio"] == pytest.approx(1.0, abs=0.01)
+        place = repo.find("reference_change")[0].data_id
+        assert repo.get("reference_change", place).n_rows == change["n_changed"]
+        centre = repo.get("reference_image", place).wcs.crval
+    told = gueststar("reference", survey.root, f"{centre[0]},{centre[1]}").splitlines()
+    assert [line.split(",")[4] for line in told[1:]] == ["1", "2"]
+    assert {int(line.split(",")[0]) for line in told[1:]} == {job.metrics["reference_id"] for job in jobs}
+
+
+def test_an_object_goes_on_under_its_name_and_its_packets_tell_the_reference_of_each_detection(survey: Survey) -> None:
+    with SurveyRepo.open(survey.root) as repo:
+        used = {}
+        for job in repo.ledger.jobs(kind="difference"):
+            if job.state is JobState.DONE:
+                used[job.exposure_id] = job.metrics["reference"]["reference_id"]
+    assert len(set(used.values())) == 2
+    continued = 0
+    for packet in packets_of(survey.root):
+        own = packet["candidate"]["rfid"]
+        earlier = {item["rfid"] for item in packet.get("prv_candidates") or () if item.get("candid")}
+        assert earlier <= set(used.values())
+        continued += bool(earlier - {own})
+    assert continued > 0
+
+
+def test_detections_of_one_place_are_one_object_before_and_after(survey: Survey) -> None:
+    with SurveyRepo.open(survey.root) as repo:
+        rows = []
+        for ref in repo.find("forced_source"):
+            forced = repo.read(ref)
+            version = repo.ledger.jobs(kind="difference", exposure_id=ref.data_id.visit)[0].metrics["reference"][
+                "reference_id"
+            ]
+            rows += [(int(number), version) for number in forced["dia_object_id"]]
+    versions: dict[int, set[int]] = {}
+    for number, version in rows:
+        versions.setdefault(number, set()).add(version)
+    assert sum(len(found) == 2 for found in versions.values()) > 0  # the same object is followed through both
+
+
+def test_a_source_of_both_versions_has_one_flux_in_both(survey: Survey) -> None:
+    with SurveyRepo.open(survey.root) as repo:
+        place = repo.find("reference_source")[0].data_id
+        sources = repo.get("reference_source", DataId(field=place.field, detector=place.detector, band=place.band))
+    bright = np.argsort(-sources["psf_flux"])[20:23]
+    for row in bright:
+        told = gueststar("reference", survey.root, f"{sources['ra'][row]},{sources['dec'][row]}").splitlines()[1:]
+        fluxes = np.array([float(line.split(",")[8]) for line in told])
+        assert fluxes == pytest.approx(float(sources["psf_flux"][row]), rel=0.03)
