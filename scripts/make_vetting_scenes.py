@@ -121,7 +121,7 @@ def render(scene: Scene) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
     flux = noise * 8 * rng.pareto(0.75, n_stars).clip(0.05, 4e4)
     x, y = rng.uniform(2, SIDE - 3, (2, n_stars))
     factor = np.ones(n_stars)
-    variable = rng.random(n_stars) < 0.05
+    variable = rng.random(n_stars) < 0.12
     factor[variable] = np.exp(rng.normal(0.0, 0.35, variable.sum()))
     for k in range(n_stars):
         add_source(science, scene, scene.fwhm, x[k], y[k], flux[k] * factor[k])
@@ -166,6 +166,7 @@ def render(scene: Scene) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
         "y": np.concatenate([y[changed], new_y]),
         "flux": np.concatenate([(flux * (factor - 1.0))[changed], new_flux]),
         "kind": np.concatenate([np.full(changed.sum(), int(DetectionKind.VARIABLE)), new_kind]).astype(int),
+        "light": np.concatenate([flux[changed], np.zeros(len(new_x))]),
         "star_x": x, "star_y": y, "star_flux": flux,
     }  # fmt: skip
 
@@ -310,11 +311,12 @@ def labelled(found: Catalog, truth: dict[str, np.ndarray], scene: Scene) -> Cata
     noise = np.sqrt(scene.sky + scene.reference_sky) * scene.fwhm * 1.5
     kind = np.array(artefact_kinds(found, truth, scene), dtype=np.int64)
     is_real = np.zeros(found.n_rows, dtype=bool)
+    least = np.maximum(2.5 * np.sqrt(noise**2 + truth["light"]), 0.03 * truth["light"])
     for row, near in enumerate(
         tree.query_ball_point(np.stack([found["x"], found["y"]], axis=1), max(1.5, 0.5 * scene.fwhm))
     ):
         sign = 1.0 if found["is_positive"][row] else -1.0
-        changed = [k for k in near if sign * truth["flux"][k] > 2.5 * noise]
+        changed = [k for k in near if sign * truth["flux"][k] > least[k]]
         if changed:
             is_real[row] = True
             kind[row] = truth["kind"][max(changed, key=lambda k: abs(truth["flux"][k]))]

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Fit the model that scores streaks, from artificial streaks put into the images of survey repositories.
 
-Usage: train_streak_vetting.py REPO [REPO ...] [--images 12] [--streaks 12]
+Usage: train_streak_vetting.py SOURCE [SOURCE ...] [--images 12] [--streaks 12]
 
-Each repository holds processed nights. In up to ``--images`` of its differenced exposures artificial streaks are put
+A source is a repository of processed nights, of which up to ``--images`` differenced exposures are taken, or two
+calibrated images, SCIENCE.fits,REFERENCE.fits. Artificial streaks are put
 into the science image (length, angle, brightness, width and flicker drawn at random, total signal to noise from 6 to
 200), the reference is subtracted anew, and streaks are searched for. Found artificial streaks are the real examples;
 all others, of both signs, are the false ones, but for those that look like perfect lines, which may be on the sky.
@@ -40,9 +41,13 @@ from gueststar.store.repo import SurveyRepo
 CONTEXT = DetectionContext(1, 0, 0, 60000.0, 60000.0 + 15.0 / 86400.0, 2, 1)
 
 
-def pairs_of(repo: Path, n_images: int) -> Iterator[tuple[CalibratedImage, CalibratedImage]]:
-    """Yield science images of a repository with the references they were compared with."""
-    with SurveyRepo.open(repo) as survey:
+def pairs_of(source: str, n_images: int) -> Iterator[tuple[CalibratedImage, CalibratedImage]]:
+    """Yield science images of a source with the references they are to be compared with."""
+    if "," in source:
+        science_path, reference_path = source.split(",")
+        yield read_calibrated_image(Path(science_path)), read_calibrated_image(Path(reference_path))
+        return
+    with SurveyRepo.open(Path(source)) as survey:
         jobs = survey.ledger.jobs(kind="difference", state=JobState.DONE)
         step = max(1, len(jobs) // n_images)
         for job in jobs[::step][:n_images]:
@@ -117,23 +122,23 @@ def judge(name: str, examples: list[Examples], scores: list[NDArray[np.float64]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("repo", type=Path, nargs="+")
+    parser.add_argument("source", nargs="+")
     parser.add_argument("--images", type=int, default=12)
     parser.add_argument("--streaks", type=int, default=12)
     parser.add_argument("--version", default="streak-1")
     options = parser.parse_args()
     random = np.random.default_rng(1)
     halves: tuple[list[Examples], list[Examples]] = ([], [])
-    for repo in options.repo:
-        for number, (science, reference) in enumerate(pairs_of(repo, options.images)):
+    for source in options.source:
+        for number, (science, reference) in enumerate(pairs_of(source, options.images)):
             try:
                 warped = WarpReference().run(science, reference)
                 found = examples_of(science, warped, options.streaks, random)
             except DataError as problem:
-                print(f"{repo.name}, image {number}: {problem}")
+                print(f"{Path(source).name}, image {number}: {problem}")
                 continue
-            halves[number % 2].append(found)
-            print(f"{repo.name}, image {number}: {found.n_found} of {found.n_put} found", flush=True)
+            halves[(len(halves[0]) + len(halves[1])) % 2].append(found)
+            print(f"{Path(source).name}, image {number}: {found.n_found} of {found.n_put} found", flush=True)
     terms = [[terms_of(f)[name] for name in TERMS] for e in halves[0] for f in e.features]
     labels = [value for e in halves[0] for value in e.is_real]
     model = fit_model(terms, labels, version=options.version)

@@ -14,6 +14,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from gueststar.core.bits import UNUSABLE
 from gueststar.core.errors import DataError
 from gueststar.formats import fits_planes
 from gueststar.model.depth import DepthMap
@@ -27,6 +28,9 @@ STEPS_PER_SIGMA = 16.0
 
 VARIANCE_STEP = 0.02
 """Quantisation step of the variance as a fraction of its first percentile."""
+
+SAMPLED = 200_000
+"""About how many pixels these are measured on."""
 
 PHOTOCAL_CARDS = {
     "zero_point": ("ZP", "AB magnitude of one image unit"),
@@ -122,11 +126,14 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
 
 
 def _steps_of(pixels: MaskedImage) -> tuple[float | None, float | None]:
-    known = pixels.variance[pixels.is_usable() & np.isfinite(pixels.variance) & (pixels.variance > 0)]
-    if known.size == 0:
-        return None, None
-    sample = known[:: max(1, known.size // 100_000)]
-    return float(np.sqrt(np.median(sample))) / STEPS_PER_SIGMA, float(np.percentile(sample, 1)) * VARIANCE_STEP
+    """Return the steps of image and variance, from a regular sample of usable pixels: they need not be exact."""
+    for every in (max(1, int(np.sqrt(pixels.image.size / SAMPLED))), 1):
+        variance, mask = pixels.variance[::every, ::every], pixels.mask[::every, ::every]
+        sample = variance[((mask & int(UNUSABLE)) == 0) & np.isfinite(variance) & (variance > 0)]
+        if sample.size:
+            noise, low = float(np.sqrt(np.median(sample))), float(np.percentile(sample, 1))
+            return noise / STEPS_PER_SIGMA, low * VARIANCE_STEP
+    return None, None
 
 
 def _primary_header(image: CalibratedImage) -> fits.Header:

@@ -214,6 +214,21 @@ REFCAT = Schema(
 )
 """Reference catalogs, HEALPix-sharded."""
 
+REFERENCE_CHANGE = Schema(
+    "reference_change",
+    (
+        Column("ra", "f8", "deg", "right ascension"),
+        Column("dec", "f8", "deg", "declination"),
+        Column("old_flux", "f8", "nJy", "PSF flux on the version before"),
+        Column("old_flux_err", "f4", "nJy", "its error"),
+        Column("new_flux", "f8", "nJy", "PSF flux on the new version"),
+        Column("new_flux_err", "f4", "nJy", "its error"),
+        Column("change", "f8", "nJy", "new less old: by so much the difference fluxes of an object there drop"),
+        Column("change_err", "f4", "nJy", "its error"),
+    ),
+)
+"""Places of the static sky whose flux a new version of a reference changed."""
+
 INJECTED = Schema(
     "injected_source",
     (

@@ -137,11 +137,12 @@ def measure_point_sources(
     filtered = matched_filter(image, noise.sky_variance, is_masked, kernels)
     footprints = _first_footprints(filtered, noise, kernels, config)
     cores = find_saturated_cores(is_saturated)
-    scene = make_scene(image, noise, is_masked, model_error=config.fit.model_error)
     state, table = _first_sources(filtered, footprints, cores, fwhm, config)
+    del filtered  # two images that nothing needs any more
+    scene = make_scene(image, noise, is_masked, model_error=config.fit.model_error)
     fit_in_place(scene, psf, state, fwhm=fwhm, config=rough)
     scene = scene._replace(model_error=measured_model_error(scene, psf, state, table.core < 0, fwhm=fwhm))
-    rays = _Rays(is_struck)
+    rays = _Rays(is_struck, is_spike)
     rays.follow(scene, psf, state, fwhm, config)
     for turn in range(1, config.max_passes):
         subtract_residual_background_in_place(scene, box=config.background_box)
@@ -209,8 +210,9 @@ _RAY_ROUNDS = 4
 class _Rays:
     """Where cosmic rays struck, known before and found on the sources."""
 
-    def __init__(self, is_struck: Booleans | None) -> None:
+    def __init__(self, is_struck: Booleans | None, is_spike: Booleans | None) -> None:
         self.is_struck = None if is_struck is None else is_struck.copy()
+        self.is_spike = is_spike
         self.y = self.x = np.zeros(0, dtype=np.int64)
 
     def follow(self, scene: Scene, psf: SplinePsf, state: SourceState, fwhm: float, config: PointSourceConfig) -> None:
@@ -218,7 +220,9 @@ class _Rays:
         if self.is_struck is None or config.rays is None:
             return
         for _ in range(_RAY_ROUNDS):
-            y, x = take_out_rays_in_place(scene, psf, self.is_struck, config=config.rays)
+            y, x = take_out_rays_in_place(
+                scene, psf, self.is_struck, is_spike=self.is_spike, config=config.rays
+            )  # fmt: skip
             if y.size == 0 or len(state.x) == 0:
                 break
             self.y, self.x = np.concatenate([self.y, y]), np.concatenate([self.x, x])

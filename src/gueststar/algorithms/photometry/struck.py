@@ -23,6 +23,7 @@ def take_out_rays_in_place(
     psf: SplinePsf,
     is_struck: Booleans,
     *,
+    is_spike: Booleans | None = None,
     config: CosmicRayConfig,
     most_rounds: int = 8,
 ) -> tuple[Integers, Integers]:
@@ -32,7 +33,8 @@ def take_out_rays_in_place(
     no farther than two from a ray are struck as well if they stand out there, sharper than the PSF, against the noise,
     the star's photons and the model's error included; those that touch the ray even if they are not sharp, provided
     that nothing else is left about them. Only pixels in the light of sources are looked at: in dark sky the
-    search on the image itself has decided.
+    search on the image itself has decided. Diffraction spikes (``is_spike``), which no model takes away,
+    are not looked at either.
 
     Returned are y and x of the new pixels; ``is_struck`` and ``scene.is_masked`` are set there, ``scene.sky_variance``
     becomes infinite and ``scene.residual`` zero.
@@ -46,6 +48,9 @@ def take_out_rays_in_place(
     found_y, found_x = [], []
     for _ in range(most_rounds):
         y, x, is_touching = _candidates(scene, is_struck, y, x, noise)
+        if is_spike is not None:
+            is_free = ~is_spike[y, x]
+            y, x, is_touching = y[is_free], x[is_free], is_touching[is_free]
         is_hit = are_hit(scene.residual, dark, noise, scene.is_masked, y, x, *limits)
         is_tail = ~is_hit & is_touching
         is_tail[is_tail] = are_tails(

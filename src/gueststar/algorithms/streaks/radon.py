@@ -40,6 +40,8 @@ class Segments(NamedTuple):
     """Columns by which it moves within its rows."""
     significance: Floats
     """Sum over the noise of such sums, signed."""
+    total: Floats
+    """The sum itself."""
     n_dropped: int
     """Segments beyond the threshold for which there was no room."""
 
@@ -68,7 +70,7 @@ def find_segments(
     table = np.concatenate(parts)
     table = table[np.argsort(-np.abs(table[:, 5]), kind="stable")]
     whole = table[:, :5].astype(np.int64).T
-    return Segments(whole[0], whole[1], whole[2], whole[3], whole[4], table[:, 5], n_dropped)
+    return Segments(whole[0], whole[1], whole[2], whole[3], whole[4], table[:, 5], table[:, 6], n_dropped)
 
 
 def turned(cells: Float32Image, quadrant: int) -> Float32Image:
@@ -98,26 +100,32 @@ def segment_ends(segments: Segments, k: int, shape: tuple[int, int]) -> tuple[fl
     return (*ends[0], *ends[1])
 
 
-class LineReader:
-    """Sums cells anew along segments, after some of them were erased."""
+def next_standing(cells: Float32Image, segments: Segments, start: int, *, threshold: float) -> tuple[int, float]:
+    """Return the first segment from ``start`` on that still stands out of cells of which some were erased.
 
-    def __init__(self, cells: Float32Image) -> None:
-        self.cells = cells
-        self._views = [turned(cells, quadrant) for quadrant in range(N_QUADRANTS)]
-
-    def remaining(self, segments: Segments, k: int, original: LineReader) -> float:
-        """Return the significance that segment ``k`` has left, compared with what it had in ``original``."""
-        now, before = (
-            _sum_along(reader._views[segments.quadrant[k]], *(int(a[k]) for a in segments[1:5]))
-            for reader in (self, original)
-        )
-        return float(segments.significance[k] * now / before) if before != 0 else 0.0
+    With it comes what significance it has left; its number is that of all segments where there is none.
+    """
+    s = segments
+    return _next_standing(
+        cells, s.quadrant, s.height, s.row, s.column, s.shift, s.significance, s.total, start, threshold
+    )
 
 
 @njit(cache=True)
-def _sum_along(image, height, row, column, shift):  # type: ignore[no-untyped-def]
+def _next_standing(cells, quadrant, height, row, column, shift, significance, total, start, threshold):  # type: ignore[no-untyped-def]
+    for k in range(start, significance.size):
+        now = _sum_along(cells, quadrant[k], height[k], row[k], column[k], shift[k])
+        left = significance[k] * now / total[k]
+        if left * significance[k] > 0.0 and abs(left) >= threshold:
+            return k, left
+    return significance.size, 0.0
+
+
+@njit(cache=True)
+def _sum_along(cells, quadrant, height, row, column, shift):  # type: ignore[no-untyped-def]
     """Return the sum along one digital line, as the transform makes it."""
-    ny, nx = image.shape
+    is_upright, is_mirrored = quadrant < 2, quadrant % 2 == 1
+    ny, nx = cells.shape if is_upright else (cells.shape[1], cells.shape[0])
     total = 0.0
     for r in range(min(height, ny - row)):
         x, h, s, rest = column, height, shift, r
@@ -128,15 +136,16 @@ def _sum_along(image, height, row, column, shift):  # type: ignore[no-untyped-de
                 x += (s + 1) // 2
             s //= 2
         if 0 <= x < nx:
-            total += image[row + r, x]
+            along = nx - 1 - x if is_mirrored else x
+            total += cells[row + r, along] if is_upright else cells[along, row + r]
     return total
 
 
 @njit(cache=True)
 def _transform(image, threshold, min_height, room):  # type: ignore[no-untyped-def]
-    """Return ``[n, 5]`` (height, row, column, shift, significance) and the number found, which may be larger."""
+    """Return ``[n, 6]`` (height, row, column, shift, significance, sum) and the number found, which may be larger."""
     ny, nx = image.shape
-    found = np.empty((room, 5))
+    found = np.empty((room, 6))
     n = 0
     top = 1
     while top < ny:
@@ -239,7 +248,7 @@ def _scan(values, nx, ny, height, row, shift, share, threshold, found, n):  # ty
         if abs(best) >= threshold:
             if n < found.shape[0]:
                 found[n, 0], found[n, 1], found[n, 2] = height, row, at - height
-                found[n, 3], found[n, 4] = shift, best
+                found[n, 3], found[n, 4], found[n, 5] = shift, best, values[at]
             n += 1
     return n
 

@@ -8,9 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gueststar.algorithms.streaks.cells import SearchCells, erase_in_place, make_cells
+from gueststar.algorithms.streaks.cells import SearchCells, coarser, erase_in_place, make_cells
+from gueststar.algorithms.streaks.ends import weigh_ends
 from gueststar.algorithms.streaks.line_fit import LineFit, Pixels, fit_line
-from gueststar.algorithms.streaks.radon import LineReader, find_segments, segment_ends
+from gueststar.algorithms.streaks.radon import find_segments, next_standing, segment_ends
+from gueststar.algorithms.streaks.readout import without_shared
 from gueststar.algorithms.streaks.strips import Strips, measure_strips, noise_of_lines
 from gueststar.algorithms.streaks.trace import Segment, trace
 from gueststar.algorithms.subtraction.fine_psf import FinePsf
@@ -30,12 +32,14 @@ class StreakSearchConfig:
     """Least signal to noise of a streak, over the noise of lines of the image and of lines beside it."""
     min_length_fwhm: float = 3.0
     """Shortest streak, FWHM; what is shorter is a trailed detection."""
-    min_evenness: float = 0.3
+    min_evenness: float = 0.45
     """Least flux per pixel away from its brightest place, over the mean: a point source has none."""
     fit_reach_fwhm: float = 2.0
     """Pixels this near to a line take part in its fit, FWHM."""
-    bright_snr: float = 30.0
-    """After a streak this bright was taken out, the image is searched once more for what it hid."""
+    coarse_factor: int = 4
+    """Bright streaks are looked for first in cells larger by this, and taken out before the search for faint ones."""
+    bright_threshold: float = 12.0
+    """Least significance of a sum along a segment in that first search, sigma."""
     max_examined: int = 400
     """Candidates looked at more closely at most, the most significant first."""
     max_streaks: int = 50
@@ -84,10 +88,10 @@ def find_streaks(
     pixels add neither signal nor noise.
     """
     config = config or StreakSearchConfig()
+    pixels = pixels._replace(image=without_shared(pixels.image, pixels.usable, scale=_pixel_noise(pixels)))
     search = _Search(score, pixels, psf, fwhm, config)
-    search.run()
-    if any(streak.snr > config.bright_snr for streak in search.streaks):
-        search.run()
+    search.run(coarser(search.cells, config.coarse_factor), config.bright_threshold)
+    search.run(search.cells, config.threshold)
     streaks = sorted(search.streaks, key=lambda streak: -streak.snr)
     return SearchResult(
         streaks[: config.max_streaks],
@@ -121,6 +125,10 @@ class _Fits:
 
     def measured(self, fit: LineFit, is_seen: tuple[bool, bool], sign: int) -> FoundStreak:
         """Return a fitted line with what lies on it and beside it."""
+        noise = self.noise(self.strips(fit.segment))
+        fit = weigh_ends(self.pixels, self.psf, fit, fwhm=self.fwhm, noise=noise)
+        if not all(is_seen):
+            fit = fit._replace(segment=clipped(fit.segment, self.pixels.image.shape))
         strips = self.strips(fit.segment)
         return FoundStreak(
             sign, fit, strips, is_seen, _evenness(strips, fit.segment.length, self.fwhm), self.noise(strips)
@@ -169,38 +177,37 @@ class _Search:
         self.n_candidates = self.n_examined = 0
         self.is_complete = True
 
-    def run(self) -> None:
-        """Go through the segments that stand out, the strongest first, erasing each once it was judged."""
+    def run(self, cells: SearchCells, threshold: float) -> None:
+        """Go through the segments of ``cells`` that stand out, the strongest first, erasing each once it was judged."""
         config = self.config
-        segments = find_segments(self.cells.values, threshold=config.threshold)
+        segments = find_segments(cells.values, threshold=threshold)
         self.n_candidates += segments.n
-        left = SearchCells(self.cells.values.copy(), self.cells.factor)
-        original, now = LineReader(self.cells.values), LineReader(left.values)
-        for k in range(segments.n):
-            remaining = now.remaining(segments, k, original)
-            if remaining * segments.significance[k] <= 0 or abs(remaining) < config.threshold:
-                continue
+        k = -1
+        while True:
+            k, remaining = next_standing(cells.values, segments, k + 1, threshold=threshold)
+            if k == segments.n:
+                return
             if self.n_examined >= config.max_examined or len(self.streaks) >= config.max_streaks:
                 self.is_complete = False
-                break
+                return
             self.n_examined += 1
-            rough = Segment(*self.cells.on_pixels(segment_ends(segments, k, left.values.shape)))
-            streak = self._examined(rough, 1 if remaining > 0 else -1)
-            _erase(left, rough, 0.0)
+            rough = Segment(*cells.on_pixels(segment_ends(segments, k, cells.values.shape)))
+            streak = self._examined(rough, 1 if remaining > 0 else -1, reach=1.5 * cells.factor)
+            _erase(cells, rough, 0.0)
             if streak is not None:
                 self.streaks.append(streak)
-                _erase(left, streak.fit.segment, self._half_width(streak))
-        self.cells = left
+                for searched in (cells, self.cells):
+                    _erase(searched, streak.fit.segment, self._half_width(streak))
 
-    def _examined(self, rough: Segment, sign: int) -> FoundStreak | None:
+    def _examined(self, rough: Segment, sign: int, *, reach: float) -> FoundStreak | None:
         """Return the streak near a rough segment; None if there is none worth the name."""
         config, fwhm = self.config, self.fwhm
         least = config.min_length_fwhm * fwhm
-        traced = trace(self.score, rough, sign=sign, reach=1.5 * self.cells.factor, least=0.7 * least)
+        traced = trace(self.score, rough, sign=sign, reach=reach, least=0.7 * least)
         strips = self.fits.strips(traced)
         if strips.significance * sign < 0.8 * config.min_snr * self.fits.noise(strips):
             return None
-        if _evenness(strips, traced.length, fwhm) < 0.5 * config.min_evenness:
+        if _evenness(strips, traced.length, fwhm) < 0.6 * config.min_evenness:
             return None
         traced, is_seen = self.fits.ends(traced)
         if traced.length < 0.7 * least:
@@ -244,6 +251,12 @@ def clipped(segment: Segment, shape: tuple[int, ...]) -> Segment:
     return segment.moved(start=low, end=max(high, low))
 
 
+def _pixel_noise(pixels: Pixels) -> float:
+    """Return the median noise of a pixel."""
+    some = pixels.variance[::8, ::8][pixels.usable[::8, ::8]]
+    return float(np.sqrt(np.median(some) * pixels.noise_ratio)) if some.size else 1.0
+
+
 def _evenness(strips: Strips, length: float, fwhm: float) -> float:
     """Return the flux per pixel outside of the brightest place, 1.5 FWHM to both sides, over the mean of the whole."""
     sums, weights = strips.sums[0], strips.weights[0]
@@ -251,7 +264,7 @@ def _evenness(strips: Strips, length: float, fwhm: float) -> float:
     if total == 0.0 or not np.isfinite(total):
         return 0.0
     n = sums.size
-    half = min(1.5 * fwhm / (length / n), (n - 2.0) / 2.0)
+    half = min(1.5 * fwhm, 0.2 * length) / (length / n)
     at = int(np.argmax(np.sign(total) * sums))
     rest = np.abs(np.arange(n) - at) > half
     if not weights[rest].sum() > 0:

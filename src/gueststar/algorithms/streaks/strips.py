@@ -66,6 +66,13 @@ def measure_strips(
     return _measured(pixels, tables, segment, offsets, n_pieces, image)
 
 
+def measure_along(pixels: Pixels, psf: FinePsf, segment: Segment, *, fwhm: float) -> tuple[Floats, Floats]:
+    """Return sums and weights, as in `Strips`, of every pixel of length of a line."""
+    tables = make_tables(psf, segment, reach=1.5 * fwhm + 1.0)
+    strips = _measured(pixels, tables, segment, np.zeros(1), max(1, round(segment.length)), None)
+    return strips.sums[0], strips.weights[0]
+
+
 def _measured(
     pixels: Pixels, tables: LineTables, segment: Segment, offsets: Floats, n_pieces: int, image: Float32Image | None
 ) -> Strips:

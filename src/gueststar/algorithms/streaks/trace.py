@@ -47,7 +47,8 @@ def trace(
     Its ends are moved across it by up to ``reach`` pixels, and along it as far as the image goes; score pixels count
     for at most ``clip``. ``least`` is the shortest extent, pixels.
     """
-    for radius, step in ((reach, 1.0), (1.0, 0.5)):
+    coarse = max(1.0, reach / 4.0)
+    for radius, step in ((reach, coarse), (coarse, 0.5)):
         segment = _aligned(score, segment, sign, radius, step, clip)
         for _ in range(6):
             longer = _extent(score, segment, sign, clip, least)
@@ -55,7 +56,7 @@ def trace(
             segment = longer
             if is_settled:
                 break
-            segment = _aligned(score, segment, sign, reach, 1.0, clip)
+            segment = _aligned(score, segment, sign, min(reach, 3.0), 1.0, clip)
     return _aligned(score, segment, sign, 0.75, 0.25, clip)
 
 

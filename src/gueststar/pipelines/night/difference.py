@@ -24,6 +24,7 @@ from gueststar.pipelines.moving.streak_tracks import listed
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
+from gueststar.pipelines.reference.chromatic import MatchReferenceToAir, Subbands, site_air, subband_shifts
 from gueststar.pipelines.science.catalogs import with_planes
 from gueststar.store.products import DataId
 
@@ -40,6 +41,8 @@ class DifferenceWork:
     reference: Path
     reference_sources: Path
     settings: PipelineSettings
+    subbands: Path | None = None
+    """The reference in parts of its band, where it was made with them."""
 
 
 def run_difference(work: DifferenceWork) -> Outcome:
@@ -99,6 +102,7 @@ def make_difference(
         reference, reference_sources = context.image(work.reference), context.catalog(work.reference_sources)
     settings = work.settings
     with timer("warp"):
+        reference = _through_its_air(work, context, science, reference)
         warped = WarpReference(settings.reference_warp).run(science, reference)
     with timer("subtract"):
         result = MakeDifference(settings.subtraction).run(science, warped)
@@ -117,6 +121,23 @@ def make_difference(
         triplet = Triplet(science.pixels, warped.pixels, result.difference.pixels)
         vetted = VetCandidates(settings.vetting, model=context.reliability_model()).run(flagged, triplet)
     return DifferenceProducts(warped, result, detections, vetted.dia_sources, vetted.metrics, facts)
+
+
+def _through_its_air(
+    work: DifferenceWork, context: WorkerContext, science: CalibratedImage, reference: CalibratedImage
+) -> CalibratedImage:
+    """Return the reference with the refraction of the exposure, where it was made in sub-bands."""
+    config, band = work.settings.reference, work.info.band
+    air = site_air(context.camera.site, mjd_tai=work.info.mjd_tai, band=band or "")
+    if work.subbands is None or not config.is_chromatic or band is None or air is None:
+        return reference
+    stored = context.frame(work.subbands)
+    if stored.metadata["reference_id"] != reference.metadata["reference_id"]:  # of another version
+        return reference
+    ny, nx = reference.shape
+    subbands = Subbands.from_frame(stored)
+    shifts = subband_shifts(air, reference.wcs, x=(nx - 1) / 2, y=(ny - 1) / 2, band=band, n=len(subbands.planes))
+    return MatchReferenceToAir(config.subbands).run(reference, subbands, shifts)
 
 
 def with_streaks(

@@ -34,6 +34,7 @@ from gueststar.pipelines.injection.place import InjectionConfig, NightlyInjectio
 from gueststar.pipelines.moving.streak_tracks import StreakTracksConfig
 from gueststar.pipelines.moving.tracklets import TrackletConfig
 from gueststar.pipelines.overrides import as_plain, with_overrides
+from gueststar.pipelines.reference.compare import CompareReferencesConfig
 from gueststar.pipelines.reference.reference_image import MakeReferenceConfig
 from gueststar.pipelines.reference.select_epochs import SelectEpochsConfig
 from gueststar.pipelines.science.catalogs import MakeCatalogsConfig
@@ -77,6 +78,7 @@ class PipelineSettings:
     ghosts: GhostConfig = field(default_factory=GhostConfig)
     reference_selection: SelectEpochsConfig = field(default_factory=SelectEpochsConfig)
     reference: MakeReferenceConfig = field(default_factory=MakeReferenceConfig)
+    reference_comparison: CompareReferencesConfig = field(default_factory=CompareReferencesConfig)
     reference_warp: ReferenceWarpConfig = field(default_factory=ReferenceWarpConfig)
     subtraction: DifferenceConfig = field(default_factory=DifferenceConfig)
     detection: DetectionConfig = field(default_factory=DetectionConfig)
