@@ -83,6 +83,7 @@ def add_forced(
 
 def expect(connection: Connection, records: list[VisitRecord]) -> None:
     """Write down that images are on their way; those that are committed or expected already are left alone."""
+    connection.execute(select(STATE.c.last_sequence).with_for_update()).scalar_one()  # one writer at a time
     for record in records:
         here = (EXPECTED.c.visit == record.visit) & (EXPECTED.c.detector == record.detector)
         if connection.execute(select(EXPECTED.c.visit).where(here)).first() is not None:

@@ -95,8 +95,10 @@ def transaction(engine: Engine) -> Iterator[Connection]:
 
 
 def reading(engine: Engine) -> Engine:
-    """Return the same engine for transactions that only read: they take no lock."""
-    return engine.execution_options(is_read_only=True)
+    """Return the same engine for transactions that only read: they take no lock, and see one moment throughout."""
+    if engine.dialect.name == "sqlite":
+        return engine.execution_options(is_read_only=True)
+    return engine.execution_options(is_read_only=True, isolation_level="REPEATABLE READ")
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
