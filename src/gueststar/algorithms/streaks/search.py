@@ -28,7 +28,7 @@ class StreakSearchConfig:
     """Pixels of the score count for at most this many sigma in the search: a star is no line."""
     threshold: float = 5.0
     """Least significance of a sum along a segment for a closer look, sigma."""
-    min_snr: float = 6.5
+    min_snr: float = 7.0
     """Least signal to noise of a streak, over the noise of lines of the image and of lines beside it."""
     min_length_fwhm: float = 3.0
     """Shortest streak, FWHM; what is shorter is a trailed detection."""
