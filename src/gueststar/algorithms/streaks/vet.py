@@ -102,9 +102,9 @@ DEFAULT_MODEL = StreakModel(
     "streak-1",
     intercept=0.51,
     weights={
-        "snr": 1.70, "length": 1.01, "uneven": -7.11, "scatter": -4.39, "residual": -2.20, "broad": 0.0, "narrow": -1.97,
-        "beside": 0.0, "masked": -2.13, "mismatch": -0.17, "reference": -3.11, "on_axis": -2.35,
+        "snr": 1.70, "length": 1.01, "uneven": -7.11, "scatter": -4.39, "residual": -2.20, "broad": 0.0,
+        "narrow": -1.97, "beside": 0.0, "masked": -2.13, "mismatch": -0.17, "reference": -3.11, "on_axis": -2.35,
     },
 )  # fmt: skip
-"""The model that ships with the package, fitted by `scripts/train_streak_vetting.py` to 130 artificial streaks in twelve
-images: simulated surveys, quadrants at high latitude and in the Galactic plane, and two real nights."""
+"""The model that ships with the package, fitted as in `scripts/train_streak_vetting.py` to 130 artificial streaks in
+twelve images: simulated surveys, quadrants at high latitude and in the Galactic plane, and two real nights."""
