@@ -9,8 +9,7 @@ of wrong sky. The weighted mean of the clean epochs is what every method should 
 difference from it where artefacts lie over the same for the mean; *pixels left* are those off by more than four sigma
 of the co-add; *depth* is the noise of the empty sky over that of the clean mean, in magnitudes; *stars* is the flux
 (within one FWHM) of the stars relative to the clean mean's, median and worst, by brightness, saturated ones left out.
-*Pulls* are those of PSF fluxes on empty sky, against the variance plane and against it with its correlation. SWarp's
-CLIPPED (Gruen et al. 2014) is compared with its own weighted mean of the clean epochs, for its grid has other pixels.
+SWarp's CLIPPED (Gruen et al. 2014) is compared with its own weighted mean of the clean epochs.
 """
 
 from __future__ import annotations
@@ -140,7 +139,7 @@ def artefact_light(
     return light + rays
 
 
-def simulate(field: Field, *, side: int, n: int, seed: int) -> tuple[list[SimulatedEpoch], Sky]:
+def simulate(field: Field, *, side: int, n: int, seed: int, turn_deg: float = 0.2) -> tuple[list[SimulatedEpoch], Sky]:
     """Return epochs of one sky, the sharpest first."""
     random = np.random.default_rng(seed)
     sky = make_sky(field, side=side, random=random)
@@ -154,7 +153,7 @@ def simulate(field: Field, *, side: int, n: int, seed: int) -> tuple[list[Simula
         dither = random.uniform(-12, 12, 2)
         wcs = Wcs.tangent(
             ra=RA, dec=DEC, x=(side - 1) / 2 + dither[0], y=(side - 1) / 2 + dither[1], scale_arcsec=1.0,
-            rotation_deg=random.normal(0, 0.2),
+            rotation_deg=random.normal(0, turn_deg),
         )  # fmt: skip
         x, y = wcs.sky_to_pixel(ra=sky.ra, dec=sky.dec)
         truth = np.zeros((side, side), np.float32)
@@ -246,7 +245,8 @@ def swarp(images: Sequence[CalibratedImage], side: int, *, how: str = "CLIPPED")
         subprocess.run(
             ["SWarp", *files, "-IMAGEOUT_NAME", "co.fits", "-COMBINE_TYPE", how, "-WEIGHT_TYPE", "MAP_WEIGHT",
              "-WEIGHT_SUFFIX", ".weight.fits", "-SUBTRACT_BACK", "N", "-RESAMPLING_TYPE", "LANCZOS3",
-             "-FSCALASTRO_TYPE", "VARIABLE", "-NTHREADS", "1", "-WRITE_XML", "N", "-GAIN_DEFAULT", "1.0", "-VERBOSE_TYPE", "QUIET",
+             "-FSCALASTRO_TYPE", "VARIABLE", "-NTHREADS", "1", "-WRITE_XML", "N", "-GAIN_DEFAULT", "1.0",
+             "-VERBOSE_TYPE", "QUIET",
              "-CLIP_SIGMA", "4.0", "-CLIP_AMPFRAC", "0.3"],
             cwd=folder, check=True, capture_output=True,
         )  # fmt: skip

@@ -168,6 +168,7 @@ def replay(repo: Path, topic: str, servers: str | None, night: int | None, after
     from gueststar.store.repo import SurveyRepo
     from gueststar.stream.clients import client_options
     from gueststar.stream.publish import replay as send_again
+    from gueststar.stream.topics import Topics
 
     log = AlertLog(repo)
     entries = log.entries(programs=PROGRAMS[program], day_obs=night)
@@ -176,8 +177,12 @@ def replay(repo: Path, topic: str, servers: str | None, night: int | None, after
         if first is None:
             raise ConfigError(f"the log of {repo} has no {program} alert {after}")
         entries = [entry for entry in entries if entry.serial > first.serial]
+    if len(PROGRAMS[program]) > 1:
+        raise ConfigError("one topic takes the alerts of one program: --program public, partnership or private")
     with SurveyRepo.open(repo) as opened:
-        options = {"bootstrap.servers": servers} if servers else client_options(opened.root, opened.settings.stream)
+        settings = opened.settings.stream
+        options = {"bootstrap.servers": servers} if servers else client_options(opened.root, settings)
+    Topics(options, settings).ensure(topic, PROGRAMS[program][0])
     click.echo(f"{send_again(log, entries, options, topic)} alerts sent to {topic}")
 
 

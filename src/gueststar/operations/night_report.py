@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,13 @@ from gueststar.model.rights import Program
 from gueststar.operations.account import Fate, NightAccount, Unit, account_of
 from gueststar.operations.calibration_products import MadeProducts, made_products
 from gueststar.operations.completeness import pooled_injections, with_injections
+from gueststar.operations.drift import Drift, drift_of
 from gueststar.operations.repeatability import repeatability
 from gueststar.operations.stream import stream_of
 from gueststar.operations.transparency import CloudyExposure, cloudy_exposures, with_extinction
 from gueststar.store.ledger import Job, JobState
 from gueststar.store.repo import SurveyRepo
+from gueststar.store.sql import plain_json
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ class NightReport:
     """Likely streaks, by time."""
     streak_tracks: tuple[dict[str, Any], ...] = ()
     """Streaks that belong together."""
+    drift: Drift | None = None
+    """How far what the reliability model saw has moved; None where nothing was scored."""
     truth: dict[str, Any] = field(default_factory=dict)
     """Comparison with the truth, where there is one."""
 
@@ -108,6 +112,7 @@ def make_report(repo: SurveyRepo, night: int, *, truth: dict[str, Any] | None = 
         injections=pooled_injections(jobs, exposures),
         streaks=tuple(_streaks(jobs)),
         streak_tracks=tuple(tracklet_jobs[-1].metrics.get("streak_tracks", ())) if tracklet_jobs else (),
+        drift=drift_of(repo, night, jobs),
         truth=truth or {},
     )
 
@@ -199,6 +204,7 @@ def as_json(report: NightReport) -> dict[str, Any]:
         "calibrations": [vars(made) for made in report.calibrations],
         "repeatability": list(report.repeatability),
         "injections": report.injections,
+        "drift": plain_json(asdict(report.drift)) if report.drift else None,
         "references": list(report.references),
         "tracklets": list(report.tracklets),
         "streaks": list(report.streaks),

@@ -16,6 +16,7 @@ from gueststar.model.rights import Program
 from gueststar.operations import figures
 from gueststar.operations.account import RAW, Fate, Unit
 from gueststar.operations.completeness import class_tables, injection_lines
+from gueststar.operations.drift import drift_lines
 from gueststar.operations.night_report import NightReport, science_units, value_of, worst_grade
 from gueststar.operations.repeatability import repeatability_lines
 from gueststar.operations.stream import stream_lines
@@ -88,6 +89,7 @@ def render_html(report: NightReport, repo: SurveyRepo, *, n_previews: int = 3) -
         repeatability_lines=repeatability_lines(list(report.repeatability)),
         stream_lines=stream_lines(report.stream),
         injection_lines=injection_lines(report.injections),
+        drift_lines=drift_lines(report.drift)[:1],
         injections=embedded(figures.injections(report.injections)) if report.injections else "",
         injection_classes=embedded(figures.injection_classes(report.injections)) if tables else "",
         injection_tables=tables,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gueststar.operations.account import RAW, Fate, NightAccount
 from gueststar.operations.completeness import class_lines, injection_lines
+from gueststar.operations.drift import drift_lines
 from gueststar.operations.night_report import NightReport
 from gueststar.operations.repeatability import repeatability_lines
 from gueststar.operations.streaks import report_lines as streak_lines
@@ -47,6 +48,7 @@ def report_lines(report: NightReport) -> list[str]:
         lines += [f"  {made.line()}" for made in report.calibrations]
     lines += repeatability_lines(list(report.repeatability))
     lines += injection_lines(report.injections) + class_lines(report.injections)
+    lines += drift_lines(report.drift)
     if report.alerts:
         lines.append("alerts: " + ", ".join(f"{n} {program}" for program, n in sorted(report.alerts.items())))
     lines += stream_lines(report.stream)

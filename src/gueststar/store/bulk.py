@@ -73,7 +73,9 @@ def wanted_ranges(connection: Connection, ranges: Sequence[tuple[int, int]]) -> 
     first, last = [int(a) for a, _ in ranges], [int(b) for _, b in ranges]
     if connection.dialect.name == "postgresql":
         arrays = [cast(bindparam(name, ends, unique=True), ARRAY(BigInteger)) for name, ends in zip("ab", (first, last), strict=True)]  # fmt: skip  # noqa: E501
-        pairs = func.unnest(*arrays).table_valued(column("first", BigInteger), column("last", BigInteger))
+        pairs = (
+            func.unnest(*arrays).table_valued(column("first", BigInteger), column("last", BigInteger)).render_derived()
+        )
         return select(pairs.c.first, pairs.c.last).cte("wanted")
     text = json.dumps(list(zip(first, last, strict=True)))
     each = func.json_each(bindparam("ranges", text, unique=True)).table_valued(column("value", BigInteger))
@@ -103,10 +105,15 @@ def _plain(values: NDArray[Any]) -> list[Any]:
 
 def _copy(connection: Connection, target: str, columns: Columns) -> None:
     """Send rows to a PostgreSQL table as CSV, which Arrow writes to the last digit."""
-    table = pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()})
+    table = pa.table({name: pa.array(_doubled(values), from_pandas=True) for name, values in columns.items()})
     text = io.BytesIO()
     csv.write_csv(table, text, csv.WriteOptions(include_header=False))
     text.seek(0)
     cursor: Any = connection.connection.cursor()
     with cursor:
         cursor.copy_expert(f"COPY {target} ({_names(columns)}) FROM STDIN WITH (FORMAT csv)", text)
+
+
+def _doubled(values: NDArray[Any]) -> NDArray[Any]:
+    """Return single precision as double, so that both databases hold the same number."""
+    return values.astype(np.float64) if values.dtype == np.float32 else values

@@ -74,8 +74,13 @@ PRODUCTS: dict[str, Product] = {
         Product("injected_source", "artificial sources put into the image, found or not", _VISIT, "catalog"),
         Product("injection_metrics", "completeness and flux errors, from artificial sources", _VISIT, "metrics"),
         Product("reference_image", "static co-add of one field, detector and band", _REFERENCE, "image"),
+        Product(
+            "reference_subbands", "the reference in parts of its band, one above the other, the bluest below",
+            _REFERENCE, "frame",
+        ),
         Product("reference_source", "PSF-fit catalog of the reference image", _REFERENCE, "catalog"),
         Product("reference_aperture_source", "aperture catalog of the reference image", _REFERENCE, "catalog"),
+        Product("reference_change", "places whose flux is not that of the version before", _REFERENCE, "catalog"),
         Product("reference_metrics", "measured quality of the reference image", _REFERENCE, "metrics"),
     )
 }  # fmt: skip

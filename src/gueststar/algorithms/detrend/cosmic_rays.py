@@ -32,6 +32,8 @@ class CosmicRayConfig:
     """As ``sharpness_sigma``, for pixels that touch a ray."""
     tail_significance: float = 2.5
     """By how many sigma pixels that touch a ray must stand out from the median around them, where that is dark sky."""
+    lit_tail_significance: float = 3.0
+    """As ``tail_significance``, under the light of stars once these are subtracted, their model's error included."""
     iterations: int = 5
     """Rounds: the first looks at the whole image, later ones peel what was found."""
 
@@ -65,6 +67,7 @@ def remove_cosmic_rays_in_place(
     *,
     neighbour_ratio: float,
     spikes: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+    spike_angles_deg: NDArray[np.float64] | None = None,
     config: CosmicRayConfig = CosmicRayConfig(),
 ) -> CosmicRays:
     """Find cosmic rays and replace their pixels by the mean of clean neighbours.
@@ -78,7 +81,8 @@ def remove_cosmic_rays_in_place(
     sides, is too sharp as well. The second test takes the place of the paper's comparison with the fine
     structure, which eats undersampled stars. Pixels that touch a ray are then judged more readily, and in dark sky,
     where no star's light is taken for a ray's, by their brightness alone. Groups of pixels most of which lie on
-    ``spikes`` (y, x: diffraction spikes are sharp too) are given back.
+    ``spikes`` (y, x: diffraction spikes are sharp too) are given back, unless they are tracks across the directions of
+    spikes, ``spike_angles_deg``.
 
     ``image`` is in electrons with the sky (``level``) in; ``rms`` its noise there; ``neighbour_ratio`` comes from
     `star_sharpness.measure_star_sharpness`. Excluded pixels (saturated, bad) are neither candidates nor
@@ -92,7 +96,7 @@ def remove_cosmic_rays_in_place(
         is_hit = are_hit(image, level, rms, is_excluded, y, x, *limits)
         is_tail = np.zeros_like(is_hit)
         if turn > 0:
-            is_tail = ~is_hit & _is_tail(image, level, rms, is_ray, is_excluded, y, x, config.tail_significance)
+            is_tail = ~is_hit & are_tails(image, level, rms, is_ray, is_excluded, y, x, config.tail_significance)
         peeled.append(_Pixels(y[is_tail], x[is_tail], image[y[is_tail], x[is_tail]]))
         is_ray[y[is_tail], x[is_tail]] = True
         y, x = y[is_hit], x[is_hit]  # tails have no tails: they would creep along the noise
@@ -109,7 +113,7 @@ def remove_cosmic_rays_in_place(
         )
     if spikes is not None and spikes[0].size > 0 and peeled:
         pixels = _Pixels._make(np.concatenate(part) for part in zip(*peeled, strict=True))
-        _give_back_in_place(image, is_ray, pixels, *spikes)
+        _give_back_in_place(image, is_ray, pixels, *spikes, angles_deg=spike_angles_deg)
     y, x = pixels_with(is_ray, 1)
     interpolate_in_place(image, is_ray | is_excluded, y=y, x=x)  # again, now that all hit neighbours are known
     return CosmicRays(y, x, int(label_groups(y, x, shape=image.shape).max(initial=-1)) + 1)
@@ -226,7 +230,7 @@ def are_hit(image, level, rms, is_excluded, y, x, significance, ratio, n_sigma):
 
 
 @numba.njit(cache=True)
-def _is_tail(image, level, rms, is_ray, is_excluded, y, x, significance):  # type: ignore[no-untyped-def]
+def are_tails(image, level, rms, is_ray, is_excluded, y, x, significance):  # type: ignore[no-untyped-def]
     """Return which of the pixels stand out from the median of the good ones about them, where that is dark sky."""
     ny, nx = image.shape
     is_tail = np.zeros(y.size, np.bool_)
@@ -251,16 +255,35 @@ def _give_back_in_place(
     pixels: _Pixels,
     spike_y: NDArray[np.int64],
     spike_x: NDArray[np.int64],
+    *,
+    angles_deg: NDArray[np.float64] | None,
 ) -> None:
     """Restore the pixels on spikes of those groups that lie mostly on spikes; they are no rays any more."""
-    flat = pixels.y * image.shape[1] + pixels.x
-    is_on = np.isin(flat, spike_y * image.shape[1] + spike_x)
+    is_spike_pixel = np.zeros(image.shape, np.bool_)
+    is_spike_pixel[spike_y, spike_x] = True
+    is_on = is_spike_pixel[pixels.y, pixels.x]
     groups = label_groups(pixels.y, pixels.x, shape=(image.shape[0], image.shape[1]))
     is_spike = np.bincount(groups, is_on) > 0.5 * np.bincount(groups)
+    if angles_deg is not None:
+        is_spike &= ~_is_across(groups, pixels, angles_deg)
     back = is_on & is_spike[groups]
     y, x = pixels.y[back], pixels.x[back]
     image[y, x] = pixels.value[back]
     is_ray[y, x] = False
+
+
+def _is_across(
+    groups: NDArray[np.int64], pixels: _Pixels, angles_deg: NDArray[np.float64], *, tolerance_deg: float = 15.0
+) -> NDArray[np.bool_]:
+    """Return which groups are tracks of five pixels or more that run in none of the directions."""
+    n = np.bincount(groups)
+    y, x = (v - (np.bincount(groups, v) / n)[groups] for v in (pixels.y, pixels.x))
+    xx, yy, xy = (np.bincount(groups, product) / n for product in (x * x, y * y, x * y))
+    difference, total = np.hypot(xx - yy, 2.0 * xy), xx + yy
+    is_track = (n >= 5) & (total + difference > 6.0 * (total - difference))  # of the variances along and across
+    axis = np.degrees(0.5 * np.arctan2(2.0 * xy, xx - yy))
+    off = np.abs((axis[:, None] - angles_deg + 90.0) % 180.0 - 90.0).min(axis=1, initial=90.0)
+    return is_track & (off > tolerance_deg)
 
 
 @numba.njit(cache=True)

@@ -60,6 +60,10 @@ class PointSourceConfig:
     """...with this much more allowed per unit of signal to noise."""
     faint_snr: float = 50.0
     """Sources of more signal to noise are not dropped for a misfit."""
+    max_remains: float = 0.7
+    """What hidden sources leave, weighted by its noise, is at most this fraction of them: more is a bit of a spike."""
+    spike_snr: float = 10.0
+    """Sources on diffraction spikes of less signal to noise must look like the PSF."""
     max_sharpening: float = -0.5
     """Sources narrower than the PSF by more than this (see `SourceErrors.sharpness`) and ten sigma are artefacts."""
     merge_fwhm: float = 0.3
@@ -116,14 +120,15 @@ def measure_point_sources(
     *,
     fwhm: float,
     is_struck: Booleans | None = None,
+    is_spike: Booleans | None = None,
     config: PointSourceConfig = PointSourceConfig(),
 ) -> PointSources:
     """Return all point sources of a background-subtracted image, fitted simultaneously with the PSF.
 
     ``is_masked`` pixels (saturated ones among them) carry no weight; connected ``is_saturated`` pixels are
     taken for one star, fitted by its wings. ``fwhm`` is the PSF's, in pixels. Beside pixels that a cosmic ray
-    ``is_struck`` (masked ones), faint sources must look like the PSF, lest they be what the mask leaves of the ray. The
-    image may hold no source at all.
+    ``is_struck`` (masked ones), faint sources must look like the PSF, lest they be what the mask leaves of the ray; and
+    so where the light of a diffraction spike falls (``is_spike``). The image may hold no source at all.
     """
     psf = with_tiles(psf)
     rough = replace(config.fit, max_sweeps=config.sweeps_between_passes, settled_at=config.settled_between_passes)
@@ -132,11 +137,12 @@ def measure_point_sources(
     filtered = matched_filter(image, noise.sky_variance, is_masked, kernels)
     footprints = _first_footprints(filtered, noise, kernels, config)
     cores = find_saturated_cores(is_saturated)
-    scene = make_scene(image, noise, is_masked, model_error=config.fit.model_error)
     state, table = _first_sources(filtered, footprints, cores, fwhm, config)
+    del filtered  # two images that nothing needs any more
+    scene = make_scene(image, noise, is_masked, model_error=config.fit.model_error)
     fit_in_place(scene, psf, state, fwhm=fwhm, config=rough)
     scene = scene._replace(model_error=measured_model_error(scene, psf, state, table.core < 0, fwhm=fwhm))
-    rays = _Rays(is_struck)
+    rays = _Rays(is_struck, is_spike)
     rays.follow(scene, psf, state, fwhm, config)
     for turn in range(1, config.max_passes):
         subtract_residual_background_in_place(scene, box=config.background_box)
@@ -152,8 +158,8 @@ def measure_point_sources(
     state.is_settled[:] = False
     fit_in_place(scene, psf, state, fwhm=fwhm, config=config.fit)
     errors = measure_errors(scene, psf, state, fwhm=fwhm, config=config.fit)
-    is_beside_ray = _is_beside(rays.is_struck, state, fwhm)
-    is_kept = ~_is_artefact(state, table, errors, is_beside_ray, config)
+    is_beside_ray, is_on_spike = _is_beside(rays.is_struck, state, fwhm), _is_beside(is_spike, state, 0.5 * fwhm)
+    is_kept = ~_is_artefact(state, table, errors, is_beside_ray, is_on_spike, config)
     state, table = _keeping(scene, psf, state, table, is_kept, 2.0 * config.fit.fit_radius_fwhm * fwhm)
     rays.follow(scene, psf, state, fwhm, config)  # again, now that what was taken for sources on rays is gone
     errors, is_stale = errors.select(is_kept), ~state.is_settled
@@ -204,8 +210,9 @@ _RAY_ROUNDS = 4
 class _Rays:
     """Where cosmic rays struck, known before and found on the sources."""
 
-    def __init__(self, is_struck: Booleans | None) -> None:
+    def __init__(self, is_struck: Booleans | None, is_spike: Booleans | None) -> None:
         self.is_struck = None if is_struck is None else is_struck.copy()
+        self.is_spike = is_spike
         self.y = self.x = np.zeros(0, dtype=np.int64)
 
     def follow(self, scene: Scene, psf: SplinePsf, state: SourceState, fwhm: float, config: PointSourceConfig) -> None:
@@ -213,7 +220,9 @@ class _Rays:
         if self.is_struck is None or config.rays is None:
             return
         for _ in range(_RAY_ROUNDS):
-            y, x = take_out_rays_in_place(scene, psf, self.is_struck, config=config.rays)
+            y, x = take_out_rays_in_place(
+                scene, psf, self.is_struck, is_spike=self.is_spike, config=config.rays
+            )  # fmt: skip
             if y.size == 0 or len(state.x) == 0:
                 break
             self.y, self.x = np.concatenate([self.y, y]), np.concatenate([self.x, x])
@@ -333,12 +342,18 @@ def _is_beside(is_struck: Booleans | None, state: SourceState, radius: float) ->
 
 
 def _is_artefact(
-    state: SourceState, table: _Table, errors: SourceErrors, is_beside_ray: Booleans, config: PointSourceConfig
+    state: SourceState,
+    table: _Table,
+    errors: SourceErrors,
+    is_beside_ray: Booleans,
+    is_on_spike: Booleans,
+    config: PointSourceConfig,
 ) -> Booleans:
     """Return which sources are bits of spikes, trails and rays, or badly subtracted stars, or cannot be tested.
 
     Faint ones are, that the PSF fits badly; but those of the first pass that are significantly wider than the PSF
-    may be galaxies. Nothing in the sky is narrower than the PSF.
+    may be galaxies. Hidden ones are, however bright, that leave about as much as was taken away with them. Nothing in
+    the sky is narrower than the PSF.
     """
     misfit = (errors.chi2 - 1.0) * np.sqrt(np.maximum(errors.n_pixels - 3, 1) / 2.0)
     snr = np.fmax(state.flux / errors.flux_err, table.snr)
@@ -347,7 +362,11 @@ def _is_artefact(
     limit = np.where(is_first, config.max_misfit, config.hidden.max_misfit) + config.misfit_growth * snr
     is_artefact = (misfit > limit) & ~is_galaxy
     is_artefact |= is_beside_ray & ((misfit > 1.0) | (errors.sharpness < 0.0))
+    is_artefact |= is_on_spike & (misfit > config.hidden.max_misfit) & (snr < config.spike_snr)
     is_artefact &= snr < config.faint_snr
+    # Remains of a fraction of the source at each pixel raise chi-square times pixels by (fraction x S/N) squared.
+    remains = np.sqrt(np.maximum(errors.chi2 - 1.0, 0.0) * np.maximum(errors.n_pixels - 3, 1)) / snr
+    is_artefact |= ~is_first & (remains > config.max_remains) & (snr > 20.0)
     is_artefact |= errors.sharpness < np.minimum(config.max_sharpening, -10.0 * errors.sharpness_err)
     is_artefact |= ~np.isfinite(errors.chi2)
     return is_artefact & (table.core < 0)

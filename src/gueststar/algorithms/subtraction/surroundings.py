@@ -67,10 +67,10 @@ def measure_ray_level(
     """Return the level of the score along the ray from a bright star through each place, in the sense of its sign.
 
     Diffraction spikes and bleed trails turn and change between two images, and what they leave are lines that point at
-    a bright star; a source on the sky is a point. The level is the smaller one of the medians of the score between
-    ``inner`` and ``outer`` pixels on either side of the place, and counts where it is ``least`` at least (a fifth
-    more where one side cannot be seen); else, and farther than ``reach`` pixels from all stars, it is 0. Rays may
-    miss the star by ``off_centre`` pixels: bleeding hides where its middle is.
+    a bright star; a source on the sky is a point. The level is the mean of the medians of the score between ``inner``
+    and ``outer`` pixels on either side of the place, and counts where it is ``least`` at least and each side half of
+    that (where one side cannot be seen, the other a fifth more); else, and farther than ``reach`` pixels from all
+    stars, it is 0. Rays may miss the star by ``off_centre`` pixels: bleeding hides where its middle is.
     """
     out = _ray_levels(
         score, np.asarray(x, np.int64), np.asarray(y, np.int64), np.asarray(star_x, np.float64),
@@ -173,8 +173,8 @@ def _level_along(score, x, y, ux, uy, inner, outer, distance, sign, least):  # t
     if np.isnan(outward) or np.isnan(inward):
         level = outward if np.isnan(inward) else inward
         return level if level >= 1.2 * least else 0.0
-    level = min(outward, inward)
-    return level if level >= least else 0.0
+    level = 0.5 * (outward + inward)
+    return level if level >= least and min(outward, inward) >= 0.5 * least else 0.0
 
 
 @njit(cache=True)

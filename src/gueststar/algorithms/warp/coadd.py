@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -10,8 +11,10 @@ from numba import njit
 from numpy.typing import NDArray
 
 from gueststar.algorithms.warp.artefacts import (
+    BRIGHT_STRUCTURE,
     ArtefactConfig,
     find_artefacts,
+    model_error,
     significance,
     spare_persistent_in_place,
 )
@@ -76,6 +79,8 @@ class Coadd(NamedTuple):
     """Epochs that entered each pixel."""
     n_clipped: NDArray[np.int64]
     """``[n]``: pixels left out of each epoch as outliers."""
+    is_left_out: NDArray[np.bool_]
+    """``[n, y, x]``: what did not enter, on all rows of the stack."""
 
 
 def combine_epochs(stack: EpochStack, config: CoaddConfig = CoaddConfig(), *, rows: slice | None = None) -> Coadd:
@@ -93,7 +98,7 @@ def combine_epochs(stack: EpochStack, config: CoaddConfig = CoaddConfig(), *, ro
     being there for their neighbours' sake.
     """
     rows = rows or slice(0, stack.image.shape[1])
-    usable = (stack.mask & int(UNUSABLE)) == 0
+    usable = np.stack([(mask & int(UNUSABLE)) == 0 for mask in stack.mask])  # one by one: less memory
     outlier = _outliers(stack, usable, config.artefacts)
     n_clipped = outlier[:, rows].sum(axis=(1, 2)).astype(np.int64)
     image, variance, mask, coverage = _combine(
@@ -101,7 +106,7 @@ def combine_epochs(stack: EpochStack, config: CoaddConfig = CoaddConfig(), *, ro
         stack.weight.astype(np.float64), stack.fwhm.astype(np.float64) ** 2, 2.0 * config.max_psf_change,
         int(MaskPlane.NO_DATA), int(MaskPlane.CLIPPED), int(MaskPlane.SUSPECT), int(MaskPlane.SATURATED),
     )  # fmt: skip
-    return Coadd(image, variance, mask, coverage, n_clipped)
+    return Coadd(image, variance, mask, coverage, n_clipped, outlier | ~usable)
 
 
 def _outliers(stack: EpochStack, usable: NDArray[np.bool_], config: ArtefactConfig) -> NDArray[np.bool_]:
@@ -115,13 +120,18 @@ def _outliers(stack: EpochStack, usable: NDArray[np.bool_], config: ArtefactConf
     is_judged = usable.sum(axis=0, dtype=np.int16) >= 3
     match = stack.matching
     for k in range(n):
-        z = significance(
-            stack.image[k], static, structure, stack.variance[k] * np.float32(stack.pixel_noise[k]), usable[k],
+        variance = stack.variance[k] * np.float32(stack.pixel_noise[k])
+        compare = partial(
+            significance, stack.image[k], static, structure, variance,
             static_noise=1.571 / n,  # the median of n is noisier than their mean by pi / 2
             kernels=match.kernels[k] if match else None, mismatch=match.mismatch[k] if match else None,
             cell=match.cell if match else (1.0, 1.0), first_row=match.first_row if match else 0,
-            allowance=_allowance(stack, k, config),
         )  # fmt: skip
+        sigma = np.sqrt(variance)
+        bright = usable[k] & (structure > BRIGHT_STRUCTURE * sigma)
+        error = model_error(compare(bright, allowance=0.0), structure, sigma)
+        allowance = max(_allowance(stack, k, config), min(config.structure_measured * error, 1.0))
+        z = compare(usable[k], allowance=allowance)
         outlier[k] = find_artefacts(z, usable[k], is_judged, config, correlation=1.0 / float(stack.pixel_noise[k]))
     spare_persistent_in_place(outlier, usable, max_epochs=config.max_epochs, persistent=config.persistent)
     return outlier

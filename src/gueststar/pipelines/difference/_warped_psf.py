@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.signal import convolve2d
 
 from gueststar.algorithms.subtraction.fine_psf import cell_centres
 from gueststar.algorithms.warp.coadd import Matching
@@ -109,6 +110,46 @@ def matching_to_median(
     grid = kernels.reshape(n, nodes, nodes, 2 * half + 1, 2 * half + 1)
     aliased = np.array([nyquist_transform(item.stamps) if item.covered.any() else 0.0 for item in warped])
     return Matching(grid, mismatch_of(grid), aliased, (shape[0] / nodes, shape[1] / nodes))
+
+
+def widest_of(warped: Sequence[WarpedNodes], shape: tuple[int, int], fwhms: Floats) -> WarpedNodes:
+    """Return one PSF for the whole grid that every epoch can be given without being sharpened.
+
+    That of the widest epoch at the middle of the grid, made round and even: each cell has the same.
+    """
+    widest = warped[int(np.argmax(fwhms))]
+    number = int(np.argsort(_distance_from_middle(widest.covered))[0])
+    stamp = widest.stamps[number]
+    even = np.mean([np.rot90(stamp, k) for k in range(4)], axis=0)
+    side = stamp.shape[0]
+    offset = np.arange(side) - side // 2
+    wider = np.exp(-0.5 * (offset / 0.35) ** 2)  # ellipticity of others lies within its width
+    even = convolve2d(even, np.outer(wider, wider) / wider.sum() ** 2, mode="same")
+    stamps = np.repeat((even / even.sum())[None].astype(np.float32), widest.covered.size, axis=0)
+    return WarpedNodes(np.ones(widest.covered.size, np.bool_), stamps, 0)
+
+
+def kernels_to(
+    warped: Sequence[WarpedNodes], target: WarpedNodes, *, fwhm: float, regularisation: float = 1e-4
+) -> NDArray[np.float32]:
+    """Return ``[n, n_y, n_x, k, k]``: the kernels that give each epoch the PSF ``target``, ``fwhm`` (pixels) wide."""
+    nodes = math.isqrt(target.covered.size)
+    half = int(np.clip(round(2.2 * fwhm), 5, 12))
+    kernels = np.zeros((len(warped), nodes * nodes, 2 * half + 1, 2 * half + 1), np.float32)
+    kernels[:, :, half, half] = 1.0
+    for k, item in enumerate(warped):
+        if item.covered.any():
+            wanted = target.stamps[item.covered]
+            kernels[k, item.covered] = matching_kernels(item.stamps, wanted, half=half, regularisation=regularisation)
+            kernels[k] = kernels[k][_nearest_covered(item.covered, nodes)]
+    return kernels.reshape(len(warped), nodes, nodes, 2 * half + 1, 2 * half + 1)
+
+
+def _distance_from_middle(covered: NDArray[np.bool_]) -> Floats:
+    """Return the squared distance of each covered cell from the middle of the grid, in cells."""
+    nodes = math.isqrt(covered.size)
+    row, column = np.divmod(np.flatnonzero(covered), nodes)
+    return np.asarray((row - (nodes - 1) / 2) ** 2 + (column - (nodes - 1) / 2) ** 2)
 
 
 def _nearest_covered(covered: NDArray[np.bool_], nodes: int) -> NDArray[np.intp]:

@@ -63,6 +63,8 @@ class DifferenceConfig:
     """Stars on which the methods are compared and mismatch is measured."""
     max_star_change: float = 0.3
     """Stars whose flux changed by more than this fraction neither fit nor test the kernel: they vary or are new."""
+    assumed_mismatch: float = 0.01
+    """Part of a star's light by which the images are taken to disagree where too few stars tell."""
     flux_ratio_order: int = 2
     """Polynomial order of the residual flux ratio over the image."""
     background_box: int = 256
@@ -220,7 +222,12 @@ class MakeDifference:
 
         residuals = {name: left_by(name, tested) for name in options}
         method = self._better(residuals)
-        figures: dict[str, Any] = {"method": method, "n_test_stars": int(residuals[method].score.shape[0])}
+        is_sharper = science_psf.central_fwhm < reference_psf.central_fwhm
+        figures: dict[str, Any] = {
+            "method": method,
+            "convolved": "both" if method == "proper" else "science" if is_sharper else "reference",
+            "n_test_stars": int(residuals[method].score.shape[0]),
+        }
         for name, found in residuals.items():
             figures |= {f"{name}_star_chi2": found.chi2, f"{name}_star_residual": found.relative}
         chosen = residuals[method]
@@ -264,17 +271,20 @@ class MakeDifference:
         shift_x, shift_y = registration_rms(*fits)
         fwhm = science.psf.central_fwhm
         widths = tuple(f * fwhm / 2.3548 for f in (0.0, 1.0, 2.0, 4.0))
-        common = fit_mismatch(choice.residuals, shift_x=shift_x, shift_y=shift_y, widths=widths)
+        common = fit_mismatch(
+            choice.residuals, shift_x=shift_x, shift_y=shift_y, widths=widths, assumed=self.config.assumed_mismatch
+        )
         is_poor = (reference.pixels.mask & int(MaskPlane.SUSPECT)) != 0
         if not is_poor.any():
             return RegionNoise(common, common)
         is_poor = np.asarray(grow(is_poor, 2.0 * fwhm))
         x, y = isolated_stars_of(science, snr=self.config.star_snr, max_stars=self.config.max_stars, where=is_poor)
         residuals = measure_star_residuals(*pair, transfer_at=choice.filters, x=x, y=y, half=choice.half)
-        poor = fit_mismatch(residuals, shift_x=shift_x, shift_y=shift_y, widths=widths)
-        if not any(poor.powers):  # too few stars there, or none worse than elsewhere
-            return RegionNoise(common, common)
-        return RegionNoise(common, poor, is_poor)
+        poor = fit_mismatch(
+            residuals, shift_x=shift_x, shift_y=shift_y, widths=widths, assumed=self.config.assumed_mismatch
+        )
+        worst = tuple(max(pair) for pair in zip(common.powers, poor.powers, strict=True))
+        return RegionNoise(common, poor._replace(powers=worst), is_poor)
 
     def _excluded(self, science: CalibratedImage, reference: CalibratedImage, bad: Bools) -> Bools:
         """Return where the score means nothing: unusable pixels and what they spoil, and the edges."""

@@ -11,8 +11,10 @@ from scipy.spatial import cKDTree
 
 from gueststar.algorithms.stats.completeness import fit_completeness
 from gueststar.algorithms.stats.robust import median_and_sigma
+from gueststar.algorithms.vetting.drift import bin_counts
 from gueststar.model.catalog import Catalog
 from gueststar.model.columns import INJECTED
+from gueststar.pipelines.difference.train import SCORE_EDGES
 from gueststar.pipelines.injection.inject import InjectedImage
 from gueststar.pipelines.injection.place import InjectionConfig, Place
 from gueststar.pipelines.injection.surroundings import Surroundings
@@ -156,9 +158,22 @@ def injection_metrics(catalog: Catalog, config: InjectionConfig) -> dict[str, An
         }
         alert = fit_completeness(np.asarray(on_difference["mag"], np.float64), on_difference["is_likely_alert"])
         metrics["difference"] = difference | {"alert_magnitude_50": _plain(alert.magnitude_50)}
+        metrics["injected_scores"] = _scores(on_difference)
         metrics["difference_completeness_50_mag"] = difference["magnitude_50"]
         metrics["difference_injection_flux_bias"] = difference["flux_bias"]
     return metrics
+
+
+def _scores(on_difference: Catalog) -> dict[str, Any]:
+    """Return how detected artificial stars were scored: numbers in bins of reliability, and of likely alerts."""
+    found = on_difference.select(on_difference["is_candidate_found"] & np.isfinite(on_difference["reliability"]))
+    counts = bin_counts(found["reliability"].astype(np.float64)[:, None], [SCORE_EDGES])[0]
+    return {
+        "n": found.n_rows,
+        "n_likely": int(found["is_likely_alert"].sum()),
+        "edges": SCORE_EDGES.tolist(),
+        "counts": counts.tolist(),
+    }
 
 
 def _recovery(stars: Catalog, found: str, flux: str, config: InjectionConfig) -> dict[str, Any]:

@@ -17,18 +17,18 @@ from gueststar.model.image import CalibratedImage, MaskedImage
 from gueststar.model.photocal import PhotoCal
 from gueststar.model.psf import Psf
 from gueststar.model.wcs import Wcs
+from gueststar.pipelines.difference.cutouts import Triplet, cut_candidates
 from gueststar.pipelines.difference.detect import DetectCandidates, Detections
 from gueststar.pipelines.difference.score import ScoreDifference
 from gueststar.pipelines.difference.streaks import FindStreaks, Streaks
 from gueststar.pipelines.difference.subtract import DifferenceResult
 from gueststar.pipelines.difference.vet import VetCandidates
-from gueststar.pipelines.night.cutouts import cut_candidates
 from gueststar.pipelines.night.difference import (
     bright_stars_on,
     detection_context,
-    likely_alerts,
     streak_metrics,
     with_footprints,
+    worth_showing,
 )
 from gueststar.pipelines.night.entry import EnteredWork
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
@@ -81,12 +81,15 @@ def _stage(work: EnteredDifferenceWork) -> Result:
         marked = with_footprints(result, detections.catalog, settings.detection.threshold)
         result = result._replace(difference=marked)
     with timer("vet"):
-        vetted = VetCandidates(settings.vetting).run(detections.catalog)
+        science = None if told.science is None else told.science.pixels
+        triplet = None
+        if science is not None and told.reference is not None:
+            triplet = Triplet(science, told.reference, result.difference.pixels)
+        vetted = VetCandidates(settings.vetting, model=context.reliability_model()).run(detections.catalog, triplet)
     metrics = _metrics(work, told, result, detections) | {"vetting": vetted.metrics}
     with timer("cutouts"):
-        likely = likely_alerts(vetted.dia_sources, settings)
-        science = None if told.science is None else told.science.pixels
-        cutouts = cut_candidates(likely, science, told.reference, result.difference.pixels)
+        shown = worth_showing(vetted.dia_sources, settings)
+        cutouts = cut_candidates(shown, science, told.reference, result.difference.pixels)
     with timer("streaks"):
         streaks = _streaks(work, told, result, context)
         reach = result.difference.psf.central_fwhm

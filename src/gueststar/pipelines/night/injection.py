@@ -187,7 +187,7 @@ def _work(repo: SurveyRepo, settings: PipelineSettings, job: Job, job_id: int, s
         hosts = repo.find_one("reference_aperture_source", references[0].data_id)
         difference = DifferenceWork(
             job_id, repo.root, row.info, job.detector, science, references[0].path,
-            repo.path("reference_source", references[0].data_id), settings,
+            repo.path("reference_source", references[0].data_id), settings, _subbands_of(repo, references[0].data_id),
         )  # fmt: skip
     raw = None
     if settings.injection.stage == "raw":
@@ -198,6 +198,12 @@ def _work(repo: SurveyRepo, settings: PipelineSettings, job: Job, job_id: int, s
         job_id, repo.root, row.info, job.detector, science, repo.path("source", data_id), settings, seed,
         difference, candidates.path if candidates and difference else None, raw, hosts.path if hosts else None,
     )  # fmt: skip
+
+
+def _subbands_of(repo: SurveyRepo, reference: DataId) -> Path | None:
+    """Return the sub-bands of a reference, where it was made with them."""
+    found = repo.find_one("reference_subbands", reference)
+    return found.path if found else None
 
 
 def run_injection(work: InjectionWork) -> Outcome:

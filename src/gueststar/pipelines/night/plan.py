@@ -264,8 +264,13 @@ class Planner:
             band=band,
             settings=self.settings,
             epochs=tuple(self._epoch(visit, detector) for visit in visits),
+            previous=self._previous_reference(have[0].data_id) if have else None,
             chosen=tuple({"visit": int(d.name), "is_used": d.is_used, "reason": d.reason} for d in selection.decisions),
         )
+
+    def _previous_reference(self, data_id: DataId) -> tuple[Path, Path]:
+        """Return the image and the PSF catalog of a reference as it is now."""
+        return self.repo.path("reference_image", data_id), self.repo.path("reference_source", data_id)
 
     def _epoch(self, visit: int, detector: int) -> ReferenceEpoch:
         row = self.ledger.exposure(visit)
@@ -351,8 +356,15 @@ class Planner:
             detector_id=detector,
             science=self.repo.path("science_image", data_id),
             reference=references[0].path, reference_sources=self.repo.path("reference_source", reference_id),
-            settings=self.settings,
+            settings=self.settings, subbands=self._subbands(reference_id),
         )  # fmt: skip
+
+    def _subbands(self, reference: DataId) -> Path | None:
+        """Return the sub-bands of a reference; None where they are not asked for or it was made without."""
+        if not self.settings.reference.is_chromatic:
+            return None
+        found = self.repo.find_one("reference_subbands", reference)
+        return found.path if found else None
 
     def _why_no_reference(self, row: ExposureRow, detector: int) -> str:
         if row.info.field is None or row.info.band is None:

@@ -104,6 +104,7 @@ class MakeCatalogs:
         found = measure_point_sources(
             pixels.image, pixels.variance, ~pixels.is_usable(UNUSABLE),
             is_charged, spline, fwhm=fwhm, is_struck=~pixels.is_usable(MaskPlane.COSMIC_RAY),
+            is_spike=~pixels.is_usable(MaskPlane.HALO),
             config=self.config.sources,
         )  # fmt: skip
         is_first = found.first_index >= 0

@@ -247,7 +247,8 @@ class Detrend:
         stars = measure_star_sharpness(image, sky.level, sky.rms, is_excluded)
         rays = remove_cosmic_rays_in_place(
             image, sky.level, sky.rms, is_excluded, neighbour_ratio=stars.neighbour_ratio,
-            spikes=None if spikes is None else (spikes.y, spikes.x), config=self.config.cosmic_rays,
+            spikes=None if spikes is None else (spikes.y, spikes.x),
+            spike_angles_deg=None if spikes is None else spikes.angles_deg, config=self.config.cosmic_rays,
         )  # fmt: skip
         mask[rays.y, rays.x] |= int(MaskPlane.COSMIC_RAY | MaskPlane.INTERPOLATED)
         metrics = {"n_cosmic_rays": rays.n_rays, "n_cosmic_ray_pixels": int(rays.y.size), "star_fwhm_hint": stars.fwhm}
