@@ -80,7 +80,9 @@ def measure_features(
         residual=float(np.sqrt(excess) / max(abs(strips.significance), 1.0)),
         broadening=float(np.clip(broadening, -3.0, 20.0)),
         broadening_err=float(streak.noise / np.sqrt(weight) / variance) if weight > 0 else 99.0,
-        beside=float(np.max(np.abs(beside)) / max(abs(strips.significance), 1.0)) if beside.size else 0.0,
+        beside=float(np.max(np.abs(beside - streak.level)) / max(abs(strips.significance - streak.level), 1.0))
+        if beside.size
+        else 0.0,
         noise=streak.noise,
         masked=float(strips.lost.mean()),
         mismatch=0.0 if inflation is None else _mismatch(streak, inflation),

@@ -248,7 +248,7 @@ def _arc(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> tuple[float, floa
 def _flux_of(streak: FoundStreak, science: CalibratedImage) -> tuple[float, float]:
     """Return the flux of all that is seen of a streak and its error, nJy."""
     factor = streak.fit.segment.length * science.photocal.njy_per_unit
-    flux = streak.fit.flux_per_pixel * factor
+    flux = streak.flux_per_pixel * factor
     return float(flux), abs(float(flux)) / max(streak.snr, 1e-6)
 
 
