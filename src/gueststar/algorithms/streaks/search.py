@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gueststar.algorithms.streaks.cells import SearchCells, coarser, erase_in_place, make_cells
+from gueststar.algorithms.streaks.cells import SearchCells, coarser, erase_in_place, hide_in_place, make_cells
 from gueststar.algorithms.streaks.ends import weigh_ends
 from gueststar.algorithms.streaks.line_fit import LineFit, Pixels, fit_line
 from gueststar.algorithms.streaks.radon import find_segments, next_standing, segment_ends
@@ -96,7 +96,8 @@ def find_streaks(
     pixels add neither signal nor noise.
     """
     config = config or StreakSearchConfig()
-    pixels = pixels._replace(image=without_shared(pixels.image, pixels.usable, scale=_pixel_noise(pixels)))
+    image = without_shared(pixels.image, pixels.usable, scale=_pixel_noise(pixels))
+    pixels = pixels._replace(image=image, usable=pixels.usable.copy())  # found streaks are hidden from later ones
     search = _Search(score, pixels, psf, fwhm, config)
     search.run(coarser(search.cells, config.coarse_factor), config.bright_threshold)
     search.run(search.cells, config.threshold)
@@ -213,6 +214,8 @@ class _Search:
                 self.streaks.append(streak)
                 for searched in (cells, self.cells):
                     _erase(searched, streak.fit.segment, self._half_width(streak))
+                if streak.snr > self.config.bright_threshold:
+                    hide_in_place(self.pixels.usable, *streak.fit.segment, half_width=self._half_width(streak))
 
     def _examined(self, rough: Segment, sign: int, *, reach: float) -> FoundStreak | None:
         """Return the streak near a rough segment; None if there is none worth the name."""

@@ -47,7 +47,7 @@ class StreaksConfig:
     """Of the search and the fits."""
     kind: KindConfig = field(default_factory=KindConfig)
     """Of what an asteroid may look like."""
-    min_reliability: float = 0.5
+    min_reliability: float = 0.6
     """Streaks of lower score are kept, and counted as artefacts."""
     flag_reach_fwhm: float = 2.0
     """Detections this near to a reliable satellite get the flag SATELLITE, FWHM."""
