@@ -11,7 +11,7 @@ only measured): all that is found is listed, nothing is known to be true. ``--pi
 
 Counted are artificial streaks with more than half of their light on usable pixels; their signal to noise is that of
 the light on usable pixels, against the variance plane of the science image. One is found if a likely streak (score of
-at least one half) lies on it for 70 % of its length. Offsets of ends are along the streak, of ends that both truth and
+at least 0.6) lies on it for 70 % of its length. Offsets of ends are along the streak, of ends that both truth and
 fit place on usable pixels; pulls are (found - true) / error. False is a likely positive streak on none of the known
 ones. Negative streaks cannot be of the sky: how many there are is a count of false ones that needs no truth.
 
@@ -61,7 +61,7 @@ CONTEXT = DetectionContext(1, 0, 0, 60000.0, 60000.0 + 15.0 / 86400.0, 2, 1)
 SNR_EDGES = (5.0, 7.0, 8.5, 10.0, 12.0, 15.0, 20.0, 100.0)
 LENGTH_EDGES = (3.5, 8.0, 30.0, 150.0, 3000.0)
 """FWHM."""
-LIKELY = 0.5
+LIKELY = 0.6
 NEAR_TRUTH_PIXELS = 12.0
 
 

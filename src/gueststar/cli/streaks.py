@@ -20,7 +20,7 @@ def command() -> None:
 @click.argument("repo", type=click.Path())
 @click.option("--night", type=int, help="Survey night, YYYYMMDD; all nights without it.")
 @click.option("--kind", type=click.Choice(["satellite", "asteroid", "unclear"]), help="Only this kind.")
-@click.option("--min-reliability", type=float, default=0.5, show_default=True, help="Least score.")
+@click.option("--min-reliability", type=float, default=0.6, show_default=True, help="Least score.")
 @click.option("--json", "is_json", is_flag=True, help="One JSON document instead of a table.")
 def list_streaks(repo: str, night: int | None, kind: str | None, min_reliability: float, is_json: bool) -> None:
     """List streaks of the repository REPO, by time."""

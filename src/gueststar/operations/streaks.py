@@ -20,7 +20,7 @@ HEADING = (
 
 
 def find_streaks(
-    repo: SurveyRepo, *, night: int | None = None, kind: str | None = None, min_reliability: float = 0.5
+    repo: SurveyRepo, *, night: int | None = None, kind: str | None = None, min_reliability: float = 0.6
 ) -> list[dict[str, Any]]:
     """Return a survey's positive streaks as plain values, by time."""
     constraints: dict[str, Any] = {} if night is None else {"day_obs": night}

@@ -73,6 +73,11 @@ def erase_in_place(cells: SearchCells, *, x1: float, y1: float, x2: float, y2: f
     _erase(cells.values, (x1 - half) / f, (y1 - half) / f, (x2 - half) / f, (y2 - half) / f, half_width / f + 1.0)
 
 
+def hide_in_place(usable: NDArray[np.bool_], x1: float, y1: float, x2: float, y2: float, *, half_width: float) -> None:
+    """Set to False the pixels within ``half_width`` of a segment."""
+    _erase(usable.view(np.uint8), x1, y1, x2, y2, half_width)
+
+
 @njit(cache=True)
 def _binned(score, factor, clip):  # type: ignore[no-untyped-def]
     ny, nx = score.shape
@@ -154,4 +159,4 @@ def _erase(cells, x1, y1, x2, y2, half_width):  # type: ignore[no-untyped-def]
             along = (x - x1) * ux + (y - y1) * uy
             across = (y - y1) * ux - (x - x1) * uy
             if abs(across) <= half_width and -half_width <= along <= length + half_width:
-                cells[y, x] = 0.0
+                cells[y, x] = 0

@@ -29,7 +29,7 @@ class StreakFeatures(NamedTuple):
     flux_scatter_snr: float
     """Significance of that scatter."""
     residual: float
-    """Root of the excess of chi-square over the signal to noise: what the fit leaves, over what it fits."""
+    """Root of the excess of chi-square, beyond chance, over the signal to noise: what is left, over what is fitted."""
     broadening: float
     """By how much its profile is broader (above 0) or narrower than the PSF's, over the PSF's variance."""
     broadening_err: float
@@ -68,7 +68,8 @@ def measure_features(
     variance = (fwhm / 2.3548) ** 2
     broadening = sums / weight / variance if weight > 0 else 0.0
     beside = strips.parallel
-    excess = max(fit.chi2 - 1.0, 0.0) * fit.n_pixels
+    by_chance = 3.0 * np.sqrt(2.0 / max(fit.n_pixels, 1))
+    excess = max(fit.chi2 - 1.0 - by_chance, 0.0) * fit.n_pixels
     dx, dy = abs(fit.segment.x2 - fit.segment.x1), abs(fit.segment.y2 - fit.segment.y1)
     return StreakFeatures(
         snr=streak.snr,
@@ -79,7 +80,9 @@ def measure_features(
         residual=float(np.sqrt(excess) / max(abs(strips.significance), 1.0)),
         broadening=float(np.clip(broadening, -3.0, 20.0)),
         broadening_err=float(streak.noise / np.sqrt(weight) / variance) if weight > 0 else 99.0,
-        beside=float(np.max(np.abs(beside)) / max(abs(strips.significance), 1.0)) if beside.size else 0.0,
+        beside=float(np.max(np.abs(beside - streak.level)) / max(abs(strips.significance - streak.level), 1.0))
+        if beside.size
+        else 0.0,
         noise=streak.noise,
         masked=float(strips.lost.mean()),
         mismatch=0.0 if inflation is None else _mismatch(streak, inflation),

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gueststar.algorithms.streaks.cells import SearchCells, coarser, erase_in_place, make_cells
+from gueststar.algorithms.streaks.cells import SearchCells, coarser, erase_in_place, hide_in_place, make_cells
 from gueststar.algorithms.streaks.ends import weigh_ends
 from gueststar.algorithms.streaks.line_fit import LineFit, Pixels, fit_line
 from gueststar.algorithms.streaks.radon import find_segments, next_standing, segment_ends
@@ -28,7 +28,7 @@ class StreakSearchConfig:
     """Pixels of the score count for at most this many sigma in the search: a star is no line."""
     threshold: float = 5.0
     """Least significance of a sum along a segment for a closer look, sigma."""
-    min_snr: float = 6.5
+    min_snr: float = 7.0
     """Least signal to noise of a streak, over the noise of lines of the image and of lines beside it."""
     min_length_fwhm: float = 3.0
     """Shortest streak, FWHM; what is shorter is a trailed detection."""
@@ -59,11 +59,19 @@ class FoundStreak(NamedTuple):
     """Flux per pixel away from its brightest place, over the mean."""
     noise: float
     """Scatter of such sums over what the variance plane says."""
+    level: float
+    """Median significance of the lines beside it: what is spread out around it, which is no part of it."""
 
     @property
     def snr(self) -> float:
         """Signal to noise of its flux."""
-        return abs(self.strips.significance) / self.noise
+        return abs(self.strips.significance - self.level) / self.noise
+
+    @property
+    def flux_per_pixel(self) -> float:
+        """Flux of a pixel of length, image units, without what is spread out around it."""
+        significance = self.strips.significance
+        return self.fit.flux_per_pixel * (1.0 - self.level / significance if significance else 1.0)
 
 
 class SearchResult(NamedTuple):
@@ -88,7 +96,8 @@ def find_streaks(
     pixels add neither signal nor noise.
     """
     config = config or StreakSearchConfig()
-    pixels = pixels._replace(image=without_shared(pixels.image, pixels.usable, scale=_pixel_noise(pixels)))
+    image = without_shared(pixels.image, pixels.usable, scale=_pixel_noise(pixels))
+    pixels = pixels._replace(image=image, usable=pixels.usable.copy())  # found streaks are hidden from later ones
     search = _Search(score, pixels, psf, fwhm, config)
     search.run(coarser(search.cells, config.coarse_factor), config.bright_threshold)
     search.run(search.cells, config.threshold)
@@ -125,27 +134,34 @@ class _Fits:
 
     def measured(self, fit: LineFit, is_seen: tuple[bool, bool], sign: int) -> FoundStreak:
         """Return a fitted line with what lies on it and beside it."""
-        noise = self.noise(self.strips(fit.segment))
+        noise, _ = self.surroundings(self.strips(fit.segment))
         fit = weigh_ends(self.pixels, self.psf, fit, fwhm=self.fwhm, noise=noise)
         if not all(is_seen):
             fit = fit._replace(segment=clipped(fit.segment, self.pixels.image.shape))
         strips = self.strips(fit.segment)
         return FoundStreak(
-            sign, fit, strips, is_seen, _evenness(strips, fit.segment.length, self.fwhm), self.noise(strips)
+            sign, fit, strips, is_seen, _evenness(strips, fit.segment.length, self.fwhm), *self.surroundings(strips)
         )
 
     def strips(self, segment: Segment) -> Strips:
         n = int(np.clip(segment.length / self.fwhm, 4, 48))
         return measure_strips(self.pixels, self.psf, segment, fwhm=self.fwhm, n_pieces=n)
 
-    def noise(self, strips: Strips) -> float:
-        """Return the noise of sums like a streak's: of lines beside it where they scatter more than by chance."""
+    def surroundings(self, strips: Strips) -> tuple[float, float]:
+        """Return noise and level of sums like a streak's: scatter and median of the lines beside it.
+
+        Both only where they are beyond chance: else the image's noise of lines, and no level.
+        """
         beside = strips.parallel / self.line_noise
         if beside.size < 4:
-            return self.line_noise
-        scatter = float(np.mean(np.minimum(beside**2, 25.0)))
+            return self.line_noise, 0.0
+        level = float(np.median(beside))
+        if abs(level) < 3.0 * 1.25 / np.sqrt(beside.size):
+            level = 0.0
+        scatter = float(np.mean(np.minimum((beside - level) ** 2, 25.0)))
         by_chance = 1.0 + 2.0 * np.sqrt(2.0 / beside.size)
-        return self.line_noise * float(np.sqrt(scatter)) if scatter > by_chance else self.line_noise
+        noise = self.line_noise * float(np.sqrt(scatter)) if scatter > by_chance else self.line_noise
+        return noise, level * self.line_noise
 
     def ends(self, segment: Segment) -> tuple[Segment, tuple[bool, bool]]:
         """Return the segment cut at the edges of the image, and which of its ends lie among usable pixels."""
@@ -198,6 +214,8 @@ class _Search:
                 self.streaks.append(streak)
                 for searched in (cells, self.cells):
                     _erase(searched, streak.fit.segment, self._half_width(streak))
+                if streak.snr > self.config.bright_threshold:
+                    hide_in_place(self.pixels.usable, *streak.fit.segment, half_width=self._half_width(streak))
 
     def _examined(self, rough: Segment, sign: int, *, reach: float) -> FoundStreak | None:
         """Return the streak near a rough segment; None if there is none worth the name."""
@@ -205,7 +223,8 @@ class _Search:
         least = config.min_length_fwhm * fwhm
         traced = trace(self.score, rough, sign=sign, reach=reach, least=0.7 * least)
         strips = self.fits.strips(traced)
-        if strips.significance * sign < 0.8 * config.min_snr * self.fits.noise(strips):
+        noise, level = self.fits.surroundings(strips)
+        if (strips.significance - level) * sign < 0.8 * config.min_snr * noise:
             return None
         if _evenness(strips, traced.length, fwhm) < 0.6 * config.min_evenness:
             return None
@@ -216,7 +235,7 @@ class _Search:
         if fit is None or fit.flux_per_pixel * sign <= 0 or fit.segment.length < least:
             return None
         streak = self.fits.measured(fit, is_seen, sign)
-        is_bright = streak.strips.significance * sign >= config.min_snr * streak.noise
+        is_bright = (streak.strips.significance - streak.level) * sign >= config.min_snr * streak.noise
         is_good = is_bright and streak.evenness >= config.min_evenness
         return streak if is_good and not self._is_known(fit.segment) else None
 

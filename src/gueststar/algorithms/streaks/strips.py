@@ -90,7 +90,7 @@ def noise_of_lines(
     """Return the scatter of sums along lines over what the variance plane says, from lines laid at random.
 
     Neighbouring pixels share noise, and faint sources that vary or were not subtracted add some, so sums over lines
-    scatter more than sums over the PSF. 1 if too few lines are free of masked pixels.
+    scatter more than sums over the PSF. Never below 1; 1 if too few lines are free of masked pixels.
     """
     random = np.random.default_rng(seed)
     ny, nx = pixels.image.shape
@@ -110,7 +110,7 @@ def noise_of_lines(
     if len(values) < 20:
         return 1.0
     # Lines through what varies are not noise; the middle of the distribution is.
-    return float(np.clip(1.4826 * np.median(np.abs(values)), 0.5, 3.0))
+    return float(np.clip(1.4826 * np.median(np.abs(values)), 1.0, 3.0))
 
 
 @njit(cache=True, error_model="numpy")

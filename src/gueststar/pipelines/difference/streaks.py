@@ -47,7 +47,7 @@ class StreaksConfig:
     """Of the search and the fits."""
     kind: KindConfig = field(default_factory=KindConfig)
     """Of what an asteroid may look like."""
-    min_reliability: float = 0.5
+    min_reliability: float = 0.6
     """Streaks of lower score are kept, and counted as artefacts."""
     flag_reach_fwhm: float = 2.0
     """Detections this near to a reliable satellite get the flag SATELLITE, FWHM."""
@@ -248,7 +248,7 @@ def _arc(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> tuple[float, floa
 def _flux_of(streak: FoundStreak, science: CalibratedImage) -> tuple[float, float]:
     """Return the flux of all that is seen of a streak and its error, nJy."""
     factor = streak.fit.segment.length * science.photocal.njy_per_unit
-    flux = streak.fit.flux_per_pixel * factor
+    flux = streak.flux_per_pixel * factor
     return float(flux), abs(float(flux)) / max(streak.snr, 1e-6)
 
 
