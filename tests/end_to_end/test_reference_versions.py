@@ -17,16 +17,16 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def survey(tmp_path_factory: pytest.TempPathFactory) -> Survey:
-    """Two nights of one detector: six exposures first, of which a reference is made, then all others."""
+    """Two nights of one detector: three exposures first, of which a reference is made, then all others."""
     folder = tmp_path_factory.mktemp("versions")
     gueststar("simulate", folder / "sky", "--scenario", "small", "--detectors", "0", "--seed", "4", "--quiet")
     whole = Survey(folder / "whole", folder / "sky", ())
     science = whole.raw_files()
     frames = sorted(set(whole.raw_files("*")) - set(science))
-    make_survey(folder / "whole", folder / "sky", *frames, *science[:6], nightly=1.0)
+    make_survey(folder / "whole", folder / "sky", *frames, *science[:3], nightly=1.0)
     set_parameters(folder / "whole", {"reference_selection": {"min_epochs": 3}})
     gueststar("process", folder / "whole")
-    gueststar("ingest", folder / "whole", *science[6:], "--transfer", "link")
+    gueststar("ingest", folder / "whole", *science[3:], "--transfer", "link")
     gueststar("process", folder / "whole")
     nights = tuple(int(line.split()[0]) for line in gueststar("night", "list", folder / "whole").splitlines())
     return Survey(folder / "whole", folder / "sky", nights)
