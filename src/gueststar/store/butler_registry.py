@@ -15,6 +15,7 @@ from lsst.daf.butler import (
     DataCoordinate,
     DatasetRef,
     FileDataset,
+    MissingCollectionError,
     MissingDatasetTypeError,
 )
 from lsst.daf.butler.registry import ConflictingDefinitionError, DataIdError, OrphanedRecordError
@@ -128,7 +129,7 @@ class Registry:
             with self.butler.query() as query:
                 found = query.datasets(product.name, collections=collections, find_first=not product.is_calibration)
                 refs = list(found.where({**self._governor(product), **where}))
-        except MissingDatasetTypeError:
+        except (MissingDatasetTypeError, MissingCollectionError):
             return []
         return sorted(self.located(refs), key=lambda ref: (ref.run, _sortable(ref.data_id)))
 

@@ -119,7 +119,7 @@ class Planner:
     def _previous(self, kind: CalibrationKind, detector: int, night: int, glass: str | None) -> Path | None:
         """Return the newest product of an earlier night; one of this night an interrupted run may have made."""
         for found in self.repo.calibration_history(kind, detector, glass):
-            if int(found.run.rpartition("/")[2]) < night:
+            if int(found.run.split("/")[1]) < night:
                 return found.path
         return None
 
