@@ -178,6 +178,22 @@ def test_aperture_correction_and_floor_are_recovered() -> None:
     assert (few.ratio, few.floor.middle) == (1.0, 0.0)
 
 
+def test_model_error_that_errors_hold_already_is_not_in_the_floor_again() -> None:
+    rng = np.random.default_rng(12)
+    flux = 10 ** rng.uniform(5.5, 6.5, 800)
+    noise, aperture_err, model = np.sqrt(flux + 1e5), np.sqrt(flux + 9e5), 0.005
+    shared = rng.normal(0, noise)
+    psf_flux = flux + shared + rng.normal(0, model * flux)
+    aperture_flux = flux + shared + rng.normal(0, np.sqrt(aperture_err**2 - noise**2))
+    place = {"x": rng.uniform(0, 500, 800), "y": rng.uniform(0, 500, 800), "shape": (500, 500)}
+    held = np.hypot(noise, model * flux)
+    found = measure_aperture_correction(
+        psf_flux, held, aperture_flux, aperture_err, np.ones(800), **place, psf_noise=noise
+    )  # fmt: skip
+    total = np.hypot(held / flux, np.sqrt(found.floor.variance(x=place["x"], y=place["y"], shape=(500, 500))))
+    assert np.std((psf_flux / flux - 1.0) / total) == pytest.approx(1.0, abs=0.12)
+
+
 def test_floor_of_errors_tells_middle_from_corners_and_ignores_outliers() -> None:
     rng = np.random.default_rng(11)
     x, y = rng.uniform(0, 999, (2, 600))
