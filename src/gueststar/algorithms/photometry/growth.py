@@ -57,6 +57,7 @@ def measure_aperture_correction(
     y: Floats64,
     shape: tuple[int, int],
     psf_noise: Floats64 | None = None,
+    is_crowded: bool = False,
     min_stars: int = 10,
     max_correction: float = 0.15,
 ) -> ApertureCorrection:
@@ -66,7 +67,8 @@ def measure_aperture_correction(
     than ``min_stars`` stars, or a ratio further than ``max_correction`` from one, no correction is made. Both fluxes
     hold the same photons, so their ratio scatters by the difference of their variances. Of ``psf_flux_err`` only
     ``psf_noise`` is noise; the rest is the error of the model, which the scatter shows as well: so it is taken off the
-    floor, lest it count twice.
+    floor, lest it count twice. Neighbours that are not seen make apertures brighter, never fainter: where that is
+    likely (``is_crowded``) the floor is that of the fainter side.
     """
     ratio = aperture_flux / (psf_flux * fraction)
     noise = psf_flux_err if psf_noise is None else np.minimum(psf_noise, psf_flux_err)
@@ -81,9 +83,8 @@ def measure_aperture_correction(
         is_used &= np.abs(ratio - centre) < 4.0 * np.hypot(sigma, scatter)
     # The faint half adds noise only.
     best = np.flatnonzero(is_used)[sigma[is_used] <= np.median(sigma[is_used])]
-    # Neighbours that are not seen make apertures brighter, never fainter: with enough stars the fainter side tells.
     fainter = best[ratio[best] <= np.median(ratio[best])]
-    judged = fainter if fainter.size >= _LEAST_FAINTER else best
+    judged = fainter if is_crowded and fainter.size >= _LEAST_FAINTER else best
     floor = measure_error_floor(
         (ratio[judged] - centre)[None], sigma[judged][None], x=x[judged], y=y[judged], shape=shape
     )  # fmt: skip

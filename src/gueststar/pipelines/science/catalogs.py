@@ -50,6 +50,8 @@ FLAG_OF_PLANE = {
 
 MAX_CORRECTION_STARS = 1000
 """Most stars that are looked at for the aperture correction."""
+MAX_NEIGHBOURS = 0.1
+"""Sources per aperture from which on neighbours that are not seen count in the scatter of apertures."""
 MAX_FLOOR_STARS = 300
 """Most stars, the brightest first, on which the errors of positions that noise does not explain are measured."""
 
@@ -288,6 +290,7 @@ def _aperture_correction(
         own[rows], psf_err, totals.ap_flux[rows, 2], totals.ap_flux_err[rows, 2],
         fraction_within(spline, x=x, y=y, radius=radius), x=x, y=y, shape=spline.shape,
         psf_noise=np.sqrt(np.maximum(psf_err**2 - by_model, 0.0)),
+        is_crowded=len(flux) * np.pi * radius**2 > MAX_NEIGHBOURS * found.scene.image.size,
     )  # fmt: skip
 
 
