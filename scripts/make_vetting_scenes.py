@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Render pairs of small images with transients and artefacts, difference them, and write labelled detections.
 
-Usage: make_vetting_scenes.py OUT.parquet [--scenes 400] [--first 1]
+Usage: make_vetting_scenes.py OUT.parquet [--scenes 400] [--first 1] [--workers 1]
 
 Each scene has seeing, sampling (1.3 to 5.5 pixels), depth, crowding, registration, flux-scale and PSF errors of its
 own, errors of the PSF model that vary over the image among them, so that the model that is trained on them learns what
@@ -9,13 +9,15 @@ holds for any camera. Artefacts are what cameras make: cosmic rays and hot pixel
 and of many; bad columns; saturated and bleeding stars; ghosts that move against the stars; satellite trails; strips of
 more noise than the variance says; references of few epochs. Real are new and fading point sources, in galaxies
 and alone, variable stars and short trails of asteroids. Detections are those of the package's own difference
-pipeline; one is real when a thing that changed lies at its place with its sign.
+pipeline; one is real when a thing that changed lies at its place with its sign. Of every detection its class is
+written, and what the network sees of its cut-outs.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from multiprocessing import Pool
 from pathlib import Path
 
 import numpy as np
@@ -24,16 +26,17 @@ from scipy.spatial import cKDTree
 
 from gueststar.core.bits import MaskPlane
 from gueststar.core.errors import DataError
-from gueststar.formats.parquet import write_catalog
-from gueststar.model.catalog import Catalog, concatenate
+from gueststar.formats.labelled_detections import write_labelled
+from gueststar.model.catalog import Catalog
 from gueststar.model.columns import SOURCE
 from gueststar.model.image import CalibratedImage, MaskedImage
+from gueststar.model.labels import LABELLED_SOURCE, DetectionKind, LabelledDetections, joined
 from gueststar.model.photocal import PhotoCal
 from gueststar.model.psf import Psf
 from gueststar.model.wcs import Wcs
+from gueststar.pipelines.difference.cutouts import Triplet, views_of
 from gueststar.pipelines.difference.detect import DetectCandidates, DetectionContext
 from gueststar.pipelines.difference.subtract import MakeDifference
-from gueststar.pipelines.difference.train import LABELLED_SOURCE
 
 SIDE = 420
 
@@ -54,6 +57,12 @@ class Scene:
     zero_point: float
     fwhm_slope: tuple[float, float]
     """Relative change of the FWHM from one side to the other, along x and y, which the PSF model does not know."""
+    causes: dict[DetectionKind, np.ndarray] = field(default_factory=dict)
+    """Pixels that an artefact of a kind spoils."""
+
+    def spoils(self, kind: DetectionKind, where: np.ndarray | tuple) -> None:
+        """Take down that an artefact lies at ``where``: a mask, or an index."""
+        self.causes.setdefault(kind, np.zeros((SIDE, SIDE), dtype=bool))[where] = True
 
 
 def draw_scene(rng: np.random.Generator) -> Scene:
@@ -112,7 +121,7 @@ def render(scene: Scene) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
     flux = noise * 8 * rng.pareto(0.75, n_stars).clip(0.05, 4e4)
     x, y = rng.uniform(2, SIDE - 3, (2, n_stars))
     factor = np.ones(n_stars)
-    variable = rng.random(n_stars) < 0.05
+    variable = rng.random(n_stars) < 0.12
     factor[variable] = np.exp(rng.normal(0.0, 0.35, variable.sum()))
     for k in range(n_stars):
         add_source(science, scene, scene.fwhm, x[k], y[k], flux[k] * factor[k])
@@ -129,11 +138,13 @@ def render(scene: Scene) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
         hosts.append((gx, gy, radius))
     science += gaussian_filter(blur, scene.fwhm / 2.3548)
     reference += gaussian_filter(blur, scene.reference_fwhm / 2.3548)
-    new_x, new_y, new_flux = [], [], []
+    new_x, new_y, new_flux, new_kind = [], [], [], []
     for _ in range(int(rng.integers(12, 30))):
+        kind = DetectionKind.TRANSIENT
         if rng.random() < 0.4:
             gx, gy, radius = hosts[rng.integers(len(hosts))]
             px, py = gx + rng.normal(0, radius), gy + rng.normal(0, radius)
+            kind = DetectionKind.TRANSIENT_IN_HOST
         else:
             px, py = rng.uniform(3, SIDE - 4, 2)
         strength = noise * float(np.exp(rng.uniform(np.log(4.5), np.log(120.0))))
@@ -147,12 +158,15 @@ def render(scene: Scene) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
         new_x.append(px)
         new_y.append(py)
         new_flux.append(-strength if is_fading else strength)
+        new_kind.append(DetectionKind.MOVER if reach else kind)
     _ghosts(scene, science, reference, x, y, flux)
     changed = variable & (np.abs(flux * (factor - 1.0)) > 0)
     return science, reference, {
         "x": np.concatenate([x[changed], new_x]),
         "y": np.concatenate([y[changed], new_y]),
         "flux": np.concatenate([(flux * (factor - 1.0))[changed], new_flux]),
+        "kind": np.concatenate([np.full(changed.sum(), int(DetectionKind.VARIABLE)), new_kind]).astype(int),
+        "light": np.concatenate([flux[changed], np.zeros(len(new_x))]),
         "star_x": x, "star_y": y, "star_flux": flux,
     }  # fmt: skip
 
@@ -174,6 +188,7 @@ def _ghosts(
             r = np.hypot(u, v)
             is_lit = (r < radius) & (r > hole * radius) & (np.abs(u) > 0.04 * radius) & (np.abs(v) > 0.04 * radius)
             image += level * gaussian_filter(is_lit.astype(float), 0.4 * scene.fwhm) * (1.0 + 0.3 * r / radius)
+            scene.spoils(DetectionKind.GHOST, is_lit)
 
 
 def spoil(
@@ -200,12 +215,14 @@ def spoil(
             grown = gaussian_filter(full.astype(float), 1.0) > 0.05
             noisy[full] = scene.saturation * (1.0 + 0.02 * rng.normal(size=full.sum()))
             masks[k][grown] |= int(MaskPlane.SATURATED)
+            scene.spoils(DetectionKind.BRIGHT_STAR, gaussian_filter(full.astype(float), scene.fwhm) > 1e-3)
             for column in np.unique(np.nonzero(full)[1]):
                 if rng.random() < 0.5:
                     rows = np.nonzero(full[:, column])[0]
                     reach = int(rng.integers(2, 30))
                     bled = slice(max(rows.min() - reach, 0), rows.max() + reach)
                     noisy[bled, column] += scene.saturation * 0.5
+                    scene.spoils(DetectionKind.BRIGHT_STAR, (bled, column))
                     if rng.random() < 0.9:
                         masks[k][bled, column] |= int(MaskPlane.BLEED)
         observed.append(noisy)
@@ -225,6 +242,7 @@ def _cosmic_rays(scene: Scene, image: np.ndarray, mask: np.ndarray) -> None:
         for step in range(length):
             row, column = int(y + step * np.sin(angle)), int(x + step * np.cos(angle))
             image[row, column] += charge * rng.uniform(0.5, 1.5)
+            scene.spoils(DetectionKind.COSMIC_RAY, (row, column))
             if rng.random() < 0.4:
                 image[row, column + 1] += charge * rng.uniform(0.1, 0.6)
             if is_found:
@@ -240,6 +258,7 @@ def _satellite(scene: Scene, image: np.ndarray, mask: np.ndarray) -> None:
     grid_y, grid_x = np.mgrid[:SIDE, :SIDE] - SIDE / 2
     distance = np.abs(grid_x * np.sin(angle) - grid_y * np.cos(angle) - offset)
     image += np.sqrt(scene.sky) * 10 ** rng.uniform(-0.3, 1.3) * np.exp(-4 * np.log(2) * (distance / scene.fwhm) ** 2)
+    scene.spoils(DetectionKind.TRAIL, distance < scene.fwhm)
     if rng.random() < 0.6:
         mask[distance < rng.uniform(0.5, 2.0) * scene.fwhm] |= int(MaskPlane.SATELLITE)
 
@@ -249,11 +268,13 @@ def _bad_columns(scene: Scene, image: np.ndarray, mask: np.ndarray) -> None:
     for _ in range(int(rng.integers(0, 3))):
         column, start, end = int(rng.integers(SIDE)), int(rng.integers(SIDE // 2)), int(rng.integers(SIDE // 2, SIDE))
         image[start:end, column] += np.sqrt(scene.sky) * rng.choice([-1, 1]) * rng.uniform(1.0, 8.0)
+        scene.spoils(DetectionKind.BAD_PIXEL, (slice(start, end), column))
         if rng.random() < 0.75:
             mask[start:end, column] |= int(MaskPlane.BAD)
     for _ in range(int(rng.integers(0, 8))):
         row, column = rng.integers(SIDE, size=2)
         image[row, column] += np.sqrt(scene.sky) * rng.uniform(5, 60)
+        scene.spoils(DetectionKind.BAD_PIXEL, (row, column))
         if rng.random() < 0.6:
             mask[row, column] |= int(MaskPlane.BAD)
 
@@ -285,20 +306,57 @@ def reference_catalog(scene: Scene, image: CalibratedImage, truth: dict[str, np.
 
 
 def labelled(found: Catalog, truth: dict[str, np.ndarray], scene: Scene) -> Catalog:
-    """Return detections with their label: near something that changed, with its sign."""
+    """Return detections with their label, near something that changed, with its sign, and their class."""
     tree = cKDTree(np.stack([truth["x"], truth["y"]], axis=1))
     noise = np.sqrt(scene.sky + scene.reference_sky) * scene.fwhm * 1.5
+    kind = np.array(artefact_kinds(found, truth, scene), dtype=np.int64)
     is_real = np.zeros(found.n_rows, dtype=bool)
+    least = np.maximum(2.5 * np.sqrt(noise**2 + truth["light"]), 0.03 * truth["light"])
     for row, near in enumerate(
         tree.query_ball_point(np.stack([found["x"], found["y"]], axis=1), max(1.5, 0.5 * scene.fwhm))
     ):
         sign = 1.0 if found["is_positive"][row] else -1.0
-        is_real[row] = any(sign * truth["flux"][k] > 2.5 * noise for k in near)
-    return LABELLED_SOURCE.catalog(dict(found) | {"is_real": is_real})
+        changed = [k for k in near if sign * truth["flux"][k] > least[k]]
+        if changed:
+            is_real[row] = True
+            kind[row] = truth["kind"][max(changed, key=lambda k: abs(truth["flux"][k]))]
+    return LABELLED_SOURCE.catalog(dict(found) | {"is_real": is_real, "kind": kind})
 
 
-def make_scene(seed: int) -> Catalog | None:
-    """Return the labelled detections of one scene; None if its images cannot be differenced."""
+PRECEDENCE = (
+    DetectionKind.COSMIC_RAY, DetectionKind.BAD_PIXEL, DetectionKind.TRAIL, DetectionKind.BRIGHT_STAR,
+)  # fmt: skip
+
+
+def artefact_kinds(found: Catalog, truth: dict[str, np.ndarray], scene: Scene) -> list[DetectionKind]:
+    """Return what is the cause of each detection, if it is an artefact."""
+    reach = max(1, round(0.6 * scene.fwhm))
+    stars = cKDTree(np.stack([truth["star_x"], truth["star_y"]], axis=1))
+    noise = np.sqrt(scene.sky) * scene.fwhm * 1.5
+
+    def cause(x: float, y: float) -> DetectionKind:
+        around = (slice(max(round(y) - reach, 0), round(y) + reach + 1),
+                  slice(max(round(x) - reach, 0), round(x) + reach + 1))  # fmt: skip
+        for kind in PRECEDENCE:
+            if kind in scene.causes and scene.causes[kind][around].any():
+                return kind
+        if min(x, y, SIDE - 1 - x, SIDE - 1 - y) < 1.5 * scene.fwhm:
+            return DetectionKind.EDGE
+        near = stars.query_ball_point((x, y), 2.0 * scene.fwhm)
+        if any(truth["star_flux"][k] > 10 * noise for k in near):
+            return DetectionKind.DIPOLE
+        if DetectionKind.GHOST in scene.causes and scene.causes[DetectionKind.GHOST][around].any():
+            return DetectionKind.GHOST
+        halo = stars.query_ball_point((x, y), 10.0 * scene.fwhm)
+        return (
+            DetectionKind.BRIGHT_STAR if any(truth["star_flux"][k] > 5e3 * noise for k in halo) else DetectionKind.NOISE
+        )
+
+    return [cause(float(x), float(y)) for x, y in zip(found["x"], found["y"], strict=True)]
+
+
+def make_scene(seed: int) -> LabelledDetections | None:
+    """Return the labelled detections of one scene; None if its images cannot be differenced, or show none."""
     scene = draw_scene(np.random.default_rng(seed))
     clean_science, clean_reference, truth = render(scene)
     science, reference, mask, reference_mask = spoil(scene, clean_science, clean_reference)
@@ -318,7 +376,11 @@ def make_scene(seed: int) -> Catalog | None:
     except DataError as problem:
         print(f"scene {seed}: {problem}")
         return None
-    return labelled(found.catalog, truth, scene)
+    if found.catalog.n_rows == 0:
+        return None
+    triplet = Triplet(science_image.pixels, reference_image.pixels, result.difference.pixels)
+    views = views_of(found.catalog, triplet)
+    return LabelledDetections(labelled(found.catalog, truth, scene), views)
 
 
 def main() -> None:
@@ -326,13 +388,17 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--scenes", type=int, default=400)
     parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
-    made = [
-        rows for seed in range(options.first, options.first + options.scenes) if (rows := make_scene(seed)) is not None
-    ]
-    rows = concatenate([part for part in made if part.n_rows])
-    write_catalog(options.out, Catalog(rows, LABELLED_SOURCE), {})
-    print(f"{rows.n_rows} detections of {len(made)} scenes, {int(rows['is_real'].sum())} real")
+    seeds = range(options.first, options.first + options.scenes)
+    if options.workers > 1:
+        with Pool(options.workers) as pool:
+            made = pool.map(make_scene, seeds, chunksize=4)
+    else:
+        made = [make_scene(seed) for seed in seeds]
+    whole = joined([part for part in made if part is not None])
+    write_labelled(options.out, whole)
+    print(f"{whole.rows.n_rows} detections of {len(made)} scenes, {int(whole.is_real.sum())} real")
 
 
 if __name__ == "__main__":

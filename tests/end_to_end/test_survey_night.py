@@ -21,6 +21,7 @@ from astropy.wcs import WCS
 
 from gueststar.core.bits import USES, MaskPlane, SourceFlag
 from gueststar.model.rights import Program
+from gueststar.pipelines.night.runner import STAGES
 from gueststar.store.alert_log import AlertLog
 from gueststar.store.ledger import JobState
 from gueststar.store.products import DataId
@@ -362,6 +363,33 @@ def test_an_unknown_parameter_and_an_unknown_night_are_refused_by_name(survey: S
 
 
 # What artificial sources tell
+
+
+def test_a_night_done_again_makes_new_versions_of_what_differs_and_sends_nothing_twice(
+    survey: Survey, tmp_path: Path
+) -> None:
+    root, night = tmp_path / "again", survey.nights[-1]
+    shutil.copytree(survey.root, root, symlinks=True)
+    settings = yaml.safe_load((root / "survey.yaml").read_text())
+    settings["parameters"]["detection"] = {"threshold": 8.0}
+    (root / "survey.yaml").write_text(yaml.safe_dump(settings))
+    assert "--night" in gueststar("process", root, "--again", status=2)
+    products, alerts = product_digests(root), alert_digests(root)
+    gueststar("process", root, "--night", night, "--again")
+    anew = product_digests(root)
+    differ = {key[0] for key in products.keys() | anew.keys() if products.get(key) != anew.get(key)}
+    assert "dia_source" in differ
+    assert not differ & {"raw", "bias", "flat", "reference_image", "forced_source"}, "these are not done again"
+    assert alert_digests(root) == alerts
+    with SurveyRepo.open(root) as repo:
+        for job in repo.ledger.jobs(kind="difference", day_obs=night, state=JobState.DONE):
+            assert job.config["detection"]["threshold"] == 8.0
+        for job in repo.ledger.jobs(kind="science", day_obs=night, state=JobState.DONE):
+            assert str(night) in Path(job.metrics["inputs"]["distortion"]).parent.name, "learned in the night itself"
+        assert f"night {night} again until {STAGES[-1]}" in {
+            event.text for event in repo.ledger.events(what="processed")
+        }
+    assert report_of(root, night)["is_explained"]
 
 
 def test_injection_is_repeatable_and_touches_neither_products_nor_alerts(survey: Survey, tmp_path: Path) -> None:

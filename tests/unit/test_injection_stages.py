@@ -77,7 +77,9 @@ def image(*, side_fwhm: float = 4.0) -> CalibratedImage:
 def stars(x: list[float], y: list[float], electrons: list[float]) -> ArtificialSources:
     magnitude = ZERO_POINT - 2.5 * np.log10(electrons)
     none = np.zeros(len(x))
-    return ArtificialSources(np.array(x), np.array(y), magnitude, 10 ** (0.4 * (31.4 - magnitude)), none, none)
+    return ArtificialSources(
+        np.array(x), np.array(y), magnitude, 10 ** (0.4 * (31.4 - magnitude)), none, none, np.zeros(none.size, np.int8)
+    )
 
 
 def test_light_put_into_raw_counts_comes_back_where_it_belongs_with_its_flux() -> None:

@@ -1,9 +1,11 @@
-"""`gueststar alerts`: find, show and export alert packets."""
+"""`gueststar alerts`: find, show, export, publish, retract and replay alert packets."""
 
 from __future__ import annotations
 
 import json
+import sys
 import tarfile
+import time
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 
 import click
 
-from gueststar.core.errors import DataError
+from gueststar.core.errors import ConfigError, DataError
 from gueststar.model.rights import Program
 
 PROGRAMS: dict[str, tuple[Program, ...]] = {
@@ -31,7 +33,7 @@ def _programs(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.group()
 def command() -> None:
-    """Find, show and export alert packets."""
+    """Find, show, export and publish alert packets."""
 
 
 @command.command("list")
@@ -88,3 +90,152 @@ def export(repo: Path, out: Path, night: int | None, program: str) -> None:
             archive.addfile(member, BytesIO(data))
             n += 1
     click.echo(f"{n} alerts in {out}")
+
+
+@command.command()
+@_REPO
+@click.option("--follow", is_flag=True, help="Go on with what enters the log, until interrupted.")
+def publish(repo: Path, follow: bool) -> None:
+    """Send the alerts of REPO that wait to its Kafka, each once and in order."""
+    from gueststar.store.repo import SurveyRepo
+    from gueststar.stream.publish import Publisher
+
+    with SurveyRepo.open(repo) as opened, Publisher(opened.root, opened.settings.stream) as publisher:
+        if follow:
+            publisher.follow(tell=click.echo, is_over=lambda: False)
+        receipt = publisher.publish()
+    click.echo(receipt.line())
+    for segment, reason in receipt.held.items():
+        click.echo(f"held {segment}: {reason}")
+
+
+@command.command()
+@_REPO
+@click.option("--night", type=int, required=True, help="Survey night YYYYMMDD.")
+def check(repo: Path, night: int) -> None:
+    """Compare the topics of a night with the alert log of REPO, packet by packet; status 1 if they differ."""
+    from gueststar.store.repo import SurveyRepo
+    from gueststar.stream.agreement import agreement_of
+
+    with SurveyRepo.open(repo) as opened:
+        found = [
+            agreement_of(opened.root, opened.settings.stream, night=night, program=program)
+            for program in PROGRAMS["all"]
+        ]
+    for agreement in found:
+        click.echo(agreement.line())
+    sys.exit(0 if all(agreement.is_good for agreement in found) else 1)
+
+
+@command.command()
+@_REPO
+@click.argument("candids", type=int, nargs=-1, required=True, metavar="CANDID...")
+@click.option("--reason", required=True, help="What readers are told.")
+def retract(repo: Path, candids: tuple[int, ...], reason: str) -> None:
+    """Take alerts of REPO back: readers of the topic's retractions are told with the next publication."""
+    from gueststar.store.alert_log import AlertLog
+    from gueststar.store.publication import Publication
+
+    log, state = AlertLog(repo), Publication(repo)
+    if unknown := [c for c in candids if log.find(c, programs=PROGRAMS["all"]) is None]:
+        raise ConfigError(f"the log of {repo} has no alert {unknown[0]}")
+    n = sum(state.retract(candid, reason, time=time.time()) for candid in candids)
+    click.echo(f"{n} to be taken back; gueststar alerts publish {repo} tells the readers")
+
+
+@command.command()
+@_REPO
+@click.option("--night", type=int, required=True, help="Survey night YYYYMMDD.")
+@click.option("--drop", is_flag=True, help="Never send them, instead of sending them with the next publication.")
+def release(repo: Path, night: int, drop: bool) -> None:
+    """Let the alerts of a night go that were held because an image had too many (or drop them)."""
+    from gueststar.store.publication import Publication
+
+    n = Publication(repo).release(night, is_dropped=drop)
+    click.echo(f"{n} alerts {'dropped' if drop else 'released'}")
+
+
+@command.command()
+@_REPO
+@click.argument("topic")
+@click.option("--to", "servers", help="Brokers host:port,host:port; default: those of the survey.")
+@click.option("--night", type=int, help="Survey night YYYYMMDD; default: all.")
+@click.option("--after", type=int, help="Begin behind this candid.")
+@_programs
+def replay(repo: Path, topic: str, servers: str | None, night: int | None, after: int | None, program: str) -> None:
+    """Send alerts of REPO again, as they were, in order, to a TOPIC of your choice."""
+    from gueststar.store.alert_log import AlertLog
+    from gueststar.store.repo import SurveyRepo
+    from gueststar.stream.clients import client_options
+    from gueststar.stream.publish import replay as send_again
+    from gueststar.stream.topics import Topics
+
+    log = AlertLog(repo)
+    entries = log.entries(programs=PROGRAMS[program], day_obs=night)
+    if after is not None:
+        first = log.find(after, programs=PROGRAMS[program])
+        if first is None:
+            raise ConfigError(f"the log of {repo} has no {program} alert {after}")
+        entries = [entry for entry in entries if entry.serial > first.serial]
+    if len(PROGRAMS[program]) > 1:
+        raise ConfigError("one topic takes the alerts of one program: --program public, partnership or private")
+    with SurveyRepo.open(repo) as opened:
+        settings = opened.settings.stream
+        options = {"bootstrap.servers": servers} if servers else client_options(opened.root, settings)
+    Topics(options, settings).ensure(topic, PROGRAMS[program][0])
+    click.echo(f"{send_again(log, entries, options, topic)} alerts sent to {topic}")
+
+
+@command.group()
+def broker() -> None:
+    """Run a Kafka on this machine (loopback only) for a survey that has none."""
+
+
+@broker.command()
+@_REPO
+@click.option("--secure", is_flag=True, help="Readers must log in (first start only); see the user guide.")
+def start(repo: Path, secure: bool) -> None:
+    """Start the broker of REPO; the first time, fetch it and make its folder."""
+    from gueststar.stream.broker import LocalBroker
+
+    state = LocalBroker(repo).start(is_secure=secure)
+    click.echo(f"Kafka answers at {state.bootstrap_servers}")
+
+
+@broker.command()
+@_REPO
+def stop(repo: Path) -> None:
+    """Stop the broker of REPO."""
+    from gueststar.stream.broker import LocalBroker
+
+    click.echo("stopped" if LocalBroker(repo).stop() else "it did not run")
+
+
+@broker.command()
+@_REPO
+def status(repo: Path) -> None:
+    """Tell whether the broker of REPO runs, and where; status 1 if it does not."""
+    from gueststar.stream.broker import LocalBroker
+
+    local = LocalBroker(repo)
+    state, pid = local.state, local.pid()
+    if state is None or pid is None:
+        click.echo("it does not run" if state else "there is none: gueststar alerts broker start")
+        sys.exit(1)
+    click.echo(f"Kafka answers at {state.bootstrap_servers}, process {pid}")
+
+
+@broker.command()
+@_REPO
+@click.argument("name")
+@click.option(
+    "--password-file", type=click.File("r"), required=True, help="File with the password; - is standard input."
+)
+def user(repo: Path, name: str, password_file: Any) -> None:
+    """Make a login NAME for a reader of a secure broker, or give it another password."""
+    from gueststar.store.repo import SurveyRepo
+    from gueststar.stream.users import set_password
+
+    with SurveyRepo.open(repo) as opened:
+        set_password(opened.root, opened.settings.stream, name, password_file.read().strip())
+    click.echo(f"{name} can log in; what it may read is stream.readers in survey.yaml")

@@ -22,7 +22,9 @@ COMMANDS = {
     "process": "From raw exposures to alerts.",
     "products": "List products with their files.",
     "refcat": "Local reference catalogs.",
+    "reference": "The versions of the references at a place, and their flux there.",
     "simulate": "Make nights of raw exposures, with truth.",
+    "streaks": "Streaks of satellites and of fast asteroids.",
     "vet": "Train and inspect the reliability score.",
     "why": "The whole causal story of one thing.",
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-STAGES = ("calibrate", "science", "reference", "difference", "associate", "movers", "learn")
+STAGES = ("calibrate", "science", "reference", "difference", "associate", "movers", "precover", "learn", "inject")
 
 
 @click.command()
@@ -16,14 +16,20 @@ STAGES = ("calibrate", "science", "reference", "difference", "associate", "mover
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Worker processes.")
 @click.option("--until", type=click.Choice(STAGES), default=STAGES[-1], show_default=True, help="Last stage to run.")
 @click.option("--retry", is_flag=True, help="Try failed and quarantined work again.")
-def command(repo: Path, nights: tuple[int, ...], workers: int, until: str, retry: bool) -> None:
+@click.option(
+    "--again",
+    is_flag=True,
+    help="Calibrate and subtract named nights anew, with the calibrations and parameters of now.",
+)
+def command(repo: Path, nights: tuple[int, ...], workers: int, until: str, retry: bool, again: bool) -> None:
     """Process nights of REPO; what is done already is not done again, what was interrupted goes on."""
     from gueststar.pipelines.night.process import process_nights
 
     with ProgressBars() as bars:
         summary = process_nights(
-            repo, nights=nights, n_workers=workers, until=until, do_retry=retry, progress=bars, tell=bars.tell
-        )
+            repo, nights=nights, n_workers=workers, until=until, do_retry=retry, do_again=again, progress=bars,
+            tell=bars.tell,
+        )  # fmt: skip
     for line in summary.lines():
         click.echo(line)
     sys.exit(0 if summary.is_complete else 1)

@@ -25,3 +25,7 @@ class ServiceDown(TransientError):
 
 class MissingInput(GueststarError):
     """Something this unit needs is not there yet (catalog, calibration, reference): it is held, not failed."""
+
+
+class OutOfTurn(TransientError):
+    """Something that must come before this is still on its way: wait for it, then try again."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from gueststar.core.bits import UNUSABLE
 from gueststar.core.errors import DataError
 from gueststar.formats import fits_planes
 from gueststar.model.depth import DepthMap
@@ -27,6 +28,9 @@ STEPS_PER_SIGMA = 16.0
 
 VARIANCE_STEP = 0.02
 """Quantisation step of the variance as a fraction of its first percentile."""
+
+SAMPLED = 200_000
+"""About how many pixels these are measured on."""
 
 PHOTOCAL_CARDS = {
     "zero_point": ("ZP", "AB magnitude of one image unit"),
@@ -48,12 +52,13 @@ def write_calibrated_image(path: Path | str, image: CalibratedImage) -> None:
     """Write an image; the file appears whole or not at all."""
     pixels, sky = image.pixels, image.wcs.to_header()
     unit = {"BUNIT": ("electron", "background-subtracted")}
-    variance, values = fits_planes.without_infinities(pixels.variance), fits_planes.without_infinities(pixels.image)
     image_step, variance_step = _steps_of(pixels)
     hdus: list[Any] = [
         fits.PrimaryHDU(header=_primary_header(image)),
-        fits_planes.float_plane("IMAGE", values, {**sky, **unit, **_photocal_cards(image.photocal)}, step=image_step),
-        fits_planes.float_plane("VARIANCE", variance, {**sky, "BUNIT": "electron**2"}, step=variance_step),
+        fits_planes.float_plane(
+            "IMAGE", pixels.image, {**sky, **unit, **_photocal_cards(image.photocal)}, step=image_step
+        ),
+        fits_planes.float_plane("VARIANCE", pixels.variance, {**sky, "BUNIT": "electron**2"}, step=variance_step),
         fits_planes.integer_plane("MASK", pixels.mask, {**sky, **fits_planes.mask_cards()}),
         _psf_hdu(image.psf),
         fits_planes.metadata_hdu(image.metadata),
@@ -70,46 +75,65 @@ def read_calibrated_image(path: Path | str) -> CalibratedImage:
 
     A variance that was not finite reads as infinite (no weight).
     """
-    with fits_planes.open_fits(path) as hdus:
-        image = fits_planes.hdu_named(hdus, "IMAGE", path)
-        variance = np.ascontiguousarray(fits_planes.hdu_named(hdus, "VARIANCE", path).data, dtype=np.float32)
-        variance[np.isnan(variance)] = np.inf
-        pixels = MaskedImage(
-            np.ascontiguousarray(image.data, dtype=np.float32),
-            variance,
-            fits_planes.mask_of(fits_planes.hdu_named(hdus, "MASK", path)),
-        )
-        coverage = np.ascontiguousarray(hdus["COVERAGE"].data, dtype=np.int16) if "COVERAGE" in hdus else None
+    with fits_planes.PlanesFile(path) as file:
+        header = file.hdu("IMAGE").header
+        variance = file.pixels("VARIANCE", np.float32)
+        np.copyto(variance, np.inf, where=np.isnan(variance))
+        pixels = MaskedImage(file.pixels("IMAGE", np.float32), variance, file.mask())
         return CalibratedImage(
             pixels,
-            Wcs.from_header(image.header),
-            _psf_of(fits_planes.hdu_named(hdus, "PSF", path)),
-            _photocal_of(image.header, path),
-            fits_planes.metadata_of(hdus),
-            coverage,
-            _depth_of(hdus["DEPTH"], pixels.shape) if "DEPTH" in hdus else None,
+            Wcs.from_header(header),
+            _psf_of(file.hdu("PSF")),
+            _photocal_of(header, path),
+            file.metadata(),
+            file.pixels("COVERAGE", np.int16) if "COVERAGE" in file else None,
+            _depth_of(file.hdu("DEPTH"), pixels.shape) if "DEPTH" in file else None,
+        )
+
+
+class ImageFrame(NamedTuple):
+    """An image without its pixels: all that is known of them in few bytes."""
+
+    shape: tuple[int, int]
+    """(ny, nx)."""
+    wcs: Wcs
+    psf: Psf
+    photocal: PhotoCal
+    metadata: dict[str, Any]
+
+
+def read_frame(path: Path | str) -> ImageFrame:
+    """Read an image that `write_calibrated_image` wrote, but for its pixels; DataError if it is not one."""
+    with fits_planes.PlanesFile(path) as file:
+        header = file.hdu("IMAGE").header
+        axes = "ZNAXIS" if header.get("ZIMAGE") is True else "NAXIS"
+        shape = int(header[f"{axes}2"]), int(header[f"{axes}1"])
+        return ImageFrame(
+            shape, Wcs.from_header(header), _psf_of(file.hdu("PSF")), _photocal_of(header, path), file.metadata()
         )
 
 
 def is_calibrated_image(path: Path | str) -> bool:
     """Return whether a FITS file is one that `write_calibrated_image` wrote; DataError if it is no FITS."""
-    with fits_planes.open_fits(path) as hdus:
-        return all(name in hdus for name in ("IMAGE", "VARIANCE", "MASK", "PSF", fits_planes.METADATA_HDU))
+    with fits_planes.PlanesFile(path) as file:
+        return all(name in file for name in ("IMAGE", "VARIANCE", "MASK", "PSF", fits_planes.METADATA_HDU))
 
 
 def read_metadata(path: Path | str) -> dict[str, Any]:
     """Read only the metadata of a stored image or calibration master."""
-    with fits_planes.open_fits(path) as hdus:
-        fits_planes.hdu_named(hdus, fits_planes.METADATA_HDU, path)
-        return fits_planes.metadata_of(hdus)
+    with fits_planes.PlanesFile(path) as file:
+        return file.metadata()
 
 
 def _steps_of(pixels: MaskedImage) -> tuple[float | None, float | None]:
-    known = pixels.variance[pixels.is_usable() & np.isfinite(pixels.variance) & (pixels.variance > 0)]
-    if known.size == 0:
-        return None, None
-    sample = known[:: max(1, known.size // 100_000)]
-    return float(np.sqrt(np.median(sample))) / STEPS_PER_SIGMA, float(np.percentile(sample, 1)) * VARIANCE_STEP
+    """Return the steps of image and variance, from a regular sample of usable pixels: they need not be exact."""
+    for every in (max(1, int(np.sqrt(pixels.image.size / SAMPLED))), 1):
+        variance, mask = pixels.variance[::every, ::every], pixels.mask[::every, ::every]
+        sample = variance[((mask & int(UNUSABLE)) == 0) & np.isfinite(variance) & (variance > 0)]
+        if sample.size:
+            noise, low = float(np.sqrt(np.median(sample))), float(np.percentile(sample, 1))
+            return noise / STEPS_PER_SIGMA, low * VARIANCE_STEP
+    return None, None
 
 
 def _primary_header(image: CalibratedImage) -> fits.Header:

@@ -39,27 +39,23 @@ def write_calibration_master(path: Path | str, master: CalibrationMaster) -> Non
 
 def read_calibration_master(path: Path | str) -> CalibrationMaster:
     """Read a master that `write_calibration_master` wrote; DataError if it is not one."""
-    with fits_planes.open_fits(path) as hdus:
-        header = hdus[0].header
-        planes = [
-            np.ascontiguousarray(fits_planes.hdu_named(hdus, name, path).data, dtype=np.float32)
-            for name in ("IMAGE", "VARIANCE")
-        ]
-        pixels = MaskedImage(planes[0], planes[1], fits_planes.mask_of(fits_planes.hdu_named(hdus, "MASK", path)))
+    with fits_planes.PlanesFile(path) as file:
+        header = file.hdu("PRIMARY").header
+        image, variance = (file.pixels(name, np.float32) for name in ("IMAGE", "VARIANCE"))
         return CalibrationMaster(
             kind=header["CALKIND"],
             detector_id=int(header["DETECTOR"]),
-            pixels=pixels,
+            pixels=MaskedImage(image, variance, file.mask()),
             mjd_tai=float(header["MJD-TAI"]),
             n_frames=int(header["NFRAMES"]),
             physical_filter=header.get("FILTER"),
-            metadata=fits_planes.metadata_of(hdus),
-            layers=_layers_of(hdus),
+            metadata=file.metadata(),
+            layers=_layers_of(file),
         )
 
 
-def _layers_of(hdus: fits.HDUList) -> NDArray[np.float32] | None:
-    planes = [np.asarray(hdu.data, dtype=np.float32) for hdu in hdus if str(hdu.name).startswith("LAYER")]
+def _layers_of(file: fits_planes.PlanesFile) -> NDArray[np.float32] | None:
+    planes = [file.pixels(name, np.float32) for name in file.names() if name.startswith("LAYER")]
     return np.stack(planes) if planes else None
 
 

@@ -24,18 +24,18 @@ def write_calibration_table(path: Path | str, product: CalibrationTable) -> None
 
 def read_calibration_table(path: Path | str) -> CalibrationTable:
     """Read tables that `write_calibration_table` wrote; DataError if the file is not one."""
-    with fits_planes.open_fits(path) as hdus:
-        header = hdus[0].header
-        if "CALKIND" not in header or fits_planes.METADATA_HDU not in hdus:
+    with fits_planes.PlanesFile(path) as file:
+        header = file.hdus[0].header
+        if "CALKIND" not in header or fits_planes.METADATA_HDU not in file:
             raise DataError(f"{path}: not a calibration table (no CALKIND card or no METADATA extension)")
         return CalibrationTable(
             kind=header["CALKIND"],
             detector_id=int(header["DETECTOR"]),
-            tables={hdu.header["TABNAME"]: _table_of(hdu) for hdu in hdus[1:] if "TABNAME" in hdu.header},
+            tables={hdu.header["TABNAME"]: _table_of(hdu) for hdu in file.hdus[1:] if "TABNAME" in hdu.header},
             mjd_tai=float(header["MJD-TAI"]),
             n_frames=int(header["NFRAMES"]),
             physical_filter=header.get("FILTER"),
-            metadata=fits_planes.metadata_of(hdus),
+            metadata=file.metadata(),
         )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
+from numpy.typing import NDArray
 
 from gueststar.core.errors import DataError
 from gueststar.formats.atomic import appearing_whole
@@ -31,6 +32,15 @@ def write_cutout_cube(path: Path, cutouts: CandidateCutouts) -> None:
         hdus.append(cube)
     with appearing_whole(path) as temporary:
         fits.HDUList(hdus).writeto(temporary, overwrite=True)
+
+
+def read_cutout_ids(path: Path) -> NDArray[np.int64]:
+    """Return whose cut-outs a file holds, without reading them; raises DataError for a file that is something else."""
+    try:
+        with fits.open(path, memmap=True) as file:
+            return np.asarray(file["CANDIDATES"].data["dia_source_id"], dtype=np.int64)
+    except (OSError, KeyError) as problem:
+        raise DataError(f"{path} is not a file of cut-outs: {problem}") from problem
 
 
 def read_cutout_cube(path: Path) -> CandidateCutouts:

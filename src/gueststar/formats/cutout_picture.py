@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gueststar.formats.atomic import appearing_whole
 from gueststar.formats.cutouts import decode_cutout
@@ -36,3 +38,39 @@ def draw_cutouts(packet: dict[str, Any], path: Path) -> None:
     )
     with appearing_whole(path) as temporary:
         figure.savefig(temporary, dpi=100, format="png")
+
+
+def triplet_png(stamps: NDArray[np.float32], *, zoom: int = 5) -> bytes:
+    """Return science, reference and difference ``[3, side, side]`` side by side as a PNG, y upwards.
+
+    Grey runs from two sigma below the level to the brightest of the middle, by inverse hyperbolic sine; the difference
+    is symmetric about zero. Pixels without data are dark red.
+    """
+    from matplotlib.image import imsave
+
+    gap = np.ones((stamps.shape[1], 2, 3))
+    parts: list[NDArray[Any]] = []
+    for plane, stamp in enumerate(stamps):
+        grey = _grey(stamp, is_symmetric=plane == 2)
+        shown = np.repeat(np.nan_to_num(grey)[..., None], 3, axis=2)
+        shown[~np.isfinite(grey)] = (0.35, 0.05, 0.05)
+        parts += [shown, gap]
+    picture = np.concatenate(parts[:-1], axis=1)[::-1]
+    buffer = io.BytesIO()
+    imsave(buffer, np.repeat(np.repeat(picture, zoom, axis=0), zoom, axis=1), format="png")
+    return buffer.getvalue()
+
+
+def _grey(stamp: NDArray[np.float32], *, is_symmetric: bool) -> NDArray[np.float64]:
+    """Return values from 0 to 1, NaN where there is no data."""
+    known = stamp[np.isfinite(stamp)].astype(np.float64)
+    if known.size == 0:
+        return np.full(stamp.shape, np.nan)
+    level = 0.0 if is_symmetric else float(np.median(known))
+    sigma = max(1.4826 * float(np.median(np.abs(known - np.median(known)))), 1e-12)
+    ny, nx = stamp.shape
+    middle = stamp[ny // 3 : -(ny // 3), nx // 3 : -(nx // 3)]
+    peak = np.nanmax(np.abs(middle - level)) / sigma if np.isfinite(middle).any() else 5.0
+    high = np.arcsinh(max(float(peak), 5.0) / 3.0)
+    low = -high if is_symmetric else np.arcsinh(-2.0 / 3.0)
+    return np.asarray(np.clip((np.arcsinh((stamp - level) / sigma / 3.0) - low) / (high - low), 0.0, 1.0))

@@ -31,10 +31,6 @@ def write_detrended_frame(path: Path | str, frame: DetrendedFrame) -> None:
 
 def read_detrended_frame(path: Path | str) -> DetrendedFrame:
     """Read a frame that `write_detrended_frame` wrote; DataError if it is not one."""
-    with fits_planes.open_fits(path) as hdus:
-        planes = [
-            np.ascontiguousarray(fits_planes.hdu_named(hdus, name, path).data, dtype=np.float32)
-            for name in ("IMAGE", "VARIANCE")
-        ]
-        mask = fits_planes.mask_of(fits_planes.hdu_named(hdus, "MASK", path))
-        return DetrendedFrame(MaskedImage(planes[0], planes[1], mask), fits_planes.metadata_of(hdus))
+    with fits_planes.PlanesFile(path) as file:
+        image, variance = (file.pixels(name, np.float32) for name in ("IMAGE", "VARIANCE"))
+        return DetrendedFrame(MaskedImage(image, variance, file.mask()), file.metadata())

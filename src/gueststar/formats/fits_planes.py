@@ -8,10 +8,11 @@ and DS9 open them.
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from astropy.io import fits
@@ -20,6 +21,10 @@ from numpy.typing import NDArray
 from gueststar.core.bits import MaskPlane
 from gueststar.core.errors import DataError
 from gueststar.formats.atomic import appearing_whole
+from gueststar.formats.fits_layout import BLOCK
+from gueststar.formats.tile_compression import CompressedImage, compress, decompress
+
+Pixel = TypeVar("Pixel", np.float32, np.int32, np.int16)
 
 TILE = (256, 256)
 """Tile of the compression, (ny, nx): square, so that a cut-out reads few; large, so that a plane has few."""
@@ -30,29 +35,21 @@ METADATA_HDU = "METADATA"
 
 def float_plane(
     name: str, plane: NDArray[np.float32], header: Mapping[str, Any], *, step: float | None
-) -> fits.CompImageHDU | fits.ImageHDU:
-    """Return a float plane as an extension, rounded to multiples of ``step`` (dithered).
+) -> CompressedImage | fits.ImageHDU:
+    """Return a float plane as an extension, rounded to multiples of ``step`` (dithered); infinities become NaN.
 
-    Without a step it is kept as it is, uncompressed. (Lossless compression of noise gains little; and gzip
-    writes the time of day, so the same product would not be the same file.)
+    Without a step, or where its range is too great for that, it is kept as it is, uncompressed. (Lossless compression
+    of noise gains little; and gzip writes the time of day, so the same product would not be the same file.)
     """
-    if not step:
-        return fits.ImageHDU(plane, _header(header), name=name)
-    return fits.CompImageHDU(
-        plane, _header(header), name=name, tile_shape=_tile_of(plane),
-        compression_type="RICE_1", quantize_level=-step, quantize_method=1, dither_seed=1,
-    )  # fmt: skip
+    packed = compress(name, plane, header, tile=_tile_of(plane), step=step) if step else None
+    return packed or fits.ImageHDU(plane, _header(header), name=name)
 
 
-def integer_plane(name: str, plane: NDArray[Any], header: Mapping[str, Any]) -> fits.CompImageHDU:
+def integer_plane(name: str, plane: NDArray[Any], header: Mapping[str, Any]) -> CompressedImage:
     """Return an integer plane as a lossless extension."""
-    return fits.CompImageHDU(plane, _header(header), name=name, tile_shape=_tile_of(plane), compression_type="RICE_1")
-
-
-def without_infinities(plane: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return a plane with NaN for every value that is not finite: the quantisation knows NaN only."""
-    is_infinite = np.isinf(plane)
-    return np.where(is_infinite, np.float32(np.nan), plane) if is_infinite.any() else plane
+    packed = compress(name, plane, header, tile=_tile_of(plane))
+    assert packed is not None  # integers are not rounded
+    return packed
 
 
 def mask_cards() -> dict[str, tuple[int, str]]:
@@ -66,8 +63,12 @@ def mask_cards() -> dict[str, tuple[int, str]]:
 
 def mask_of(hdu: Any) -> NDArray[np.int32]:
     """Return a mask plane in this code's bits, whichever bits the file's ``MP_`` cards say it uses."""
-    mask = np.ascontiguousarray(hdu.data, dtype=np.int32)
-    stated = {key.upper()[3:]: int(value) for key, value in hdu.header.items() if key.upper().startswith("MP_")}
+    return mask_in_our_bits(np.ascontiguousarray(hdu.data, dtype=np.int32), hdu.header)
+
+
+def mask_in_our_bits(mask: NDArray[np.int32], header: fits.Header) -> NDArray[np.int32]:
+    """Return a mask in this code's bits, whichever bits the ``MP_`` cards of its header say it uses."""
+    stated = {key.upper()[3:]: int(header[key]) for key in header if key.upper().startswith("MP_")}
     ours = {str(plane.name): int(plane).bit_length() - 1 for plane in MaskPlane}
     if not stated or all(ours.get(name) == bit for name, bit in stated.items()):
         return mask
@@ -83,11 +84,6 @@ def metadata_hdu(metadata: Mapping[str, Any]) -> fits.BinTableHDU:
     text = json.dumps(metadata, default=_plain).encode("ascii")
     column = fits.Column(name="json", format=f"{max(len(text), 1)}A", array=[text])
     return fits.BinTableHDU.from_columns([column], name=METADATA_HDU)
-
-
-def metadata_of(hdus: fits.HDUList) -> dict[str, Any]:
-    """Return the metadata that `metadata_hdu` wrote."""
-    return dict(json.loads(str(hdus[METADATA_HDU].data["json"][0])))
 
 
 def scalar_cards(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,10 +102,72 @@ def scalar_cards(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return cards
 
 
-def write_hdus(path: Path | str, hdus: list[Any]) -> None:
-    """Write a FITS file that appears whole or not at all."""
-    with appearing_whole(Path(path)) as temporary:
-        fits.HDUList(hdus).writeto(temporary, output_verify="exception")
+def write_hdus(path: Path | str, hdus: Sequence[Any]) -> None:
+    """Write a FITS file of astropy's HDUs and `CompressedImage`, the primary first; it appears whole or not at all."""
+    with appearing_whole(Path(path)) as temporary, temporary.open("wb") as stream:
+        for hdu in hdus:
+            if isinstance(hdu, CompressedImage):
+                stream.write(hdu.header.tostring(padding=True).encode("ascii"))
+                stream.write(hdu.data)
+                stream.write(b"\0" * (-len(hdu.data) % BLOCK))
+            else:
+                stream.write(_bytes_of(hdu))
+
+
+def _bytes_of(hdu: Any) -> bytes:
+    """Return one header and its data as they stand in a file."""
+    stream, is_first = io.BytesIO(), isinstance(hdu, fits.PrimaryHDU)
+    fits.HDUList([hdu] if is_first else [fits.PrimaryHDU(), hdu]).writeto(stream, output_verify="exception")
+    return stream.getvalue()[0 if is_first else BLOCK :]
+
+
+class PlanesFile:
+    """A file of planes that `write_hdus` wrote, open for reading."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = path
+        try:
+            self.hdus = fits.open(path, memmap=False, disable_image_compression=True)
+        except (OSError, ValueError) as problem:
+            raise DataError(f"{path}: not a readable FITS file: {problem}") from None
+
+    def __enter__(self) -> PlanesFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.hdus.close()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.hdus
+
+    def hdu(self, name: str) -> Any:
+        """Return an extension, a compressed image as its table; DataError if the file has none of that name."""
+        return hdu_named(self.hdus, name, self.path)
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all extensions, in order."""
+        return tuple(str(hdu.name) for hdu in self.hdus)
+
+    def pixels(self, name: str, kind: type[Pixel]) -> NDArray[Pixel]:
+        """Return the pixels of an extension as numbers of ``kind``; DataError if the file has none of that name."""
+        hdu, pixels = self.hdu(name), None
+        if hdu.header.get("ZIMAGE") is True:
+            where = hdu.fileinfo()
+            with Path(self.path).open("rb") as stream:
+                stream.seek(where["datLoc"])
+                pixels = decompress(hdu.header, stream.read(where["datSpan"]))
+            if pixels is None:
+                with fits.open(self.path, memmap=False) as hdus:
+                    pixels = hdus[name].data
+        return np.ascontiguousarray(hdu.data if pixels is None else pixels, dtype=kind)
+
+    def mask(self, name: str = "MASK") -> NDArray[np.int32]:
+        """Return a mask plane in this code's bits."""
+        return mask_in_our_bits(self.pixels(name, np.int32), self.hdu(name).header)
+
+    def metadata(self) -> dict[str, Any]:
+        """Return the metadata that `metadata_hdu` wrote; DataError if there are none."""
+        return dict(json.loads(str(self.hdu(METADATA_HDU).data["json"][0])))
 
 
 def open_fits(path: Path | str) -> fits.HDUList:

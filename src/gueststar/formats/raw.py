@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from gueststar.core.errors import DataError, TransientError
 from gueststar.formats.fits_layout import BLOCK, Block, Buffer, check_datasum, image_cards, image_shape, read_layout
 from gueststar.formats.tiff import decode_tiff_page, is_tiff, read_tiff_pages
+from gueststar.formats.tile_compression import decompress
 from gueststar.model.camera import Amplifier, Detector, parse_section
 from gueststar.model.exposure import ExposureInfo
 from gueststar.model.raw import AmplifierPixels, RawDetector
@@ -238,6 +239,10 @@ def _raw_file(path: Path, blocks: list[Block]) -> RawFile:
 def _decode(buffer: Buffer, block: Block, path: Path, image: RawExtension) -> NDArray[Any]:
     """Return the pixel values of one image HDU, [y, x]."""
     check_datasum(buffer, block, str(path), image.index)
+    if block.header.get("ZIMAGE") is True:
+        found = decompress(block.header, memoryview(buffer)[block.data_start : block.data_end])
+        if found is not None and found.shape == image.shape:
+            return found
     data = bytes(buffer[block.header_start : block.data_end])
     data += b"\0" * (-len(data) % BLOCK)
     try:

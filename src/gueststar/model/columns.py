@@ -6,7 +6,10 @@ the exposure; fluxes nJy; ``flags`` are `SourceFlag` bits. ``_err`` is one sigma
 
 from __future__ import annotations
 
+import numpy as np
+
 from gueststar.model.catalog import Column, Schema
+from gueststar.model.streak_columns import STREAK as STREAK
 
 _ID = (
     Column("x", "f8", "pixel", "position, x"),
@@ -125,6 +128,7 @@ DIA_SOURCE = Schema(
         Column("reliability", "f4", "", "score from 0 (artefact) to 1 (real)"),
         Column("dia_object_id", "i8", "", "the dia_object it belongs to; 0 before association"),
         Column("flags", "i4", "", "SourceFlag bits"),
+        Column("stamp_reliability", "f4", "", "score of the cut-outs alone; NaN where there are none", np.nan),
     ),
 )
 """Detections on difference images."""
@@ -210,6 +214,21 @@ REFCAT = Schema(
 )
 """Reference catalogs, HEALPix-sharded."""
 
+REFERENCE_CHANGE = Schema(
+    "reference_change",
+    (
+        Column("ra", "f8", "deg", "right ascension"),
+        Column("dec", "f8", "deg", "declination"),
+        Column("old_flux", "f8", "nJy", "PSF flux on the version before"),
+        Column("old_flux_err", "f4", "nJy", "its error"),
+        Column("new_flux", "f8", "nJy", "PSF flux on the new version"),
+        Column("new_flux_err", "f4", "nJy", "its error"),
+        Column("change", "f8", "nJy", "new less old: by so much the difference fluxes of an object there drop"),
+        Column("change_err", "f4", "nJy", "its error"),
+    ),
+)
+"""Places of the static sky whose flux a new version of a reference changed."""
+
 INJECTED = Schema(
     "injected_source",
     (
@@ -222,6 +241,11 @@ INJECTED = Schema(
         Column("flux", "f8", "nJy", "true flux"),
         Column("trail_length", "f4", "pixel", "length of a trailed source; 0: a star"),
         Column("trail_angle_deg", "f4", "deg", "angle of the trail from +x towards +y"),
+        Column(
+            "place", "i4", "", "0: put anywhere on the usable pixels; 1: beside a known source; 2: near a bright star"
+        ),
+        Column("surface_mag", "f4", "mag/arcsec2", "brightness of the static sky there, NaN where only noise is seen"),
+        Column("bright_star_arcsec", "f4", "arcsec", "distance to the nearest bright star; NaN if there is none"),
         Column("is_source_found", "?", "", "is in the PSF catalog, at its place with its flux to a factor of two"),
         Column("source_flux", "f8", "nJy", "PSF flux there; NaN if not found"),
         Column("source_flux_err", "f4", "nJy", "its error"),

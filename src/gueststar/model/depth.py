@@ -41,6 +41,16 @@ class DepthMap:
         cell = np.clip(np.rint(row), 0, my - 1).astype(int), np.clip(np.rint(column), 0, mx - 1).astype(int)
         return np.where(is_known[cell], found.reshape(at_x.shape), np.nan)
 
+    def nearest(self, *, x: ArrayLike, y: ArrayLike) -> Floats:
+        """Return the limit of the mesh in which each pixel position lies; NaN beyond the image and where unknown."""
+        at_x, at_y = np.broadcast_arrays(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64))
+        (my, mx), (ny, nx) = self.limit.shape, self.shape
+        with np.errstate(invalid="ignore"):
+            is_on = (at_x >= -0.5) & (at_x < nx - 0.5) & (at_y >= -0.5) & (at_y < ny - 0.5)
+        column = np.where(is_on, (at_x + 0.5) * mx / nx, 0).astype(np.intp)
+        row = np.where(is_on, (at_y + 0.5) * my / ny, 0).astype(np.intp)
+        return np.where(is_on, self.limit[np.minimum(row, my - 1), np.minimum(column, mx - 1)], np.nan)
+
     def quantile(self, share: float) -> float | None:
         """Return the limit that a ``share`` of the meshes does not reach; None if none is known."""
         known = self.limit[np.isfinite(self.limit)]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gueststar.model.catalog import Catalog, Column, Schema
-from gueststar.model.columns import DIA_SOURCE, FORCED_SOURCE
+from gueststar.model.columns import DIA_OBJECT, DIA_SOURCE, FORCED_SOURCE
+from gueststar.model.depth import DepthMap
 from gueststar.model.visit import VISIT, VisitRecord
 
 OBJECT_PART = Schema(
@@ -30,6 +32,14 @@ OBJECT_PART = Schema(
     ),
 )
 """What the exposures of one program add to an object: summed up apart, so that a stream is told only its own."""
+
+COMMITTED_VISIT = Schema("committed_visit", (*VISIT.columns, Column("sequence", "i8", "", "number of the commit")))
+"""Images with their place in the order of commits."""
+
+KNOWN_OBJECT = Schema(
+    "known_object", (*DIA_OBJECT.columns, Column("name_number", "i8", "", "number in the name of the object"))
+)
+"""Objects with what names them."""
 
 NARROW_SOURCE = Schema(
     "narrow_source",
@@ -77,6 +87,22 @@ class WorkingSet:
     """`DIA_OBJECT` rows (position and counts of all detections)."""
     parts: Catalog
     """`OBJECT_PART` rows of these objects."""
+    name_numbers: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """Number in the name of each object."""
+    visits: Catalog = field(default_factory=VISIT.empty)
+    """`VISIT` rows of committed images that overlap the image and a margin, itself left out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Founding:
+    """Objects that a stream first saw on one image, and the images on which they may be looked for."""
+
+    image: Catalog
+    """One `COMMITTED_VISIT` row."""
+    known: WorkingSet
+    """The objects, as all programs know them by now."""
+    candidates: Catalog
+    """`COMMITTED_VISIT` rows of images over the same place that were committed without knowing them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +117,8 @@ class History:
     """`VISIT` rows that may have covered the detections, since the survey began."""
     forced: Catalog
     """`HISTORY_FORCED` rows of the detections' objects, within the window."""
+    depths: Mapping[tuple[int, int], DepthMap] = field(default_factory=dict)
+    """Limiting magnitudes of the difference images (visit, detector) within the window, where they are known."""
 
     @classmethod
     def empty(cls) -> History:
@@ -125,6 +153,8 @@ class VisitCommit:
     alerts: tuple[OutboxAlert, ...] = ()
     base_sequence: int | None = None
     """``WorkingSet.sequence`` that the association rests on; None: not checked."""
+    depth: DepthMap | None = None
+    """Limiting magnitudes of the difference image, place by place."""
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,7 @@ METRICS: tuple[Metric, ...] = (
         is_signed=True,
     ),
     Metric("n_candidates", "", "detections on the difference, both signs", 300, 2000),
+    Metric("n_streaks", "", "likely streaks of satellites and fast asteroids"),
     Metric("n_alerts", "", "alerts", 200, 1500),
     Metric("cpu_s", "s", "CPU seconds spent on the detector image"),
     Metric("peak_rss_mb", "MB", "highest memory of the worker"),

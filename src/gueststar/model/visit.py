@@ -65,6 +65,7 @@ class VisitRecord:
     principal_investigator: str = _column("U", "", "of the program", "")
     difference_name: str = _column("U", "", "name of the difference image", "")
     reliability_version: str = _column("U", "", "model that scored the detections", "")
+    network_version: str = _column("U", "", "network that scored their cut-outs; empty if none did", "")
 
     def __post_init__(self) -> None:
         Program(self.program)

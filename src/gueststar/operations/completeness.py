@@ -60,6 +60,7 @@ def pooled_injections(jobs: list[Job], exposures: dict[int, ExposureRow]) -> dic
             for name in _COUNTS:
                 total[name] += item[name]
     return {
+        "classes": {glass: pooled_classes(mine) for glass, mine in sorted(groups.items())},
         "n_images": len(done),
         "n_injected": sum(job.metrics["n_injected"] for job in done),
         "filters": {
@@ -67,6 +68,80 @@ def pooled_injections(jobs: list[Job], exposures: dict[int, ExposureRow]) -> dic
             for glass, mine in sorted(groups.items())
         },
     }
+
+
+def pooled_classes(jobs: list[Job]) -> dict[str, list[dict[str, Any]]]:
+    """Return counts by what sources lie on (``surface``) and how near a bright star is (``distance``).
+
+    Each row is a class with its limits and its counts in bins of whole magnitudes, summed over images.
+    """
+    totals: dict[tuple[str, float, float, int], dict[str, float]] = {}
+    for job in jobs:
+        for item in job.metrics.get("classes", ()):
+            low = -np.inf if item["low"] is None else item["low"]
+            high = np.inf if item["high"] is None else item["high"]
+            key = (item["by"], low, high, int(np.floor(item["mag_low"])))
+            total = totals.setdefault(key, dict.fromkeys(_COUNTS, 0))
+            for name in _COUNTS:
+                total[name] += item[name]
+    found: dict[str, list[dict[str, Any]]] = {"surface": [], "distance": []}
+    for by, low, high in sorted({key[:3] for key in totals}):
+        bins = [
+            {"mag_low": float(key[3]), "mag_high": key[3] + 1.0, **counts}
+            for key, counts in sorted(totals.items()) if key[:3] == (by, low, high)
+        ]  # fmt: skip
+        limits = {"low": None if np.isinf(low) else low, "high": None if np.isinf(high) else high}
+        found[by].append(limits | {"label": _class_label(by, low, high), "bins": bins})
+    return found
+
+
+def _class_label(by: str, low: float, high: float) -> str:
+    if np.isinf(low) and np.isinf(high):
+        return "blank sky" if by == "surface" else "no bright star"
+    unit = "mag/arcsec2" if by == "surface" else "arcsec"
+    if np.isinf(low):
+        return f"below {high:g} {unit}"
+    return f"above {low:g} {unit}" if np.isinf(high) else f"{low:g} to {high:g} {unit}"
+
+
+def class_tables(pooled: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return tables for a reader: found on the difference of all in it, by class and whole magnitudes.
+
+    Each has a ``title``, ``columns`` (magnitudes) and ``rows`` of a label and cells such as ``12/15``.
+    """
+    titles = {"surface": "by the brightness of what they lie on", "distance": "by the distance to a bright star"}
+    tables = []
+    for glass, classes in pooled.get("classes", {}).items():
+        for by, rows in classes.items():
+            counted = [row for row in rows if any(item["n_differenced"] for item in row["bins"])]
+            mags = sorted({item["mag_low"] for row in counted for item in row["bins"]})
+            if not counted:
+                continue
+            tables.append(
+                {
+                    "title": f"{glass}: found on the difference, {titles[by]}",
+                    "columns": [f"{mag:.0f}-{mag + 1:.0f}" for mag in mags],
+                    "rows": [(row["label"], [_cell(row["bins"], mag) for mag in mags]) for row in counted],
+                }
+            )
+    return tables
+
+
+def _cell(bins: list[dict[str, Any]], mag: float) -> str:
+    for item in bins:
+        if item["mag_low"] == mag and item["n_differenced"]:
+            return f"{item['n_candidate']}/{item['n_differenced']}"
+    return ""
+
+
+def class_lines(pooled: dict[str, Any]) -> list[str]:
+    """Return the tables as lines of text."""
+    lines = []
+    for table in class_tables(pooled):
+        lines.append(f"  {table['title']} (magnitudes):")
+        lines.append("  " + f"{'':24s}" + "".join(f"{column:>10s}" for column in table["columns"]))
+        lines += [f"    {label:22s}" + "".join(f"{cell:>10s}" for cell in cells) for label, cells in table["rows"]]
+    return lines
 
 
 _ENTERED = {"raw": "put into the raw counts", "difference": "put into the difference"}

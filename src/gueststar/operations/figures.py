@@ -168,6 +168,31 @@ def injections(pooled: dict[str, Any]) -> bytes:
     return png(figure)
 
 
+def injection_classes(pooled: dict[str, Any]) -> bytes:
+    """Draw what was found on differences against magnitude, by surface brightness and by distance to bright stars."""
+    from matplotlib import colormaps
+
+    groups = [
+        (glass, by, rows) for glass, classes in pooled["classes"].items() for by, rows in classes.items()
+        if any(item["n_differenced"] for row in rows for item in row["bins"])
+    ]  # fmt: skip
+    figure, axes = blank(4.6 * len(groups), 2.4, len(groups))
+    titles = {"surface": "by what they lie on", "distance": "by distance to bright stars"}
+    for ax, (glass, by, rows) in zip(axes, groups, strict=True):
+        for k, row in enumerate(rows):
+            counted = [item for item in row["bins"] if item["n_differenced"]]
+            middle = [0.5 * (item["mag_low"] + item["mag_high"]) for item in counted]
+            share = [item["n_candidate"] / item["n_differenced"] for item in counted]
+            colour = colormaps["viridis"](k / max(len(rows) - 1, 1))
+            ax.plot(middle, share, "o-", ms=3, lw=1, color=colour, label=row["label"], alpha=0.8)
+        ax.axhline(0.5, color=MUTED, lw=0.4)
+        ax.set_ylim(0, 1.05)
+        ax.set_title(f"{glass}: artificial stars found, {titles[by]}", fontsize=8, color=INK, loc="left")
+        ax.set_xlabel("magnitude (AB)", fontsize=7, color=MUTED)
+        ax.legend(fontsize=5, frameon=False, loc="lower left")
+    return png(figure)
+
+
 def fates(account: NightAccount) -> bytes:
     """Draw one square per detector image in the order of time, coloured by fate."""
     from matplotlib.patches import Rectangle

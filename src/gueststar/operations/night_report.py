@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,13 @@ from gueststar.model.rights import Program
 from gueststar.operations.account import Fate, NightAccount, Unit, account_of
 from gueststar.operations.calibration_products import MadeProducts, made_products
 from gueststar.operations.completeness import pooled_injections, with_injections
+from gueststar.operations.drift import Drift, drift_of
 from gueststar.operations.repeatability import repeatability
+from gueststar.operations.stream import stream_of
 from gueststar.operations.transparency import CloudyExposure, cloudy_exposures, with_extinction
 from gueststar.store.ledger import Job, JobState
 from gueststar.store.repo import SurveyRepo
+from gueststar.store.sql import plain_json
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class NightReport:
     """Program -> number of alerts."""
     peak_rss_mb: float
     cpu_s: float
+    stream: dict[str, Any] = field(default_factory=dict)
+    """What became of the alerts on the stream; empty where the survey has none."""
     clouds: tuple[CloudyExposure, ...] = ()
     """Exposures that clouds dimmed."""
     calibrations: tuple[MadeProducts, ...] = ()
@@ -67,6 +72,12 @@ class NightReport:
     """How well stars repeat from exposure to exposure, by filter; empty where none were tied together."""
     injections: dict[str, Any] = field(default_factory=dict)
     """What artificial sources tell, by filter; empty where none were injected."""
+    streaks: tuple[dict[str, Any], ...] = ()
+    """Likely streaks, by time."""
+    streak_tracks: tuple[dict[str, Any], ...] = ()
+    """Streaks that belong together."""
+    drift: Drift | None = None
+    """How far what the reliability model saw has moved; None where nothing was scored."""
     truth: dict[str, Any] = field(default_factory=dict)
     """Comparison with the truth, where there is one."""
 
@@ -94,10 +105,14 @@ def make_report(repo: SurveyRepo, night: int, *, truth: dict[str, Any] | None = 
         alerts=alerts_by_program(account),
         peak_rss_mb=max((job.peak_rss_mb or 0.0 for job in jobs), default=0.0),
         cpu_s=sum(job.cpu_s or 0.0 for job in jobs),
+        stream=stream_of(repo, night),
         clouds=tuple(cloudy_exposures(account)),
         calibrations=tuple(made_products(jobs)),
         repeatability=tuple(repeatability(jobs)),
         injections=pooled_injections(jobs, exposures),
+        streaks=tuple(_streaks(jobs)),
+        streak_tracks=tuple(tracklet_jobs[-1].metrics.get("streak_tracks", ())) if tracklet_jobs else (),
+        drift=drift_of(repo, night, jobs),
         truth=truth or {},
     )
 
@@ -162,6 +177,13 @@ def _references(jobs: list[Job]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def _streaks(jobs: list[Job]) -> list[dict[str, Any]]:
+    """Return the likely streaks of a night's differences, by time."""
+    done = (job for job in jobs if job.kind == "difference" and job.state is JobState.DONE)
+    rows = [row for job in done for row in job.metrics.get("streaks", {}).get("likely", ())]
+    return sorted(rows, key=lambda row: (row["mjd_begin"], row["streak_id"]))
+
+
 def as_json(report: NightReport) -> dict[str, Any]:
     """Return the report as JSON-able values, one entry per detector image."""
     account = report.account
@@ -177,12 +199,16 @@ def as_json(report: NightReport) -> dict[str, Any]:
         "refused_files": [{"path": path, "reason": reason} for path, reason in account.refused],
         "reasons": [{"fate": f, "reason": r, "n": n} for f, r, n in account.reasons()],
         "alerts": report.alerts,
+        "stream": report.stream,
         "clouds": [vars(cloudy) for cloudy in report.clouds],
         "calibrations": [vars(made) for made in report.calibrations],
         "repeatability": list(report.repeatability),
         "injections": report.injections,
+        "drift": plain_json(asdict(report.drift)) if report.drift else None,
         "references": list(report.references),
         "tracklets": list(report.tracklets),
+        "streaks": list(report.streaks),
+        "streak_tracks": list(report.streak_tracks),
         "metrics": [vars(summary) for summary in report.metrics],
         "cpu_s_by_step": report.steps,
         "cpu_s": report.cpu_s,

@@ -15,9 +15,11 @@ from gueststar.model.metrics import METRICS_BY_NAME, Grade
 from gueststar.model.rights import Program
 from gueststar.operations import figures
 from gueststar.operations.account import RAW, Fate, Unit
-from gueststar.operations.completeness import injection_lines
+from gueststar.operations.completeness import class_tables, injection_lines
+from gueststar.operations.drift import drift_lines
 from gueststar.operations.night_report import NightReport, science_units, value_of, worst_grade
 from gueststar.operations.repeatability import repeatability_lines
+from gueststar.operations.stream import stream_lines
 from gueststar.store.products import DataId
 from gueststar.store.repo import SurveyRepo
 
@@ -74,6 +76,7 @@ def render_html(report: NightReport, repo: SurveyRepo, *, n_previews: int = 3) -
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     measured = {summary.name for summary in report.metrics}
     account, camera = report.account, repo.camera
+    tables = class_tables(report.injections)
     return environment.from_string(template).render(
         report=report,
         account=account,
@@ -84,8 +87,12 @@ def render_html(report: NightReport, repo: SurveyRepo, *, n_previews: int = 3) -
         if measured & set(MAPS)
         else "",
         repeatability_lines=repeatability_lines(list(report.repeatability)),
+        stream_lines=stream_lines(report.stream),
         injection_lines=injection_lines(report.injections),
+        drift_lines=drift_lines(report.drift)[:1],
         injections=embedded(figures.injections(report.injections)) if report.injections else "",
+        injection_classes=embedded(figures.injection_classes(report.injections)) if tables else "",
+        injection_tables=tables,
         completeness=embedded(figures.completeness(report.truth)) if _has_transients(report) else "",
         columns=[(name, METRICS_BY_NAME[name].unit) for name in COLUMNS],
         exposures=exposure_lines(report, repo),

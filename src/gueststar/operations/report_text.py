@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from gueststar.operations.account import RAW, Fate, NightAccount
-from gueststar.operations.completeness import injection_lines
+from gueststar.operations.completeness import class_lines, injection_lines
+from gueststar.operations.drift import drift_lines
 from gueststar.operations.night_report import NightReport
 from gueststar.operations.repeatability import repeatability_lines
+from gueststar.operations.streaks import report_lines as streak_lines
+from gueststar.operations.stream import stream_lines
 
 
 def report_lines(report: NightReport) -> list[str]:
@@ -44,11 +47,14 @@ def report_lines(report: NightReport) -> list[str]:
         lines.append("calibration products, by detectors:")
         lines += [f"  {made.line()}" for made in report.calibrations]
     lines += repeatability_lines(list(report.repeatability))
-    lines += injection_lines(report.injections)
+    lines += injection_lines(report.injections) + class_lines(report.injections)
+    lines += drift_lines(report.drift)
     if report.alerts:
         lines.append("alerts: " + ", ".join(f"{n} {program}" for program, n in sorted(report.alerts.items())))
+    lines += stream_lines(report.stream)
     if report.tracklets:
         lines.append(f"{len(report.tracklets)} tracklets of moving objects")
+    lines += streak_lines(list(report.streaks), list(report.streak_tracks))
     lines.append(f"{report.cpu_s:.1f} s of CPU, peak memory of a worker {report.peak_rss_mb:.0f} MB")
     lines += truth_lines(report)
     return lines

@@ -251,7 +251,8 @@ def _dia_entry(
     unknown: dict[str, Any] = {"reference_id": 0, "mjd_first": None, "mjd_last": None, "n_exposures": 0, "epochs": []}
     metrics = {
         "n_candidates": n, "difference_limiting_mag": record.limiting_mag, "reference": unknown,
-        "vetting": {"version": "given", "n_reliable": int((reliability >= 0.5).sum())}, "visit_record": asdict(record),
+        "vetting": {"version": "given", "network_version": "", "n_reliable": int((reliability >= 0.5).sum())},
+        "visit_record": asdict(record),
     }  # fmt: skip
     return Entered(info, number, DIA_SOURCE.catalog(filled), metrics, tuple(notes))
 

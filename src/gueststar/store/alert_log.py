@@ -32,10 +32,10 @@ FOLDER = "alerts"
 INDEX_NAME = "index.sqlite"
 
 _PUBLIC_ONLY = (Program.PUBLIC,)
-_METADATA = sqlalchemy.MetaData()
-_ENTRIES = Table(
+METADATA = sqlalchemy.MetaData()
+ENTRIES = Table(
     "alert",
-    _METADATA,
+    METADATA,
     Column("serial", Integer, primary_key=True, autoincrement=True, doc="order of arrival"),
     Column("candid", BigInteger, nullable=False, unique=True),
     Column("object_name", String, nullable=False),
@@ -73,7 +73,7 @@ class AlertLog:
         self._engine = connect(sqlite_url(self.folder / INDEX_NAME))
         self._reader = reading(self._engine)
         with transaction(self._engine) as connection:
-            _METADATA.create_all(connection)
+            METADATA.create_all(connection)
 
     def close(self) -> None:
         """Close the connections to the index."""
@@ -85,7 +85,7 @@ class AlertLog:
         with transaction(self._engine) as connection:  # the lock: one writer at a time
             known = set(
                 connection.execute(
-                    select(_ENTRIES.c.candid).where(_ENTRIES.c.candid.in_([a.candid for a in batch]))
+                    select(ENTRIES.c.candid).where(ENTRIES.c.candid.in_([a.candid for a in batch]))
                 ).scalars()
             )
             fresh = {alert.candid: alert for alert in batch if alert.candid not in known}
@@ -93,7 +93,7 @@ class AlertLog:
             for alert in fresh.values():
                 groups.setdefault((alert.day_obs, alert.program), []).append(alert)
             for group in groups.values():
-                connection.execute(_ENTRIES.insert(), self._write_segment(group))
+                connection.execute(ENTRIES.insert(), self._write_segment(group))
         return len(fresh)
 
     def entries(
@@ -106,16 +106,16 @@ class AlertLog:
         """Return entries in order of arrival: of some programs, and of one night or object if given."""
         query = self._visible(programs)
         if day_obs is not None:
-            query = query.where(_ENTRIES.c.day_obs == day_obs)
+            query = query.where(ENTRIES.c.day_obs == day_obs)
         if object_name is not None:
-            query = query.where(_ENTRIES.c.object_name == object_name)
+            query = query.where(ENTRIES.c.object_name == object_name)
         with transaction(self._reader) as connection:
-            return [AlertEntry(*row) for row in connection.execute(query.order_by(_ENTRIES.c.serial))]
+            return [AlertEntry(*row) for row in connection.execute(query.order_by(ENTRIES.c.serial))]
 
     def find(self, candid: int, *, programs: Collection[Program] = _PUBLIC_ONLY) -> AlertEntry | None:
         """Return the entry of a candid; None if there is none that these programs may see."""
         with transaction(self._reader) as connection:
-            row = connection.execute(self._visible(programs).where(_ENTRIES.c.candid == candid)).first()
+            row = connection.execute(self._visible(programs).where(ENTRIES.c.candid == candid)).first()
         return None if row is None else AlertEntry(*row)
 
     def read(self, entry: AlertEntry) -> bytes:
@@ -141,13 +141,13 @@ class AlertLog:
     def rebuild_index(self) -> int:
         """Make the index anew from the files; return the number of packets."""
         with transaction(self._engine) as connection:
-            connection.execute(_ENTRIES.delete())
+            connection.execute(ENTRIES.delete())
             seen: set[int] = set()
             for path in sorted(self.folder.glob("*/*/*.tar")):
                 rows = [row for row in _rows_of_segment(path, self.folder) if row["candid"] not in seen]
                 seen.update(row["candid"] for row in rows)
                 if rows:
-                    connection.execute(_ENTRIES.insert(), rows)
+                    connection.execute(ENTRIES.insert(), rows)
         return len(seen)
 
     def _write_segment(self, alerts: list[OutboxAlert]) -> list[dict[str, Any]]:
@@ -165,7 +165,7 @@ class AlertLog:
 
     @staticmethod
     def _visible(programs: Collection[Program]) -> Select[Any]:
-        return select(_ENTRIES).where(_ENTRIES.c.program.in_([int(program) for program in programs]))
+        return select(ENTRIES).where(ENTRIES.c.program.in_([int(program) for program in programs]))
 
 
 def drain_outbox(store: DetectionStore, log: AlertLog) -> int:

@@ -15,6 +15,7 @@ from gueststar.formats.calibration_table import read_calibration_table, write_ca
 from gueststar.formats.cutout_cube import read_cutout_cube, write_cutout_cube
 from gueststar.formats.detrended_frame import read_detrended_frame, write_detrended_frame
 from gueststar.formats.parquet import read_catalog, write_catalog
+from gueststar.formats.streak_cutouts import read_streak_cutouts, write_streak_cutouts
 
 
 class CalibratedImageFormatter(FormatterV2):
@@ -90,6 +91,21 @@ class CutoutsFormatter(FormatterV2):
     def write_local_file(self, in_memory_dataset: Any, uri: ResourcePath) -> None:
         """Write the cut-outs."""
         write_cutout_cube(Path(uri.ospath), in_memory_dataset)
+
+
+class StreakCutoutsFormatter(FormatterV2):
+    """StreakCutouts as FITS."""
+
+    default_extension: ClassVar[str] = ".fits"
+    can_read_from_local_file: ClassVar[bool] = True
+
+    def read_from_local_file(self, path: str, component: str | None = None, expected_size: int = -1) -> Any:
+        """Read the cut-outs."""
+        return read_streak_cutouts(Path(path))
+
+    def write_local_file(self, in_memory_dataset: Any, uri: ResourcePath) -> None:
+        """Write the cut-outs."""
+        write_streak_cutouts(Path(uri.ospath), in_memory_dataset)
 
 
 class CatalogFormatter(FormatterV2):

@@ -43,6 +43,9 @@ _STORAGE = {
     ),
     "catalog": ("GueststarCatalog", "gueststar.model.catalog.Catalog", "CatalogFormatter"),
     "cutouts": ("GueststarCutouts", "gueststar.model.cutouts.CandidateCutouts", "CutoutsFormatter"),
+    "streak_cutouts": (
+        "GueststarStreakCutouts", "gueststar.model.streaks.StreakCutouts", "StreakCutoutsFormatter",
+    ),
     "metrics": ("GueststarMetrics", "dict", "MetricsFormatter"),
 }  # fmt: skip
 

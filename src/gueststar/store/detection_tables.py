@@ -6,7 +6,7 @@ import sqlalchemy
 from sqlalchemy import BigInteger, Boolean, Column, Double, Engine, Index, Integer, LargeBinary, String, Table
 from sqlalchemy.schema import CreateSchema
 
-from gueststar.model.columns import DIA_OBJECT, DIA_SOURCE, FORCED_SOURCE
+from gueststar.model.columns import DIA_OBJECT, DIA_SOURCE
 from gueststar.model.detections import OBJECT_PART
 from gueststar.model.visit import VISIT
 from gueststar.store.catalog_rows import sql_columns
@@ -21,6 +21,7 @@ STATE = Table(
     Column("layout", Integer, nullable=False, doc="version of these tables"),
     Column("last_sequence", BigInteger, nullable=False, doc="number of the last commit"),
     Column("name_key", String, nullable=False, doc="secret from which ids and names of objects are made, hexadecimal"),
+    Column("n_withdrawn", BigInteger, nullable=False, doc="images taken out again: what was read before is void"),
 )
 """One row; its lock puts the commits in order."""
 
@@ -66,20 +67,55 @@ OBJECTS = Table(
     *sql_columns(DIA_OBJECT, primary_key=("dia_object_id",)),
     Column("name_number", BigInteger, nullable=False, unique=True, doc="the seven letters of its name"),
     Column("healpix_29", BigInteger, nullable=False),
-    Index("dia_object_by_place", "healpix_29"),
+    Column("sequence", BigInteger, nullable=False, doc="number of the last commit that changed it"),
+    Index("dia_object_by_place", "healpix_29", "sequence"),
 )
 """Things that changed."""
 
-PARTS = Table("object_part", METADATA, *sql_columns(OBJECT_PART, primary_key=("dia_object_id", "program")))
+PARTS = Table(
+    "object_part",
+    METADATA,
+    *sql_columns(OBJECT_PART, primary_key=("dia_object_id", "program")),
+    Index("object_part_by_first", "first_sequence"),
+)
 """What the exposures of each program add to an object."""
 
-FORCED = Table(
-    "forced_source",
+FORCED_BLOCKS = Table(
+    "forced_source_block",
     METADATA,
-    *sql_columns(FORCED_SOURCE, primary_key=("dia_object_id", "visit", "detector")),
-    Index("forced_source_by_visit", "visit", "detector"),
+    Column("visit", BigInteger, primary_key=True, autoincrement=False),
+    Column("detector", Integer, primary_key=True, autoincrement=False),
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False, doc="number of the commit they came with"),
+    Column("day_obs", Integer, nullable=False),
+    Column("version", Integer, nullable=False, doc="how often rows were taken out of it"),
+    Column("n_rows", Integer, nullable=False),
+    Column("payload", LargeBinary, nullable=False, doc="FORCED_SOURCE rows by dia_object_id, an Arrow IPC stream"),
 )
-"""Forced fluxes at the places of objects."""
+"""Forced fluxes at the places of objects: those measured on one image at one time are one row.
+
+A row for each flux would be written into as many places of an index as there are objects in view, and there are many
+more fluxes than detections.
+"""
+
+DEPTHS = Table(
+    "visit_depth",
+    METADATA,
+    Column("visit", BigInteger, primary_key=True, autoincrement=False),
+    Column("detector", Integer, primary_key=True, autoincrement=False),
+    Column("payload", LargeBinary, nullable=False, doc="map of limiting magnitudes, see formats/depth_map.py"),
+)
+"""How deep the difference image of a visit is, place by place."""
+
+EXPECTED = Table(
+    "expected_visit",
+    METADATA,
+    Column("visit", BigInteger, primary_key=True, autoincrement=False),
+    Column("detector", Integer, primary_key=True, autoincrement=False),
+    Column("mjd_start", Double, nullable=False, doc="start of the exposure, MJD TAI"),
+    *(Column(f"{axis}_{k}", Double, nullable=False, doc="corner") for k in (1, 2, 3, 4) for axis in ("ra", "dec")),
+    Index("expected_visit_by_time", "mjd_start"),
+)
+"""Images that are on their way: later ones over the same sky wait for them."""
 
 OUTBOX = Table(
     "alert_outbox",
@@ -97,7 +133,7 @@ OUTBOX = Table(
 )
 """Alerts that were committed, on their way to the alert log."""
 
-LAYOUT = 1
+LAYOUT = 2
 """Version of these tables."""
 
 

@@ -17,21 +17,39 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, Row, func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from gueststar.algorithms.association.footprint import enclosing_circle
+from gueststar.algorithms.association.footprint import enlarged, is_inside, overlaps
 from gueststar.core.errors import ConfigError, TransientError
 from gueststar.core.ids import MAX_OBJECT_NAMES, keyed_id
 from gueststar.model.catalog import Catalog
-from gueststar.model.columns import DIA_SOURCE
-from gueststar.model.detections import CommitReceipt, History, OutboxAlert, VisitCommit, WorkingSet
+from gueststar.model.columns import DIA_OBJECT, DIA_SOURCE
+from gueststar.model.detections import (
+    COMMITTED_VISIT,
+    CommitReceipt,
+    Founding,
+    History,
+    OutboxAlert,
+    VisitCommit,
+    WorkingSet,
+)
 from gueststar.model.rights import Program, RightsPolicy
-from gueststar.model.visit import VISIT, VisitRecord
+from gueststar.model.visit import VISIT, VisitRecord, corner_arrays
 from gueststar.store import detection_commit, detection_reads
+from gueststar.store.bulk import wanted_numbers
 from gueststar.store.catalog_rows import catalog_of
 from gueststar.store.detection_tables import LAYOUT, OBJECTS, OUTBOX, SOURCES, STATE, VISITS, create_tables
+from gueststar.store.forced_blocks import ForcedBlocks
+from gueststar.store.known_area import KnownAreas
+from gueststar.store.object_sums import without_sources
 from gueststar.store.sql import connect, reading, sqlite_url, told_as_transient, transaction
 
 FILE_NAME = "detections.sqlite"
 """Name of the SQLite file in a repository."""
+
+CACHE_FOLDER = "cache/association"
+"""Folder of a repository for files that save work, never the record."""
+
+_FOUND_MARGIN_ARCSEC = 10.0
+"""An object's mean place may lie this far beyond the image that founded it."""
 
 _MOST_ATTEMPTS = 100
 
@@ -39,23 +57,32 @@ _MOST_ATTEMPTS = 100
 class DetectionStore:
     """Detections of one survey, in a SQLite file of its repository or on a PostgreSQL server."""
 
-    def __init__(self, url: str, *, name_key: bytes | None = None) -> None:
+    def __init__(self, url: str, *, name_key: bytes | None = None, cache: Path | None = None) -> None:
         """Open the store at a database URL, creating its tables when new.
 
         ``name_key`` is the secret from which identifiers and names of objects are made; a new store
-        draws one if it is None, an old one keeps its own (another one given is a ConfigError).
+        draws one if it is None, an old one keeps its own (another one given is a ConfigError). In the folder ``cache``
+        lie files that save reading the tables again; it may be deleted at any time.
         """
         self._engine: Engine = connect(url)
         self._reader: Engine = reading(self._engine)
         with told_as_transient():
             create_tables(self._engine)
         self._name_key = self._agreed_key(name_key)
+        mine = cache / f"{keyed_id(self._name_key, 'cache'):016x}" if cache else None  # another store: another folder
+        self._areas = KnownAreas(mine)
+        self._forced = ForcedBlocks(mine / "forced" if mine else None)
+
+    @classmethod
+    def of_survey(cls, root: Path, database: str | None) -> DetectionStore:
+        """Open the store of the repository at ``root``: on the database server that its settings name, or in a file."""
+        return cls(database, cache=root / CACHE_FOLDER) if database else cls.at(root)
 
     @classmethod
     def at(cls, root: Path, *, name_key: bytes | None = None) -> DetectionStore:
-        """Open the store of the repository at ``root``, in a SQLite file."""
+        """Open the store of the repository at ``root``, in a SQLite file, its cache beside it."""
         root.mkdir(parents=True, exist_ok=True)
-        return cls(sqlite_url(root / FILE_NAME), name_key=name_key)
+        return cls(sqlite_url(root / FILE_NAME), name_key=name_key, cache=root / CACHE_FOLDER)
 
     def close(self) -> None:
         """Close the connections to the database."""
@@ -63,15 +90,26 @@ class DetectionStore:
 
     # Before the association
 
-    def working_set(self, record: VisitRecord, *, margin_arcsec: float = 10.0) -> WorkingSet:
-        """Return the objects in and around an image's footprint."""
-        circle = enclosing_circle(*record.corners)
-        wider = circle._replace(radius_arcsec=circle.radius_arcsec + margin_arcsec)
+    def working_set(self, record: VisitRecord, *, margin_arcsec: float = 20.0) -> WorkingSet:
+        """Return what is known in and around an image's footprint, as it was before its exposure.
+
+        What other detectors of the same exposure added is left out, so that their order does not matter.
+        """
+        corners = enlarged(*record.corners, margin_arcsec)
         with transaction(self._reader) as connection:
-            sequence = int(connection.execute(select(STATE.c.last_sequence)).scalar_one())
-            objects = detection_reads.objects_in_circle(connection, wider)
-            parts = detection_reads.parts_of(connection, objects["dia_object_id"].tolist())
-        return WorkingSet(sequence, objects, parts)
+            area = self._areas.around(connection, record, margin_arcsec=margin_arcsec)
+            visits = area.visits.select(overlaps(*corner_arrays(area.visits), *corners)) if area.visits.n_rows else area.visits  # fmt: skip  # noqa: E501
+            inside = is_inside(corners[0][None], corners[1][None], area.objects["ra"], area.objects["dec"])[0]
+            objects = area.objects.select(inside)
+            parts = area.parts.select(np.isin(area.parts["dia_object_id"], objects["dia_object_id"]))
+            is_same = visits["visit"] == record.visit
+            if is_same.any():
+                detectors = [d for d in visits["detector"][is_same].tolist() if d != record.detector]
+                sources = detection_reads.sources_of_visit(connection, record.visit, detectors)
+                objects, parts = without_sources(objects, parts, sources)
+        is_self = is_same & (visits["detector"] == record.detector)
+        known = Catalog({column.name: objects[column.name] for column in DIA_OBJECT.columns}, DIA_OBJECT)
+        return WorkingSet(area.sequence, known, parts, objects["name_number"], visits.select(~is_self))
 
     def new_object_ids(self, dia_source_ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the identifiers of objects that these detections are the first of."""
@@ -86,30 +124,38 @@ class DetectionStore:
         """
         with transaction(self._reader) as connection:
             ids = [int(i) for i in object_ids]
-            named = select(OBJECTS.c.dia_object_id, OBJECTS.c.name_number).where(OBJECTS.c.dia_object_id.in_(ids))
-            numbers = {int(i): int(number) for i, number in connection.execute(named)}
+            numbers = detection_reads.name_numbers_of(connection, ids)
             return numbers | self._free_numbers(connection, [i for i in ids if i not in numbers])
 
     def history(
-        self, record: VisitRecord, dia_sources: Catalog, *, radius_arcsec: float = 5.0, window_days: float = 30.0
-    ) -> History:
-        """Return what lies behind the detections of a visit: everything within ``radius_arcsec`` before it."""
+        self, record: VisitRecord, dia_sources: Catalog, *, visits: Catalog | None = None,
+        radius_arcsec: float = 5.0, window_days: float = 30.0,
+    ) -> History:  # fmt: skip
+        """Return what lies behind the detections of a visit: everything within ``radius_arcsec`` before it.
+
+        ``visits`` are those of its working set, read again if None.
+        """
         ra, dec, start = dia_sources["ra"], dia_sources["dec"], record.mjd_start
-        object_ids = sorted({int(i) for i in dia_sources["dia_object_id"] if i})
-        window = {"after": start - window_days, "before": start}
         with transaction(self._reader) as connection:
-            visits = detection_reads.visits_over(connection, record, margin_arcsec=4.0 * radius_arcsec)
+            if visits is None:
+                visits = detection_reads.visits_over(connection, record, margin_arcsec=4.0 * radius_arcsec)
+            before = visits.select(visits["mjd_start"] < start)
+            recent = before.select(before["mjd_start"] > start - window_days)
+            images = set(zip(recent["visit"].tolist(), recent["detector"].tolist(), strict=True))
+            narrow = detection_reads.sources_before(connection, ra, dec, radius_arcsec, before=start)
+            is_recent = narrow["mjd_start"] > start - window_days
             return History(
-                detection_reads.sources_near(connection, ra, dec, radius_arcsec, **window),
-                detection_reads.counts_near(connection, ra, dec, radius_arcsec, before=start),
-                visits.select(visits["mjd_start"] < start),
-                detection_reads.forced_of(connection, object_ids, **window),
+                detection_reads.sources_of(connection, narrow["dia_source_id"][is_recent]),
+                narrow,
+                before,
+                self._forced.of_objects(connection, images, dia_sources["dia_object_id"]),
+                detection_reads.depths_of(connection, images),
             )
 
     def forced_of_visit(self, visit: int, detector: int) -> Catalog:
-        """Return the `FORCED_SOURCE` rows committed with a detector image, by object."""
+        """Return the `FORCED_SOURCE` rows of a detector image, by object."""
         with transaction(self._reader) as connection:
-            return detection_reads.forced_of_visit(connection, visit, detector)
+            return self._forced.of_image(connection, visit, detector)
 
     # The commit
 
@@ -127,9 +173,73 @@ class DetectionStore:
         """
         try:
             with transaction(self._engine) as connection:
-                return detection_commit.commit(connection, change)
+                receipt = detection_commit.commit(connection, change, self._forced)
         except IntegrityError as problem:
             raise TransientError(f"visit {change.record.visit} detector {change.record.detector} was not committed: {problem.orig}") from problem  # fmt: skip  # noqa: E501
+        self._forced.prune(change.record.day_obs)
+        return receipt
+
+    def add_forced(self, forced: Catalog, *, visit: int, detector: int) -> int:
+        """Add fluxes (`FORCED_SOURCE` rows) measured on an image after its commit; return the number of the addition.
+
+        Raises DataError if the image was not committed.
+        """
+        with transaction(self._engine) as connection:
+            return detection_commit.add_forced(connection, forced, self._forced, visit=visit, detector=detector)
+
+    def foundings(self, day_obs: int, *, window_days: float) -> list[Founding]:
+        """Return what streams first saw on the images of a night, with the images of ``window_days`` before."""
+        with transaction(self._reader) as connection:
+            images, parts = detection_reads.founded_on(connection, day_obs)
+            found = []
+            for row in range(images.n_rows):
+                image = images.select(np.array([row]))
+                mine = parts["dia_object_id"][parts["first_sequence"] == image["sequence"][0]]
+                if mine.size:
+                    candidates = self._unaware(connection, image, window_days)
+                    found.append(Founding(image, self._known(connection, mine), candidates))
+        return found
+
+    def _known(self, connection: Connection, object_ids: NDArray[np.int64]) -> WorkingSet:
+        objects = detection_reads.objects_of(connection, object_ids)
+        known = Catalog({column.name: objects[column.name] for column in DIA_OBJECT.columns}, DIA_OBJECT)
+        return WorkingSet(0, known, detection_reads.parts_of(connection, object_ids), objects["name_number"])
+
+    @staticmethod
+    def _unaware(connection: Connection, image: Catalog, window_days: float) -> Catalog:
+        """Return the images over the same place committed before or with one, and those of the same exposure."""
+        corners = corner_arrays(image)
+        area = enlarged(corners[0][0], corners[1][0], _FOUND_MARGIN_ARCSEC)
+        visits = detection_reads.visits_in(connection, area, after_mjd=float(image["mjd_start"][0]) - window_days)
+        sequence_of = detection_reads.sequences_of(connection, visits["visit"])
+        sequences = np.array([sequence_of[v, d] for v, d in zip(visits["visit"].tolist(), visits["detector"].tolist(), strict=True)], dtype=np.int64)  # fmt: skip  # noqa: E501
+        is_unaware = (sequences <= image["sequence"][0]) | (visits["visit"] == image["visit"][0])
+        return Catalog(dict(visits) | {"sequence": sequences}, COMMITTED_VISIT).select(is_unaware)
+
+    def object_named(self, name_number: int) -> WorkingSet | None:
+        """Return what is known of the object whose name has this number, of all programs; None if there is none."""
+        with transaction(self._reader) as connection:
+            object_id = detection_reads.object_with_number(connection, name_number)
+            return None if object_id is None else self._known(connection, np.array([object_id]))
+
+    def expect(self, records: Sequence[VisitRecord]) -> None:
+        """Announce images that are on their way: later ones over the same sky are committed after them.
+
+        So several processes may work on a night at once, and the result is the one of working in order of time. An
+        image that will not come after all is to be given up with `forget`.
+        """
+        with transaction(self._engine) as connection:
+            detection_commit.expect(connection, list(records))
+
+    def forget(self, visit: int, detector: int) -> None:
+        """Expect an image no longer."""
+        with transaction(self._engine) as connection:
+            detection_commit.forget(connection, visit, detector)
+
+    def check_turn(self, record: VisitRecord) -> None:
+        """Raise OutOfTurn while an earlier exposure over the same sky is expected."""
+        with transaction(self._reader) as connection:
+            detection_commit.check_turn(connection, record)
 
     def withdraw_visit(self, visit: int, detector: int) -> int:
         """Take a visit and detector out again, so that it can be reprocessed; return its number of detections.
@@ -137,7 +247,7 @@ class DetectionStore:
         Alerts that left stay as they are; a detection that gets the same candid again is not sent twice.
         """
         with transaction(self._engine) as connection:
-            return detection_commit.withdraw(connection, visit, detector)
+            return detection_commit.withdraw(connection, visit, detector, self._forced)
 
     # The outbox
 
@@ -218,7 +328,9 @@ class DetectionStore:
     def _first_key(self, key: bytes) -> bytes:
         try:
             with transaction(self._engine) as connection:
-                connection.execute(STATE.insert().values(id=1, layout=LAYOUT, last_sequence=0, name_key=key.hex()))
+                connection.execute(
+                    STATE.insert().values(id=1, layout=LAYOUT, last_sequence=0, n_withdrawn=0, name_key=key.hex())
+                )
         except IntegrityError:  # another process was first
             with transaction(self._reader) as connection:
                 return bytes.fromhex(connection.execute(select(STATE.c.name_key)).scalar_one())
@@ -232,7 +344,8 @@ class DetectionStore:
             if not pending:
                 return numbers
             proposed = {i: keyed_id(self._name_key, "name", i, attempt) % MAX_OBJECT_NAMES for i in pending}
-            stored = select(OBJECTS.c.name_number).where(OBJECTS.c.name_number.in_(list(proposed.values())))
+            wanted = wanted_numbers(connection, list(proposed.values()))
+            stored = select(OBJECTS.c.name_number).join_from(wanted, OBJECTS, OBJECTS.c.name_number == wanted.c.number)
             taken = set(connection.execute(stored).scalars()) | set(numbers.values())
             for object_id, number in proposed.items():
                 if number not in taken:

@@ -300,10 +300,21 @@ class Ledger:
         with self._writing() as connection:
             ledger_jobs.settle(connection, job_id, JobState.HELD, reason=reason)
 
-    def release(self, job_id: int) -> None:
-        """Make a held, failed or quarantined job pending again, with all its attempts before it."""
+    def release(self, job_id: int, config: Mapping[str, Any] | None = None) -> None:
+        """Make a held, failed or quarantined job pending again, with all its attempts before it.
+
+        ``config`` are the parameters of now, where the job has any.
+        """
         with self._writing() as connection:
-            ledger_jobs.release(connection, job_id)
+            ledger_jobs.release(connection, job_id, None if config is None else plain_json(config))
+
+    def redo(self, job_id: int, *, before: float, config: Mapping[str, Any] | None = None) -> bool:
+        """Make a job that was done before a (Unix) time pending again: what it yields becomes a new version.
+
+        ``config`` are the parameters of now. False if it was not done, or later.
+        """
+        with self._writing() as connection:
+            return ledger_jobs.redo(connection, job_id, before, None if config is None else plain_json(config))
 
     def supply(self, job_id: int, inputs: Any) -> bool:
         """Give a job other inputs to work from and make it pending; False if it is done or runs already."""

@@ -72,11 +72,21 @@ def reset_running(connection: Connection, worker: str | None) -> int:
     return connection.execute(update(JOBS).where(lost).values(**values)).rowcount
 
 
-def release(connection: Connection, number: int) -> None:
-    """Make a held, failed or quarantined job pending with all its attempts before it."""
+def release(connection: Connection, number: int, config: Any) -> None:
+    """Make a held, failed or quarantined job pending with all its attempts before it; None keeps its parameters."""
     idle = (JobState.HELD, JobState.FAILED, JobState.QUARANTINED)
-    values = {"state": JobState.PENDING, "attempts": 0, "finished": None}
+    values: dict[str, Any] = {"state": JobState.PENDING, "attempts": 0, "finished": None}
+    if config is not None:
+        values["config"] = config
     connection.execute(update(JOBS).where(JOBS.c.id == number, JOBS.c.state.in_(idle)).values(**values))
+
+
+def redo(connection: Connection, number: int, before: float, config: Any) -> bool:
+    """Make a job that was done before a time pending, with other parameters; False if it was not done then."""
+    done_then = and_(JOBS.c.id == number, JOBS.c.state == JobState.DONE, JOBS.c.finished < before)
+    values = {"state": JobState.PENDING, "attempts": 0, "finished": None, "config": config}
+    done = connection.execute(update(JOBS).where(done_then).values(**values))
+    return done.rowcount == 1
 
 
 def supply(connection: Connection, number: int, inputs: Any) -> bool:

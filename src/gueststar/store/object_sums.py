@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,7 +10,6 @@ from gueststar.algorithms.association.sky_index import healpix_29
 from gueststar.model.catalog import Catalog, concatenate
 from gueststar.model.columns import DIA_OBJECT
 from gueststar.model.detections import OBJECT_PART
-from gueststar.store.catalog_rows import rows_of
 
 _SUMS = dict(
     zip(
@@ -64,6 +61,48 @@ def merged_parts(before: Catalog, added: Catalog) -> Catalog:
     )  # fmt: skip
 
 
+def parts_without(parts: Catalog, removed: Catalog) -> Catalog:
+    """Return parts as they were before ``removed`` (parts of the same objects) was added; those left empty are gone.
+
+    Counts and sums are exact; the times of the first and the last detection stay as they are.
+    """
+    if removed.n_rows == 0 or parts.n_rows == 0:
+        return parts
+    taken = _keyed(removed)
+    rows = np.array([taken.get(key, -1) for key in _keys(parts)], dtype=np.intp)
+    is_touched = rows >= 0
+    counts = parts["n_dia_sources"] - np.where(is_touched, removed["n_dia_sources"][rows], 0)
+    sums = {name: parts[name] - np.where(is_touched, removed[name][rows], 0.0) for name in _SUMS}
+    return parts.replace(n_dia_sources=counts, **sums).select(counts > 0)
+
+
+def without_sources(objects: Catalog, parts: Catalog, sources: Catalog) -> tuple[Catalog, Catalog]:
+    """Return objects (any columns of `DIA_OBJECT`, by number) and parts as they were before some detections.
+
+    ``sources`` are `DIA_SOURCE` rows of one program. Objects that nothing else is known of are gone.
+    """
+    mine = sources.select(np.isin(sources["dia_object_id"], objects["dia_object_id"]))
+    if mine.n_rows == 0:
+        return objects, parts
+    object_ids, group = np.unique(mine["dia_object_id"], return_inverse=True)
+    parts = parts_without(parts, parts_from(mine, object_ids, group, first=(0, 0)))
+    objects = objects.select(np.isin(objects["dia_object_id"], parts["dia_object_id"]))
+    is_touched = np.isin(objects["dia_object_id"], object_ids)
+    before, _ = objects_from(parts.select(np.isin(parts["dia_object_id"], object_ids)))
+    columns = {name: objects[name].copy() for name in before}
+    for name, values in columns.items():
+        values[is_touched] = before[name]
+    return objects.replace(**columns), parts
+
+
+def _keys(parts: Catalog) -> list[tuple[int, int]]:
+    return list(zip(parts["dia_object_id"].tolist(), parts["program"].tolist(), strict=True))
+
+
+def _keyed(parts: Catalog) -> dict[tuple[int, int], int]:
+    return {key: row for row, key in enumerate(_keys(parts))}
+
+
 def _extremes(
     starts: NDArray[np.float64], ends: NDArray[np.float64], group: NDArray[np.intp], n: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -74,8 +113,10 @@ def _extremes(
     return earliest, latest
 
 
-def object_rows(parts: Catalog) -> dict[int, dict[str, Any]]:
-    """Return the `DIA_OBJECT` values (and the place's index) of each object, all programs together."""
+def objects_from(parts: Catalog) -> tuple[Catalog, NDArray[np.int64]]:
+    """Return the `DIA_OBJECT` rows of objects, all programs together, by number, and the index of each place."""
+    if parts.n_rows == 0:
+        return DIA_OBJECT.empty(), np.zeros(0, dtype=np.int64)
     object_ids, group = np.unique(parts["dia_object_id"], return_inverse=True)
     n = len(object_ids)
     sums = PositionSums(
@@ -85,8 +126,4 @@ def object_rows(parts: Catalog) -> dict[int, dict[str, Any]]:
     earliest, latest = _extremes(parts["first_mjd_tai"], parts["last_mjd_tai"], group, n)
     counts = np.bincount(group, weights=parts["n_dia_sources"], minlength=n)
     columns = place._asdict() | {"n_dia_sources": counts, "first_mjd_tai": earliest, "last_mjd_tai": latest}
-    table = DIA_OBJECT.catalog({"dia_object_id": object_ids} | columns)
-    index = healpix_29(place.ra, place.dec).tolist()
-    return {
-        row["dia_object_id"]: row | {"healpix_29": number} for row, number in zip(rows_of(table), index, strict=True)
-    }
+    return DIA_OBJECT.catalog({"dia_object_id": object_ids} | columns), healpix_29(place.ra, place.dec)

@@ -16,11 +16,13 @@ from gueststar.formats.calibration_table import read_calibration_table, write_ca
 from gueststar.formats.cutout_cube import read_cutout_cube, write_cutout_cube
 from gueststar.formats.detrended_frame import read_detrended_frame, write_detrended_frame
 from gueststar.formats.parquet import read_catalog, write_catalog
+from gueststar.formats.streak_cutouts import read_streak_cutouts, write_streak_cutouts
 from gueststar.model.calibration import CalibrationMaster, CalibrationTable
 from gueststar.model.camera import Camera
 from gueststar.model.catalog import Catalog
 from gueststar.model.cutouts import CandidateCutouts
 from gueststar.model.image import CalibratedImage, DetrendedFrame
+from gueststar.model.streaks import StreakCutouts
 from gueststar.store.products import SUFFIXES, DataId, Product
 
 
@@ -39,6 +41,8 @@ def write_product(product: Product, path: Path, value: Any) -> None:
             write_catalog(path, value, None)
         case "cutouts", CandidateCutouts():
             write_cutout_cube(path, value)
+        case "streak_cutouts", StreakCutouts():
+            write_streak_cutouts(path, value)
         case "metrics", dict():
             with appearing_whole(path) as temporary:
                 temporary.write_text(json.dumps(value, indent=1))
@@ -61,6 +65,8 @@ def read_product(product: Product, path: Path) -> Any:
             return read_catalog(path)
         case "cutouts":
             return read_cutout_cube(path)
+        case "streak_cutouts":
+            return read_streak_cutouts(path)
         case "metrics":
             return json.loads(path.read_text())
         case _:

@@ -9,9 +9,11 @@ from typing import Any, Literal
 from gueststar.core.errors import ConfigError
 from gueststar.model.calibration import KINDS
 
-Holds = Literal["raw", "image", "frame", "calibration", "calibration_table", "catalog", "cutouts", "metrics"]
+Holds = Literal[
+    "raw", "image", "frame", "calibration", "calibration_table", "catalog", "cutouts", "streak_cutouts", "metrics"
+]
 """What a product is: raw file, CalibratedImage, DetrendedFrame, CalibrationMaster, CalibrationTable, Catalog,
-CandidateCutouts, or a JSON-able dict."""
+CandidateCutouts, StreakCutouts, or a JSON-able dict."""
 
 SUFFIXES: dict[Holds, str] = {
     "raw": ".fits",
@@ -21,6 +23,7 @@ SUFFIXES: dict[Holds, str] = {
     "calibration_table": ".fits",
     "catalog": ".parquet",
     "cutouts": ".fits",
+    "streak_cutouts": ".fits",
     "metrics": ".json",
 }
 """File name endings of stored products."""
@@ -64,13 +67,20 @@ PRODUCTS: dict[str, Product] = {
         Product("difference_image", "science minus reference", _VISIT, "image"),
         Product("dia_source", "detections on the difference image", _VISIT, "catalog"),
         Product("candidate_cutouts", "three stamps of each likely candidate", _VISIT, "cutouts"),
+        Product("streak", "streaks on the difference image, and trails masked before", _VISIT, "catalog"),
+        Product("streak_cutouts", "pictures along the likely streaks", _VISIT, "streak_cutouts"),
         Product("forced_source", "fluxes on the difference image at known places", _VISIT, "catalog"),
         Product("difference_metrics", "measured quality of the difference image", _VISIT, "metrics"),
         Product("injected_source", "artificial sources put into the image, found or not", _VISIT, "catalog"),
         Product("injection_metrics", "completeness and flux errors, from artificial sources", _VISIT, "metrics"),
         Product("reference_image", "static co-add of one field, detector and band", _REFERENCE, "image"),
+        Product(
+            "reference_subbands", "the reference in parts of its band, one above the other, the bluest below",
+            _REFERENCE, "frame",
+        ),
         Product("reference_source", "PSF-fit catalog of the reference image", _REFERENCE, "catalog"),
         Product("reference_aperture_source", "aperture catalog of the reference image", _REFERENCE, "catalog"),
+        Product("reference_change", "places whose flux is not that of the version before", _REFERENCE, "catalog"),
         Product("reference_metrics", "measured quality of the reference image", _REFERENCE, "metrics"),
     )
 }  # fmt: skip

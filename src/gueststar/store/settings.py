@@ -37,6 +37,43 @@ class Release(BaseModel):
         return text
 
 
+class StreamSettings(BaseModel):
+    """Where and how alerts are published; without ``bootstrap_servers`` they stay in the alert log."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    bootstrap_servers: str | None = None
+    """Brokers of a Kafka: host:port,host:port. None: the repository's own broker if it has one."""
+    topic: str = "ztf_{night}_programid{program}"
+    """Name of a night's topic of one program; brokers' readers look for this form."""
+    security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
+    sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = "SCRAM-SHA-512"
+    username: str | None = None
+    password_variable: str = "GUESTSTAR_KAFKA_PASSWORD"
+    """Environment variable that holds the password: it is never stored."""
+    ca_file: str | None = None
+    """Certificates by which the brokers are known (PEM); None: the system's."""
+    partitions: int = Field(default=1, ge=1)
+    """Of a new topic. With one, alerts are in order; with more, those of one object are."""
+    replication: int = Field(default=1, ge=1)
+    """Copies of a new topic among the brokers."""
+    max_alerts_per_image: int = Field(default=2000, ge=1)
+    """A detector image with more alerts is held back and reported, not sent: something is wrong with it."""
+    readers: dict[Literal["public", "partnership", "private"], tuple[str, ...]] = {"public": ("*",)}
+    """Kafka users that may read a program's topics; * is every user. Used where the brokers have access lists."""
+
+    @field_validator("topic")
+    @classmethod
+    def _names_night_and_program(cls, text: str) -> str:
+        if "{night}" not in text or "{program}" not in text:
+            raise ValueError("must hold {night} and {program}: programs never share a topic")
+        try:
+            text.format(night=20250101, program=1)
+        except (LookupError, ValueError):
+            raise ValueError("may hold {night} and {program} only") from None
+        return text
+
+
 class SurveySettings(BaseModel):
     """Settings of one survey; unknown keys are errors."""
 
@@ -52,6 +89,8 @@ class SurveySettings(BaseModel):
     """What has become, or will become, public and when; nothing unless listed."""
     do_share_partnership_and_private: bool = False
     """Partnership alerts may carry private items and the reverse."""
+    stream: StreamSettings = StreamSettings()
+    """Where alerts are published."""
     parameters: dict[str, dict[str, Any]] = {}
     """Overrides of pipeline parameters by section, above those of the camera."""
 

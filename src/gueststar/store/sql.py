@@ -25,6 +25,10 @@ BUSY_TIMEOUT_S = 120
 """How long a process waits for another one's transaction on SQLite."""
 
 
+CHECKPOINT_PAGES = 10_000
+"""Pages (of 4 kB) in SQLite's write-ahead log at which they are brought into the file: several commits together."""
+
+
 def checked_url(url: str) -> str:
     """Return a database URL in the form all parts of the system understand.
 
@@ -100,6 +104,7 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
     cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()

@@ -28,7 +28,8 @@ def observe_tonight(survey) -> None:
 
 
 def linked(survey) -> dict:
-    repo = SimpleNamespace(root=survey.root, settings=SimpleNamespace(database=None))
+    ledger = SimpleNamespace(jobs=lambda **_: [])  # no streaks that night
+    repo = SimpleNamespace(root=survey.root, settings=SimpleNamespace(database=None), ledger=ledger)
     outcome = link_night(1, repo, PipelineSettings(), make_record(TONIGHT).day_obs)
     assert outcome.state == "done", outcome.reason
     return outcome.result.metrics

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -138,3 +140,26 @@ def test_the_fit_of_motion_has_honest_errors() -> None:
         chi2.append(motion.chi2)
     assert np.std(pulls) == pytest.approx(1.0, abs=0.12)
     assert np.mean(chi2) == pytest.approx(2.0, abs=0.3)
+
+
+def test_a_night_full_of_artefacts_is_linked_in_bounded_time_and_says_so() -> None:
+    rng = np.random.default_rng(3)
+    times = 61000.2 + 6.0 * np.arange(14) / 1440.0
+    mover = (50.0, 0.0, 0.5, 120.0)
+    whole = night(rng, [mover], ra=50.0, dec=0.0, n_false=200, times=times)
+    start = time.process_time()
+    found = LinkTracklets().run(whole)
+    assert time.process_time() - start < 20.0
+    assert found.metrics["n_bounded_exposures"] > 6
+    assert 1.0 < found.metrics["least_reach_arcsec"] < 20.0 * 180.0
+    longest = found.tracklets.select(found.tracklets["n_detections"] >= 11)
+    assert longest.n_rows == 1
+    assert longest["rate_arcsec_per_min"][0] == pytest.approx(0.5, rel=0.02)
+
+
+def test_a_night_of_few_detections_is_searched_whole() -> None:
+    times = 61000.2 + np.array([0.0, 31.0, 64.0, 90.0]) / 1440.0
+    whole = night(np.random.default_rng(5), [(50.0, 0.0, 1.0, 90.0)], ra=50.0, dec=0.0, n_false=15, times=times)
+    found = LinkTracklets().run(whole)
+    assert found.metrics["n_bounded_exposures"] == 0
+    assert found.metrics["least_reach_arcsec"] is None

@@ -11,7 +11,7 @@ from gueststar.algorithms.vetting.boosted_trees import BoostingConfig, fit_trees
 from gueststar.algorithms.vetting.calibration import calibrated, fit_calibration, reliability_diagram
 from gueststar.algorithms.vetting.features import FEATURE_NAMES, measure_features, pixel_scale, psf_width
 from gueststar.core.errors import ConfigError, DataError
-from gueststar.formats.parquet import read_catalog, write_catalog
+from gueststar.formats.labelled_detections import read_labelled, write_labelled
 from gueststar.formats.reliability_model import (
     default_reliability_model,
     read_reliability_model,
@@ -19,8 +19,8 @@ from gueststar.formats.reliability_model import (
 )
 from gueststar.model.catalog import Catalog
 from gueststar.model.columns import DIA_SOURCE
+from gueststar.model.labels import LABELLED_SOURCE, LabelledDetections
 from gueststar.pipelines.difference.train import (
-    LABELLED_SOURCE,
     TrainingConfig,
     TrainReliability,
     measure_reliability,
@@ -107,8 +107,8 @@ def test_calibrated_scores_come_true() -> None:
 def test_a_model_trained_on_one_camera_serves_another(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     rows = detections(rng, 1500)
-    write_catalog(tmp_path / "rows.parquet", rows)
-    model = TrainReliability(QUICK).run(read_catalog(tmp_path / "rows.parquet", LABELLED_SOURCE))
+    write_labelled(tmp_path / "rows.parquet", LabelledDetections(rows))
+    model = TrainReliability(QUICK).run(read_labelled(tmp_path / "rows.parquet"))
     write_reliability_model(tmp_path / "model.json", model)
     again = read_reliability_model(tmp_path / "model.json")
     other = detections(rng, 500, scale=0.26, psf_fwhm=4.0, njy=0.05)
@@ -120,21 +120,23 @@ def test_a_model_trained_on_one_camera_serves_another(tmp_path: Path) -> None:
 
 
 def test_a_model_is_judged_on_rows_that_it_never_saw_by_what_it_misses_at_each_brightness() -> None:
-    model = TrainReliability(QUICK).run(detections(np.random.default_rng(7), 1500))
-    found = measure_reliability(model, detections(np.random.default_rng(8), 800))
+    model = TrainReliability(QUICK).run(LabelledDetections(detections(np.random.default_rng(7), 1500)))
+    found = measure_reliability(model, LabelledDetections(detections(np.random.default_rng(8), 800)))
     missed = found["missed_at_1_percent"]
     brightness = [part for part in missed.values() if isinstance(part, dict)]
     assert sum(part["n"] for part in brightness) == found["n_real"]
     assert brightness[-1]["missed"] <= brightness[0]["missed"]
     assert missed["all"] == pytest.approx(sum(p["n"] * p["missed"] for p in brightness) / found["n_real"], abs=1e-3)
     with pytest.raises(DataError, match="artefacts"):
-        measure_reliability(model, detections(np.random.default_rng(9), 50).select(np.zeros(0, int)))
+        measure_reliability(
+            model, LabelledDetections(detections(np.random.default_rng(9), 50).select(np.zeros(0, int)))
+        )
 
 
 def test_rows_of_one_label_and_foreign_models_are_refused(tmp_path: Path) -> None:
     rows = detections(np.random.default_rng(6), 200)
     with pytest.raises(DataError, match="50 artefacts"):
-        TrainReliability(QUICK).run(rows.select(rows["is_real"]))
+        TrainReliability(QUICK).run(LabelledDetections(rows.select(rows["is_real"])))
     (tmp_path / "model.json").write_text('{"feature_version": 0, "feature_names": []}')
     with pytest.raises(ConfigError, match="train it again"):
         read_reliability_model(tmp_path / "model.json")

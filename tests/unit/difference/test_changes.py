@@ -33,7 +33,7 @@ def test_detections_are_labelled_by_place_and_sign_and_known_changes_belong_to_n
     injected = ArtificialSources(
         *(
             np.array(pair)
-            for pair in ([50.0, 80.0], [50.0, 80.0], [20.0, 20.0], [900.0, -900.0], [0.0, 0.0], [0.0, 0.0])
+            for pair in ([50.0, 80.0], [50.0, 80.0], [20.0, 20.0], [900.0, -900.0], [0.0, 0.0], [0.0, 0.0], [0, 0])
         )
     )
     values = {column.name: np.zeros(5, dtype=column.dtype) for column in DIA_SOURCE.columns}

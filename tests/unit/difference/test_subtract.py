@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gueststar.algorithms.subtraction.tiles import MismatchNoise, subtract_in_tiles, tile_layout
+from gueststar.algorithms.subtraction.tiles import MismatchNoise, RegionNoise, subtract_in_tiles, tile_layout
 from gueststar.algorithms.subtraction.transfer import proper_transfer
 from gueststar.core.bits import MaskPlane
 from gueststar.core.errors import DataError
@@ -42,7 +42,7 @@ def test_tiles_leave_no_seam_when_the_psf_is_constant(sky) -> None:
     planes = [science.pixels.image, reference.pixels.image, science.pixels.variance, reference.pixels.variance]
     none = MismatchNoise(0.0, 0.0, (), ())
     whole, tiled = (
-        subtract_in_tiles(*planes, transfer_at=filters, noise_at=lambda x, y: none, tile_size=size, margin=40)
+        subtract_in_tiles(*planes, transfer_at=filters, noise=RegionNoise(none, none), tile_size=size, margin=40)
         for size in (1000, 110)
     )
     inner = np.s_[20:-20, 20:-20]

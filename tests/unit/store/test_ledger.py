@@ -192,3 +192,15 @@ def test_what_json_cannot_hold_is_kept_as_nothing_and_numpy_as_plain_numbers(led
     done = ledger.job(job)
     assert done.metrics == {"rms": None, "n": 3, "corners": [[1.0, 0.0], [0.0, 1.0]], "nested": [{"x": 0.5}]}
     assert done.config == {"limit": None}
+
+
+def test_what_was_done_before_a_time_is_done_anew_once_with_the_parameters_of_now(ledger):
+    job = ledger.submit("science", {"exposure": 1}, config={"threshold": 5})
+    ledger.start(job)
+    ledger.finish(job, {"fwhm": 3.0})
+    later = time.time() + 1.0
+    assert not ledger.redo(job, before=later - 3600.0), "done since"
+    assert ledger.redo(job, before=later, config={"threshold": 6})
+    found = ledger.job(job)
+    assert (found.state, found.config, found.attempts) == (JobState.PENDING, {"threshold": 6}, 0)
+    assert not ledger.redo(job, before=later), "it waits already"

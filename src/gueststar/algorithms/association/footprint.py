@@ -68,3 +68,22 @@ def overlaps(corner_ra: Floats, corner_dec: Floats, other_ra: Floats, other_dec:
         edge = edge * np.sign(edge @ one.sum(axis=0))
         apart |= np.all(many @ edge <= 1e-12, axis=1)
     return np.asarray(~apart)
+
+
+def places_within(corner_ra: Floats, corner_dec: Floats, ra: Floats, dec: Floats) -> tuple[Floats, Floats]:
+    """Return where positions lie within images, as fractions of their sides: ``[n_images, n_points]`` each.
+
+    ``corner_*`` are ``[n_images, 4]`` degrees, in order around: the image's lower left, lower right, upper right and
+    upper left (`Wcs.corners`), at fractions (0, 0), (1, 0), (1, 1) and (0, 1). The mapping is projective, exact for a
+    tangent plane without distortion; otherwise as wrong as the distortion is not. NaN in the other half of the sky.
+    """
+    corners, points = unit_vectors(corner_ra, corner_dec), unit_vectors(ra, dec)
+    # Four vectors in space: the fourth is a sum of the others, whose weights make the frame projective.
+    weights = np.linalg.solve(np.moveaxis(corners[:, [0, 1, 3]], 1, 2), corners[:, 2][..., None])[..., 0]
+    frame = np.moveaxis(corners[:, [0, 1, 3]] * weights[..., None], 1, 2)
+    parts = np.linalg.solve(frame, np.broadcast_to(points.T, (len(frame), *points.T.shape)))
+    # On the unit square, corner 2 is c1 + c3 - c0 in homogeneous coordinates.
+    total = -parts[:, 0] + parts[:, 1] + parts[:, 2]
+    is_here = np.einsum("ik,jk->ij", corners.sum(axis=1), points) > 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(is_here, parts[:, 1] / total, np.nan), np.where(is_here, parts[:, 2] / total, np.nan)

@@ -86,6 +86,19 @@ def _zenith(mjd_utc: float, latitude_deg: float, longitude_deg: float, height_m:
     return math.degrees(float(ra)) % 360.0, math.degrees(float(dec))
 
 
+def subband_refraction_arcsec(air: Air, band: str, n: int) -> Floats:
+    """Return how much nearer to the zenith than the band's mean light that of ``n`` equal sub-bands appears.
+
+    Arcsec where tan z = 1, the bluest (largest) first; all zero for a band of unknown wavelength.
+    """
+    if band not in BANDS:
+        return np.zeros(n)
+    wavelength, width = BANDS[band]
+    centres = wavelength + width * ((np.arange(n) + 0.5) / n - 0.5)
+    standard = _constants(1013.25, wavelength)[0]
+    return np.array([air.a_arcsec * (_constants(1013.25, float(nm))[0] / standard - 1.0) for nm in centres])
+
+
 def zenith_distance_deg(air: Air, place: Sky) -> float:
     """Return the true zenith distance of a place (ra, dec)."""
     cosine = float(_direction(np.array([place[0]]), np.array([place[1]]))[0] @ _direction(*map(np.array, air.zenith)))

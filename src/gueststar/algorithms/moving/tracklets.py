@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -44,6 +45,10 @@ class LinkConfig:
     """How far a magnitude may lie from the median of its filter, beyond three sigma: rotation, blends."""
     max_false_probability: float = 0.1
     """Of a link as good or better among unrelated detections."""
+    max_trials_per_detection: float = 300.0
+    """Places where a third detection is looked for, for each first detection, at most; see `link_sources`."""
+    max_triples_per_detection: float = 1.5
+    """Triples that are followed up, for each first detection, at most; see `link_sources`."""
 
 
 class MovingSources(NamedTuple):
@@ -70,17 +75,42 @@ class Link(NamedTuple):
     false_probability: float
 
 
-def link_sources(sources: MovingSources, *, config: LinkConfig = LinkConfig()) -> list[Link]:
-    """Return links of three or more detections, best first, no detection in two of them.
+class LinkedNight(NamedTuple):
+    """Links, and how far the search for them went."""
+
+    links: list[Link]
+    """Best first, no detection in two of them."""
+    n_exposures: int
+    n_bounded: int
+    """Exposures with too many detections to follow every pair that begins there."""
+    least_reach_arcsec: float
+    """Of these the shortest distance within which a second detection was looked for; infinite without any."""
+
+
+def link_sources(sources: MovingSources, *, config: LinkConfig = LinkConfig()) -> LinkedNight:
+    """Return links of three or more detections, and by what the search was bounded.
 
     Pairs within the rate limits predict the place of a third; a triple that fits grows by every exposure
     that has a detection where it should be. Where links share detections, the one with more detections, or
     else of the higher probability, keeps them.
+
+    Work and memory are bounded by the density of detections: where unrelated ones would make more pairs and triples
+    than ``max_trials_per_detection`` and ``max_triples_per_detection`` allow, the second detection is looked for
+    less far away, the same distance at any interval. So fast objects are lost first, and those last that are seen again
+    soon. Exposures that still yield four times as many triples (artefacts come in rows) are cut short.
     """
     night = _Night.of(sources, config)
+    reaches = [_reach_limit(night, k, config) for k in range(len(night.exposures))]
+    kept = _without_sharing(_found_links(night, reaches, config))
+    n_bounded = sum(np.isfinite(reach) for reach in reaches)
+    return LinkedNight(kept, len(reaches), int(n_bounded), min(reaches, default=np.inf))
+
+
+def _found_links(night: _Night, reaches: list[float], config: LinkConfig) -> list[Link]:
+    """Return every link that passes, detections in several of them."""
     found: dict[tuple[int, ...], Link] = {}
     linked: set[tuple[int, int]] = set()
-    for triple in _triples(night, config):
+    for triple in _triples(night, reaches, config):
         if (triple[0], triple[1]) in linked and (triple[1], triple[2]) in linked:
             continue
         rows = _grown(night, triple, config)
@@ -88,7 +118,11 @@ def link_sources(sources: MovingSources, *, config: LinkConfig = LinkConfig()) -
         if link is not None:
             found[link.rows] = link
             linked.update((a, b) for k, a in enumerate(link.rows) for b in link.rows[k + 1 :])
-    best_first = sorted(found.values(), key=lambda link: (-len(link.rows), -link.motion.probability, link.rows))
+    return list(found.values())
+
+
+def _without_sharing(links: list[Link]) -> list[Link]:
+    best_first = sorted(links, key=lambda link: (-len(link.rows), -link.motion.probability, link.rows))
     taken: set[int] = set()
     kept = []
     for link in best_first:
@@ -132,25 +166,68 @@ class _Night:
         return cls(sources, vectors, error, exposures)
 
 
-def _triples(night: _Night, config: LinkConfig) -> Iterator[tuple[int, int, int]]:
+def _triples(night: _Night, reaches: list[float], config: LinkConfig) -> Iterator[tuple[int, int, int]]:
     """Yield rows of three exposures, in order of time, that lie about on a straight and even path."""
     for k, first in enumerate(night.exposures):
-        within = [e for e in night.exposures[k + 1 :] if e.mjd - first.mjd <= config.max_span_hours / 24.0]
-        near = [e for e in within if _may_share(first, e, config)]
-        for m, second in enumerate(near):
-            if second.mjd - first.mjd > config.max_gap_hours / 24.0:
-                break
-            a, b = _pairs(night, first, second, config)
-            if len(a) == 0:
-                continue
-            for third in near[m + 1 :]:
-                fraction = (third.mjd - first.mjd) / (second.mjd - first.mjd)
-                predicted = extrapolate(night.vectors[a], night.vectors[b], np.full(len(a), fraction))
-                spread = np.hypot(fraction * night.error[b], (fraction - 1.0) * night.error[a])
-                radius = config.n_sigma * np.hypot(spread, night.error[third.rows].max())
-                for pair, hits in enumerate(third.tree.query_ball_point(predicted, chord_of(radius))):
-                    for hit in sorted(hits):
-                        yield int(a[pair]), int(b[pair]), int(third.rows[hit])
+        most = int(4.0 * config.max_triples_per_detection * len(first.rows)) + 1000
+        limit = most if np.isfinite(reaches[k]) else None
+        yield from islice(_triples_from(night, k, reaches[k], config), limit)
+
+
+def _triples_from(night: _Night, k: int, reach: float, config: LinkConfig) -> Iterator[tuple[int, int, int]]:
+    """Yield the triples that begin in one exposure, with a second detection within ``reach`` arcsec."""
+    first, near = night.exposures[k], _later(night, k, config)
+    for m, second in enumerate(near):
+        if second.mjd - first.mjd > config.max_gap_hours / 24.0:
+            break
+        a, b = _pairs(night, first, second, reach, config)
+        if len(a) == 0:
+            continue
+        for third in near[m + 1 :]:
+            fraction = (third.mjd - first.mjd) / (second.mjd - first.mjd)
+            predicted = extrapolate(night.vectors[a], night.vectors[b], np.full(len(a), fraction))
+            spread = np.hypot(fraction * night.error[b], (fraction - 1.0) * night.error[a])
+            radius = config.n_sigma * np.hypot(spread, night.error[third.rows].max())
+            for pair, hits in enumerate(third.tree.query_ball_point(predicted, chord_of(radius))):
+                for hit in sorted(hits):
+                    yield int(a[pair]), int(b[pair]), int(third.rows[hit])
+
+
+def _later(night: _Night, k: int, config: LinkConfig) -> list[_Exposure]:
+    """Return the exposures after the k-th that may see the same objects again."""
+    first = night.exposures[k]
+    within = [e for e in night.exposures[k + 1 :] if e.mjd - first.mjd <= config.max_span_hours / 24.0]
+    return [e for e in within if _may_share(first, e, config)]
+
+
+def _reach_limit(night: _Night, k: int, config: LinkConfig) -> float:
+    """Return how far from detections of the k-th exposure others may be looked for, arcsec; infinite: no limit.
+
+    Unrelated detections, spread evenly, are what makes the work.
+    """
+    first, near = night.exposures[k], _later(night, k, config)
+    error = float(np.median(night.error[first.rows]))
+    reach, load = [], []
+    for m, second in enumerate(near):
+        minutes = (second.mjd - first.mjd) * _MINUTES
+        if minutes > config.max_gap_hours * 60.0:
+            break
+        fraction = np.array([(third.mjd - first.mjd) * _MINUTES / minutes for third in near[m + 1 :]])
+        radius2 = (config.n_sigma * error) ** 2 * (fraction**2 + (fraction - 1.0) ** 2 + 1.0)
+        density = np.array([third.density for third in near[m + 1 :]])
+        n_triples = np.minimum(np.pi * radius2 * density, 1.0).sum()
+        cost = n_triples / config.max_triples_per_detection + fraction.size / config.max_trials_per_detection
+        reach.append(config.max_rate * minutes)
+        load.append(np.pi * second.density * cost)
+    far, weight = np.array(reach), np.array(load)
+    if float(np.sum(weight * far**2)) <= 1.0:
+        return float("inf")
+    low, high = 0.0, float(far.max())
+    for _ in range(40):
+        middle = (low + high) / 2.0
+        is_light = float(np.sum(weight * np.minimum(far, middle) ** 2)) <= 1.0
+        low, high = (middle, high) if is_light else (low, middle)
+    return low
 
 
 def _may_share(first: _Exposure, second: _Exposure, config: LinkConfig) -> bool:
@@ -159,10 +236,13 @@ def _may_share(first: _Exposure, second: _Exposure, config: LinkConfig) -> bool:
     return distance <= first.radius_arcsec + second.radius_arcsec + reach
 
 
-def _pairs(night: _Night, first: _Exposure, second: _Exposure, config: LinkConfig) -> tuple[Integers, Integers]:
-    """Return rows of two exposures whose distance lies within the rate limits."""
+def _pairs(
+    night: _Night, first: _Exposure, second: _Exposure, reach: float, config: LinkConfig
+) -> tuple[Integers, Integers]:
+    """Return rows of two exposures whose distance lies within the rate limits, and within ``reach`` arcsec."""
     minutes = (second.mjd - first.mjd) * _MINUTES
-    hits = second.tree.query_ball_point(night.vectors[first.rows], float(chord_of(config.max_rate * minutes)))
+    farthest = min(config.max_rate * minutes, reach)
+    hits = second.tree.query_ball_point(night.vectors[first.rows], float(chord_of(farthest)))
     counts = np.array([len(h) for h in hits], dtype=np.intp)
     a = np.repeat(first.rows, counts)
     b = second.rows[np.concatenate([np.asarray(h, dtype=np.intp) for h in hits])]

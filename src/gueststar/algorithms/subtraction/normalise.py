@@ -24,10 +24,18 @@ class ScoreNoise(NamedTuple):
     highest: float
 
 
-def measure_score_noise(score: Float32Image, usable: Bools, *, box: int = 384) -> ScoreNoise:
+QUIET_INFLATION = 1.1
+"""Noise of the score over its photon noise up to which a pixel counts as away from sources."""
+
+
+def measure_score_noise(
+    score: Float32Image, usable: Bools, *, box: int = 384, inflation: Float32Image | None = None
+) -> ScoreNoise:
     """Return the robust standard deviation of ``score`` over usable pixels in boxes of about ``box`` pixels.
 
-    The distance between the quartiles is used: the wings of the distribution hold sources and residuals.
+    The distance between the quartiles is used: the wings of the distribution hold sources and residuals. Given
+    ``inflation``, the noise by mismatch over photon noise, pixels near sources do not count as long as a fifth of a
+    box is left: there the score's noise is an estimate made to be safe, and in crowded fields such pixels rule.
     """
     ny, nx = score.shape
     n_y, n_x = max(1, round(ny / box)), max(1, round(nx / box))
@@ -36,7 +44,7 @@ def measure_score_noise(score: Float32Image, usable: Bools, *, box: int = 384) -
     for j in range(n_y):
         for i in range(n_x):
             part = np.s_[edges_y[j] : edges_y[j + 1] : 2, edges_x[i] : edges_x[i + 1] : 2]
-            values = score[part][usable[part]]
+            values = _quiet_values(score[part], usable[part], None if inflation is None else inflation[part])
             if values.size >= 200:
                 mesh[j, i] = median_sigma(values)
     if not np.isfinite(mesh).any():
@@ -44,6 +52,13 @@ def measure_score_noise(score: Float32Image, usable: Bools, *, box: int = 384) -
     median = float(np.nanmedian(mesh))
     mesh = np.where(np.isfinite(mesh) & (mesh > 0), mesh, median if median > 0 else 1.0)
     return ScoreNoise(mesh, median, float(mesh.min()), float(mesh.max()))
+
+
+def _quiet_values(score: Float32Image, usable: Bools, inflation: Float32Image | None) -> Float32Image:
+    if inflation is None:
+        return score[usable]
+    quiet = usable & (inflation < QUIET_INFLATION)
+    return score[quiet if quiet.sum() > 0.2 * usable.sum() else usable]
 
 
 def median_sigma(values: Float32Image) -> float:

@@ -87,6 +87,17 @@ def grow(bad: Bools, radius: float) -> Bools:
     return np.asarray(_scatter(bad, offsets))
 
 
+def lost_power(bad: Bools, psf: Float32Image) -> Float32Image:
+    """Return, at each pixel, the part of a point source's squared profile there that lies on ``bad`` pixels.
+
+    ``psf`` is an odd-sided stamp. It is 0 where all can be seen, 1 where nothing can.
+    """
+    half = min(psf.shape[0] // 2, 3)
+    c = psf.shape[0] // 2
+    core = psf[c - half : c + half + 1, c - half : c + half + 1].astype(np.float64) ** 2
+    return np.asarray(_spread(bad, (core / core.sum()).astype(np.float32)))
+
+
 def _typical(variance: Float32Image, bad: Bools) -> float:
     part = np.s_[::7, ::5]
     values = variance[part][~bad[part]]
@@ -147,6 +158,21 @@ def _filled_variance(variance, bad, rows, typical):  # type: ignore[no-untyped-d
             value = np.float32(typical) if bad[y, x] else variance[y, x]
             factor = np.float32(1.0 + _horner(rows[y], 2.0 * x / max(nx - 1, 1) - 1.0))
             out[y, x] = value * factor * factor
+    return out
+
+
+@njit(cache=True)
+def _spread(bad, weight):  # type: ignore[no-untyped-def]
+    ny, nx = bad.shape
+    half = weight.shape[0] // 2
+    out = np.zeros((ny, nx), np.float32)
+    for y in range(ny):
+        for x in range(nx):
+            if not bad[y, x]:
+                continue
+            for j in range(max(y - half, 0), min(y + half + 1, ny)):
+                for i in range(max(x - half, 0), min(x + half + 1, nx)):
+                    out[j, i] += weight[y - j + half, x - i + half]
     return out
 
 

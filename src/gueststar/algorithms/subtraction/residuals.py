@@ -61,7 +61,7 @@ def measure_star_residuals(
 ) -> StarResiduals:
     """Apply a method's filters to cut-outs about stars at (x, y) and return their central boxes.
 
-    Stars of which the central box does not lie on the image are left out; beyond the edges there are zeros.
+    Stars of which the central box does not lie on the image are left out; beyond the edges the image is mirrored.
     """
     ny, nx = science.shape
     inside = (x >= half + 1) & (y >= half + 1) & (x < nx - half - 2) & (y < ny - half - 2)
@@ -87,6 +87,7 @@ def fit_mismatch(
     widths: tuple[float, ...],
     quantile: float = 0.8,
     min_stars: int = 8,
+    assumed: float = 0.0,
 ) -> MismatchNoise:
     """Return the mismatch noise that explains the residuals of static stars.
 
@@ -95,9 +96,10 @@ def fit_mismatch(
     weights are fitted, none negative, to the residuals' profile with distance. The profile is such that in each
     ring the ``quantile`` of the squared normalised residuals is that of normal deviates, so that the few stars
     that vary do not count; for all stars, and for the brightest third of them.
-    With fewer than ``min_stars`` stars only the registration noise is known.
+    With fewer than ``min_stars`` stars the images are taken to disagree by the part ``assumed`` of a star's light.
     """
     weights = np.zeros(len(widths))
+    weights[:1] = assumed**2
     if residuals.score.shape[0] >= min_stars:
         ring = _rings(residuals.score.shape[1])
         peak2 = residuals.reference.max(axis=(1, 2))[:, None, None] ** 2

@@ -51,6 +51,44 @@ def noise_factor(surrounding_rms: Floats) -> Floats:
     return np.asarray(np.sqrt(1.0 + np.maximum(excess, 0.0)))
 
 
+def measure_ray_level(
+    score: Float32Image,
+    *,
+    x: NDArray[np.int64],
+    y: NDArray[np.int64],
+    star_x: Floats,
+    star_y: Floats,
+    inner: float,
+    outer: float,
+    reach: float,
+    least: float = 1.5,
+    off_centre: float = 2.0,
+) -> Floats:
+    """Return the level of the score along the ray from a bright star through each place, in the sense of its sign.
+
+    Diffraction spikes and bleed trails turn and change between two images, and what they leave are lines that point at
+    a bright star; a source on the sky is a point. The level is the mean of the medians of the score between ``inner``
+    and ``outer`` pixels on either side of the place, and counts where it is ``least`` at least and each side half of
+    that (where one side cannot be seen, the other a fifth more); else, and farther than ``reach`` pixels from all
+    stars, it is 0. Rays may miss the star by ``off_centre`` pixels: bleeding hides where its middle is.
+    """
+    out = _ray_levels(
+        score, np.asarray(x, np.int64), np.asarray(y, np.int64), np.asarray(star_x, np.float64),
+        np.asarray(star_y, np.float64), inner, outer, reach, least, off_centre,
+    )  # fmt: skip
+    return np.asarray(out)
+
+
+def is_cut_off(score: Float32Image, *, x: NDArray[np.int64], y: NDArray[np.int64]) -> Bools:
+    """Return which places have an unusable pixel (of score 0) or the edge among their 8 neighbours."""
+    padded = np.pad(score == 0, 1, constant_values=True)
+    near = np.zeros(x.size, bool)
+    for j in range(3):
+        for i in range(3):
+            near |= padded[y + j, x + i]
+    return near
+
+
 def measure_pixel_excess(
     image: Float32Image, variance: Float32Image, usable: Bools, psf: FinePsf, *, x: Floats, y: Floats, sign: Floats
 ) -> tuple[Floats, Floats]:
@@ -109,6 +147,55 @@ def _ring_rms(score, x, y, offsets, clip, least):  # type: ignore[no-untyped-def
         if n > least:
             out[k] = np.sqrt(total / n)
     return out
+
+
+@njit(cache=True)
+def _ray_levels(score, x, y, star_x, star_y, inner, outer, reach, least, off_centre):  # type: ignore[no-untyped-def]
+    out = np.zeros(x.size)
+    for k in range(x.size):
+        sign = 1.0 if score[y[k], x[k]] > 0 else -1.0
+        for m in range(star_x.size):
+            dx, dy = x[k] - star_x[m], y[k] - star_y[m]
+            distance = np.hypot(dx, dy)
+            if not inner < distance < reach:
+                continue
+            for step in range(-2, 3):
+                turn = 0.5 * step * off_centre / distance
+                ux, uy = (dx - turn * dy) / distance, (dy + turn * dx) / distance
+                out[k] = max(out[k], _level_along(score, x[k], y[k], ux, uy, inner, outer, distance, sign, least))
+    return out
+
+
+@njit(cache=True)
+def _level_along(score, x, y, ux, uy, inner, outer, distance, sign, least):  # type: ignore[no-untyped-def]
+    outward = _median_along(score, x, y, ux, uy, inner, outer, sign)
+    inward = _median_along(score, x, y, -ux, -uy, inner, min(outer, distance), sign)
+    if np.isnan(outward) or np.isnan(inward):
+        level = outward if np.isnan(inward) else inward
+        return level if level >= 1.2 * least else 0.0
+    level = 0.5 * (outward + inward)
+    return level if level >= least and min(outward, inward) >= 0.5 * least else 0.0
+
+
+@njit(cache=True)
+def _median_along(score, x, y, ux, uy, inner, outer, sign):  # type: ignore[no-untyped-def]
+    """Return the median of the usable score at steps of a pixel along a line; NaN with fewer than four."""
+    ny, nx = score.shape
+    n_steps = int(outer - inner) + 1
+    values = np.empty(n_steps)
+    n = 0
+    for step in range(n_steps):
+        px, py = x + ux * (inner + step), y + uy * (inner + step)
+        i, j = int(np.floor(px)), int(np.floor(py))
+        if not (0 <= i < nx - 1 and 0 <= j < ny - 1):
+            continue
+        a, b = px - i, py - j
+        c00, c01, c10, c11 = score[j, i], score[j, i + 1], score[j + 1, i], score[j + 1, i + 1]
+        if c00 == 0 or c01 == 0 or c10 == 0 or c11 == 0:
+            continue
+        values[n] = sign * ((1 - b) * ((1 - a) * c00 + a * c01) + b * ((1 - a) * c10 + a * c11))
+        n += 1
+    return np.median(values[:n]) if n >= 4 else np.nan
 
 
 @njit(cache=True)

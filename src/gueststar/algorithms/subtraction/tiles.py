@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numba import njit
@@ -13,9 +13,9 @@ from scipy import fft
 from gueststar.algorithms.subtraction.transfer import Transfer, matched_kernels, psf_power, stamp_spectrum
 
 Float32Image = NDArray[np.float32]
+Pixel = TypeVar("Pixel", np.float32, np.bool_)
 TransferAt = Callable[[float, float, tuple[int, int]], Transfer]
 """Gives the filters at image position (x, y) for a grid of (ny, nx)."""
-NoiseAt = Callable[[float, float], "MismatchNoise"]
 
 
 class MismatchNoise(NamedTuple):
@@ -28,6 +28,15 @@ class MismatchNoise(NamedTuple):
     """Widths (sigma, pixels) of the Gaussians over which a source's residual power is spread."""
     powers: tuple[float, ...]
     """Their weights: residual power as a fraction of the power of the filtered reference."""
+
+
+class RegionNoise(NamedTuple):
+    """Mismatch over an image: the common one, and another where the reference is poor (few epochs)."""
+
+    common: MismatchNoise
+    poor: MismatchNoise
+    is_poor: NDArray[np.bool_] | None = None
+    """``[y, x]``; None: nowhere."""
 
 
 class TiledDifference(NamedTuple):
@@ -44,7 +53,7 @@ class Tile(NamedTuple):
 
     y0: int
     x0: int
-    """First pixel of the FFT grid (may be negative: zeros are read there)."""
+    """First pixel of the FFT grid (may be negative: the image is mirrored there)."""
     rows: tuple[int, int]
     columns: tuple[int, int]
     """Half-open ranges of the image that it writes."""
@@ -59,7 +68,7 @@ def subtract_in_tiles(
     reference_variance: Float32Image,
     *,
     transfer_at: TransferAt,
-    noise_at: NoiseAt,
+    noise: RegionNoise,
     tile_size: int = 512,
     ramp: int = 16,
     margin: int = 32,
@@ -69,7 +78,8 @@ def subtract_in_tiles(
     The inputs hold no masked values (fill them first) and share one flux scale. ``difference`` is in units
     of the science image. ``score`` is the matched filter for a point source over its standard deviation
     (Zackay, Ofek & Gal-Yam 2016, eq. 25 to 29), in which photon noise of both images enters pixel by
-    pixel, and the noise of mismatch through the filtered reference and its gradient (their section 3.4).
+    pixel, and the noise of mismatch through the filtered reference and its gradient (their section 3.4), in the
+    parts of the image where the reference is poor with figures of their own.
     ``variance`` is such that a PSF fit on the difference has the score's error. ``inflation`` is the ratio
     of the total noise of the score to its photon noise.
 
@@ -85,7 +95,8 @@ def subtract_in_tiles(
             for image in (science, reference, science_variance, reference_variance)
         ]
         filters = transfer_at(x, y, grid), transfer_at(x, y, (2 * margin, 2 * margin))
-        _subtract_tile(planes, tile, grid, filters, noise_at(x, y), out)
+        poor = None if noise.is_poor is None else cut_window(noise.is_poor, tile.y0, tile.x0, grid)
+        _subtract_tile(planes, tile, grid, filters, noise._replace(is_poor=poor), out)
     return out
 
 
@@ -120,15 +131,17 @@ def _split(size: int, tile_size: int, ramp: int) -> list[tuple[int, int, Float32
     return parts
 
 
-def cut_window(image: Float32Image, y0: int, x0: int, grid: tuple[int, int]) -> Float32Image:
-    """Return ``grid`` (ny, nx) pixels from (x0, y0) on: a view inside the image, else a copy with zeros beyond it."""
+def cut_window(image: NDArray[Pixel], y0: int, x0: int, grid: tuple[int, int]) -> NDArray[Pixel]:
+    """Return ``grid`` (ny, nx) pixels from (x0, y0) on: a view inside the image, else a copy mirrored at its edges.
+
+    A star that the edge cuts keeps a smooth profile so, and filters of different widths make nearly the same of it.
+    """
     y1, x1 = y0 + grid[0], x0 + grid[1]
-    if y0 >= 0 and x0 >= 0 and y1 <= image.shape[0] and x1 <= image.shape[1]:
-        return image[y0:y1, x0:x1]
-    out = np.zeros(grid, np.float32)
     top, left, bottom, right = max(y0, 0), max(x0, 0), min(y1, image.shape[0]), min(x1, image.shape[1])
-    out[top - y0 : bottom - y0, left - x0 : right - x0] = image[top:bottom, left:right]
-    return out
+    inside = image[top:bottom, left:right]
+    if inside.shape == grid:
+        return inside
+    return np.pad(inside, ((top - y0, y1 - bottom), (left - x0, x1 - right)), mode="symmetric")
 
 
 def _subtract_tile(
@@ -136,7 +149,7 @@ def _subtract_tile(
     tile: Tile,
     grid: tuple[int, int],
     filters: tuple[Transfer, Transfer],
-    noise: MismatchNoise,
+    noise: RegionNoise,
     out: TiledDifference,
 ) -> None:
     """Filter one tile and lay it into ``out``; ``filters`` are on the tile's grid and on one as large as they reach."""
@@ -146,11 +159,35 @@ def _subtract_tile(
     squares = [stamp_spectrum(kernel**2, grid) for kernel in matched_kernels(small)]
     difference, filtered_reference, score = (fft.irfft2(a, s=grid) for a in (d, s_r, s))
     photon = fft.irfft2(squares[0] * v_n + squares[1] * v_r, s=grid)
-    mismatch = _spread_power(filtered_reference, noise, grid)
+    mismatch = _mismatch_variance(filtered_reference, noise.common, grid)
+    if noise.is_poor is not None and noise.is_poor.any():
+        np.copyto(mismatch, _mismatch_variance(filtered_reference, noise.poor, grid), where=noise.is_poor)
     _lay_tile(
-        difference, score, filtered_reference, photon, mismatch, psf_power(small), noise.shift_x**2, noise.shift_y**2,
+        difference, score, photon, mismatch, psf_power(small),
         tile.y0, tile.x0, tile.rows[0], tile.columns[0], tile.weight_y, tile.weight_x, *out,
     )  # fmt: skip
+
+
+def _mismatch_variance(s_r: Float32Image, noise: MismatchNoise, grid: tuple[int, int]) -> Float32Image:
+    """Return the variance of the score by registration noise and residual power."""
+    variance = _spread_power(s_r, noise, grid)
+    _add_registration_in_place(variance, s_r, np.float32(noise.shift_x**2), np.float32(noise.shift_y**2))
+    return variance
+
+
+@njit(cache=True)
+def _add_registration_in_place(variance, s_r, vx, vy):  # type: ignore[no-untyped-def]
+    """Bring rounding errors below zero to zero, and add what a shift makes of the gradient of S_r."""
+    ny, nx = s_r.shape
+    half = np.float32(0.5)
+    for y in range(ny):
+        for x in range(nx):
+            value = max(variance[y, x], np.float32(0))
+            if 0 < y < ny - 1 and 0 < x < nx - 1:
+                gx = half * (s_r[y, x + 1] - s_r[y, x - 1])
+                gy = half * (s_r[y + 1, x] - s_r[y - 1, x])
+                value += vx * gx * gx + vy * gy * gy
+            variance[y, x] = value
 
 
 @njit(cache=True)
@@ -181,7 +218,7 @@ def _spread_power(s_r: Float32Image, noise: MismatchNoise, grid: tuple[int, int]
 
 @njit(cache=True, error_model="numpy")
 def _lay_tile(  # type: ignore[no-untyped-def]
-    difference, s, s_r, v, mismatch, norm, vx, vy,
+    difference, s, v, mismatch, norm,
     y0, x0, row0, column0, wy, wx, out_d, out_score, out_variance, out_inflation,
 ):  # fmt: skip
     for j in range(wy.size):
@@ -189,9 +226,7 @@ def _lay_tile(  # type: ignore[no-untyped-def]
         for i in range(wx.size):
             a = column0 + i - x0
             photon = max(v[b, a], np.float32(1e-20))
-            gx = np.float32(0.5) * (s_r[b, a + 1] - s_r[b, a - 1])
-            gy = np.float32(0.5) * (s_r[b + 1, a] - s_r[b - 1, a])
-            total = photon + vx * gx * gx + vy * gy * gy + max(mismatch[b, a], np.float32(0))
+            total = photon + mismatch[b, a]
             w = wy[j] * wx[i]
             y, x = row0 + j, column0 + i
             out_d[y, x] += w * difference[b, a]

@@ -99,13 +99,13 @@ def _bin(features: Floats, n_bins: int) -> _Binned:
     edges = []
     for column in range(features.shape[1]):
         x = features[:, column]
-        steps = _edges(x[np.isfinite(x)], n_bins)
+        steps = equal_count_edges(x[np.isfinite(x)], n_bins)
         index[:, column] = np.where(np.isfinite(x), 1 + np.searchsorted(steps, x, side="right"), 0)
         edges.append(steps)
     return _Binned(index, edges)
 
 
-def _edges(known: Floats, n_bins: int) -> Floats:
+def equal_count_edges(known: Floats, n_bins: int) -> Floats:
     """Return edges of bins of about equal counts, each midway between two neighbouring values.
 
     So that rounding an edge, or a value, does not move a row to the other side.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,9 +11,6 @@ from numpy.typing import NDArray
 from gueststar.algorithms.association.match import MatchConfig, match_positions
 from gueststar.core.bits import SourceFlag
 from gueststar.model.catalog import Catalog
-from gueststar.model.detections import WorkingSet
-from gueststar.model.rights import Program, RightsPolicy
-from gueststar.pipelines.alerts.view import tiers_of_view
 
 
 @dataclass(frozen=True)
@@ -47,20 +44,21 @@ class AssociateSources:
     other programs alone have seen takes in a detection just where it would have founded an object.
     """
 
-    def __init__(self, config: AssociationConfig = AssociationConfig(), *, policy: RightsPolicy) -> None:
+    def __init__(self, config: AssociationConfig = AssociationConfig()) -> None:
         self.config = config
-        self.policy = policy
 
     def run(
         self,
         dia_sources: Catalog,
-        working_set: WorkingSet,
+        tiers: Sequence[Catalog],
         *,
-        stream: Program,
         new_object_ids: Callable[[NDArray[np.int64]], NDArray[np.int64]],
     ) -> Association:
-        """Return the detections with ``dia_object_id``; ``new_object_ids`` names objects after their founders."""
-        known, *hidden = tiers_of_view(working_set, stream, self.policy)
+        """Return the detections with ``dia_object_id``; ``new_object_ids`` names objects after their founders.
+
+        ``tiers`` are the known objects as `tiers_of_view` puts them for the stream of the detections.
+        """
+        known, *hidden = tiers
         object_ids = np.zeros(dia_sources.n_rows, dtype=np.int64)
         self._join(object_ids, dia_sources, np.arange(dia_sources.n_rows), known)
         may_found = self._may_found(dia_sources)
@@ -74,6 +72,8 @@ class AssociateSources:
 
     def _join(self, object_ids: NDArray[np.int64], sources: Catalog, rows: NDArray[np.intp], objects: Catalog) -> None:
         """Write the objects that some rows of the detections belong to into ``object_ids``."""
+        if len(rows) == 0 or objects.n_rows == 0:
+            return
         mine = sources.select(rows)
         matches = match_positions(
             mine["ra"], mine["dec"], _error(mine), objects["ra"], objects["dec"], _error(objects),

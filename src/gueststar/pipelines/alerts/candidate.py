@@ -47,7 +47,9 @@ def candidate_fields(
     fields |= {name: [value] * n for name, value in _constants(record, reference).items()}
     fields |= _noise_fields(sources, record, central_pixels)
     fields |= {"ranr": numbers(reference_places[0]), "decnr": numbers(reference_places[1])}
-    fields |= {"drb": fields["rb"], "drbversion": fields["rbversion"]}
+    by_stamps = sources["stamp_reliability"].astype(np.float64)
+    fields |= {"drb": [float(score) if np.isfinite(score) else None for score in by_stamps]}
+    fields |= {"drbversion": [record.network_version or "none"] * n}
     return fields | {"tooflag": [int(is_target_of_opportunity)] * n}
 
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gueststar.algorithms.association.footprint import is_inside
+from gueststar.algorithms.association.footprint import is_inside, places_within
 from gueststar.algorithms.association.match import MatchConfig, near_pairs
 from gueststar.core import times
 from gueststar.formats.avro import field_names
 from gueststar.model.catalog import Catalog
+from gueststar.model.depth import DepthMap
 from gueststar.model.detections import History
 from gueststar.model.rights import RightsPolicy
 from gueststar.model.visit import VisitRecord, corner_arrays
@@ -80,13 +81,17 @@ class TellHistory:
         detected = _detected(triggers, seen.detections, config.match)
         counts = _counts(record, seen.all_detections, _detected(triggers, seen.all_detections, config.match), covered)
         told = _told_detections(seen)
-        limits = _told_limits(seen)
+        limits = _told_limits(seen, triggers)
         forced = _ForcedPast(seen, triggers, reference_places, known_since)
         past = []
         for row in range(triggers.n_rows):
             items = [told[i] for i in detected[row]]
             images = {_image_at(seen.detections, i) for i in detected[row]}
-            items += [item for i, image, item in limits if covered[i, row] and image not in images]
+            items += [
+                limit.record | {"diffmaglim": limit.mag[row]}
+                for limit in limits
+                if covered[limit.visit, row] and limit.image not in images and limit.mag[row] is not None
+            ]
             items.sort(key=_by_time)
             past.append(Past(items, forced.of(row, detected[row]), counts[row]))
         return past
@@ -112,7 +117,9 @@ class _ForcedPast:
         forced = self._seen.forced
         is_mine = (forced["dia_object_id"] == object_id) & (forced["sequence"] > self._known_since[object_id])
         references = self._references(row, detected)
-        return sorted((finished(self._records[i], references) for i in np.flatnonzero(is_mine).tolist()), key=_by_time)
+        mine = sorted(np.flatnonzero(is_mine).tolist(), key=lambda i: -int(forced["sequence"][i]))
+        first = {_image_at(forced, i): i for i in mine}  # measured again for another stream: the first measurement
+        return sorted((finished(self._records[i], references) for i in first.values()), key=_by_time)
 
     def _references(self, row: int, detected: list[int]) -> References:
         """Return the nearest reference source by filter: the trigger's own, else the latest detection's."""
@@ -181,15 +188,52 @@ def _told_detections(seen: VisibleHistory) -> list[dict[str, Any]]:
     return rows_from(fields | unknown)
 
 
-def _told_limits(seen: VisibleHistory) -> list[tuple[int, Image, dict[str, Any]]]:
-    """Return the `prv_candidate` records of upper limits within the window: (row of the visit, image, record)."""
+class _Limit(NamedTuple):
+    """What one image within the window says where nothing was detected."""
+
+    visit: int
+    """Row of the visit."""
+    image: Image
+    record: dict[str, Any]
+    """`prv_candidate` record without its limit."""
+    mag: list[float | None]
+    """The limit at each trigger; None where the image tells nothing."""
+
+
+def _told_limits(seen: VisibleHistory, triggers: Catalog) -> list[_Limit]:
+    """Return the upper limits within the window."""
     rows = np.flatnonzero(seen.is_recent)
     if len(rows) == 0:
         return []
     visits = seen.visits.select(rows)
     blank = dict.fromkeys(_prv_fields())
-    records = [blank | fields for fields in rows_from(exposure_fields(visits))]
-    return list(zip(rows.tolist(), images_of(visits), records, strict=True))
+    records = rows_from(exposure_fields(visits))
+    limits = _limits_at(visits, triggers, seen.depths)
+    told = [[value if np.isfinite(value) else None for value in limit] for limit in limits.tolist()]
+    images = images_of(visits)
+    return [
+        _Limit(row, image, blank | record, mag)
+        for row, image, record, mag in zip(rows.tolist(), images, records, told, strict=True)
+    ]
+
+
+def _limits_at(
+    visits: Catalog, triggers: Catalog, depths: Mapping[Image, DepthMap]
+) -> NDArray[np.float64]:  # fmt: skip
+    """Return ``[n_visits, n_triggers]``: the limit at each place; NaN where the image was masked there.
+
+    Images of which no map is known (a user's own catalogs) have one limit for all places.
+    """
+    limits = np.repeat(visits["limiting_mag"][:, None], triggers.n_rows, axis=1)
+    mapped = [(row, depths[image]) for row, image in enumerate(images_of(visits)) if image in depths]
+    if not mapped:
+        return limits
+    corners = corner_arrays(visits.select(np.array([row for row, _ in mapped])))
+    across, up = places_within(*corners, triggers["ra"], triggers["dec"])
+    for k, (row, depth) in enumerate(mapped):
+        ny, nx = depth.shape
+        limits[row] = depth.nearest(x=across[k] * nx - 0.5, y=up[k] * ny - 0.5)
+    return limits
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,9 @@ def tiers_of_view(working_set: WorkingSet, stream: Program, policy: RightsPolicy
     """
     left, tiers = working_set.objects, []
     for viewer in (stream, Program.PARTNERSHIP, Program.PRIVATE):
+        if left.n_rows == 0:
+            tiers.append(left)
+            continue
         parts = _visible_parts(working_set.parts, viewer, policy)
         is_known = np.isin(left["dia_object_id"], parts["dia_object_id"])
         tiers.append(_placed(left.select(is_known), parts))
@@ -52,20 +55,20 @@ def _placed(objects: Catalog, parts: Catalog) -> Catalog:
     return objects.replace(**{name: values[row] for name, values in place._asdict().items()})
 
 
-def objects_in_footprint(working_set: WorkingSet, record: VisitRecord, policy: RightsPolicy) -> Catalog:
-    """Return the `DIA_OBJECT` rows that lie on a visit's image, at the places its stream gives them.
+def objects_in_footprint(tiers: Sequence[Catalog], record: VisitRecord) -> Catalog:
+    """Return the `DIA_OBJECT` rows of `tiers_of_view` that lie on a visit's image, at the places its stream gives them.
 
     Fluxes forced there tell nothing of other programs' images. An object that the stream does not know is
     at the place that others give it: what is measured there is not shown to the stream.
     """
-    objects = concatenate(tiers_of_view(working_set, Program(record.program), policy))
+    objects = concatenate(list(tiers))
     corner_ra, corner_dec = record.corners
     return objects.select(is_inside(corner_ra[None], corner_dec[None], objects["ra"], objects["dec"])[0])
 
 
-def known_since(working_set: WorkingSet, stream: Program, policy: RightsPolicy) -> dict[int, int]:
-    """Return the commit from which on a stream knows each object; one it does not know is left out."""
-    parts = _visible_parts(working_set.parts, stream, policy)
+def known_since(parts: Catalog, stream: Program, policy: RightsPolicy) -> dict[int, int]:
+    """Return the commit from which on a stream knows each object (of `OBJECT_PART` rows); unknown ones are left out."""
+    parts = _visible_parts(parts, stream, policy)
     since: dict[int, int] = {}
     for object_id, sequence in zip(parts["dia_object_id"].tolist(), parts["first_sequence"].tolist(), strict=True):
         since[object_id] = min(sequence, since.get(object_id, sequence))
@@ -74,25 +77,37 @@ def known_since(working_set: WorkingSet, stream: Program, policy: RightsPolicy) 
 
 def object_names(
     object_ids: NDArray[np.int64],
-    working_set: WorkingSet,
+    parts: Catalog,
     record: VisitRecord,
     numbers: Mapping[int, int],
     *,
     policy: RightsPolicy,
     prefix: str,
 ) -> dict[int, str]:
-    """Return each object's name in the stream of a visit.
+    """Return each object's name in the stream of a visit; ``parts`` are their `OBJECT_PART` rows.
 
     The letters are the object's; the year is that of the first commit which the stream may show, or of
     this visit if it is the first, so that a name never tells of an earlier exposure that is hidden.
     """
-    parts = _visible_parts(working_set.parts, Program(record.program), policy)
+    parts = _visible_parts(parts, Program(record.program), policy)
     order = np.argsort(-parts["first_sequence"], kind="stable")  # the first commit is written last
     years = dict(zip(parts["dia_object_id"][order].tolist(), parts["named_year"][order].tolist(), strict=True))
     this_year = int(times.isot_utc(record.mjd_start)[:4])
     return {
         i: ids.object_name(numbers[i], prefix=prefix, year=years.get(i, this_year)) for i in object_ids.tolist() if i
     }
+
+
+def object_names_known(known: WorkingSet, stream: Program, *, policy: RightsPolicy, prefix: str) -> list[str]:
+    """Return the names by which a stream knows objects; those that it does not know are left out."""
+    parts = _visible_parts(known.parts, stream, policy)
+    names = []
+    for object_id, number in zip(known.objects["dia_object_id"].tolist(), known.name_numbers.tolist(), strict=True):
+        mine = parts.select(parts["dia_object_id"] == object_id)
+        if mine.n_rows:
+            year = int(mine["named_year"][np.argmin(mine["first_sequence"])])
+            names.append(ids.object_name(number, prefix=prefix, year=year))
+    return names
 
 
 def _visible_parts(parts: Catalog, stream: Program, policy: RightsPolicy) -> Catalog:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gueststar.model.catalog import Catalog
+from gueststar.model.depth import DepthMap
 from gueststar.model.detections import History
 from gueststar.model.rights import Program, RightsPolicy
 from gueststar.model.visit import VisitRecord
@@ -30,6 +32,8 @@ class VisibleHistory:
     """Which visits lie within the window."""
     forced: Catalog
     """`HISTORY_FORCED` rows within the window."""
+    depths: Mapping[Image, DepthMap]
+    """Limiting magnitudes of the images within the window, where they are known."""
 
     @classmethod
     def of(
@@ -52,6 +56,7 @@ class VisibleHistory:
             visits,
             np.asarray(is_recent, dtype=bool),
             history.forced.select(_are_on(history.forced, shown)),
+            {image: depth for image, depth in history.depths.items() if image in shown},
         )
 
 

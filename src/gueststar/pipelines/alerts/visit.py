@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from gueststar.core.errors import TransientError
+import numpy as np
+
+from gueststar.core.errors import OutOfTurn, TransientError
 from gueststar.formats.avro import encode_alert
 from gueststar.model.catalog import Catalog
 from gueststar.model.cutouts import CandidateCutouts
+from gueststar.model.depth import DepthMap
 from gueststar.model.detections import CommitReceipt, History, OutboxAlert, VisitCommit, WorkingSet
 from gueststar.model.rights import Program, RightsPolicy
 from gueststar.model.visit import VisitRecord
@@ -17,9 +21,12 @@ from gueststar.pipelines.alerts.candidate import ReferenceFacts
 from gueststar.pipelines.alerts.history import Places
 from gueststar.pipelines.alerts.neighbours import with_reference
 from gueststar.pipelines.alerts.packet import AlertConfig, BuildAlerts, Neighbourhood
-from gueststar.pipelines.alerts.view import known_since, object_names, objects_in_footprint
+from gueststar.pipelines.alerts.view import known_since, object_names, objects_in_footprint, tiers_of_view
+from gueststar.pipelines.night.outcome import StepTimer
 from gueststar.store.alert_log import AlertLog, drain_outbox
 from gueststar.store.detections import DetectionStore
+
+_PAUSE_S = 0.02
 
 MeasureForced = Callable[[Catalog], Catalog]
 """From objects (`DIA_OBJECT` rows) to fluxes at their places on the visit's difference image (`FORCED_SOURCE`)."""
@@ -33,6 +40,8 @@ class AlertVisitConfig:
     alerts: AlertConfig = field(default_factory=AlertConfig)
     most_attempts: int = 5
     """How often a visit is associated anew when overlapping images overtake it."""
+    most_wait_s: float = 300.0
+    """How long an image waits for earlier ones over the same sky that were announced."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +61,8 @@ class VisitProducts:
     solar_system: Catalog | None = None
     """`SOLAR_SYSTEM_MATCH` rows."""
     measure_forced: MeasureForced | None = None
+    depth: DepthMap | None = None
+    """Limiting magnitudes of the difference image, place by place."""
     is_target_of_opportunity: bool = False
 
 
@@ -78,57 +89,80 @@ class AlertVisit:
         policy: RightsPolicy,
         clock: Callable[[], float],
         config: AlertVisitConfig = AlertVisitConfig(),
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """``clock`` returns the current moment, MJD TAI."""
+        """``clock`` returns the current moment, MJD TAI; ``sleep`` lets seconds pass."""
         self._store, self._log, self._policy, self._clock = store, log, policy, clock
-        self._config = config
-        self._associate = AssociateSources(config.association, policy=policy)
+        self._config, self._sleep = config, sleep
+        self._associate = AssociateSources(config.association)
         self._build = BuildAlerts(config.alerts, policy=policy)
 
-    def run(self, products: VisitProducts) -> VisitOutcome:
-        """Return what was committed; a visit that was committed before only has its waiting alerts sent."""
-        record = products.record
+    def run(self, products: VisitProducts, *, timer: StepTimer | None = None) -> VisitOutcome:
+        """Return what was committed; a visit that was committed before only has its waiting alerts sent.
+
+        Raises OutOfTurn if an announced earlier image over the same sky does not come in time.
+        """
+        record, timer = products.record, timer or StepTimer()
         known = self._store.receipt(record.visit, record.detector)
-        outcome = VisitOutcome(known, {}) if known is not None else self._commit(products)
-        drain_outbox(self._store, self._log)
+        outcome = VisitOutcome(known, {}) if known is not None else self._commit(products, timer)
+        with timer("send"):
+            drain_outbox(self._store, self._log)
         return outcome
 
-    def _commit(self, products: VisitProducts) -> VisitOutcome:
+    def _commit(self, products: VisitProducts, timer: StepTimer) -> VisitOutcome:
+        self._wait_for_turn(products.record)
         for _ in range(self._config.most_attempts - 1):
             try:
-                return self._attempt(products)
+                return self._attempt(products, timer)
             except TransientError:
-                continue
-        return self._attempt(products)
+                self._wait_for_turn(products.record)
+        return self._attempt(products, timer)
 
-    def _attempt(self, products: VisitProducts) -> VisitOutcome:
+    def _wait_for_turn(self, record: VisitRecord) -> None:
+        waited = 0.0
+        while True:
+            try:
+                return self._store.check_turn(record)
+            except OutOfTurn:
+                if waited >= self._config.most_wait_s:
+                    raise
+            self._sleep(_PAUSE_S)
+            waited += _PAUSE_S
+
+    def _attempt(self, products: VisitProducts, timer: StepTimer) -> VisitOutcome:
         record, store = products.record, self._store
-        working_set = store.working_set(record)
-        sources, reference_ra, reference_dec = with_reference(products.dia_sources, products.reference_sources)
-        stream = Program(record.program)
-        association = self._associate.run(sources, working_set, stream=stream, new_object_ids=store.new_object_ids)
-        numbers = store.name_numbers(sorted({int(i) for i in association.dia_sources["dia_object_id"] if i}))
-        forced = self._forced(products, working_set)
-        alerts, not_alerted = self._alerts(products, association, working_set, numbers, (reference_ra, reference_dec))
+        with timer("objects"):
+            working_set = store.working_set(record)
+        with timer("match"):
+            sources, reference_ra, reference_dec = with_reference(products.dia_sources, products.reference_sources)
+            tiers = tiers_of_view(working_set, Program(record.program), self._policy)
+            association = self._associate.run(sources, tiers, new_object_ids=store.new_object_ids)
+            numbers = self._name_numbers(association, working_set)
+        with timer("forced"):
+            forced = _forced(products, tiers)
+        places = (reference_ra, reference_dec)
+        alerts, not_alerted = self._alerts(products, association, working_set, numbers, places, timer)
         new_numbers = {int(i): numbers[int(i)] for i in association.new_object_ids}
-        receipt = store.commit_visit(
-            VisitCommit(
-                record, association.dia_sources, (reference_ra, reference_dec), forced, new_numbers, alerts,
-                base_sequence=working_set.sequence,
-            )
-        )  # fmt: skip
+        with timer("commit"):
+            receipt = store.commit_visit(
+                VisitCommit(
+                    record, association.dia_sources, places, forced, new_numbers, alerts,
+                    base_sequence=working_set.sequence, depth=products.depth,
+                )
+            )  # fmt: skip
         return VisitOutcome(receipt, not_alerted)
 
-    def _forced(self, products: VisitProducts, working_set: WorkingSet) -> Catalog | None:
-        if products.measure_forced is None:
-            return None
-        objects = objects_in_footprint(working_set, products.record, self._policy)
-        return products.measure_forced(objects) if objects.n_rows else None
+    def _name_numbers(self, association: Association, working_set: WorkingSet) -> dict[int, int]:
+        """Return the number in the name of each object that has a detection."""
+        known = working_set.objects["dia_object_id"]
+        is_seen = np.isin(known, association.dia_sources["dia_object_id"])
+        numbers = dict(zip(known[is_seen].tolist(), working_set.name_numbers[is_seen].tolist(), strict=True))
+        return numbers | self._store.name_numbers(association.new_object_ids.tolist())
 
-    def _history(self, record: VisitRecord, triggers: Catalog) -> History:
+    def _history(self, record: VisitRecord, triggers: Catalog, visits: Catalog) -> History:
         config = self._config.alerts.history
         return self._store.history(
-            record, triggers, radius_arcsec=config.match.max_arcsec, window_days=config.window_days
+            record, triggers, visits=visits, radius_arcsec=config.match.max_arcsec, window_days=config.window_days
         )
 
     def _alerts(
@@ -138,25 +172,37 @@ class AlertVisit:
         working_set: WorkingSet,
         numbers: dict[int, int],
         places: Places,
+        timer: StepTimer,
     ) -> tuple[tuple[OutboxAlert, ...], dict[str, int]]:
         record, sources, build = products.record, association.dia_sources, self._build
         chosen, reasons = build.select(sources, record)
         if len(chosen) == 0:
             return (), reasons
         triggers = sources.select(chosen)
+        mine = working_set.parts.select(np.isin(working_set.parts["dia_object_id"], triggers["dia_object_id"]))
         names = object_names(
-            triggers["dia_object_id"], working_set, record, numbers,
+            triggers["dia_object_id"], mine, record, numbers,
             policy=self._policy, prefix=self._config.alerts.name_prefix,
         )  # fmt: skip
         around = Neighbourhood(
             products.reference, places, products.refcat, products.solar_system, products.is_target_of_opportunity
         )
-        batch = build.run(
-            sources, record, names=names, cutouts=products.cutouts, history=self._history(record, triggers),
-            neighbourhood=around, at_mjd_tai=self._clock(),
-            known_since=known_since(working_set, Program(record.program), self._policy),
-        )  # fmt: skip
-        return tuple(
-            OutboxAlert(packet["candid"], packet["objectId"], record.day_obs, record.program, encode_alert(packet))
-            for packet in batch.packets
-        ), reasons
+        with timer("history"):
+            history = self._history(record, triggers, working_set.visits)
+        with timer("packets"):
+            batch = build.run(
+                sources, record, names=names, cutouts=products.cutouts, history=history,
+                neighbourhood=around, at_mjd_tai=self._clock(),
+                known_since=known_since(mine, Program(record.program), self._policy),
+            )  # fmt: skip
+            return tuple(
+                OutboxAlert(packet["candid"], packet["objectId"], record.day_obs, record.program, encode_alert(packet))
+                for packet in batch.packets
+            ), reasons
+
+
+def _forced(products: VisitProducts, tiers: Sequence[Catalog]) -> Catalog | None:
+    if products.measure_forced is None:
+        return None
+    objects = objects_in_footprint(tiers, products.record)
+    return products.measure_forced(objects) if objects.n_rows else None

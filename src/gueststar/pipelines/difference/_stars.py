@@ -43,11 +43,12 @@ def stamps_at_phases(psf: Psf, *, x: NDArray[np.float64], y: NDArray[np.float64]
 
 
 def isolated_stars_of(
-    image: CalibratedImage, *, snr: float, max_stars: int
+    image: CalibratedImage, *, snr: float, max_stars: int, where: NDArray[np.bool_] | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return (x, y) of isolated bright peaks of an image."""
+    """Return (x, y) of isolated bright peaks of an image, or of the pixels ``where`` alone."""
+    usable = image.pixels.is_usable(NOT_FOR_STARS)
     return find_isolated_stars(
-        image.pixels.image, image.pixels.variance, image.pixels.is_usable(NOT_FOR_STARS),
+        image.pixels.image, image.pixels.variance, usable if where is None else usable & where,
         fwhm=image.psf.central_fwhm, snr=snr, max_stars=max_stars,
     )  # fmt: skip
 

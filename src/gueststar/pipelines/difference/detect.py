@@ -24,10 +24,13 @@ from gueststar.algorithms.subtraction.measure import (
     measure_moments,
 )
 from gueststar.algorithms.subtraction.peaks import Peaks, drop_side_lobes, find_peaks, score_response
+from gueststar.algorithms.subtraction.saturated import find_saturated_cores
 from gueststar.algorithms.subtraction.shapes import Dipoles, Trails, fit_dipoles, fit_trails
 from gueststar.algorithms.subtraction.surroundings import (
+    is_cut_off,
     measure_pair_excess,
     measure_pixel_excess,
+    measure_ray_level,
     measure_surrounding_rms,
     noise_factor,
 )
@@ -55,6 +58,12 @@ class DetectionConfig:
     """Least absolute score, over the noise about the peak."""
     surroundings_fwhm: tuple[float, float] = (2.5, 6.0)
     """Radii of the ring in which that noise is measured, FWHM of the difference's PSF."""
+    ray_fwhm: tuple[float, float] = (1.5, 4.5)
+    """Distances between which the score is looked at along the ray from a saturated star, on both sides, FWHM."""
+    ray_reach_fwhm: float = 100.0
+    """How far from a saturated star a detection may belong to its spikes or its bleed trail, FWHM."""
+    saturated_reach_fwhm: float = 4.0
+    """A peak cut off by masked pixels is the flank of a saturated star if one of its pixels is this near, FWHM."""
     merge_radius_fwhm: float = 0.8
     """Peaks of one sign closer than this are one detection, FWHM."""
     lobe_tolerance: float = 0.02
@@ -145,7 +154,7 @@ class DetectCandidates:
 
         ``reference_sources`` is a SOURCE catalog of the reference (ra, dec, mag...).
         """
-        found, counts = self._find(result)
+        found, counts = self._find(result, science.pixels.mask | reference_warped.pixels.mask)
         peaks, measured = found.peaks, self._measure(found, result, science, reference_warped)
         flags = self._flags(peaks, measured, result, science, reference_warped, bright_stars)
         columns = _identity_columns(peaks, context)
@@ -155,7 +164,7 @@ class DetectCandidates:
         catalog = DIA_SOURCE.catalog(columns | {"flags": flags})
         return Detections(catalog, counts | {"limiting_mag": result.metrics.get("limiting_mag")})
 
-    def _find(self, result: DifferenceResult) -> tuple[_Found, dict[str, Any]]:
+    def _find(self, result: DifferenceResult, mask: NDArray[np.int32]) -> tuple[_Found, dict[str, Any]]:
         config = self.config
         psf = result.difference.psf
         positive, negative = (
@@ -168,7 +177,9 @@ class DetectCandidates:
             merge_radius=max(1.5, config.merge_radius_fwhm * psf.central_fwhm), tolerance=config.lobe_tolerance,
         )  # fmt: skip
         limit = min(config.max_per_sign, MAX_PER_SIGN)
-        judged = [self._judged(peaks, result) for peaks in kept]
+        cores = find_saturated_cores((mask & int(MaskPlane.SATURATED)) != 0)
+        whole = [self._not_flanks(peaks, result, mask) for peaks in kept]
+        judged = [self._judged(peaks, result, cores) for peaks in whole]
         counts = {
             "n_positive": int(judged[0].peaks.x.size),
             "n_negative": int(judged[1].peaks.x.size),
@@ -182,15 +193,31 @@ class DetectCandidates:
         )
         return _Found(peaks, np.concatenate([found.surrounding_rms[:limit] for found in judged])), counts
 
-    def _judged(self, peaks: Peaks, result: DifferenceResult) -> _Found:
-        """Return the peaks that stick out of the noise about them, the most significant first."""
+    def _not_flanks(self, peaks: Peaks, result: DifferenceResult, mask: NDArray[np.int32]) -> Peaks:
+        """Return the peaks that are not merely where the mask of a saturated star ends."""
+        radius = self.config.saturated_reach_fwhm * result.difference.psf.central_fwhm
+        x, y = peaks.x.astype(np.float64), peaks.y.astype(np.float64)
+        near = (core_bits(mask, x=x, y=y, radius=radius) & int(MaskPlane.SATURATED | MaskPlane.BLEED)) != 0
+        keep = ~(near & is_cut_off(result.score, x=peaks.x, y=peaks.y))
+        return Peaks(peaks.x[keep], peaks.y[keep], peaks.score[keep])
+
+    def _judged(self, peaks: Peaks, result: DifferenceResult, cores: tuple[Floats, Floats]) -> _Found:
+        """Return the peaks that stick out of the noise about them, the most significant first.
+
+        ``cores`` are the places (x, y) of saturated stars: what lies along a ray from one is taken off.
+        """
         fwhm = result.difference.psf.central_fwhm
         inner, outer = (radius * fwhm for radius in self.config.surroundings_fwhm)
+        ray = tuple(radius * fwhm for radius in self.config.ray_fwhm)
         rms = measure_surrounding_rms(
             result.score, x=peaks.x, y=peaks.y, inner=max(inner, 3.0), outer=max(outer, 8.0),
             tolerance=self.config.lobe_tolerance,
         )  # fmt: skip
-        score = peaks.score / noise_factor(rms)
+        level = measure_ray_level(
+            result.score, x=peaks.x, y=peaks.y, star_x=cores[0], star_y=cores[1],
+            inner=max(ray[0], 3.0), outer=max(ray[1], 8.0), reach=self.config.ray_reach_fwhm * fwhm,
+        )  # fmt: skip
+        score = np.sign(peaks.score) * np.maximum(np.abs(peaks.score) - level, 0.0) / noise_factor(rms)
         order = np.argsort(-np.abs(score), kind="stable")
         order = order[np.abs(score[order]) >= self.config.threshold]
         return _Found(Peaks(peaks.x[order], peaks.y[order], score[order]), rms[order])

@@ -16,7 +16,7 @@ from gueststar.algorithms.subtraction.normalise import (
     median_sigma,
     normalise_in_place,
 )
-from gueststar.algorithms.subtraction.prepare import Pair, find_unusable, grow, prepare_pair
+from gueststar.algorithms.subtraction.prepare import Pair, find_unusable, grow, lost_power, prepare_pair
 from gueststar.algorithms.subtraction.residuals import (
     StarResiduals,
     fit_mismatch,
@@ -25,7 +25,7 @@ from gueststar.algorithms.subtraction.residuals import (
 )
 from gueststar.algorithms.subtraction.saturated import find_saturated_cores, fit_saturated, restore_cores
 from gueststar.algorithms.subtraction.stars import StarFits
-from gueststar.algorithms.subtraction.tiles import MismatchNoise, TransferAt, subtract_in_tiles
+from gueststar.algorithms.subtraction.tiles import MismatchNoise, RegionNoise, TransferAt, subtract_in_tiles
 from gueststar.core.bits import FOUND, UNUSABLE, MaskPlane
 from gueststar.core.errors import DataError
 from gueststar.model.image import CalibratedImage, MaskedImage
@@ -63,6 +63,8 @@ class DifferenceConfig:
     """Stars on which the methods are compared and mismatch is measured."""
     max_star_change: float = 0.3
     """Stars whose flux changed by more than this fraction neither fit nor test the kernel: they vary or are new."""
+    assumed_mismatch: float = 0.01
+    """Part of a star's light by which the images are taken to disagree where too few stars tell."""
     flux_ratio_order: int = 2
     """Polynomial order of the residual flux ratio over the image."""
     background_box: int = 256
@@ -70,7 +72,12 @@ class DifferenceConfig:
     score_box: int = 384
     """Box in which the score's scatter is measured and brought to one, pixels."""
     mask_growth: float = 2.0
-    """Pixels by which unusable pixels are grown for the score, in which they are 0."""
+    """Pixels by which unusable pixels are grown for the score, which is 0 there."""
+    max_lost_power: float = 0.8
+    """Defects of the detector are sharp and not grown: the score is 0 where they take more than this part of a point
+    source's squared profile."""
+    edge_fwhm: float = 1.0
+    """Strip along the image's edges in which the score is 0, FWHM: of a star there too little is known."""
     saturated_growth_fwhm: float = 2.0
     """FWHM by which saturated pixels (not their bleed trails) are grown for the score."""
     min_usable: float = 0.02
@@ -96,6 +103,8 @@ class _Choice(NamedTuple):
     method: Method
     filters: TransferAt
     residuals: StarResiduals
+    half: int
+    """Half-side of the boxes of ``residuals``, pixels."""
     metrics: dict[str, Any]
 
 
@@ -126,18 +135,18 @@ class MakeDifference:
             flux_ratio=ratio, background_box=self.config.background_box,
         )  # fmt: skip
         choice = self._choose(pair, science.psf, reference_warped.psf, fits[0])
-        mismatch = self._mismatch(choice.residuals, fits, science.psf.central_fwhm)
+        mismatch = self._mismatch(pair, choice, fits, science, reference_warped)
         made = subtract_in_tiles(
-            *pair, transfer_at=choice.filters, noise_at=lambda x, y: mismatch,
+            *pair, transfer_at=choice.filters, noise=mismatch,
             tile_size=self.config.tile_size, margin=self.config.tile_margin,
         )  # fmt: skip
         excluded = self._excluded(science, reference_warped, bad)
-        noise = measure_score_noise(made.score, ~excluded, box=self.config.score_box)
+        noise = measure_score_noise(made.score, ~excluded, box=self.config.score_box, inflation=made.inflation)
         normalise_in_place(made.score, made.variance, excluded, noise)
         pixels = MaskedImage(made.difference, made.variance, _mask_of(science.pixels, bad_reference))
         psf = difference_psf(choice.filters, own_psf)
         metrics = _star_metrics(fits, ratio) | choice.metrics | {"background_rms": float(background.std())}
-        metrics |= _noise_metrics(noise, mismatch, pixels, psf, science, ~excluded)
+        metrics |= _noise_metrics(noise, mismatch.common, pixels, psf, science, ~excluded)
         metadata = science.metadata | {"difference": metrics}
         difference = CalibratedImage(pixels, science.wcs, psf, science.photocal, metadata)
         return DifferenceResult(difference, made.score, made.inflation, metrics)
@@ -213,13 +222,18 @@ class MakeDifference:
 
         residuals = {name: left_by(name, tested) for name in options}
         method = self._better(residuals)
-        figures: dict[str, Any] = {"method": method, "n_test_stars": int(residuals[method].score.shape[0])}
+        is_sharper = science_psf.central_fwhm < reference_psf.central_fwhm
+        figures: dict[str, Any] = {
+            "method": method,
+            "convolved": "both" if method == "proper" else "science" if is_sharper else "reference",
+            "n_test_stars": int(residuals[method].score.shape[0]),
+        }
         for name, found in residuals.items():
             figures |= {f"{name}_star_chi2": found.chi2, f"{name}_star_residual": found.relative}
         chosen = residuals[method]
         if method == "proper" and tested.size < config.max_test_stars // 2:
             chosen = left_by(method, brightest)  # nothing was fitted to any star, and every one is needed
-        return _Choice(method, options[method], chosen, figures)
+        return _Choice(method, options[method], chosen, half, figures)
 
     def _better(self, residuals: dict[Method, StarResiduals]) -> Method:
         if len(residuals) == 1:
@@ -245,17 +259,46 @@ class MakeDifference:
             pair, kernel, science_psf, convolves_science=convolves_science, tile_size=self.config.tile_size
         )
 
-    def _mismatch(self, residuals: StarResiduals, fits: tuple[StarFits, StarFits], fwhm: float) -> MismatchNoise:
+    def _mismatch(
+        self,
+        pair: Pair,
+        choice: _Choice,
+        fits: tuple[StarFits, StarFits],
+        science: CalibratedImage,
+        reference: CalibratedImage,
+    ) -> RegionNoise:
+        """Return the mismatch that static stars show; where the reference has few epochs, that of the stars there."""
         shift_x, shift_y = registration_rms(*fits)
+        fwhm = science.psf.central_fwhm
         widths = tuple(f * fwhm / 2.3548 for f in (0.0, 1.0, 2.0, 4.0))
-        return fit_mismatch(residuals, shift_x=shift_x, shift_y=shift_y, widths=widths)
+        common = fit_mismatch(
+            choice.residuals, shift_x=shift_x, shift_y=shift_y, widths=widths, assumed=self.config.assumed_mismatch
+        )
+        is_poor = (reference.pixels.mask & int(MaskPlane.SUSPECT)) != 0
+        if not is_poor.any():
+            return RegionNoise(common, common)
+        is_poor = np.asarray(grow(is_poor, 2.0 * fwhm))
+        x, y = isolated_stars_of(science, snr=self.config.star_snr, max_stars=self.config.max_stars, where=is_poor)
+        residuals = measure_star_residuals(*pair, transfer_at=choice.filters, x=x, y=y, half=choice.half)
+        poor = fit_mismatch(
+            residuals, shift_x=shift_x, shift_y=shift_y, widths=widths, assumed=self.config.assumed_mismatch
+        )
+        worst = tuple(max(pair) for pair in zip(common.powers, poor.powers, strict=True))
+        return RegionNoise(common, poor._replace(powers=worst), is_poor)
 
     def _excluded(self, science: CalibratedImage, reference: CalibratedImage, bad: Bools) -> Bools:
-        """Return where the score means nothing: unusable pixels and what they spoil."""
-        saturated = ((science.pixels.mask | reference.pixels.mask) & int(MaskPlane.SATURATED)) != 0
+        """Return where the score means nothing: unusable pixels and what they spoil, and the edges."""
+        config, (ny, nx) = self.config, science.shape
+        planes = science.pixels.mask | reference.pixels.mask
+        saturated = (planes & int(MaskPlane.SATURATED)) != 0
         fwhm = max(science.psf.central_fwhm, reference.psf.central_fwhm)
-        spoiled = grow(saturated, self.config.saturated_growth_fwhm * fwhm)
-        return np.asarray(grow(bad, self.config.mask_growth) | spoiled)
+        is_defect = bad & ((planes & int(UNUSABLE)) == int(MaskPlane.BAD))
+        excluded = grow(bad & ~is_defect, config.mask_growth) | grow(saturated, config.saturated_growth_fwhm * fwhm)
+        stamp = science.psf.stamp(x=(nx - 1) / 2, y=(ny - 1) / 2)
+        excluded |= lost_power(is_defect, stamp) > config.max_lost_power
+        edge = round(config.edge_fwhm * science.psf.central_fwhm)
+        excluded[:edge], excluded[ny - edge :], excluded[:, :edge], excluded[:, nx - edge :] = True, True, True, True
+        return np.asarray(excluded)
 
 
 def _mask_of(science: MaskedImage, bad_reference: Bools) -> NDArray[np.int32]:

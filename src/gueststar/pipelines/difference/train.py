@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,21 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gueststar.algorithms.vetting.boosted_trees import BoostingConfig
-from gueststar.algorithms.vetting.calibration import reliability_diagram
+from gueststar.algorithms.vetting.calibration import calibrated, logistic
+from gueststar.algorithms.vetting.drift import bin_counts, bin_edges
 from gueststar.algorithms.vetting.features import FEATURE_NAMES, FEATURE_VERSION, measure_features
-from gueststar.algorithms.vetting.score import ReliabilityModel, fit_calibrated_trees, score
-from gueststar.core.errors import DataError
-from gueststar.model.catalog import Catalog, Column, Schema
-from gueststar.model.columns import DIA_SOURCE
-
-LABELLED_SOURCE = Schema(
-    "labelled_source",
-    (
-        *DIA_SOURCE.columns,
-        Column("is_real", "?", "", "a thing on the sky that changed, not an artefact"),
-    ),
+from gueststar.algorithms.vetting.fit_network import NetworkConfig
+from gueststar.algorithms.vetting.judge import figures, figures_by_kind
+from gueststar.algorithms.vetting.score import (
+    FittedNetwork,
+    FittedTrees,
+    ReliabilityModel,
+    Scores,
+    fit_calibrated_network,
+    fit_calibrated_trees,
+    score,
 )
-"""Training rows: detections as measured, with the truth. Rows of one visit and detector belong together."""
+from gueststar.core.errors import DataError
+from gueststar.model.catalog import Catalog
+from gueststar.model.labels import DetectionKind, LabelledDetections
+
+_LEAST = 50
+_NAMES = {int(kind): kind.title for kind in DetectionKind if kind is not DetectionKind.UNKNOWN}
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,12 @@ class TrainingConfig:
     """How the reliability model is trained."""
 
     boosting: BoostingConfig = field(default_factory=BoostingConfig)
-    name: str = "trees"
-    """First part of the model's version; the rest is a digest of what it was trained on."""
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    judged_fifths: int = 1
+    """Fifths of the images that judge a network trained without them: 1 trains once, 5 six times, and the network
+    that is kept has then seen all."""
+    name: str = ""
+    """First part of the model's version; the rest is a digest of what it was trained on. Empty: what it is made of."""
     note: str = ""
     """What the rows are, in words."""
 
@@ -45,33 +53,60 @@ class TrainReliability:
     def __init__(self, config: TrainingConfig = TrainingConfig()) -> None:
         self.config = config
 
-    def run(self, rows: Catalog) -> ReliabilityModel:
-        """Return a model trained on `LABELLED_SOURCE` rows; DataError if either label is rare."""
-        labels = rows["is_real"].astype(bool)
-        if min(labels.sum(), (~labels).sum()) < 50:
+    def run(self, labelled: LabelledDetections) -> ReliabilityModel:
+        """Return a model trained on labelled detections; DataError if either label is rare.
+
+        Without cut-outs the model knows features only.
+        """
+        labels = labelled.is_real
+        if min(labels.sum(), (~labels).sum()) < _LEAST:
             raise DataError(f"training needs 50 real and 50 artefacts, got {labels.sum()} and {(~labels).sum()}")
-        features, groups = training_features(rows)
-        trees, calibration, held_out = fit_calibrated_trees(features, labels, groups, config=self.config.boosting)
-        digest = hashlib.blake2b(np.ascontiguousarray(features).tobytes() + labels.tobytes(), digest_size=3).hexdigest()
-        training = {
+        features, groups = training_features(labelled.rows)
+        trees = fit_calibrated_trees(features, labels, groups, config=self.config.boosting)
+        network = None
+        if labelled.views is not None:
+            network = fit_calibrated_network(
+                labelled.views, labels, groups, trees.held_out, config=self.config.network,
+                n_judged=self.config.judged_fifths,
+            )  # fmt: skip
+        card = self._card(labelled, features, groups, trees, network)
+        name = self.config.name or ("trees" if network is None else "trees_network")
+        version = f"{name}_f{FEATURE_VERSION}_{card['digest'][:6]}"
+        return ReliabilityModel(
+            version, FEATURE_VERSION, FEATURE_NAMES, trees.trees, trees.calibration, card,
+            network.network if network else None,
+        )  # fmt: skip
+
+    def _card(
+        self, labelled: LabelledDetections, features: NDArray[np.float64], groups: NDArray[np.intp],
+        trees: FittedTrees, network: FittedNetwork | None,
+    ) -> dict[str, Any]:  # fmt: skip
+        labels = labelled.is_real
+        judged = np.ones(len(labels), dtype=bool) if network is None else np.isfinite(network.held_out)
+        held_out = _held_out_scores(trees, network)
+        return {
             "note": self.config.note,
+            "digest": _digest(labelled, features),
             "n_real": int(labels.sum()),
             "n_artefact": int((~labels).sum()),
             "n_images": len(np.unique(groups)),
+            "n_of_kind": {name: n for k, name in _NAMES.items() if (n := int((labelled.rows["kind"] == k).sum()))},
             "boosting": asdict(self.config.boosting),
-            "held_out": figures(held_out, labels, np.abs(rows["snr"].astype(np.float64))),
+            "network": asdict(self.config.network) if network else None,
+            "held_out": _figures(
+                Scores(*(part[judged] for part in held_out)), labelled.select(np.flatnonzero(judged)).rows
+            ),
+            "distribution": _distribution(features, held_out),
         }
-        version = f"{self.config.name}_f{FEATURE_VERSION}_{digest}"
-        return ReliabilityModel(version, FEATURE_VERSION, FEATURE_NAMES, trees, calibration, training)
 
 
-def measure_reliability(model: ReliabilityModel, rows: Catalog) -> dict[str, Any]:
-    """Return the figures of a model on `LABELLED_SOURCE` rows that it was not trained on."""
-    labels = rows["is_real"].astype(bool)
+def measure_reliability(model: ReliabilityModel, labelled: LabelledDetections) -> dict[str, Any]:
+    """Return the figures of a model on labelled detections that it was not trained on."""
+    labels = labelled.is_real
     if labels.all() or not labels.any():
         raise DataError("a test needs real detections and artefacts")
-    features, _ = training_features(rows)
-    found = figures(score(model, features), labels, np.abs(rows["snr"].astype(np.float64)))
+    features, _ = training_features(labelled.rows)
+    found = _figures(score(model, features, labelled.views), labelled.rows)
     return {"n_real": int(labels.sum()), "n_artefact": int((~labels).sum()), **found}
 
 
@@ -87,41 +122,62 @@ def training_features(rows: Catalog) -> tuple[NDArray[np.float64], NDArray[np.in
     return features, group
 
 
-def figures(scores: NDArray[np.float64], labels: NDArray[np.bool_], snr: NDArray[np.float64]) -> dict[str, Any]:
-    """Return completeness and purity at some thresholds, the area under the curve, the diagram, and what is missed.
+SCORE_EDGES = np.array([0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.97, 0.99])
+"""Edges of the bins in which scores are counted."""
 
-    ``missed_at_1_percent`` is the fraction of real detections that score below the threshold which 1 % of the
-    artefacts reach, in all and by brightness: magnitudes above the limit of five sigma.
-    """
-    diagram = reliability_diagram(scores, labels)
-    order = np.argsort(scores, kind="stable")
-    rank = np.empty(len(scores))
-    rank[order] = np.arange(1, len(scores) + 1)
-    n_real, n_false = int(labels.sum()), int((~labels).sum())
-    area = (rank[labels].sum() - n_real * (n_real + 1) / 2) / max(n_real * n_false, 1)
-    at = {}
-    for threshold in (0.1, 0.3, 0.5, 0.8):
-        kept = scores >= threshold
-        at[str(threshold)] = {
-            "completeness": round(float(kept[labels].mean()), 4),
-            "false_positive_rate": round(float(kept[~labels].mean()), 4),
-            "purity": round(float(labels[kept].mean()), 4) if kept.any() else None,
-        }
+SCORE_NAMES = ("reliability", "stamp_reliability")
+"""Scores whose distribution is watched beside the features'."""
+
+
+def watched_edges(model: ReliabilityModel) -> list[NDArray[np.float64]] | None:
+    """Return the edges of the bins of features and scores in which a model counted its training rows; None if not."""
+    distribution = model.training.get("distribution")
+    if not distribution:
+        return None
+    return [np.asarray(edges, dtype=np.float64) for edges in distribution["edges"]]
+
+
+def watched_values(features: NDArray[np.float64], scores: Scores) -> NDArray[np.float64]:
+    """Return ``[n, n_features + 2]``: features, reliability, score of the cut-outs alone."""
+    return np.column_stack([features, scores.reliability, scores.stamps])
+
+
+def _distribution(features: NDArray[np.float64], held_out: Scores) -> dict[str, Any]:
+    edges = [*bin_edges(features), SCORE_EDGES, SCORE_EDGES]
+    counts = bin_counts(watched_values(features, held_out), edges)
     return {
-        "area_under_curve": round(float(area), 5),
-        "at_threshold": at,
-        "missed_at_1_percent": _missed(scores, labels, snr),
-        "diagram": {name: np.round(values, 4).tolist() for name, values in diagram._asdict().items()},
+        "names": [*FEATURE_NAMES, *SCORE_NAMES],
+        "edges": [[float(f"{edge:.6g}") for edge in inner] for inner in edges],
+        "counts": [count.tolist() for count in counts],
     }
 
 
-def _missed(scores: NDArray[np.float64], labels: NDArray[np.bool_], snr: NDArray[np.float64]) -> dict[str, Any]:
-    threshold = float(np.quantile(scores[~labels], 0.99)) if (~labels).any() else 0.0
-    is_missed = scores[labels] <= threshold
-    above = 2.5 * np.log10(np.maximum(snr[labels], 1.0) / 5.0)
-    found: dict[str, Any] = {"threshold": round(threshold, 4), "all": round(float(is_missed.mean()), 4)}
-    for low, high in itertools.pairwise((0.0, 0.5, 1.0, 2.0, 3.0, np.inf)):
-        mine = (above >= low) & (above < high)
-        name = f"{low} to {high} mag" if np.isfinite(high) else f"more than {low} mag"
-        found[name] = {"n": int(mine.sum()), "missed": round(float(is_missed[mine].mean()), 4) if mine.any() else None}
+def _held_out_scores(trees: FittedTrees, network: FittedNetwork | None) -> Scores:
+    alone = calibrated(trees.calibration, trees.held_out)
+    if network is None:
+        return Scores(alone, alone, np.full(len(alone), np.nan))
+    both = logistic(network.network.stack.log_odds(trees.held_out, network.held_out))
+    return Scores(both, alone, calibrated(network.network.calibration, network.held_out))
+
+
+def _figures(scores: Scores, rows: Catalog) -> dict[str, Any]:
+    """Return the figures of the whole score, by class too, and shorter ones of its two parts."""
+    labels, snr = rows["is_real"].astype(bool), np.abs(rows["snr"].astype(np.float64))
+    found = figures(scores.reliability, labels, snr)
+    found["by_kind"] = figures_by_kind(scores.reliability, rows["kind"], _NAMES)
+    if np.isfinite(scores.stamps).all():
+        for name, part in (("features", scores.features), ("stamps", scores.stamps)):
+            alone = figures(part, labels, snr)
+            short = ("area_under_curve", "calibration_error", "at_threshold")
+            found[f"{name}_alone"] = {key: alone[key] for key in short}
+            found[f"{name}_alone"]["missed_at_1_percent"] = alone["missed_at_1_percent"]["all"]
     return found
+
+
+def _digest(labelled: LabelledDetections, features: NDArray[np.float64]) -> str:
+    """Return a digest of the training rows and their cut-outs."""
+    parts = [features, labelled.is_real, *(labelled.views or ())]
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()

@@ -12,7 +12,7 @@ from gueststar.algorithms.photometry.artificial import add_light_in_place, point
 from gueststar.algorithms.photometry.far_wing import add_far_wings_in_place, loss_correction
 from gueststar.core.bits import UNUSABLE
 from gueststar.model.image import CalibratedImage, MaskedImage
-from gueststar.pipelines.injection.place import ArtificialSources, InjectionConfig, PlaceSources
+from gueststar.pipelines.injection.place import ArtificialSources, InjectionConfig, PlaceSources, Positions
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -36,14 +36,16 @@ class InjectSources:
 
     def run(
         self, image: CalibratedImage, *, limiting_mag: float, random: np.random.Generator,
-        hosts: tuple[Floats, Floats] | None = None,
+        hosts: Positions | None = None, bright_stars: Positions | None = None,
     ) -> InjectedImage:  # fmt: skip
         """Return ``image`` (electrons, background-subtracted) with artificial sources, and the truth.
 
         The variance grows by the light added; what is taken away takes no noise with it. Raises DataError if no
         pixel is usable.
         """
-        sources = PlaceSources(self.config).run(image, limiting_mag=limiting_mag, random=random, hosts=hosts)
+        sources = PlaceSources(self.config).run(
+            image, limiting_mag=limiting_mag, random=random, hosts=hosts, bright_stars=bright_stars
+        )
         shining = light_of(image, sources, sources.flux > 0)
         fading = light_of(image, sources, sources.flux < 0)
         pixels = MaskedImage(
@@ -61,7 +63,7 @@ def light_of(image: CalibratedImage, sources: ArtificialSources, is_chosen: Bool
     there, so a source gets that much less within its stamp.
     """
     light = np.zeros(image.shape)
-    chosen = ArtificialSources(*(column[is_chosen] for column in sources))
+    chosen = sources.select(is_chosen)
     if chosen.x.size == 0:
         return light
     spline = image.psf.spline

@@ -6,9 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from gueststar.core.bits import SourceFlag
 from gueststar.model.catalog import Catalog
+from gueststar.model.labels import DetectionKind
 from gueststar.pipelines.injection.place import ArtificialSources
 
+Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
 
@@ -33,3 +36,31 @@ def label_detections(
         is_unclear |= ~is_real & (distance < 3.0 * radius)
     rows = np.flatnonzero(~is_unclear)
     return rows, is_real[rows]
+
+
+def kinds_by_facts(found: Catalog, is_real: Bools, *, fwhm: float, scale: float) -> NDArray[np.int16]:
+    """Return the class of labelled `DIA_SOURCE` detections as far as what was measured of them tells it.
+
+    Real are artificial point sources, beside a source of the reference (within two FWHM, pixels times ``scale`` arcsec)
+    or not. Artefacts go by their flags, by the bright star within ten FWHM, by a source of the reference within two.
+    """
+    near = found["reference_distance"] < 2.0 * fwhm * scale  # NaN, none within reach, is not near
+    real = np.where(near, int(DetectionKind.TRANSIENT_IN_HOST), int(DetectionKind.TRANSIENT))
+    flags, n = found["flags"], found.n_rows
+
+    def has(flag: SourceFlag) -> Bools:
+        return np.asarray((flags & int(flag)) != 0)
+
+    conditions = {
+        DetectionKind.COSMIC_RAY: has(SourceFlag.COSMIC_RAY) | (found["pixel_excess_snr"] > 5.0),
+        DetectionKind.TRAIL: has(SourceFlag.SATELLITE),
+        DetectionKind.BAD_PIXEL: has(SourceFlag.BAD_PIXEL),
+        DetectionKind.EDGE: has(SourceFlag.EDGE) | (found["edge_distance"] < 1.5 * fwhm),
+        DetectionKind.BRIGHT_STAR: has(SourceFlag.SATURATED | SourceFlag.NEAR_BRIGHT_STAR)
+        | (found["bright_distance"] < 10.0 * fwhm * scale),
+        DetectionKind.DIPOLE: near,
+    }
+    artefact = np.select(
+        list(conditions.values()), [int(kind) for kind in conditions], default=int(DetectionKind.NOISE)
+    )
+    return np.asarray(np.where(is_real, real, artefact) if n else np.zeros(0), dtype=np.int16)

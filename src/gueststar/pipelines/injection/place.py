@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -16,7 +17,20 @@ from gueststar.model.photocal import NJY_ZERO_POINT
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
+Positions = tuple[Floats, Floats]
+"""(x, y), pixels."""
 Stage = Literal["raw", "science", "difference"]
+
+
+class Place(IntEnum):
+    """Why an artificial source lies where it lies."""
+
+    ANYWHERE = 0
+    """Even over the usable pixels: what completeness of an image means."""
+    HOST = 1
+    """Beside a known source, a galaxy where there are any."""
+    BRIGHT_STAR = 2
+    """Within some tens of FWHM of a bright star."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +49,13 @@ class InjectionConfig:
     separation_fwhm: float = 8.0
     """Least distance between artificial sources, FWHM: they must not hide each other."""
     host_fraction: float = 0.0
-    """Fraction that is put beside known sources (of the reference, where there is one), not anywhere."""
+    """Fraction that is put beside known sources (extended ones of the reference, where there are any), not anywhere."""
     host_distance_fwhm: float = 1.0
     """How far from those, FWHM (standard deviation along each axis)."""
+    bright_star_fraction: float = 0.0
+    """Fraction that is put near bright stars (those of the detection's ``bright_mag``), not anywhere."""
+    bright_star_distance_fwhm: tuple[float, float] = (2.0, 40.0)
+    """Range of their distances from those, FWHM; even in the logarithm."""
     fading_fraction: float = 0.0
     """Fraction that is taken away from the image, not added: fainter than on the reference (not at the raw stage)."""
     trail_fraction: float = 0.0
@@ -50,6 +68,18 @@ class InjectionConfig:
     """...and its flux is right to this factor."""
     bright_snr: float = 10.0
     """Flux errors are judged on sources whose true flux is so many times its error: of fainter ones luck decides."""
+
+
+@dataclass(frozen=True)
+class NightlyInjectionConfig:
+    """The artificial sources that every night's differences get without being asked for."""
+
+    fraction: float = 0.1
+    """Fraction of each exposure's detectors, in turn; of a camera with few of them, of its exposures. 0: none."""
+    sources: InjectionConfig = field(
+        default_factory=lambda: InjectionConfig(stage="difference", n=200, host_fraction=0.35, bright_star_fraction=0.2)
+    )
+    """What they get."""
 
 
 LABELLING = InjectionConfig(
@@ -72,6 +102,15 @@ class ArtificialSources(NamedTuple):
     """Pixels; 0: a star."""
     trail_angle_deg: Floats
     """From +x towards +y."""
+    place: NDArray[np.int8]
+    """`Place`."""
+
+    def select(self, is_chosen: Bools) -> ArtificialSources:
+        """Return some of the sources."""
+        return ArtificialSources(
+            self.x[is_chosen], self.y[is_chosen], self.magnitude[is_chosen], self.flux[is_chosen],
+            self.trail_length[is_chosen], self.trail_angle_deg[is_chosen], self.place[is_chosen],
+        )  # fmt: skip
 
 
 class PlaceSources:
@@ -82,39 +121,63 @@ class PlaceSources:
 
     def run(
         self, image: CalibratedImage, *, limiting_mag: float, random: np.random.Generator,
-        hosts: tuple[Floats, Floats] | None = None,
+        hosts: Positions | None = None, bright_stars: Positions | None = None,
     ) -> ArtificialSources:  # fmt: skip
         """Return sources, even over the pixels that carry usable flux, on stars and galaxies as beside them.
 
-        ``hosts`` are the places (x, y) of sources near which ``host_fraction`` of them are put. Raises DataError if
-        no pixel is usable.
+        ``hosts`` are the places (x, y) of sources near which ``host_fraction`` of them are put, and ``bright_stars``
+        those for ``bright_star_fraction``. Raises DataError if no pixel is usable.
         """
         config, fwhm = self.config, image.psf.central_fwhm
         is_allowed = image.pixels.is_usable(UNUSABLE)
         if not is_allowed.any():
             raise DataError("no pixel is usable: nothing can be injected")
         x, y = choose_places(is_allowed, config.n, separation=config.separation_fwhm * fwhm, random=random)
-        if hosts is not None and hosts[0].size and config.host_fraction > 0:
-            x, y = self._beside_hosts(x, y, hosts, is_allowed, fwhm, random)
+        x, y, place = self._moved(x, y, hosts, bright_stars, is_allowed, fwhm, random)
         magnitude = limiting_mag + random.uniform(config.brightest, config.faintest, x.size)
         is_trailed = random.random(x.size) < config.trail_fraction
         length = np.where(is_trailed, fwhm * random.uniform(*config.trail_fwhm, x.size), 0.0)
         angle = np.where(is_trailed, random.uniform(-90.0, 90.0, x.size), 0.0)
         sign = np.where(random.random(x.size) < config.fading_fraction, -1.0, 1.0)
-        return ArtificialSources(x, y, magnitude, sign * 10.0 ** (0.4 * (NJY_ZERO_POINT - magnitude)), length, angle)
+        return ArtificialSources(
+            x, y, magnitude, sign * 10.0 ** (0.4 * (NJY_ZERO_POINT - magnitude)), length, angle, place
+        )
 
-    def _beside_hosts(
-        self, x: Floats, y: Floats, hosts: tuple[Floats, Floats], is_allowed: Bools, fwhm: float,
-        random: np.random.Generator,
-    ) -> tuple[Floats, Floats]:  # fmt: skip
-        """Move some of the places to hosts; those that then lie on unusable pixels or too near to others are lost."""
-        moved = random.random(x.size) < self.config.host_fraction
-        host = random.integers(hosts[0].size, size=x.size)
-        offset = random.normal(0.0, self.config.host_distance_fwhm * fwhm, (2, x.size))
-        x, y = (np.where(moved, hosts[k][host] + offset[k], old) for k, old in enumerate((x, y)))
+    def _moved(
+        self, x: Floats, y: Floats, hosts: Positions | None, bright_stars: Positions | None, is_allowed: Bools,
+        fwhm: float, random: np.random.Generator,
+    ) -> tuple[Floats, Floats, NDArray[np.int8]]:  # fmt: skip
+        """Move some of the places to hosts and to bright stars, and tell which.
+
+        Those that then lie on unusable pixels or too near to others are lost.
+        """
+        config, place = self.config, np.zeros(x.size, np.int8)
+        if hosts is not None and hosts[0].size and config.host_fraction > 0:
+            place[random.random(x.size) < config.host_fraction] = Place.HOST
+            offset = random.normal(0.0, config.host_distance_fwhm * fwhm, (2, x.size))
+            x, y = _beside(x, y, place == Place.HOST, hosts, offset, random)
+        if bright_stars is not None and bright_stars[0].size and config.bright_star_fraction > 0:
+            share = config.bright_star_fraction / max(1.0 - config.host_fraction * bool(np.any(place)), 1e-6)
+            place[(place == Place.ANYWHERE) & (random.random(x.size) < share)] = Place.BRIGHT_STAR
+            nearest, farthest = (float(np.log(value)) for value in config.bright_star_distance_fwhm)
+            radius = fwhm * np.exp(random.uniform(nearest, farthest, x.size))
+            angle = random.uniform(0.0, 2.0 * np.pi, x.size)
+            offset = np.stack([radius * np.cos(angle), radius * np.sin(angle)])
+            x, y = _beside(x, y, place == Place.BRIGHT_STAR, bright_stars, offset, random)
+        if not place.any():
+            return x, y, place
         ny, nx = is_allowed.shape
         kept = (x > -0.5) & (y > -0.5) & (x < nx - 0.5) & (y < ny - 0.5)
         kept[kept] = is_allowed[np.rint(y[kept]).astype(int), np.rint(x[kept]).astype(int)]
-        x, y = x[kept], y[kept]
-        apart = is_apart(x, y, separation=self.config.separation_fwhm * fwhm)
-        return x[apart], y[apart]
+        x, y, place = x[kept], y[kept], place[kept]
+        apart = is_apart(x, y, separation=config.separation_fwhm * fwhm)
+        return x[apart], y[apart], place[apart]
+
+
+def _beside(
+    x: Floats, y: Floats, is_moved: Bools, targets: Positions, offset: Floats, random: np.random.Generator
+) -> Positions:
+    """Return places of which the chosen ones lie off randomly drawn targets by ``offset``."""
+    target = random.integers(targets[0].size, size=x.size)
+    moved = (np.where(is_moved, targets[k][target] + offset[k], old) for k, old in enumerate((x, y)))
+    return next(moved), next(moved)

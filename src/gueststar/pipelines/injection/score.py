@@ -11,10 +11,13 @@ from scipy.spatial import cKDTree
 
 from gueststar.algorithms.stats.completeness import fit_completeness
 from gueststar.algorithms.stats.robust import median_and_sigma
+from gueststar.algorithms.vetting.drift import bin_counts
 from gueststar.model.catalog import Catalog
 from gueststar.model.columns import INJECTED
+from gueststar.pipelines.difference.train import SCORE_EDGES
 from gueststar.pipelines.injection.inject import InjectedImage
-from gueststar.pipelines.injection.place import InjectionConfig
+from gueststar.pipelines.injection.place import InjectionConfig, Place
+from gueststar.pipelines.injection.surroundings import Surroundings
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -54,15 +57,18 @@ class ScoreInjections:
     def __init__(self, config: InjectionConfig | None = None) -> None:
         self.config = config or InjectionConfig()
 
-    def run(self, injected: InjectedImage, found: Detections) -> Score:
+    def run(self, injected: InjectedImage, found: Detections, around: Surroundings | None = None) -> Score:
         """Return the score; positions are matched in pixels, fluxes compared in nJy."""
         put_in = injected.sources
+        unknown = np.full(put_in.x.size, np.nan)
+        around = around or Surroundings(unknown, unknown)
         ra, dec = injected.image.wcs.pixel_to_sky(x=put_in.x, y=put_in.y)
         source = self._match(injected, found.sources)
         columns: dict[str, Any] = {
             "injected_id": np.arange(put_in.x.size), "x": put_in.x, "y": put_in.y, "ra": ra, "dec": dec,
             "mag": put_in.magnitude, "flux": put_in.flux, "trail_length": put_in.trail_length,
-            "trail_angle_deg": put_in.trail_angle_deg,
+            "trail_angle_deg": put_in.trail_angle_deg, "place": put_in.place,
+            "surface_mag": around.surface_mag, "bright_star_arcsec": around.bright_star_arcsec,
             "is_source_found": source >= 0,
             "source_flux": _taken(found.sources, "psf_flux", source),
             "source_flux_err": _taken(found.sources, "psf_flux_err", source),
@@ -123,10 +129,12 @@ def injection_metrics(catalog: Catalog, config: InjectionConfig) -> dict[str, An
     """Return completeness, flux errors and magnitude bins of artificial stars as plain values.
 
     Trails, and what was taken away, are counted apart: the catalogs cannot show those, the difference does. On the
-    difference only sources where it can be used count.
+    difference only sources where it can be used count. Completeness is of those that lie anywhere; those put beside
+    hosts and bright stars are counted by what they lie on and near to (``classes``), together with the others.
     """
     is_star = catalog["trail_length"] == 0
-    stars = catalog.select(is_star & (catalog["flux"] > 0))
+    everywhere = catalog.select(is_star & (catalog["flux"] > 0))
+    stars = everywhere.select(everywhere["place"] == int(Place.ANYWHERE))
     trails, fading = catalog.select(~is_star), catalog.select(is_star & (catalog["flux"] < 0))
     on_difference = stars.select(stars["is_differenced"])
     source = _recovery(stars, "is_source_found", "source_flux", config) | {
@@ -142,6 +150,7 @@ def injection_metrics(catalog: Catalog, config: InjectionConfig) -> dict[str, An
                    "n_candidate": int(trails["is_candidate_found"].sum())},
         "fading": {"n": int(fading["is_differenced"].sum()), "n_candidate": int(fading["is_candidate_found"].sum())},
         "bins": _bins(stars),
+        "classes": completeness_classes(everywhere),
     }  # fmt: skip
     if on_difference.n_rows:
         difference = _recovery(on_difference, "is_candidate_found", "candidate_flux", config) | {
@@ -149,9 +158,22 @@ def injection_metrics(catalog: Catalog, config: InjectionConfig) -> dict[str, An
         }
         alert = fit_completeness(np.asarray(on_difference["mag"], np.float64), on_difference["is_likely_alert"])
         metrics["difference"] = difference | {"alert_magnitude_50": _plain(alert.magnitude_50)}
+        metrics["injected_scores"] = _scores(on_difference)
         metrics["difference_completeness_50_mag"] = difference["magnitude_50"]
         metrics["difference_injection_flux_bias"] = difference["flux_bias"]
     return metrics
+
+
+def _scores(on_difference: Catalog) -> dict[str, Any]:
+    """Return how detected artificial stars were scored: numbers in bins of reliability, and of likely alerts."""
+    found = on_difference.select(on_difference["is_candidate_found"] & np.isfinite(on_difference["reliability"]))
+    counts = bin_counts(found["reliability"].astype(np.float64)[:, None], [SCORE_EDGES])[0]
+    return {
+        "n": found.n_rows,
+        "n_likely": int(found["is_likely_alert"].sum()),
+        "edges": SCORE_EDGES.tolist(),
+        "counts": counts.tolist(),
+    }
 
 
 def _recovery(stars: Catalog, found: str, flux: str, config: InjectionConfig) -> dict[str, Any]:
@@ -191,6 +213,32 @@ def _bins(stars: Catalog) -> list[dict[str, float]]:
                 "n_alert": int((mine["is_likely_alert"] & mine["is_differenced"]).sum()),
             }
         )
+    return rows
+
+
+SURFACE_EDGES = (20.0, 21.0, 22.0, 23.0, 24.0)
+"""Classes of the brightness that sources lie on, mag per square arcsec; besides them, where only noise is seen."""
+DISTANCE_EDGES = (5.0, 10.0, 20.0, 40.0, 80.0)
+"""Classes of the distance to the nearest bright star, arcsec; besides them, where there is none."""
+
+
+def completeness_classes(stars: Catalog) -> list[dict[str, Any]]:
+    """Return counts by what sources lie on and by how near a bright star is, in bins of magnitude.
+
+    ``by`` is ``surface`` or ``distance``, ``low`` and ``high`` the limits of the class: None where it is open, both
+    None where only noise is seen, or no bright star is there.
+    """
+    rows: list[dict[str, Any]] = []
+    for by, column, edges in (
+        ("surface", "surface_mag", SURFACE_EDGES), ("distance", "bright_star_arcsec", DISTANCE_EDGES),
+    ):  # fmt: skip
+        value = np.asarray(stars[column], dtype=np.float64)
+        number = np.where(np.isfinite(value), np.searchsorted(edges, value, side="right"), -1)
+        for k in np.unique(number):
+            low = edges[k - 1] if k > 0 else None
+            high = edges[k] if 0 <= k < len(edges) else None
+            mine = stars.select(number == k)
+            rows += [{"by": by, "low": low, "high": high} | row for row in _bins(mine)]
     return rows
 
 

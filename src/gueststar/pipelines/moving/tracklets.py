@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,8 @@ class Tracklets:
     """`TRACKLET` rows."""
     members: tuple[tuple[int, ...], ...]
     """dia_source_id of each tracklet's detections, by time."""
+    metrics: dict[str, Any]
+    """How many detections were linked from how many exposures, and in how many of them density bounded the search."""
 
 
 class LinkTracklets:
@@ -50,12 +53,20 @@ class LinkTracklets:
         ``earlier_objects`` are dia_object_ids that were seen on nights before: they do not move.
         """
         chosen = dia_sources.select(self.is_candidate(dia_sources, earlier_objects))
-        links = link_sources(_moving_sources(chosen), config=self.config.link)
+        found = link_sources(_moving_sources(chosen), config=self.config.link)
+        links = found.links
         ids = chosen["dia_source_id"]
         members = tuple(tuple(int(ids[row]) for row in link.rows) for link in links)
         rows = [_row(chosen, link, number) for link, number in zip(links, members, strict=True)]
         table = {column.name: [row[column.name] for row in rows] for column in TRACKLET.columns}
-        return Tracklets(TRACKLET.catalog(table), members)
+        is_bounded = found.n_bounded > 0
+        metrics = {
+            "n_candidates": chosen.n_rows,
+            "n_exposures": found.n_exposures,
+            "n_bounded_exposures": found.n_bounded,
+            "least_reach_arcsec": found.least_reach_arcsec if is_bounded else None,
+        }
+        return Tracklets(TRACKLET.catalog(table), members, metrics)
 
     def is_candidate(self, dia_sources: Catalog, earlier_objects: NDArray[np.int64] | None = None) -> NDArray[np.bool_]:
         """Return which detections may belong to something that moves."""

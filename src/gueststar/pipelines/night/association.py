@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import numpy as np
 
 from gueststar.algorithms.association.footprint import enclosing_circle
-from gueststar.algorithms.photometry.forced import forced_psf_photometry
 from gueststar.core import times
-from gueststar.core.bits import SourceFlag
+from gueststar.core.bits import UNUSABLE
 from gueststar.core.errors import DataError
-from gueststar.formats.calibrated_image import read_calibrated_image
+from gueststar.formats.calibrated_image import ImageFrame, read_calibrated_image, read_frame
 from gueststar.model.catalog import Catalog
-from gueststar.model.columns import FORCED_SOURCE
 from gueststar.model.image import CalibratedImage
-from gueststar.model.photocal import NJY_ZERO_POINT
 from gueststar.model.visit import VisitRecord
 from gueststar.pipelines.alerts.candidate import ReferenceFacts
 from gueststar.pipelines.alerts.visit import AlertVisit, VisitOutcome, VisitProducts
-from gueststar.pipelines.night.cutouts import cut_candidates
+from gueststar.pipelines.difference.cutouts import cut_candidates
+from gueststar.pipelines.difference.forced import DifferenceForcedConfig, ImageFacts, MeasureOnDifference
 from gueststar.pipelines.night.difference import likely_alerts
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
@@ -35,14 +34,19 @@ NEIGHBOUR_MARGIN_DEG = 90.0 / 3600.0
 """How far around an image catalog neighbours of candidates are looked for."""
 
 
+_SAMPLING = 4
+"""Every so many rows and columns are looked at for the noise of an image."""
+
+
 class AssociateVisit:
     """Associates the candidates of detector images and writes their alerts, each image exactly once."""
 
     def __init__(self, repo: SurveyRepo, settings: PipelineSettings) -> None:
         self.repo, self.settings = repo, settings
+        gc.freeze()  # code and tables loaded so far are no garbage: looking through them would cost 50 ms an image
         self.refcats = RefcatStore(repo.root / "refcats")
         self.log = AlertLog(repo.root)
-        self.store = DetectionStore(repo.settings.database) if repo.settings.database else DetectionStore.at(repo.root)
+        self.store = DetectionStore.of_survey(repo.root, repo.settings.database)
         self.alert_visit = AlertVisit(
             self.store, self.log, policy=rights_policy(repo.settings), clock=times.now_mjd_tai, config=settings.alerts
         )
@@ -61,28 +65,27 @@ class AssociateVisit:
         with timer("read"):
             difference = read_calibrated_image(self.repo.path("difference_image", data_id))
             stored = self.repo.find_one("science_image", data_id)  # none where a user's own difference entered alone
-            science = read_calibrated_image(stored.path) if stored else difference
+            science = read_frame(stored.path) if stored else _frame_of(difference)
             candidates = self.repo.get("dia_source", data_id)
             cutouts = self.repo.get("candidate_cutouts", data_id)
         record = self._record(job, science, difference)
-        with timer("associate"):
-            outcome = self.alert_visit.run(
-                VisitProducts(
-                    record=record,
-                    dia_sources=candidates,
-                    cutouts=cutouts,
-                    reference=self._reference_facts(job),
-                    reference_sources=self._reference_sources(job),
-                    refcat=self._neighbours(science),
-                    measure_forced=ForcedMeasurement(difference, record),
-                )
-            )
+        measure = ForcedMeasurement(difference, record, self.settings.forced)
+        with timer("depth"):
+            depth = measure.measure.depth(difference)
+        with timer("neighbours"):
+            reference_sources, refcat = self._reference_sources(job), self._neighbours(science)
+        products = VisitProducts(
+            record=record, dia_sources=candidates, cutouts=cutouts, reference=self._reference_facts(job),
+            reference_sources=reference_sources, refcat=refcat, measure_forced=measure, depth=depth,
+        )  # fmt: skip
+        outcome = self.alert_visit.run(products, timer=timer)
         metrics = _metrics_of(outcome)
         # As committed, not as measured a moment ago: a run killed since the commit would have left no product.
-        forced = self.store.forced_of_visit(record.visit, record.detector)
-        staged: tuple[StagedProduct, ...] = ()
-        if forced.n_rows:
-            staged = (self.repo.stage("forced_source", data_id, forced),)
+        with timer("write"):
+            forced = self.store.forced_of_visit(record.visit, record.detector)
+            staged: tuple[StagedProduct, ...] = ()
+            if forced.n_rows:
+                staged = (self.repo.stage("forced_source", data_id, forced),)
         return Result(staged, metrics, {"reference": record.reference_id}, timer.seconds)
 
     def _associate_catalog(self, job: Job) -> Result:
@@ -94,19 +97,18 @@ class AssociateVisit:
         likely = likely_alerts(candidates, self.settings)
         ra, dec = record.corners
         circle = enclosing_circle(ra, dec)
-        with timer("associate"):
-            outcome = self.alert_visit.run(
-                VisitProducts(
-                    record=record,
-                    dia_sources=candidates,
-                    cutouts=cut_candidates(likely, None, None, None),
-                    reference=self._reference_facts(job),
-                    reference_sources=self._reference_sources(job),
-                    refcat=self.refcats.known_stars(
-                        ra=circle.ra, dec=circle.dec, radius_deg=circle.radius_arcsec / 3600.0 + NEIGHBOUR_MARGIN_DEG
-                    ),
-                )
+        with timer("neighbours"):
+            products = VisitProducts(
+                record=record,
+                dia_sources=candidates,
+                cutouts=cut_candidates(likely, None, None, None),
+                reference=self._reference_facts(job),
+                reference_sources=self._reference_sources(job),
+                refcat=self.refcats.known_stars(
+                    ra=circle.ra, dec=circle.dec, radius_deg=circle.radius_arcsec / 3600.0 + NEIGHBOUR_MARGIN_DEG
+                ),
             )
+        outcome = self.alert_visit.run(products, timer=timer)
         return Result((), _metrics_of(outcome), {}, timer.seconds)
 
     def _reference_sources(self, job: Job) -> Catalog | None:
@@ -129,13 +131,13 @@ class AssociateVisit:
             n_exposures=int(facts["n_exposures"]),
         )
 
-    def _neighbours(self, science: CalibratedImage) -> Catalog:
+    def _neighbours(self, science: ImageFrame) -> Catalog:
         ny, nx = science.shape
         ra, dec = science.wcs.pixel_to_sky(x=(nx - 1) / 2, y=(ny - 1) / 2)
         radius = 0.5 * float(np.hypot(nx, ny)) * science.wcs.pixel_scale_arcsec / 3600.0 + NEIGHBOUR_MARGIN_DEG
         return self.refcats.known_stars(ra=float(ra), dec=float(dec), radius_deg=radius)
 
-    def _record(self, job: Job, science: CalibratedImage, difference: CalibratedImage) -> VisitRecord:
+    def _record(self, job: Job, science: ImageFrame, difference: CalibratedImage) -> VisitRecord:
         row = self.repo.ledger.exposure(job.exposure_id or 0)
         if row is None or job.detector is None:
             raise DataError(f"the ledger has no exposure {job.exposure_id}")
@@ -144,7 +146,7 @@ class AssociateVisit:
         if glass is None:
             raise DataError(f"exposure {row.id} has filter {info.physical_filter!r}, unknown to {info.camera}")
         corners = np.stack(science.wcs.corners(science.shape), axis=1).tolist()
-        photocal, metrics = science.photocal, science.metadata["metrics"]
+        photocal, metrics, noise = science.photocal, science.metadata["metrics"], _noise_of(difference)
         astrometry = metrics.get("astrometry", {})
         (ra_1, dec_1), (ra_2, dec_2), (ra_3, dec_3), (ra_4, dec_4) = corners
         return VisitRecord(
@@ -158,7 +160,7 @@ class AssociateVisit:
             median_colour=photocal.median_colour, rms_colour=photocal.rms_colour,
             pixel_scale=science.wcs.pixel_scale_arcsec, field=info.field or 0,
             fwhm=science.psf.central_fwhm, difference_fwhm=difference.psf.central_fwhm,
-            difference_noise=_noise_of(difference), noise=_noise_of(science),
+            difference_noise=noise, noise=_number(metrics.get("sky_rms_electrons", noise)),
             background=float(metrics["sky_electrons"]),
             astrometric_rms_ra=_number(astrometry.get("rms_ra_mas")) / 1000.0,
             astrometric_rms_dec=_number(astrometry.get("rms_dec_mas")) / 1000.0,
@@ -166,6 +168,7 @@ class AssociateVisit:
             principal_investigator=info.principal_investigator,
             difference_name=self.repo.path("difference_image", DataId(visit=row.id, detector=detector.id)).name,
             reliability_version=str(job.metrics["vetting"]["version"]),
+            network_version=str(job.metrics["vetting"].get("network_version", "")),
         )  # fmt: skip
 
 
@@ -184,40 +187,27 @@ def _number(value: Any) -> float:
     return float("nan") if value is None else float(value)
 
 
+def _frame_of(image: CalibratedImage) -> ImageFrame:
+    return ImageFrame(image.shape, image.wcs, image.psf, image.photocal, image.metadata)
+
+
 def _noise_of(image: CalibratedImage) -> float:
-    variance = image.pixels.variance[image.pixels.is_usable()]
+    part = np.s_[::_SAMPLING, ::_SAMPLING]
+    variance = image.pixels.variance[part][(image.pixels.mask[part] & int(UNUSABLE)) == 0]
     return float(np.sqrt(np.median(variance))) if variance.size else 0.0
 
 
 class ForcedMeasurement:
     """Measures fluxes at known objects on one difference image."""
 
-    def __init__(self, difference: CalibratedImage, record: VisitRecord) -> None:
-        self.difference, self.record = difference, record
+    def __init__(
+        self, difference: CalibratedImage, record: VisitRecord, config: DifferenceForcedConfig | None = None
+    ) -> None:
+        self.difference, self.measure = difference, MeasureOnDifference(config or DifferenceForcedConfig())
+        self.facts = ImageFacts(record.visit, record.detector, record.mjd_tai, record.band_id, record.program)
 
     def __call__(self, objects: Catalog) -> Catalog:
         """Return `FORCED_SOURCE` rows of those objects that lie on the image."""
-        image, pixels = self.difference, self.difference.pixels
-        x, y = image.wcs.sky_to_pixel(ra=objects["ra"], dec=objects["dec"])
-        ny, nx = image.shape
-        inside = np.isfinite(x) & np.isfinite(y) & (x > 0) & (y > 0) & (x < nx - 1) & (y < ny - 1)
-        x, y = x[inside], y[inside]
-        stamps = image.psf.placed_stamps(x=x, y=y)
-        forced = forced_psf_photometry(pixels.image, pixels.variance, ~pixels.is_usable(), stamps, x=x, y=y)
-        scale, n = image.photocal.njy_per_unit, int(inside.sum())
-        with np.errstate(divide="ignore", invalid="ignore"):
-            limit = NJY_ZERO_POINT - 2.5 * np.log10(5.0 * forced.flux_err * scale)
-        flags = np.where(np.isfinite(forced.flux) & (forced.n_masked == 0), 0, int(SourceFlag.BAD_PIXEL))
-        return FORCED_SOURCE.catalog(
-            {
-                "dia_object_id": objects["dia_object_id"][inside],
-                "visit": np.full(n, self.record.visit),
-                "detector": np.full(n, self.record.detector),
-                "mjd_tai": np.full(n, self.record.mjd_start + self.record.exposure_s / 172800.0),
-                "band_id": np.full(n, self.record.band_id),
-                "program": np.full(n, self.record.program),
-                "x": x, "y": y,
-                "psf_flux": forced.flux * scale, "psf_flux_err": forced.flux_err * scale,
-                "limiting_mag": limit, "chi2": forced.chi2, "flags": flags,
-            }
-        )  # fmt: skip
+        return self.measure.run(
+            self.difference, self.facts, object_ids=objects["dia_object_id"], ra=objects["ra"], dec=objects["dec"]
+        )

@@ -14,14 +14,17 @@ from gueststar.model.camera import Camera
 from gueststar.model.catalog import Catalog
 from gueststar.model.exposure import ExposureInfo
 from gueststar.model.image import CalibratedImage
+from gueststar.pipelines.difference.cutouts import Triplet, cut_candidates
 from gueststar.pipelines.difference.detect import BrightStars, DetectCandidates, DetectionContext, Detections
 from gueststar.pipelines.difference.reference_warp import WarpReference
+from gueststar.pipelines.difference.streaks import FindStreaks, Streaks
 from gueststar.pipelines.difference.subtract import DifferenceResult, MakeDifference
 from gueststar.pipelines.difference.vet import VetCandidates
-from gueststar.pipelines.night.cutouts import cut_candidates
+from gueststar.pipelines.moving.streak_tracks import listed
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
+from gueststar.pipelines.reference.chromatic import MatchReferenceToAir, Subbands, site_air, subband_shifts
 from gueststar.pipelines.science.catalogs import with_planes
 from gueststar.store.products import DataId
 
@@ -38,6 +41,8 @@ class DifferenceWork:
     reference: Path
     reference_sources: Path
     settings: PipelineSettings
+    subbands: Path | None = None
+    """The reference in parts of its band, where it was made with them."""
 
 
 def run_difference(work: DifferenceWork) -> Outcome:
@@ -56,15 +61,20 @@ def _stage_difference(work: DifferenceWork) -> Result:
     )
     metrics = difference_metrics(made.warped, result, detections) | {"reference": made.reference_facts}
     metrics["vetting"] = made.vetting
+    with timer("streaks"):
+        dia_sources, streaks = with_streaks(work, context, made, science)
+    metrics |= streak_metrics(streaks, settings.streaks.min_reliability)
     with timer("cutouts"):
-        likely = likely_alerts(made.dia_sources, settings)
-        cutouts = cut_candidates(likely, science.pixels, made.warped.pixels, result.difference.pixels)
+        shown = worth_showing(dia_sources, settings)
+        cutouts = cut_candidates(shown, science.pixels, made.warped.pixels, result.difference.pixels)
     data_id = DataId(visit=work.info.exposure_id, detector=work.detector_id)
     with timer("write"):
         staged = (
             context.stage("difference_image", data_id, result.difference),
-            context.stage("dia_source", data_id, made.dia_sources),
+            context.stage("dia_source", data_id, dia_sources),
             context.stage("candidate_cutouts", data_id, cutouts),
+            context.stage("streak", data_id, streaks.catalog),
+            context.stage("streak_cutouts", data_id, streaks.cutouts),
             context.stage("difference_metrics", data_id, metrics),
         )
     inputs = {"science": str(work.science), "reference": str(work.reference)}
@@ -92,6 +102,7 @@ def make_difference(
         reference, reference_sources = context.image(work.reference), context.catalog(work.reference_sources)
     settings = work.settings
     with timer("warp"):
+        reference = _through_its_air(work, context, science, reference)
         warped = WarpReference(settings.reference_warp).run(science, reference)
     with timer("subtract"):
         result = MakeDifference(settings.subtraction).run(science, warped)
@@ -107,8 +118,42 @@ def make_difference(
     facts = reference_facts(reference)
     with timer("vet"):
         flagged = _flag_reference_epochs(detections.catalog, work.info.exposure_id in facts["epochs"])
-        vetted = VetCandidates(settings.vetting).run(flagged)
+        triplet = Triplet(science.pixels, warped.pixels, result.difference.pixels)
+        vetted = VetCandidates(settings.vetting, model=context.reliability_model()).run(flagged, triplet)
     return DifferenceProducts(warped, result, detections, vetted.dia_sources, vetted.metrics, facts)
+
+
+def _through_its_air(
+    work: DifferenceWork, context: WorkerContext, science: CalibratedImage, reference: CalibratedImage
+) -> CalibratedImage:
+    """Return the reference with the refraction of the exposure, where it was made in sub-bands."""
+    config, band = work.settings.reference, work.info.band
+    air = site_air(context.camera.site, mjd_tai=work.info.mjd_tai, band=band or "")
+    if work.subbands is None or not config.is_chromatic or band is None or air is None:
+        return reference
+    stored = context.frame(work.subbands)
+    if stored.metadata["reference_id"] != reference.metadata["reference_id"]:  # of another version
+        return reference
+    ny, nx = reference.shape
+    subbands = Subbands.from_frame(stored)
+    shifts = subband_shifts(air, reference.wcs, x=(nx - 1) / 2, y=(ny - 1) / 2, band=band, n=len(subbands.planes))
+    return MatchReferenceToAir(config.subbands).run(reference, subbands, shifts)
+
+
+def with_streaks(
+    work: DifferenceWork, context: WorkerContext, made: DifferenceProducts, science: CalibratedImage
+) -> tuple[Catalog, Streaks]:
+    """Return the detections, those on satellites' streaks flagged, and the streaks of a difference."""
+    task = FindStreaks(work.settings.streaks)
+    place = detection_context(work.info, work.detector_id, context.camera)
+    streaks = task.run(made.result, science, made.warped, context=place)
+    return task.flagged(made.dia_sources, streaks.catalog, fwhm=science.psf.central_fwhm), streaks
+
+
+def streak_metrics(streaks: Streaks, min_reliability: float) -> dict[str, Any]:
+    """Return what the night's account keeps of streaks: figures of the search, and the likely ones."""
+    rows = listed(streaks.catalog, min_reliability=min_reliability)
+    return {"n_streaks": streaks.metrics["n_streaks"], "streaks": streaks.metrics | {"likely": rows}}
 
 
 def with_footprints(result: DifferenceResult, found: Catalog, threshold: float) -> CalibratedImage:
@@ -168,6 +213,12 @@ def likely_alerts(candidates: Catalog, settings: PipelineSettings) -> Catalog:
     alerts = settings.alerts.alerts
     is_scored = candidates["reliability"] >= alerts.min_reliability
     return candidates.select(is_scored & ((candidates["flags"] & int(alerts.never_alert)) == 0))
+
+
+def worth_showing(candidates: Catalog, settings: PipelineSettings) -> Catalog:
+    """Return the candidates that keep cut-outs: likely alerts, and those that a person might judge otherwise."""
+    least = min(settings.vetting.keep_cutouts, settings.alerts.alerts.min_reliability)
+    return candidates.select(candidates["reliability"] >= least)
 
 
 def reference_facts(reference: CalibratedImage) -> dict[str, Any]:

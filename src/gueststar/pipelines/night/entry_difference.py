@@ -17,12 +17,19 @@ from gueststar.model.image import CalibratedImage, MaskedImage
 from gueststar.model.photocal import PhotoCal
 from gueststar.model.psf import Psf
 from gueststar.model.wcs import Wcs
+from gueststar.pipelines.difference.cutouts import Triplet, cut_candidates
 from gueststar.pipelines.difference.detect import DetectCandidates, Detections
 from gueststar.pipelines.difference.score import ScoreDifference
+from gueststar.pipelines.difference.streaks import FindStreaks, Streaks
 from gueststar.pipelines.difference.subtract import DifferenceResult
 from gueststar.pipelines.difference.vet import VetCandidates
-from gueststar.pipelines.night.cutouts import cut_candidates
-from gueststar.pipelines.night.difference import bright_stars_on, detection_context, likely_alerts, with_footprints
+from gueststar.pipelines.night.difference import (
+    bright_stars_on,
+    detection_context,
+    streak_metrics,
+    with_footprints,
+    worth_showing,
+)
 from gueststar.pipelines.night.entry import EnteredWork
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.science import image_metadata
@@ -74,18 +81,28 @@ def _stage(work: EnteredDifferenceWork) -> Result:
         marked = with_footprints(result, detections.catalog, settings.detection.threshold)
         result = result._replace(difference=marked)
     with timer("vet"):
-        vetted = VetCandidates(settings.vetting).run(detections.catalog)
+        science = None if told.science is None else told.science.pixels
+        triplet = None
+        if science is not None and told.reference is not None:
+            triplet = Triplet(science, told.reference, result.difference.pixels)
+        vetted = VetCandidates(settings.vetting, model=context.reliability_model()).run(detections.catalog, triplet)
     metrics = _metrics(work, told, result, detections) | {"vetting": vetted.metrics}
     with timer("cutouts"):
-        likely = likely_alerts(vetted.dia_sources, settings)
-        science = None if told.science is None else told.science.pixels
-        cutouts = cut_candidates(likely, science, told.reference, result.difference.pixels)
+        shown = worth_showing(vetted.dia_sources, settings)
+        cutouts = cut_candidates(shown, science, told.reference, result.difference.pixels)
+    with timer("streaks"):
+        streaks = _streaks(work, told, result, context)
+        reach = result.difference.psf.central_fwhm
+        dia_sources = FindStreaks(settings.streaks).flagged(vetted.dia_sources, streaks.catalog, fwhm=reach)
+    metrics |= streak_metrics(streaks, settings.streaks.min_reliability)
     data_id = DataId(visit=work.info.exposure_id, detector=work.detector_id)
     with timer("write"):
         staged = (
             context.stage("difference_image", data_id, _described(work, told, result, context)),
-            context.stage("dia_source", data_id, vetted.dia_sources),
+            context.stage("dia_source", data_id, dia_sources),
             context.stage("candidate_cutouts", data_id, cutouts),
+            context.stage("streak", data_id, streaks.catalog),
+            context.stage("streak_cutouts", data_id, streaks.cutouts),
             context.stage("difference_metrics", data_id, metrics),
         )
     inputs = {"difference_image": work.origin, "science_image": str(work.science or "")}
@@ -215,6 +232,13 @@ def _detect(
         return found
     unknown = np.full(found.catalog.n_rows, np.nan)
     return found._replace(catalog=found.catalog.replace(science_flux=unknown, science_flux_err=unknown))
+
+
+def _streaks(work: EnteredDifferenceWork, told: Told, result: DifferenceResult, context: WorkerContext) -> Streaks:
+    """Return the streaks of a difference that was made elsewhere; without a science image, of what is known of it."""
+    place = detection_context(work.info, work.detector_id, context.camera)
+    science = told.science or result.difference
+    return FindStreaks(work.settings.streaks).run(result, science, None, context=place)
 
 
 def _metrics(

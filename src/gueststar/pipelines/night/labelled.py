@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gueststar.core.errors import DataError
-from gueststar.model.catalog import Catalog
 from gueststar.model.columns import DIA_SOURCE
-from gueststar.pipelines.difference.train import LABELLED_SOURCE
+from gueststar.model.labels import LABELLED_SOURCE, LabelledDetections
+from gueststar.pipelines.difference.cutouts import Triplet, views_of
 from gueststar.pipelines.injection.inject import InjectSources
-from gueststar.pipelines.injection.label import label_detections
+from gueststar.pipelines.injection.label import kinds_by_facts, label_detections
 from gueststar.pipelines.injection.place import LABELLING, InjectionConfig
 from gueststar.pipelines.night.difference import DifferenceWork, make_difference
 from gueststar.pipelines.night.outcome import StepTimer
@@ -36,17 +36,18 @@ class LabelledImage(NamedTuple):
 
     visit: int
     detector: int
-    rows: Catalog
-    """`LABELLED_SOURCE` rows."""
+    labelled: LabelledDetections
     n_injected: int
 
 
-def label_survey(root: Path, *, config: InjectionConfig = LABELLING, seed: int = 1) -> Iterator[LabelledImage]:
+def label_survey(
+    root: Path, *, config: InjectionConfig = LABELLING, seed: int = 1, most_artefacts: int | None = None
+) -> Iterator[LabelledImage]:
     """Put artificial sources into the survey's science images, compare them anew, and label what is detected.
 
     Nothing is stored. The same reference is used as before, from which the sources are missing. What the night's
-    tracklets link is left out; all else that was not put in counts as an artefact, variable stars too. The settings of
-    the survey hold.
+    tracklets link is left out; all else that was not put in counts as an artefact, variable stars too, of which up to
+    ``most_artefacts`` of an image are kept, drawn at random. The settings of the survey hold.
     """
     with SurveyRepo.open(root) as repo:
         settings = PipelineSettings.of(repo.camera.settings, repo.settings.parameters)
@@ -55,7 +56,15 @@ def label_survey(root: Path, *, config: InjectionConfig = LABELLING, seed: int =
         if not jobs:
             raise DataError(f"{root} holds no difference images to put sources into")
         for job in jobs:
-            yield _labelled(_work_of(repo, job, settings), repo, linked, config, seed)
+            image = _labelled(_work_of(repo, job, settings), repo, linked, config, seed)
+            yield image if most_artefacts is None else _thinned(image, most_artefacts, seed)
+
+
+def _thinned(image: LabelledImage, most: int, seed: int) -> LabelledImage:
+    artefacts = np.flatnonzero(~image.labelled.is_real)
+    chosen = np.random.default_rng([seed, image.visit, image.detector]).permutation(artefacts)[:most]
+    kept = np.sort(np.concatenate([np.flatnonzero(image.labelled.is_real), chosen]))
+    return image._replace(labelled=image.labelled.select(kept))
 
 
 def _labelled(
@@ -74,14 +83,20 @@ def _labelled(
         raise DataError(f"visit {work.info.exposure_id}, detector {work.detector_id} has no usable pixel")
     random = np.random.default_rng(visit_seed)
     injected = InjectSources(config).run(science, limiting_mag=limit, random=random, hosts=hosts)
-    detections = make_difference(work, context, injected.image, StepTimer()).detections
-    rows, is_real = label_detections(
-        detections.catalog, injected.sources, known=(before["x"][is_linked], before["y"][is_linked]),
+    made = make_difference(work, context, injected.image, StepTimer())
+    found = made.dia_sources
+    chosen, is_real = label_detections(
+        found, injected.sources, known=(before["x"][is_linked], before["y"][is_linked]),
         radius=max(1.5, 0.5 * science.psf.central_fwhm),
     )  # fmt: skip
-    found = DIA_SOURCE.catalog(dict(detections.catalog.select(rows)))
-    labelled = LABELLED_SOURCE.catalog(dict(found) | {"is_real": is_real})
-    return LabelledImage(work.info.exposure_id, work.detector_id, labelled, int(injected.sources.x.size))
+    triplet = Triplet(injected.image.pixels, made.warped.pixels, made.result.difference.pixels)
+    views = views_of(found, triplet).select(chosen)
+    known = found.select(chosen)
+    kind = kinds_by_facts(known, is_real, fwhm=science.psf.central_fwhm, scale=science.wcs.pixel_scale_arcsec)
+    rows = LABELLED_SOURCE.catalog(dict(DIA_SOURCE.catalog(dict(known))) | {"is_real": is_real, "kind": kind})
+    return LabelledImage(
+        work.info.exposure_id, work.detector_id, LabelledDetections(rows, views), int(injected.sources.x.size)
+    )
 
 
 def _work_of(repo: SurveyRepo, job: Job, settings: PipelineSettings) -> DifferenceWork:

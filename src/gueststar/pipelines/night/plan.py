@@ -53,21 +53,37 @@ def is_entered(job: Job) -> bool:
 class Planner:
     """Plans the work of nights on one repository."""
 
-    def __init__(self, repo: SurveyRepo, settings: PipelineSettings, *, do_retry: bool = False) -> None:
+    def __init__(
+        self,
+        repo: SurveyRepo,
+        settings: PipelineSettings,
+        *,
+        do_retry: bool = False,
+        renew_before: float | None = None,
+    ) -> None:
         self.repo, self.ledger, self.settings = repo, repo.ledger, settings
-        self.do_retry = do_retry
+        self.do_retry, self.renew_before = do_retry, renew_before
         self._released: set[int] = set()
 
-    def _open_job(self, kind: str, key: dict[str, Any], *, is_ready: bool = True, **facts: Any) -> int | None:
-        """Submit a job and return its id if it should run now, else None."""
+    def _open_job(
+        self, kind: str, key: dict[str, Any], *, is_ready: bool = True, is_renewed: bool = False, **facts: Any
+    ) -> int | None:
+        """Submit a job and return its id if it should run now, else None.
+
+        One that was done before ``renew_before`` runs once more if it ``is_renewed`` when a night is processed again.
+        """
         job_id = self.ledger.submit(kind, key, **facts)
         job = self.ledger.job(job_id)
         assert job is not None
         asked_again = (JobState.FAILED, JobState.QUARANTINED) if self.do_retry else ()
+        config = facts.get("config")
+        before = self.renew_before if is_renewed else None
+        if before is not None and self.ledger.redo(job_id, before=before, config=config):
+            return job_id
         is_wanted = job.state in asked_again or (job.state is JobState.HELD and is_ready)
         if is_wanted and job_id not in self._released:  # once a run, or a job that cannot succeed would loop
             self._released.add(job_id)
-            self.ledger.release(job_id)
+            self.ledger.release(job_id, config)
             return job_id
         return job_id if job.state is JobState.PENDING else None
 
@@ -118,7 +134,9 @@ class Planner:
             frames = [image.info.exposure_id for image in images]
             key = {"kind": kind, "night": night, "detector": detector, "filter": glass, "frames": frames}
             config = as_plain(getattr(self.settings, kind))
-            job = self._open_job("learning", key, detector=detector, day_obs=night, config=config)
+            job = self._open_job(
+                "learning", key, is_renewed=not KINDS[kind].is_applied, detector=detector, day_obs=night, config=config
+            )
             if job is not None:
                 work.append(
                     LearningWork(
@@ -179,7 +197,7 @@ class Planner:
                 ):
                     continue
                 job = self._open_job(
-                    "science", key, exposure_id=row.id, detector=detector, day_obs=night,
+                    "science", key, is_renewed=True, exposure_id=row.id, detector=detector, day_obs=night,
                     config=self.settings.part(SCIENCE),
                 )  # fmt: skip
                 if job is None:
@@ -246,8 +264,13 @@ class Planner:
             band=band,
             settings=self.settings,
             epochs=tuple(self._epoch(visit, detector) for visit in visits),
+            previous=self._previous_reference(have[0].data_id) if have else None,
             chosen=tuple({"visit": int(d.name), "is_used": d.is_used, "reason": d.reason} for d in selection.decisions),
         )
+
+    def _previous_reference(self, data_id: DataId) -> tuple[Path, Path]:
+        """Return the image and the PSF catalog of a reference as it is now."""
+        return self.repo.path("reference_image", data_id), self.repo.path("reference_source", data_id)
 
     def _epoch(self, visit: int, detector: int) -> ReferenceEpoch:
         row = self.ledger.exposure(visit)
@@ -317,7 +340,8 @@ class Planner:
         )
         job = self._open_job(
             "difference", {"visit": row.id, "detector": detector}, is_ready=bool(references),
-            exposure_id=row.id, detector=detector, day_obs=night, config=self.settings.part(DIFFERENCE),
+            is_renewed=bool(references), exposure_id=row.id, detector=detector, day_obs=night,
+            config=self.settings.part(DIFFERENCE),
         )  # fmt: skip
         if job is None:
             return None
@@ -332,8 +356,15 @@ class Planner:
             detector_id=detector,
             science=self.repo.path("science_image", data_id),
             reference=references[0].path, reference_sources=self.repo.path("reference_source", reference_id),
-            settings=self.settings,
+            settings=self.settings, subbands=self._subbands(reference_id),
         )  # fmt: skip
+
+    def _subbands(self, reference: DataId) -> Path | None:
+        """Return the sub-bands of a reference; None where they are not asked for or it was made without."""
+        if not self.settings.reference.is_chromatic:
+            return None
+        found = self.repo.find_one("reference_subbands", reference)
+        return found.path if found else None
 
     def _why_no_reference(self, row: ExposureRow, detector: int) -> str:
         if row.info.field is None or row.info.band is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,18 +53,30 @@ def process_nights(
     n_workers: int = 1,
     until: str = STAGES[-1],
     do_retry: bool = False,
+    do_again: bool = False,
     progress: Progress | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Summary:
     """Process nights of a repository (all of them when none is named) and return what stands in the ledger.
 
+    ``do_again``: calibrate and subtract anew what is done already, with the calibration products and parameters of
+    now. The images and catalogs become new versions; alerts that went out and the objects they made stay.
+
     A database that stops in the middle is waited for, and the run goes on from what the ledger knows; ``tell`` gets a
-    line when that happens. Raises ConfigError for a night without exposures or an unknown parameter in the settings,
-    TransientError while another process works on the repository, and ServiceDown when the wait was in vain.
+    line when that happens. Raises ConfigError for a night without exposures, an unknown parameter in the settings, and
+    ``do_again`` without nights; TransientError while another process works on the repository; ServiceDown when the
+    wait was in vain.
     """
 
+    if do_again and not nights:
+        raise ConfigError("name the nights that are to be processed again: --night YYYYMMDD")
+    renew_before = time.time() if do_again else None
+
     def run(repo: SurveyRepo) -> Summary:
-        return _process(repo, nights, n_workers=n_workers, until=until, do_retry=do_retry, progress=progress)
+        return _process(
+            repo, nights, n_workers=n_workers, until=until, do_retry=do_retry, renew_before=renew_before,
+            progress=progress,
+        )  # fmt: skip
 
     return _patiently(root, run, tell)
 
@@ -125,7 +138,7 @@ def inject_nights(
             runner.recover()
             chosen = tuple(sorted(nights)) or tuple(runner.nights()[-1:])
             for night in chosen:
-                runner.inject(night, n_images=n_images, seed=seed)
+                runner.inject_images(night, n_images=n_images, seed=seed)
         return Summary(chosen, {key: n for key, n in repo.ledger.job_counts().items() if key[0] == "injection"})
 
     return _patiently(root, run, tell)
@@ -138,12 +151,13 @@ def _process(
     n_workers: int,
     until: str,
     do_retry: bool,
+    renew_before: float | None,
     progress: Progress | None,
 ) -> Summary:
     settings = PipelineSettings.of(repo.camera.settings, repo.settings.parameters)
     with make_engine(n_workers=n_workers, scratch=str(repo.root / "scratch")) as engine:
         options = {} if progress is None else {"progress": progress}
-        runner = NightRunner(repo, engine, settings, do_retry=do_retry, **options)
+        runner = NightRunner(repo, engine, settings, do_retry=do_retry, renew_before=renew_before, **options)
         runner.recover()
         known = runner.nights()
         if unknown := [night for night in nights if night not in known]:

@@ -8,16 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gueststar.core import times
 from gueststar.core.bits import MaskPlane
 from gueststar.core.ids import content_id
+from gueststar.model.catalog import Catalog
 from gueststar.model.image import CalibratedImage, MaskedImage
 from gueststar.model.instrumental_columns import PSF_STAR
 from gueststar.model.psf import Psf
+from gueststar.model.wcs import Wcs
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
+from gueststar.pipelines.reference.chromatic import site_air, subband_shifts
+from gueststar.pipelines.reference.compare import CompareReferences
 from gueststar.pipelines.reference.reference_grid import reference_grid
 from gueststar.pipelines.reference.reference_image import Epoch, MakeReference
 from gueststar.pipelines.science.catalogs import (
@@ -60,6 +65,8 @@ class ReferenceWork:
     epochs: tuple[ReferenceEpoch, ...]
     """Science images, best first."""
     settings: PipelineSettings
+    previous: tuple[Path, Path] | None = None
+    """Image and PSF catalog of the version that this one replaces; None: there is none."""
     chosen: tuple[dict[str, Any], ...] = ()
     """Each candidate epoch with the decision and its reason."""
 
@@ -75,9 +82,14 @@ def _stage_reference(work: ReferenceWork) -> Result:
     detector = context.camera.detector(work.detector_id)
     with timer("coadd"):
         grid = reference_grid(context.camera, detector, ra=work.field_ra, dec=work.field_dec)
-        epochs = [Epoch(str(epoch.visit), epoch.mjd_tai, _Reader(epoch.path)) for epoch in work.epochs]
+        epochs = [
+            Epoch(str(epoch.visit), epoch.mjd_tai, _Reader(epoch.path), _shifts_of(epoch, work, context, grid))
+            for epoch in work.epochs
+        ]
         measure_psf = _PsfMeasurement(settings)
-        reference = MakeReference(settings.reference).run(epochs, grid=grid, measure_psf=measure_psf)
+        reference, subbands = MakeReference(settings.reference).with_subbands(
+            epochs, grid=grid, measure_psf=measure_psf
+        )
         used = {int(name) for name in reference.metadata["epochs"]}
         reference = replace(reference, metadata=reference.metadata | identity_of(work, used))
     with timer("catalogs"):
@@ -91,7 +103,9 @@ def _stage_reference(work: ReferenceWork) -> Result:
         ]
         sources = calibrate_sources(tables[0], *arguments, visit=serial, detector=detector.id)
         apertures = calibrate_apertures(tables[1], *arguments, visit=serial, detector=detector.id)
+    changes, change_metrics = _changes(work, context, reference, sources)
     metrics = reference.metadata | {
+        "change": change_metrics,
         "catalogs": instrumental.metrics,
         "halos": halo_metrics,
         "choice": list(work.chosen),
@@ -104,8 +118,39 @@ def _stage_reference(work: ReferenceWork) -> Result:
             context.stage("reference_source", data_id, sources),
             context.stage("reference_aperture_source", data_id, apertures),
             context.stage("reference_metrics", data_id, metrics),
+            *(
+                (context.stage("reference_subbands", data_id, subbands.to_frame(reference.metadata["reference_id"])),)
+                if subbands is not None
+                else ()
+            ),
+            *((context.stage("reference_change", data_id, changes),) if changes is not None else ()),
         )
     return Result(staged, metrics, {"epochs": [str(epoch.path) for epoch in work.epochs]}, timer.seconds)
+
+
+def _shifts_of(
+    epoch: ReferenceEpoch, work: ReferenceWork, context: WorkerContext, grid: tuple[Wcs, tuple[int, int]]
+) -> NDArray[np.float64] | None:
+    """Return by how much the air displaces the sub-bands of an epoch; None where that is not asked for, or unknown."""
+    config, (wcs, (ny, nx)) = work.settings.reference, grid
+    air = site_air(context.camera.site, mjd_tai=epoch.mjd_tai, band=work.band)
+    if not config.is_chromatic or air is None:
+        return None
+    return subband_shifts(air, wcs, x=(nx - 1) / 2, y=(ny - 1) / 2, band=work.band, n=config.subbands.n)
+
+
+def _changes(
+    work: ReferenceWork, context: WorkerContext, reference: CalibratedImage, sources: Catalog
+) -> tuple[Catalog | None, dict[str, Any]]:
+    """Return where the static sky's flux is not what the version before said, and figures; nothing without one."""
+    if work.previous is None:
+        return None, {}
+    image, catalog = work.previous
+    old = context.image(image)
+    compared = CompareReferences(work.settings.reference_comparison).run(
+        old, reference, old_sources=context.catalog(catalog), new_sources=sources
+    )
+    return compared.changes, compared.metrics | {"old_reference_id": int(old.metadata["reference_id"])}
 
 
 def _marked(

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from gueststar.core.errors import ConfigError, TransientError
 from gueststar.model.calibration import CalibrationKind
 from gueststar.pipelines.night.association import AssociateVisit
 from gueststar.pipelines.night.calibrations import MAKERS, CalibrationWork, run_calibration
@@ -17,19 +18,25 @@ from gueststar.pipelines.night.difference import DifferenceWork, run_difference
 from gueststar.pipelines.night.engine import Call, DaskEngine, InlineEngine
 from gueststar.pipelines.night.entry import EnteredScienceWork, run_entered_science
 from gueststar.pipelines.night.entry_difference import EnteredDifferenceWork, run_entered_difference
-from gueststar.pipelines.night.injection import plan_injections, run_injection
+from gueststar.pipelines.night.injection import plan_injections, plan_nightly_injections, run_injection
 from gueststar.pipelines.night.learning import LEARNERS, LearningWork, run_learning
 from gueststar.pipelines.night.movers import link_night
 from gueststar.pipelines.night.outcome import Outcome
 from gueststar.pipelines.night.plan import Planner
+from gueststar.pipelines.night.precovery import plan_precoveries, run_precovery
 from gueststar.pipelines.night.reference import run_reference
 from gueststar.pipelines.night.science import ScienceWork, run_science
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.store.ledger import ExposureState, JobState
 from gueststar.store.repo import SurveyRepo
+from gueststar.stream.clients import has_stream
+from gueststar.stream.publish import Publisher
 
-STAGES = ("calibrate", "science", "reference", "difference", "associate", "movers", "learn")
+STAGES = ("calibrate", "science", "reference", "difference", "associate", "movers", "precover", "learn", "inject")
 """Stages of a night in order."""
+
+AFTERWARDS = "inject"
+"""The stage for which nothing waits: it comes when all nights have passed the others."""
 
 BATCH = 12
 """Most outcomes committed to the registry together."""
@@ -66,10 +73,11 @@ class NightRunner:
         *,
         progress: Progress = _silent,
         do_retry: bool = False,
+        renew_before: float | None = None,
     ) -> None:
         self.repo, self.ledger, self.engine, self.settings = repo, repo.ledger, engine, settings
         self.progress = progress
-        self.planner = Planner(repo, settings, do_retry=do_retry)
+        self.planner = Planner(repo, settings, do_retry=do_retry, renew_before=renew_before)
         self._works: dict[int, CalibrationWork | LearningWork] = {}
 
     def recover(self) -> int:
@@ -87,12 +95,17 @@ class NightRunner:
     def run(self, nights: Sequence[int], *, until: str = STAGES[-1]) -> None:
         """Process nights one after the other, as far as the stage ``until``."""
         wanted = STAGES[: STAGES.index(until) + 1]
+        again = "" if self.planner.renew_before is None else " again"
         for night in nights:
-            self.ledger.event("processing", str(night), f"night {night} until {until}")
+            self.ledger.event("processing", str(night), f"night {night}{again} until {until}")
             for stage in wanted:
-                getattr(self, stage)(night)
+                if stage != AFTERWARDS:
+                    getattr(self, stage)(night)
             self._settle_exposures(night)
-            self.ledger.event("processed", str(night), f"night {night} until {until}")
+            self.ledger.event("processed", str(night), f"night {night}{again} until {until}")
+        if AFTERWARDS in wanted:
+            for night in nights:
+                getattr(self, AFTERWARDS)(night)
 
     def calibrate(self, night: int) -> None:
         """Make the calibration products that the night's bias, dark and flat frames allow, and certify them."""
@@ -134,6 +147,20 @@ class NightRunner:
             if self.ledger.start(job_id):
                 self._settle([associate.run(job_id, job)])
             self.progress("associate", n_done, len(jobs))
+        self._publish()
+
+    def _publish(self) -> None:
+        """Send what waits in the alert log, where there is a stream; brokers that stay away do not stop a night."""
+        settings = self.repo.settings.stream
+        if not has_stream(self.repo.root, settings):
+            return
+        try:
+            with Publisher(self.repo.root, settings) as publisher:
+                receipt = publisher.publish()
+        except (TransientError, ConfigError) as problem:
+            self.ledger.event("stream", text=f"alerts wait: {problem}")
+        else:
+            self.ledger.event("stream", text=receipt.line())
 
     def movers(self, night: int) -> None:
         """Link the night's candidates that move into tracklets."""
@@ -141,6 +168,11 @@ class NightRunner:
         if self.ledger.start(job_id):
             self._settle([link_night(job_id, self.repo, self.settings, night)])
         self.progress("movers", 1, 1)
+
+    def precover(self, night: int) -> None:
+        """Measure the night's new objects on the differences from before they were known."""
+        works = plan_precoveries(self.repo, self.settings, night)
+        self._run("precover", [Call(work.job_id, run_precovery, (work,)) for work in works])
 
     def learn(self, night: int) -> None:
         """Make the calibration products that the night's science images show, and certify them.
@@ -153,7 +185,15 @@ class NightRunner:
             calls = [Call(work.job_id, run_learning, (work,)) for work in works]
             self._run("learn", calls, after_commit=self._certify)
 
-    def inject(self, night: int, *, n_images: int | None, seed: int) -> None:
+    def inject(self, night: int) -> None:
+        """Put artificial sources into a sample of the night's differences, and score what is found of them.
+
+        They come after everything else: nothing waits for them.
+        """
+        works = plan_nightly_injections(self.repo, self.settings, night)
+        self._run("inject", [Call(work.job_id, run_injection, (work,)) for work in works])
+
+    def inject_images(self, night: int, *, n_images: int | None, seed: int) -> None:
         """Put artificial sources into images of a night that are calibrated, and score what is found of them."""
         works = plan_injections(self.repo, self.settings, night, n_images=n_images, seed=seed)
         self._run("inject", [Call(work.job_id, run_injection, (work,)) for work in works])

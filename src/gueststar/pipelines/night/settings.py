@@ -25,12 +25,16 @@ from gueststar.pipelines.calibration.photon_transfer import MakePhotonTransferCo
 from gueststar.pipelines.calibration.relative_photometry import RelativePhotometryConfig
 from gueststar.pipelines.calibration.shutter import MakeShutterConfig
 from gueststar.pipelines.difference.detect import DetectionConfig
+from gueststar.pipelines.difference.forced import DifferenceForcedConfig, PrecoveryConfig
 from gueststar.pipelines.difference.reference_warp import ReferenceWarpConfig
+from gueststar.pipelines.difference.streaks import StreaksConfig
 from gueststar.pipelines.difference.subtract import DifferenceConfig
 from gueststar.pipelines.difference.vet import VetConfig
-from gueststar.pipelines.injection.place import InjectionConfig
+from gueststar.pipelines.injection.place import InjectionConfig, NightlyInjectionConfig
+from gueststar.pipelines.moving.streak_tracks import StreakTracksConfig
 from gueststar.pipelines.moving.tracklets import TrackletConfig
 from gueststar.pipelines.overrides import as_plain, with_overrides
+from gueststar.pipelines.reference.compare import CompareReferencesConfig
 from gueststar.pipelines.reference.reference_image import MakeReferenceConfig
 from gueststar.pipelines.reference.select_epochs import SelectEpochsConfig
 from gueststar.pipelines.science.catalogs import MakeCatalogsConfig
@@ -42,7 +46,7 @@ from gueststar.pipelines.science.psf import MeasurePsfConfig
 
 SCIENCE = ("detrend", "background", "psf", "catalogs", "astrometry", "photometry", "halos", "ghosts", "depth")
 INJECTION = ("injection", "catalogs", "reference_warp", "subtraction", "detection", "vetting")
-DIFFERENCE = ("reference_warp", "subtraction", "detection", "vetting")
+DIFFERENCE = ("reference_warp", "subtraction", "detection", "vetting", "streaks")
 
 
 @dataclass(frozen=True)
@@ -74,13 +78,19 @@ class PipelineSettings:
     ghosts: GhostConfig = field(default_factory=GhostConfig)
     reference_selection: SelectEpochsConfig = field(default_factory=SelectEpochsConfig)
     reference: MakeReferenceConfig = field(default_factory=MakeReferenceConfig)
+    reference_comparison: CompareReferencesConfig = field(default_factory=CompareReferencesConfig)
     reference_warp: ReferenceWarpConfig = field(default_factory=ReferenceWarpConfig)
     subtraction: DifferenceConfig = field(default_factory=DifferenceConfig)
     detection: DetectionConfig = field(default_factory=DetectionConfig)
     vetting: VetConfig = field(default_factory=VetConfig)
+    streaks: StreaksConfig = field(default_factory=StreaksConfig)
     injection: InjectionConfig = field(default_factory=InjectionConfig)
+    nightly_injection: NightlyInjectionConfig = field(default_factory=NightlyInjectionConfig)
+    forced: DifferenceForcedConfig = field(default_factory=DifferenceForcedConfig)
+    precovery: PrecoveryConfig = field(default_factory=PrecoveryConfig)
     alerts: AlertVisitConfig = field(default_factory=AlertVisitConfig)
     tracklets: TrackletConfig = field(default_factory=TrackletConfig)
+    streak_tracks: StreakTracksConfig = field(default_factory=StreakTracksConfig)
 
     @classmethod
     def of(cls, *layers: Mapping[str, Mapping[str, Any]]) -> PipelineSettings:

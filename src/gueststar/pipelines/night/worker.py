@@ -6,15 +6,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from gueststar.algorithms.vetting.score import ReliabilityModel
 from gueststar.cameras.load import load_camera
 from gueststar.formats.calibrated_image import read_calibrated_image
+from gueststar.formats.detrended_frame import read_detrended_frame
 from gueststar.formats.parquet import read_catalog
 from gueststar.model.camera import Camera
 from gueststar.model.catalog import Catalog
-from gueststar.model.image import CalibratedImage
+from gueststar.model.image import CalibratedImage, DetrendedFrame
 from gueststar.pipelines.night.allocation import keep_freed_memory
 from gueststar.store.products import DataId, StagedProduct
 from gueststar.store.refcats import RefcatStore
+from gueststar.store.reliability_models import ReliabilityModels
 from gueststar.store.staging import stage_product
 
 
@@ -26,6 +29,8 @@ class WorkerContext:
         self.camera: Camera = load_camera(str(root / "camera.yaml"))
         self.refcats = RefcatStore(root / "refcats")
         self._image = lru_cache(maxsize=6)(read_calibrated_image)
+        self._frame = lru_cache(maxsize=2)(read_detrended_frame)
+        self._models = ReliabilityModels(root)
 
     @staticmethod
     @lru_cache(maxsize=4)
@@ -41,6 +46,14 @@ class WorkerContext:
     def image(self, path: Path) -> CalibratedImage:
         """Return an image, kept in memory for the next units that need it."""
         return self._image(path)
+
+    def reliability_model(self) -> ReliabilityModel | None:
+        """Return the reliability model in use in the survey; None: the one that ships."""
+        return self._models.in_use()
+
+    def frame(self, path: Path) -> DetrendedFrame:
+        """Return detrended pixels, or other planes of that form, kept in memory for the next units."""
+        return self._frame(path)
 
     def catalog(self, path: Path) -> Catalog:
         """Return a catalog."""

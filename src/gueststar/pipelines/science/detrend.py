@@ -31,7 +31,7 @@ from gueststar.algorithms.detrend.satellites import find_trails, trail_pixels
 from gueststar.algorithms.detrend.saturation import mark_bleeding_in_place
 from gueststar.algorithms.detrend.spikes import SpikeConfig, Spikes, find_spikes
 from gueststar.algorithms.detrend.star_sharpness import measure_star_sharpness
-from gueststar.algorithms.detrend.trail_shape import TrailConfig
+from gueststar.algorithms.detrend.trail_shape import Trail, TrailConfig
 from gueststar.algorithms.illumination.fringe_fit import FringeFitConfig, fit_fringes, subtract_patterns_in_place
 from gueststar.algorithms.response.brighter_fatter import BrighterFatterConfig, correct_brighter_fatter_in_place
 from gueststar.algorithms.response.charge_transfer import ChargeTransferConfig
@@ -135,7 +135,7 @@ class Detrend:
             margin=self.config.saturation_margin,
         )  # fmt: skip
         ray_metrics = self._remove_cosmic_rays(raw.detector, image, mask, sky)
-        n_trails = self._mark_trails(image, mask, sky)
+        trails = self._mark_trails(image, mask, sky)
         read_noise = {
             part.amplifier.name: self._read_noise(part.amplifier, overscans.get(part.amplifier.name))
             for part in raw.amplifiers
@@ -153,7 +153,8 @@ class Detrend:
             **edge_metrics,
             **ray_metrics,
             **fringe_metrics,
-            "n_satellite_trails": n_trails,
+            "n_satellite_trails": len(trails),
+            "satellite_trails": [list(trail) for trail in trails],
             "fraction_masked": count_any(mask, int(UNUSABLE)) / mask.size,
             **_calibration_metrics(raw, calibrations),
         }
@@ -268,16 +269,16 @@ class Detrend:
             readout_axis=detector.readout_axis, config=self.config.spikes,
         )  # fmt: skip
 
-    def _mark_trails(self, image: Float32Image, mask: MaskImage, sky: Background) -> int:
-        """Mark satellite trails; return their number."""
+    def _mark_trails(self, image: Float32Image, mask: MaskImage, sky: Background) -> list[Trail]:
+        """Mark satellite trails and return them."""
         if self.config.trails is None:
-            return 0
+            return []
         is_excluded = has_any(mask, _DEFECTS | _CHARGED)
         trails = find_trails(image, sky.level, sky.rms, is_excluded, config=self.config.trails)
         for trail in trails:
             y, x = trail_pixels(trail, shape=(mask.shape[0], mask.shape[1]))
             mask[y, x] |= int(MaskPlane.SATELLITE)
-        return len(trails)
+        return trails
 
     def _read_noise(self, amplifier: Amplifier, overscan: OverscanLevel | None) -> float:
         """Return the measured read noise in electrons, or the camera's where the measured is not believable."""

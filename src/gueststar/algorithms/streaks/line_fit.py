@@ -1,0 +1,257 @@
+"""The fit of a PSF-convolved line of even brightness: both ends, to a fraction of a pixel, with their errors."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from gueststar.algorithms.streaks.line_model import STEP, edge_at, endless_at, make_tables
+from gueststar.algorithms.streaks.trace import Segment
+from gueststar.algorithms.subtraction.fine_psf import FinePsf
+from gueststar.algorithms.subtraction.stars import cholesky_solve
+
+Float32Image = NDArray[np.float32]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+class Pixels(NamedTuple):
+    """A difference image as the fits need it."""
+
+    image: Float32Image
+    variance: Float32Image
+    """Such that fits on the scale of the PSF have the right error, noise of mismatch included."""
+    usable: Bools
+    noise_ratio: float
+    """Variance of single pixels over that of the variance plane."""
+
+
+class LineFit(NamedTuple):
+    """A line of even brightness convolved with the PSF."""
+
+    segment: Segment
+    """From end to end; where an end is not seen, as far as the segment given."""
+    flux_per_pixel: float
+    """Flux of a pixel of length, image units."""
+    flux_per_pixel_err: float
+    end_err: tuple[float, float]
+    """Errors of both ends along the line, pixels; NaN where the end was held."""
+    across_err: tuple[float, float]
+    """Errors of both ends across the line, pixels."""
+    angle_err: float
+    """Error of its direction, radians."""
+    length_err: float
+    """NaN unless both ends were fitted."""
+    chi2: float
+    """Per degree of freedom, single pixels."""
+    n_pixels: int
+
+
+def fit_line(
+    pixels: Pixels, psf: FinePsf, segment: Segment, *, is_end_free: tuple[bool, bool], reach: float, clip: float = 4.0
+) -> LineFit | None:
+    """Fit flux and ends of a line by Gauss-Newton steps, starting from ``segment``; None if there is no fit.
+
+    Ends that are not free keep their place along the line. Pixels within ``reach`` of the line, and as far beyond its
+    free ends, take part; those more than ``clip`` sigma (and a third of the model) off are left out. The PSF is
+    turned into the line anew when its direction has changed.
+    """
+    found = None
+    for _ in range(3):
+        if segment.length < 1.0:
+            return None
+        tables = make_tables(psf, segment, reach=reach)
+        result = _fit(
+            *pixels[:3], pixels.noise_ratio, tables.point, tables.edge, tables.reach,
+            segment.x1, segment.y1, segment.x2, segment.y2, is_end_free[0], is_end_free[1], clip,
+        )  # fmt: skip
+        state, covariance, chi2, n = result
+        if n < 8 or not np.isfinite(state).all() or not np.isfinite(covariance).all():
+            return found
+        before = segment.direction
+        segment = segment.moved(start=state[3], end=state[4], across_start=state[1], across_end=state[2])
+        found = _line_fit(segment, state, covariance, chi2, int(n), is_end_free)
+        ux, uy = segment.direction
+        if abs(before[0] * uy - before[1] * ux) * min(segment.length, 400.0) < 0.1:
+            break
+    return found
+
+
+def _line_fit(
+    segment: Segment, state: Floats, covariance: Floats, chi2: float, n: int, is_end_free: tuple[bool, bool]
+) -> LineFit:
+    sigma = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    ends = tuple(float(sigma[3 + k]) if is_end_free[k] else float("nan") for k in range(2))
+    turned = covariance[1, 1] + covariance[2, 2] - 2.0 * covariance[1, 2]
+    length = covariance[3, 3] + covariance[4, 4] - 2.0 * covariance[3, 4]
+    return LineFit(
+        segment, float(state[0]), float(sigma[0]), (ends[0], ends[1]), (float(sigma[1]), float(sigma[2])),
+        float(np.sqrt(max(turned, 0.0)) / max(segment.length, 1.0)),
+        float(np.sqrt(max(length, 0.0))) if all(is_end_free) else float("nan"),
+        chi2, n,
+    )  # fmt: skip
+
+
+@njit(cache=True, error_model="numpy")
+def _accumulate(  # type: ignore[no-untyped-def]
+    image, variance, usable, noise_ratio, point, edge, reach, frame, state, clip, matrix, vector
+):
+    """Fill the normal equations of (flux, across start, across end, start, end); return merit, chi-square and pixels.
+
+    The merit is by how much the model lowers chi-square, in which pixels that are left out count as far as they may
+    be off: it can be compared between models that leave out different pixels.
+    """
+    x0, y0, ux, uy, span = frame[0], frame[1], frame[2], frame[3], frame[4]
+    flux, c1, c2, t1, t2 = state[0], state[1], state[2], state[3], state[4]
+    matrix[:] = 0.0
+    vector[:] = 0.0
+    row = np.empty(5)
+    ny, nx = image.shape
+    xa, xb = x0 + t1 * ux - c1 * uy, x0 + t2 * ux - c2 * uy
+    ya, yb = y0 + t1 * uy + c1 * ux, y0 + t2 * uy + c2 * ux
+    wide = reach * 1.5 + 1.0
+    is_steep = abs(yb - ya) > 0.05 * abs(xb - xa)
+    merit, chi2, n = 0.0, 0.0, 0
+    n_nodes, end = edge.shape[0], STEP * (edge.shape[1] // 2)
+    for y in range(max(int(min(ya, yb) - wide), 0), min(int(max(ya, yb) + wide) + 1, ny - 1) + 1):
+        left, right = min(xa, xb) - wide, max(xa, xb) + wide
+        if is_steep:
+            middle, half = xa + (y - ya) * (xb - xa) / (yb - ya), wide / abs(uy) + wide
+            left, right = max(left, middle - half), min(right, middle + half)
+        for x in range(max(int(left), 0), min(int(right) + 1, nx - 1) + 1):
+            t = (x - x0) * ux + (y - y0) * uy
+            s = t / span
+            o = -(x - x0) * uy + (y - y0) * ux - c1 - (c2 - c1) * s
+            if abs(o) > reach or t < t1 - reach or t > t2 + reach or not usable[y, x]:
+                continue
+            v = variance[y, x]
+            if not v > 0:
+                continue
+            node = min(max(int((t - t1) / max(t2 - t1, 1.0) * n_nodes), 0), n_nodes - 1)
+            s1 = s2 = p1 = p2 = e2 = 0.0
+            if t - t1 >= end and t2 - t >= end:
+                e1, s1 = endless_at(edge[node, -1], o)
+            else:
+                e1, s1, p1 = edge_at(edge[node], point[node], t - t1, o)
+                e2, s2, p2 = edge_at(edge[node], point[node], t - t2, o)
+            model = e1 - e2
+            residual = image[y, x] - flux * model
+            value, most = image[y, x], np.inf
+            if clip > 0:
+                most = clip * np.sqrt(v * noise_ratio) + 0.33 * abs(flux * model)
+            merit += (min(residual**2, most**2) - min(value**2, most**2)) / v
+            if abs(residual) > most:
+                continue
+            slope = -flux * (s1 - s2)
+            row[0] = model
+            row[1], row[2] = slope * (1.0 - s), slope * s
+            row[3], row[4] = -flux * p1, flux * p2
+            w = 1.0 / v
+            chi2 += w * residual * residual / noise_ratio
+            n += 1
+            for a in range(5):
+                vector[a] += w * row[a] * residual
+                for b in range(a + 1):
+                    matrix[a, b] += w * row[a] * row[b]
+    for a in range(5):
+        for b in range(a):
+            matrix[b, a] = matrix[a, b]
+    return merit, chi2, n
+
+
+@njit(cache=True, error_model="numpy")
+def _hold(matrix, vector, start_free, end_free):  # type: ignore[no-untyped-def]
+    for a, free in ((3, start_free), (4, end_free)):
+        if not free:
+            matrix[a, :] = 0.0
+            matrix[:, a] = 0.0
+            matrix[a, a] = 1.0
+            vector[a] = 0.0
+
+
+@njit(cache=True, error_model="numpy")
+def _improve_in_place(  # type: ignore[no-untyped-def]
+    image, variance, usable, noise_ratio, point, edge, reach, frame, state, start_free, end_free, clip, matrix, vector
+):
+    """Take damped Gauss-Newton steps until the fit gets no better."""
+    damping, best_merit, best = 1e-3, np.inf, state.copy()
+    for _ in range(14):
+        merit, _, n = _accumulate(
+            image, variance, usable, noise_ratio, point, edge, reach, frame, state, clip, matrix, vector
+        )
+        if merit < best_merit and n >= 8:
+            is_settled = best_merit - merit < 1e-4 * abs(merit)
+            best_merit, damping = merit, damping * 0.3
+            best[:] = state
+            if is_settled:
+                break
+        else:
+            damping = max(damping, 1e-3) * 8.0
+            if damping > 100.0:
+                break
+            state[:] = best
+            _accumulate(image, variance, usable, noise_ratio, point, edge, reach, frame, state, clip, matrix, vector)
+        _hold(matrix, vector, start_free, end_free)
+        for a in range(5):
+            matrix[a, a] *= 1.0 + damping
+        change = cholesky_solve(matrix, vector)
+        if not np.isfinite(change).all():
+            break
+        state[0] += change[0]
+        most = 2.0 + 0.05 * frame[4]
+        for a in (1, 2):
+            state[a] += min(max(change[a], -1.0), 1.0)
+        for a in (3, 4):
+            state[a] += min(max(change[a], -most), most)
+        if state[4] - state[3] < 1.0:
+            middle = 0.5 * (state[3] + state[4])
+            state[3], state[4] = middle - 0.5, middle + 0.5
+    state[:] = best
+
+
+@njit(cache=True, error_model="numpy")
+def _fit(  # type: ignore[no-untyped-def]
+    image, variance, usable, noise_ratio, point, edge, reach, x1, y1, x2, y2, start_free, end_free, clip
+):
+    """Return (flux, moves of both ends across, places of both ends along), covariance, chi-square and pixels."""
+    span = np.hypot(x2 - x1, y2 - y1)
+    frame = np.array([x1, y1, (x2 - x1) / span, (y2 - y1) / span, span])
+    state = np.array([0.0, 0.0, 0.0, 0.0, span])
+    matrix, vector = np.zeros((5, 5)), np.zeros(5)
+    _accumulate(image, variance, usable, noise_ratio, point, edge, reach, frame, state, -1.0, matrix, vector)
+    if matrix[0, 0] <= 0:
+        return state, np.full((5, 5), np.nan), 0.0, 0
+    state[0] = vector[0] / matrix[0, 0]
+    # All pixels at first, so that a start beside the streak finds it; then without those that are no part of it.
+    chi2, n = 0.0, 0
+    for robust in (-1.0, clip):
+        _improve_in_place(
+            image, variance, usable, noise_ratio, point, edge, reach, frame, state, start_free, end_free, robust,
+            matrix, vector,
+        )  # fmt: skip
+    _, chi2, n = _accumulate(
+        image, variance, usable, noise_ratio, point, edge, reach, frame, state, clip, matrix, vector
+    )
+    _hold(matrix, vector, start_free, end_free)
+    covariance = np.full((5, 5), np.nan)
+    if n >= 8:
+        covariance = _inverse(matrix)
+    # The moves across are given where the frame begins and ends; carry them to the fitted ends.
+    moved = state.copy()
+    moved[1] = state[1] + (state[2] - state[1]) * state[3] / span
+    moved[2] = state[1] + (state[2] - state[1]) * state[4] / span
+    return moved, covariance, chi2 / max(n - 5, 1), n
+
+
+@njit(cache=True, error_model="numpy")
+def _inverse(matrix):  # type: ignore[no-untyped-def]
+    inverse = np.empty((5, 5))
+    unit = np.zeros(5)
+    for a in range(5):
+        unit[:] = 0.0
+        unit[a] = 1.0
+        inverse[:, a] = cholesky_solve(matrix.copy(), unit)
+    return inverse

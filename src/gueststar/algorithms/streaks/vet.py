@@ -1,0 +1,88 @@
+"""How likely a streak is real: a logistic model of a few physical features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gueststar.algorithms.streaks.features import StreakFeatures
+
+Floats = NDArray[np.float64]
+
+TERMS = (
+    "snr", "length", "uneven", "scatter", "residual", "broad", "narrow", "beside", "masked", "mismatch", "reference",
+    "on_axis",
+)  # fmt: skip
+"""What the model adds up, see `terms_of`."""
+
+
+@dataclass(frozen=True)
+class StreakModel:
+    """Weights of the logistic model: the log odds are ``intercept`` plus the weighted sum of the terms."""
+
+    version: str
+    intercept: float
+    weights: dict[str, float]
+
+
+def terms_of(features: StreakFeatures) -> dict[str, float]:
+    """Return the model's terms, each between 0 and about 3."""
+    f = features
+    return {
+        "snr": float(np.clip(np.log(max(f.snr, 1.0) / 6.5), 0.0, 2.0)),
+        "length": float(np.clip(np.log(max(f.length_fwhm, 1.0) / 3.0), 0.0, 3.0)),
+        "uneven": float(np.clip(1.0 - f.evenness, 0.0, 1.0)),
+        "scatter": f.flux_scatter * float(np.clip((f.flux_scatter_snr - 1.0) / 3.0, 0.0, 1.0)),
+        "residual": float(np.clip(f.residual - 0.15, 0.0, 2.0)),
+        "broad": float(np.log1p(max(f.broadening - 2.0 * f.broadening_err, 0.0))),
+        "narrow": float(np.clip(-f.broadening - 2.0 * f.broadening_err, 0.0, 1.0)),
+        "beside": float(np.clip(f.beside - 2.5 / max(f.snr, 1.0), 0.0, 1.5)),
+        "masked": f.masked,
+        "mismatch": float(np.clip(f.mismatch, 0.0, 2.0)),
+        "reference": float(np.log1p(f.reference)),
+        "on_axis": float(np.clip(1.0 - f.axis_offset, 0.0, 1.0)) * float(f.length_fwhm > 6.0),
+    }
+
+
+def score(features: StreakFeatures, model: StreakModel) -> float:
+    """Return the probability that a streak is real, as calibrated on artificial streaks and real artefacts."""
+    terms = terms_of(features)
+    odds = model.intercept + sum(model.weights[name] * terms[name] for name in TERMS)
+    return float(1.0 / (1.0 + np.exp(-np.clip(odds, -30.0, 30.0))))
+
+
+def fit_model(
+    terms: ArrayLike, is_real: ArrayLike, *, version: str, penalty: float = 1.0, iterations: int = 50
+) -> StreakModel:
+    """Fit the weights to examples by penalised maximum likelihood (iterated least squares).
+
+    ``terms`` is ``[n, len(TERMS)]``. Real and false examples weigh the same in all, whatever their numbers.
+    """
+    x = np.column_stack([np.ones(len(np.asarray(terms))), np.asarray(terms, np.float64)])
+    y = np.asarray(is_real, dtype=np.float64)
+    weight = np.where(y > 0, 0.5 / max(y.sum(), 1.0), 0.5 / max((1 - y).sum(), 1.0)) * y.size
+    ridge = penalty * np.eye(x.shape[1])
+    ridge[0, 0] = 0.0
+    beta: Floats = np.zeros(x.shape[1])
+    for _ in range(iterations):
+        p = 1.0 / (1.0 + np.exp(-np.clip(x @ beta, -30, 30)))
+        curvature = weight * np.maximum(p * (1 - p), 1e-6)
+        gradient = x.T @ (weight * (y - p)) - ridge @ beta
+        step = np.linalg.solve(x.T @ (curvature[:, None] * x) + ridge, gradient)
+        beta = beta + step
+        if np.max(np.abs(step)) < 1e-8:
+            break
+    return StreakModel(version, float(beta[0]), dict(zip(TERMS, map(float, beta[1:]), strict=True)))
+
+
+DEFAULT_MODEL = StreakModel(
+    "streak-0",
+    intercept=4.0,
+    weights={
+        "snr": 1.0, "length": 0.5, "uneven": -6.0, "scatter": -4.0, "residual": -4.0, "broad": -0.5, "narrow": -3.0,
+        "beside": -4.0, "masked": -3.0, "mismatch": -2.0, "reference": -0.5, "on_axis": -5.0,
+    },
+)  # fmt: skip
+"""The model that ships with the package."""

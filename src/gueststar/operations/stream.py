@@ -1,0 +1,36 @@
+"""What a night's report says of the stream: how many alerts went out, and why the others did not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gueststar.model.rights import Program
+from gueststar.store.publication import Publication
+from gueststar.store.repo import SurveyRepo
+from gueststar.stream.clients import has_stream
+
+
+def stream_of(repo: SurveyRepo, night: int) -> dict[str, Any]:
+    """Return a night's alerts by program and fate, and the reasons; empty where the survey has no stream."""
+    if not has_stream(repo.root, repo.settings.stream):
+        return {}
+    state = Publication(repo.root)
+    try:
+        counts: dict[str, dict[str, int]] = {}
+        for (program, fate), n in sorted(state.counts(night).items()):
+            counts.setdefault(Program(program).name.lower(), {})[fate] = n
+        reasons = [{"fate": fate, "reason": reason, "n": n} for (fate, reason), n in state.reasons(night).items()]
+    finally:
+        state.close()
+    return {"counts": counts, "reasons": reasons}
+
+
+def stream_lines(stream: dict[str, Any]) -> list[str]:
+    """Return it as lines of text."""
+    if not stream:
+        return []
+    lines = [
+        f"stream of {program}: " + ", ".join(f"{n} {fate}" for fate, n in fates.items())
+        for program, fates in stream["counts"].items()
+    ]
+    return lines + [f"  {item['fate']}: {item['n']} x {item['reason']}" for item in stream["reasons"]]

@@ -1,0 +1,211 @@
+"""What became of each packet of the alert log on its way to the stream.
+
+The log says what is to be sent, this says what was. A packet without a row waits. The table lies beside the log's
+index, in the same file, but is not made from it: where it is lost, the publisher reads from the topics what is there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, String, Table, and_, delete, func, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from gueststar.store.alert_log import ENTRIES, FOLDER, INDEX_NAME, METADATA, AlertEntry
+from gueststar.store.sql import connect, reading, sqlite_url, transaction
+
+
+class Fate(StrEnum):
+    """What became of a packet."""
+
+    SENT = "sent"
+    HELD = "held"
+    """Set aside with its whole image until a person decides."""
+    DROPPED = "dropped"
+    """Held, and a person decided that it never leaves."""
+    DEAD = "dead"
+    """The brokers will never take it."""
+
+
+_FATES = Table(
+    "publication",
+    METADATA,
+    Column("candid", BigInteger, primary_key=True, autoincrement=False),
+    Column("fate", String, nullable=False),
+    Column("topic", String, nullable=False, server_default=""),
+    Column("partition", Integer),
+    Column("offset", BigInteger, doc="of the message in its partition"),
+    Column("reason", String, nullable=False, server_default=""),
+    Column("time", Float, nullable=False, doc="Unix seconds"),
+    Index("publication_by_topic", "topic", "partition", "offset"),
+    Index("publication_by_fate", "fate"),
+)
+
+_RETRACTIONS = Table(
+    "retraction",
+    METADATA,
+    Column("candid", BigInteger, primary_key=True, autoincrement=False),
+    Column("reason", String, nullable=False),
+    Column("time", Float, nullable=False, doc="Unix seconds"),
+    Column("is_sent", Integer, nullable=False, server_default="0"),
+)
+
+
+@dataclass(frozen=True)
+class SentPacket:
+    """Where a packet is on the stream."""
+
+    candid: int
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class Retraction:
+    """A packet that is taken back, and why."""
+
+    entry: AlertEntry
+    reason: str
+    time: float
+    """Unix seconds."""
+
+    def message(self) -> bytes:
+        """Return what readers are told, as JSON."""
+        told = {
+            "candid": self.entry.candid, "objectId": self.entry.object_name, "programid": self.entry.program,
+            "reason": self.reason, "time_unix": self.time,
+        }  # fmt: skip
+        return json.dumps(told, sort_keys=True).encode()
+
+
+class Publication:
+    """The publication state of the repository at ``root``."""
+
+    def __init__(self, root: Path) -> None:
+        (root / FOLDER).mkdir(parents=True, exist_ok=True)
+        self._engine = connect(sqlite_url(root / FOLDER / INDEX_NAME))
+        self._reader = reading(self._engine)
+        with transaction(self._engine) as connection:
+            METADATA.create_all(connection)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._engine.dispose()
+
+    def waiting(self, limit: int) -> list[AlertEntry]:
+        """Return the first packets of the log that nothing became of yet, in order of arrival."""
+        query = (
+            select(ENTRIES)
+            .outerjoin(_FATES, _FATES.c.candid == ENTRIES.c.candid)
+            .where(_FATES.c.candid.is_(None))
+            .order_by(ENTRIES.c.serial)
+            .limit(limit)
+        )
+        with transaction(self._reader) as connection:
+            return [AlertEntry(*row) for row in connection.execute(query)]
+
+    def segment_size(self, segment: str) -> int:
+        """Return how many packets one commit of a detector image put into the log."""
+        query = select(func.count()).where(ENTRIES.c.segment == segment)
+        with transaction(self._reader) as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def mark_sent(self, sent: Iterable[SentPacket], *, time: float) -> int:
+        """Record that packets are on the stream; return how many that was news of."""
+        rows = [
+            {"candid": s.candid, "fate": Fate.SENT, "topic": s.topic, "partition": s.partition, "offset": s.offset,
+             "reason": "", "time": time}
+            for s in sent
+        ]  # fmt: skip
+        return self._put(rows)
+
+    def set_aside(self, candids: Iterable[int], fate: Fate, reason: str, *, time: float) -> int:
+        """Record that packets will not be sent, or not now, and why; return how many that was news of."""
+        return self._put([{"candid": c, "fate": fate, "topic": "", "reason": reason, "time": time} for c in candids])
+
+    def _put(self, rows: Sequence[Mapping[str, object]]) -> int:
+        if not rows:
+            return 0
+        with transaction(self._engine) as connection:
+            before = connection.execute(select(func.count()).select_from(_FATES)).scalar_one()
+            connection.execute(insert(_FATES).on_conflict_do_nothing(), rows)
+            return int(connection.execute(select(func.count()).select_from(_FATES)).scalar_one()) - int(before)
+
+    def release(self, day_obs: int, *, is_dropped: bool = False) -> int:
+        """Let the held packets of a night go, or drop them for good; return how many they were."""
+        of_night = select(ENTRIES.c.candid).where(ENTRIES.c.day_obs == day_obs)
+        held = and_(_FATES.c.fate == Fate.HELD, _FATES.c.candid.in_(of_night))
+        with transaction(self._engine) as connection:
+            if is_dropped:
+                return connection.execute(update(_FATES).where(held).values(fate=Fate.DROPPED)).rowcount
+            return connection.execute(delete(_FATES).where(held)).rowcount
+
+    def last_offsets(self, topic: str) -> dict[int, int]:
+        """Return the last known offset of each partition of a topic."""
+        query = (
+            select(_FATES.c.partition, func.max(_FATES.c.offset))
+            .where(_FATES.c.topic == topic, _FATES.c.fate == Fate.SENT)
+            .group_by(_FATES.c.partition)
+        )
+        with transaction(self._reader) as connection:
+            return {int(partition): int(offset) for partition, offset in connection.execute(query)}
+
+    def counts(self, day_obs: int) -> dict[tuple[int, str], int]:
+        """Return the number of a night's packets by (program, fate); ``waiting`` is the fate of those without one."""
+        fate = func.coalesce(_FATES.c.fate, "waiting")
+        query = (
+            select(ENTRIES.c.program, fate, func.count())
+            .outerjoin(_FATES, _FATES.c.candid == ENTRIES.c.candid)
+            .where(ENTRIES.c.day_obs == day_obs)
+            .group_by(ENTRIES.c.program, fate)
+        )
+        with transaction(self._reader) as connection:
+            return {(int(program), str(what)): int(n) for program, what, n in connection.execute(query)}
+
+    def reasons(self, day_obs: int) -> dict[tuple[str, str], int]:
+        """Return the number of a night's packets that were not sent by (fate, reason)."""
+        query = (
+            select(_FATES.c.fate, _FATES.c.reason, func.count())
+            .join(ENTRIES, _FATES.c.candid == ENTRIES.c.candid)
+            .where(ENTRIES.c.day_obs == day_obs, _FATES.c.fate != Fate.SENT)
+            .group_by(_FATES.c.fate, _FATES.c.reason)
+        )
+        with transaction(self._reader) as connection:
+            return {(str(fate), str(reason)): int(n) for fate, reason, n in connection.execute(query)}
+
+    def sent_to(self, topic: str) -> set[int]:
+        """Return the packets that were sent to a topic."""
+        with transaction(self._reader) as connection:
+            query = select(_FATES.c.candid).where(_FATES.c.topic == topic, _FATES.c.fate == Fate.SENT)
+            return {int(candid) for candid in connection.execute(query).scalars()}
+
+    # Retractions
+
+    def retract(self, candid: int, reason: str, *, time: float) -> bool:
+        """Ask for a packet to be taken back; False if that was asked before."""
+        row = {"candid": candid, "reason": reason, "time": time, "is_sent": 0}
+        with transaction(self._engine) as connection:
+            return connection.execute(insert(_RETRACTIONS).values(row).on_conflict_do_nothing()).rowcount == 1
+
+    def waiting_retractions(self) -> list[Retraction]:
+        """Return the retractions of sent packets that readers were not told of yet, oldest first."""
+        query = (
+            select(ENTRIES, _RETRACTIONS.c.reason, _RETRACTIONS.c.time)
+            .join(_RETRACTIONS, _RETRACTIONS.c.candid == ENTRIES.c.candid)
+            .join(_FATES, and_(_FATES.c.candid == ENTRIES.c.candid, _FATES.c.fate == Fate.SENT))
+            .where(_RETRACTIONS.c.is_sent == 0)
+            .order_by(_RETRACTIONS.c.time, ENTRIES.c.serial)
+        )
+        with transaction(self._reader) as connection:
+            return [Retraction(AlertEntry(*row[:-2]), row[-2], row[-1]) for row in connection.execute(query)]
+
+    def mark_retracted(self, candids: Iterable[int]) -> None:
+        """Record that readers were told."""
+        with transaction(self._engine) as connection:
+            wanted = _RETRACTIONS.c.candid.in_(list(candids))
+            connection.execute(update(_RETRACTIONS).where(wanted).values(is_sent=1))

@@ -1,0 +1,79 @@
+"""How clients reach the survey's Kafka."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import KafkaError
+
+from gueststar.core.errors import ConfigError, GueststarError, TransientError
+from gueststar.store.settings import StreamSettings
+from gueststar.stream.broker import ADMIN, LocalBroker
+
+_A_PERSON_MUST_ACT = frozenset(
+    {
+        KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.UNSUPPORTED_SASL_MECHANISM, KafkaError._INVALID_ARG,
+    }
+)  # fmt: skip
+"""Errors that no waiting mends."""
+
+_QUIET = 2
+"""The library's own lines about lost connections are not shown: what matters comes as an error of ours."""
+
+
+def has_stream(root: Path, settings: StreamSettings) -> bool:
+    """Return whether a survey publishes its alerts: to brokers that it names, or to its own."""
+    return settings.bootstrap_servers is not None or LocalBroker(root).state is not None
+
+
+def client_options(root: Path, settings: StreamSettings) -> dict[str, Any]:
+    """Return what every client of the survey's brokers is made with (names of librdkafka).
+
+    Raises ConfigError if there are no brokers, or the environment does not hold the password.
+    """
+    if settings.bootstrap_servers is None:
+        return _own_broker(root)
+    options: dict[str, Any] = {
+        "bootstrap.servers": settings.bootstrap_servers,
+        "security.protocol": settings.security,
+        "log_level": _QUIET,
+    }
+    if settings.ca_file is not None:
+        options["ssl.ca.location"] = settings.ca_file
+    if settings.security.startswith("sasl"):
+        password = os.environ.get(settings.password_variable)
+        if settings.username is None or password is None:
+            missing = "stream.username in survey.yaml" if settings.username is None else settings.password_variable
+            raise ConfigError(f"the stream's brokers want a login: set {missing}")
+        options |= {
+            "sasl.mechanism": settings.sasl_mechanism, "sasl.username": settings.username, "sasl.password": password,
+        }  # fmt: skip
+    return options
+
+
+def _own_broker(root: Path) -> dict[str, Any]:
+    state = LocalBroker(root).state
+    if state is None:
+        raise ConfigError(
+            f"{root} has no stream: start a broker (gueststar alerts broker start {root}) "
+            "or name yours: stream.bootstrap_servers in survey.yaml"
+        )
+    options: dict[str, Any] = {"bootstrap.servers": state.bootstrap_servers, "log_level": _QUIET}
+    if state.is_secure:
+        options |= {
+            "security.protocol": "sasl_plaintext", "sasl.mechanism": "SCRAM-SHA-512", "sasl.username": ADMIN,
+            "sasl.password": state.password,
+        }  # fmt: skip
+    return options
+
+
+def error_of(problem: KafkaError | None, servers: str, what: str) -> GueststarError:
+    """Return a Kafka error as one of ours: whether waiting may help is what matters."""
+    line = f"{what} at {servers}: {problem.str() if problem is not None else 'no answer'}"
+    if problem is not None and problem.code() in _A_PERSON_MUST_ACT:
+        return ConfigError(f"{line}; mend the login, the access lists or stream in survey.yaml")
+    return TransientError(f"{line}; try again when the brokers answer, the alert log keeps everything")

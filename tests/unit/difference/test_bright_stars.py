@@ -1,0 +1,137 @@
+"""Saturated stars, defects, edges and poor parts of a reference make no detections, and hide none that need not be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from gueststar.algorithms.subtraction.normalise import measure_score_noise
+from gueststar.algorithms.subtraction.prepare import lost_power
+from gueststar.algorithms.subtraction.surroundings import is_cut_off, measure_ray_level
+from gueststar.core.bits import MaskPlane
+from gueststar.model.catalog import Catalog
+from gueststar.model.image import CalibratedImage, MaskedImage
+from gueststar.pipelines.difference.detect import DetectCandidates, DetectionContext
+from gueststar.pipelines.difference.reference_warp import WarpReference
+from gueststar.pipelines.difference.subtract import DifferenceConfig, MakeDifference
+
+CONTEXT = DetectionContext(1, 0, 0, 60000.25, 60000.2502, 2, 1)
+SMALL = DifferenceConfig(tile_size=160, score_box=150, background_box=150)
+REFERENCE = {"shape": (380, 400), "sky": 60.0, "fwhm": 2.4, "zero_point": 29.5, "offset": (3.2, -2.7), "seed": 77}
+SIDE = 200
+
+
+def white_score(seed: int = 1) -> np.ndarray:
+    score = gaussian_filter(np.random.default_rng(seed).normal(size=(SIDE, SIDE)), 1.2)
+    return (score / score.std()).astype(np.float32)
+
+
+def level_at(score: np.ndarray, star: tuple[float, float], *, x: int, y: int) -> float:
+    return float(
+        measure_ray_level(
+            score, x=np.array([x]), y=np.array([y]), star_x=np.array([star[0]]), star_y=np.array([star[1]]),
+            inner=3.0, outer=10.0, reach=150.0,
+        )[0]
+    )  # fmt: skip
+
+
+def detect(science: CalibratedImage, warped: CalibratedImage) -> Catalog:
+    result = MakeDifference(SMALL).run(science, warped)
+    return DetectCandidates().run(result, science, warped, context=CONTEXT).catalog
+
+
+def marked(image: CalibratedImage, where: tuple, plane: MaskPlane, value: float | None = None) -> CalibratedImage:
+    pixels, mask = image.pixels.image.copy(), image.pixels.mask.copy()
+    mask[where] |= int(plane)
+    if value is not None:
+        pixels[where] = value
+    return replace(image, pixels=MaskedImage(pixels, image.pixels.variance, mask))
+
+
+def test_what_lies_along_a_ray_from_a_bright_star_is_told_and_a_point_or_another_line_is_not() -> None:
+    star = (20.0, 20.0)
+    ray = white_score()
+    k = np.arange(30, 190)
+    for offset in (-1, 0, 1):
+        ray[k + offset, k] += 5.0
+    assert level_at(ray, star, x=100, y=100) == pytest.approx(5.0, abs=1.2)
+    assert level_at(-ray, star, x=100, y=100) == pytest.approx(5.0, abs=1.2)
+    assert level_at(ray, (20.0, 60.0), x=100, y=100) == 0.0
+    level = []
+    yy, xx = np.mgrid[:SIDE, :SIDE] - 100
+    source = 30.0 * np.exp(-0.25 * (xx**2 + yy**2) / 1.2**2).astype(np.float32)
+    for seed in range(60):
+        level.append(level_at(white_score(seed) + source, star, x=100, y=100))
+    assert np.mean(np.array(level) > 0) < 0.05
+
+
+def test_peaks_beside_unusable_pixels_and_at_the_edge_are_cut_off() -> None:
+    score = white_score()
+    score[50, 60] = 0.0
+    found = is_cut_off(score, x=np.array([61, 62, 0, 100]), y=np.array([51, 50, 30, 100]))
+    assert found.tolist() == [True, False, True, False]
+
+
+def test_lost_power_is_the_part_of_the_squared_profile_that_cannot_be_seen() -> None:
+    profile = np.exp(-0.5 * np.arange(-6, 7) ** 2 / 0.9**2)
+    psf = np.outer(profile, profile).astype(np.float32)
+    bad = np.zeros((40, 50), bool)
+    assert lost_power(bad, psf).max() == 0.0
+    bad[:, 20] = True
+    expected = profile[6] ** 2 / (profile[3:10] ** 2).sum()
+    np.testing.assert_allclose(lost_power(bad, psf)[10:30, 20], expected, rtol=1e-4)
+    assert lost_power(np.ones((40, 50), bool), psf)[20, 20] == pytest.approx(1.0, rel=1e-5)
+
+
+def test_a_defect_in_the_core_of_a_new_source_does_not_hide_it(sky) -> None:
+    science = sky.image(fwhm=2.4, seed=4, added=((150.2, 120.3, 2e4),))
+    broken = marked(science, np.s_[120, 151], MaskPlane.BAD, value=3e4)
+    catalog = detect(broken, WarpReference().run(broken, sky.image(**REFERENCE)))
+    near = np.hypot(catalog["x"] - 150.2, catalog["y"] - 120.3) < 4
+    assert near.sum() == 1
+    unit = science.photocal.njy_per_unit
+    flux = catalog["psf_flux"][near][0] / unit
+    assert flux == pytest.approx(2e4, abs=float(4 * catalog["psf_flux_err"][near][0] / unit))
+    assert catalog.n_rows <= 3
+
+
+def test_stars_that_the_edge_cuts_leave_no_detections(sky) -> None:
+    ny, nx = 300, 320
+    at_edge = [(x, y) for y in (-1.0, 0.4, 2.3, ny - 1.2) for x in range(20, nx, 60)]
+    science = sky.image(fwhm=2.3, seed=4)
+    ra, dec = science.wcs.pixel_to_sky(x=np.array([p[0] for p in at_edge]), y=np.array([p[1] for p in at_edge]))
+    more = replace(
+        sky, ra=np.append(sky.ra, ra), dec=np.append(sky.dec, dec), flux=np.append(sky.flux, np.full(len(at_edge), 2e5))
+    )
+    science = more.image(fwhm=2.3, seed=4)
+    catalog = detect(science, WarpReference().run(science, more.image(**(REFERENCE | {"fwhm": 2.9}))))
+    assert catalog.n_rows <= 2
+
+
+def test_where_the_reference_has_few_epochs_its_stars_are_judged_by_each_other(sky) -> None:
+    crowded = type(sky).random(700, half_size_deg=0.046, faintest=2e4, brightest=2e5, seed=4)
+    science = crowded.image(fwhm=2.6, seed=5, added=((305.3, 150.2, 2.5e4),))
+    good, poor = (crowded.image(**(REFERENCE | {"fwhm": fwhm, "seed": 7})) for fwhm in (2.4, 2.0))
+    strip = np.s_[:, 290:]
+    image = good.pixels.image.copy()
+    image[strip] = poor.pixels.image[strip]  # sharper than the PSF model says
+    reference = replace(good, pixels=MaskedImage(image, good.pixels.variance, good.pixels.mask))
+    plain = detect(science, WarpReference().run(science, reference))
+    told = marked(reference, strip, MaskPlane.SUSPECT)
+    judged = detect(science, WarpReference().run(science, told))
+    assert judged.n_rows <= 3 < plain.n_rows
+    assert np.hypot(judged["x"] - 305.3, judged["y"] - 150.2).min() < 1.0
+
+
+def test_the_scores_noise_is_that_away_from_sources_in_a_crowded_field_too() -> None:
+    score, inflation = white_score(), np.ones((SIDE, SIDE), np.float32)
+    crowded = np.random.default_rng(2).random((SIDE, SIDE)) < 0.6
+    score[crowded] *= 0.5
+    inflation[crowded] = 2.0
+    usable = np.ones((SIDE, SIDE), bool)
+    found = measure_score_noise(score, usable, box=SIDE, inflation=inflation)
+    assert found.median == pytest.approx(1.0, abs=0.04)
+    assert measure_score_noise(score, usable, box=SIDE).median < 0.8

@@ -1,0 +1,63 @@
+"""What a new version of a reference changes is found where it is, and by how much."""
+
+import numpy as np
+import pytest
+
+from gueststar.model.columns import SOURCE
+from gueststar.pipelines.reference.compare import CompareReferences, static_flux
+from gueststar.pipelines.reference.reference_image import Epoch, MakeReference
+
+from .test_reference import grid_of
+
+
+def reference_of(sky, seeds, supernova: float, in_epochs: int):
+    """Return a reference of an epoch a seed; ``in_epochs`` of them show a supernova (electrons) at (150, 90)."""
+    epochs = []
+    for k, seed in enumerate(seeds):
+        added = ((150.0, 90.0, supernova),) if k < in_epochs else ()
+        image = sky.image(seed=seed, fwhm=2.4 + 0.1 * (k % 4), added=added)
+        epochs.append(Epoch(f"e{seed}", 60000.0 + k, lambda image=image: image))
+    return MakeReference().run(epochs, grid=grid_of())
+
+
+def sources_of(sky):
+    n = sky.ra.size
+    columns = {column.name: np.zeros(n) for column in SOURCE.columns}
+    return SOURCE.catalog(columns | {"ra": sky.ra, "dec": sky.dec})
+
+
+def test_a_supernova_of_the_first_version_is_told_when_the_second_no_longer_holds_it(sky) -> None:
+    old, new = reference_of(sky, range(5), 8000.0, 5), reference_of(sky, range(20), 8000.0, 5)
+    ra, dec = sky.image().wcs.pixel_to_sky(x=np.array([150.0]), y=np.array([90.0]))
+    listed = sources_of(sky)
+    with_it = SOURCE.catalog({name: np.append(listed[name], 0) for name in listed} | {
+        "ra": np.append(sky.ra, ra), "dec": np.append(sky.dec, dec)
+    })  # fmt: skip
+    found = CompareReferences().run(old, new, old_sources=with_it, new_sources=listed)
+    assert found.changes.n_rows == 1
+    assert np.hypot(found.changes["ra"][0] - ra[0], found.changes["dec"][0] - dec[0]) < 1e-6
+    njy = old.photocal.njy_per_unit * 8000.0
+    assert found.changes["change"][0] == pytest.approx(
+        -njy, rel=0.08
+    )  # a minority of the epochs: left out of the new one
+    assert found.metrics["flux_ratio"] == pytest.approx(1.0, abs=0.01)
+    assert found.metrics["n_changed"] == 1
+
+
+def test_difference_flux_and_static_flux_add_up_whatever_the_version(sky) -> None:
+    old, new = reference_of(sky, range(5), 8000.0, 5), reference_of(sky, range(8), 8000.0, 4)
+    ra, dec = sky.image().wcs.pixel_to_sky(x=np.array([150.0]), y=np.array([90.0]))
+    before, after = (static_flux(r, ra=ra, dec=dec) for r in (old, new))
+    njy = old.photocal.njy_per_unit * 8000.0
+    assert before.flux[0] == pytest.approx(njy, rel=0.06)
+    share = after.flux[0] / njy  # four of eight epochs show it: it is the sky that varies, and the mean is kept
+    assert 0.3 < share < 0.7
+    far = static_flux(old, ra=np.array([10.0]), dec=np.array([-60.0]))
+    assert np.isnan(far.flux[0])
+
+
+def test_versions_of_the_same_sky_do_not_differ(sky) -> None:
+    old, new = reference_of(sky, range(5), 0.0, 0), reference_of(sky, range(10), 0.0, 0)
+    found = CompareReferences().run(old, new, old_sources=sources_of(sky), new_sources=sources_of(sky))
+    assert found.changes.n_rows == 0
+    assert found.metrics["n_compared"] > 40
