@@ -79,6 +79,40 @@ def test_spike_of_a_star_beyond_the_border_is_followed_inwards():
     assert on[y, x].mean() > 0.6
 
 
+def test_spike_beside_a_neighbour_is_marked_like_the_others_of_its_star():
+    x0, y0, _ = STARS[2]
+    angle = np.radians(ANGLES[0])
+    image = exposure(6, STARS).astype(np.float64)
+    v, u = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    for r, across, flux in ((14.0, 4.0, 4e5), (24.0, -4.0, 2e5), (34.0, 4.0, 2e5)):
+        x, y = x0 + r * np.cos(angle) - across * np.sin(angle), y0 + r * np.sin(angle) + across * np.cos(angle)
+        image += flux / 9.0 * np.exp(-0.5 * ((u - x) ** 2 + (v - y) ** 2) / 1.2**2)
+    level, rms, saturated, places = prepared(image := image.astype(np.float32))
+    spikes = find_spikes(image, level, rms, saturated, **places)
+    on = np.zeros(SHAPE, bool)
+    on[spikes.y, spikes.x] = True
+    r = np.arange(12, 42)
+    lit = on[np.rint(y0 + r * np.sin(angle)).astype(int), np.rint(x0 + r * np.cos(angle)).astype(int)]
+    assert lit.mean() > 0.8
+
+
+def test_track_across_the_direction_of_spikes_stays_a_ray():
+    level, rms, saturated, places = prepared(image := exposure(7, STARS))
+    spikes = find_spikes(image, level, rms, saturated, **places)
+    image[200, 230:242] += 1500.0
+    image[210:222, 250] += 1500.0
+    marked = np.array([(200, x) for x in range(230, 242)] + [(y, 250) for y in range(210, 222)]).T
+    everywhere = tuple(np.indices((20, 40)).reshape(2, -1) + np.array([[195], [225]]))
+    track = tuple(np.indices((16, 10)).reshape(2, -1) + np.array([[208], [246]]))
+    shadow = tuple(np.concatenate(pair) for pair in zip(everywhere, track, strict=True))
+    found = remove_cosmic_rays_in_place(
+        image, level, rms, saturated, neighbour_ratio=0.6, spikes=shadow, spike_angles_deg=spikes.angles_deg
+    )  # fmt: skip
+    is_ray = np.zeros(SHAPE, bool)
+    is_ray[found.y, found.x] = True
+    assert is_ray[marked[0], marked[1]].mean() > 0.9
+
+
 def test_image_without_saturated_stars_has_no_spikes():
     rng = np.random.default_rng(4)
     image = rng.normal(SKY, NOISE, SHAPE).astype(np.float32)

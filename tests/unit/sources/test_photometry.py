@@ -178,6 +178,35 @@ def test_aperture_correction_and_floor_are_recovered() -> None:
     assert (few.ratio, few.floor.middle) == (1.0, 0.0)
 
 
+def test_model_error_that_errors_hold_already_is_not_in_the_floor_again() -> None:
+    rng = np.random.default_rng(12)
+    flux = 10 ** rng.uniform(5.5, 6.5, 800)
+    noise, aperture_err, model = np.sqrt(flux + 1e5), np.sqrt(flux + 9e5), 0.005
+    shared = rng.normal(0, noise)
+    psf_flux = flux + shared + rng.normal(0, model * flux)
+    aperture_flux = flux + shared + rng.normal(0, np.sqrt(aperture_err**2 - noise**2))
+    place = {"x": rng.uniform(0, 500, 800), "y": rng.uniform(0, 500, 800), "shape": (500, 500)}
+    held = np.hypot(noise, model * flux)
+    found = measure_aperture_correction(
+        psf_flux, held, aperture_flux, aperture_err, np.ones(800), **place, psf_noise=noise
+    )  # fmt: skip
+    total = np.hypot(held / flux, np.sqrt(found.floor.variance(x=place["x"], y=place["y"], shape=(500, 500))))
+    assert np.std((psf_flux / flux - 1.0) / total) == pytest.approx(1.0, abs=0.12)
+
+
+def test_neighbours_that_are_not_seen_do_not_widen_the_floor_of_a_crowded_field() -> None:
+    rng = np.random.default_rng(13)
+    flux = 10 ** rng.uniform(5.5, 6.5, 1000)
+    err = np.sqrt(flux + 1e5)
+    shared, floor = rng.normal(0, err), 0.002
+    neighbours = flux * rng.exponential(0.004, 1000) * (rng.random(1000) < 0.4)
+    place = {"x": rng.uniform(0, 500, 1000), "y": rng.uniform(0, 500, 1000), "shape": (500, 500)}
+    given = (flux + shared + rng.normal(0, floor * flux), err, flux + shared + neighbours, 1.001 * err, np.ones(1000))
+    naive, crowded = (measure_aperture_correction(*given, **place, is_crowded=c).floor for c in (False, True))
+    assert np.sqrt(naive.middle) > 1.3 * floor
+    assert np.sqrt(crowded.middle) == pytest.approx(floor, rel=0.25)
+
+
 def test_floor_of_errors_tells_middle_from_corners_and_ignores_outliers() -> None:
     rng = np.random.default_rng(11)
     x, y = rng.uniform(0, 999, (2, 600))

@@ -65,3 +65,36 @@ def test_ray_is_followed_over_a_star_and_its_flux_is_right_again():
     distance = np.hypot(found.state.x[:, None] - x, found.state.y[:, None] - y)
     own = distance.argmin(axis=0)
     assert np.median(np.abs(found.state.flux[own] / flux - 1.0)[::4]) < 0.01
+
+
+def test_ray_is_followed_across_a_pixel_that_it_left_dark():
+    fwhm = 2.4
+    psf = gaussian_psf(fwhm)
+    image, light, x, y, _ = star_field(psf, 3)
+    rays, known = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
+    for u, v in zip(np.rint(x[::4]).astype(int), np.rint(y[::4]).astype(int), strict=True):
+        rays[v + 3, u - 9 : u + 2] = True
+        rays[v + 3, u - 3] = False
+        known[v + 3, u - 9 : u - 3] = True
+    image[rays] += 2500.0
+    found = measure(image, light, psf, known, fwhm)
+    is_found = known.copy()
+    is_found[found.ray_y, found.ray_x] = True
+    assert is_found[rays].mean() > 0.9
+    assert (is_found & ~rays).sum() <= 3
+
+
+def test_rays_are_not_sought_on_diffraction_spikes():
+    fwhm = 2.4
+    psf = gaussian_psf(fwhm)
+    image, light, x, y, _ = star_field(psf, 4)
+    spike, known = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
+    for u, v in zip(np.rint(x[::4]).astype(int), np.rint(y[::4]).astype(int), strict=True):
+        spike[v + 2, u - 9 : u + 6] = True
+        known[v + 2, u - 9 : u - 5] = True
+    image[spike] += 1500.0
+    variance, nothing = (SKY_VARIANCE + light).astype(np.float32), np.zeros(SHAPE, bool)
+    found = measure_point_sources(
+        image, variance, known, nothing, psf, fwhm=fwhm, is_struck=known, is_spike=spike
+    )  # fmt: skip
+    assert not spike[found.ray_y, found.ray_x].any()

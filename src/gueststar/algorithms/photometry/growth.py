@@ -14,6 +14,10 @@ from gueststar.algorithms.psf.spline import SplinePsf, shifted_stamps
 Floats64 = NDArray[np.float64]
 
 
+_LEAST_FAINTER = 30
+"""Stars whose apertures are fainter than most, at least, for the scatter to be measured on these alone."""
+
+
 class ApertureCorrection(NamedTuple):
     """Ratio of an aperture's flux to what the PSF fit says should be in it."""
 
@@ -52,6 +56,8 @@ def measure_aperture_correction(
     x: Floats64,
     y: Floats64,
     shape: tuple[int, int],
+    psf_noise: Floats64 | None = None,
+    is_crowded: bool = False,
     min_stars: int = 10,
     max_correction: float = 0.15,
 ) -> ApertureCorrection:
@@ -59,10 +65,14 @@ def measure_aperture_correction(
 
     ``fraction`` is `fraction_within` the aperture, ``x`` and ``y`` the places in an image of ``shape``. With fewer
     than ``min_stars`` stars, or a ratio further than ``max_correction`` from one, no correction is made. Both fluxes
-    hold the same photons, so their ratio scatters by the difference of their variances.
+    hold the same photons, so their ratio scatters by the difference of their variances. Of ``psf_flux_err`` only
+    ``psf_noise`` is noise; the rest is the error of the model, which the scatter shows as well: so it is taken off the
+    floor, lest it count twice. Neighbours that are not seen make apertures brighter, never fainter: where that is
+    likely (``is_crowded``) the floor is that of the fainter side.
     """
     ratio = aperture_flux / (psf_flux * fraction)
-    variance = np.maximum((aperture_flux_err / fraction) ** 2 - psf_flux_err**2, 0.0) / psf_flux**2
+    noise = psf_flux_err if psf_noise is None else np.minimum(psf_noise, psf_flux_err)
+    variance = np.maximum((aperture_flux_err / fraction) ** 2 - noise**2, 0.0) / psf_flux**2
     sigma = np.sqrt(variance)
     is_used = np.isfinite(ratio) & np.isfinite(sigma) & (sigma < 0.05)
     for _ in range(5):
@@ -73,11 +83,15 @@ def measure_aperture_correction(
         is_used &= np.abs(ratio - centre) < 4.0 * np.hypot(sigma, scatter)
     # The faint half adds noise only.
     best = np.flatnonzero(is_used)[sigma[is_used] <= np.median(sigma[is_used])]
+    fainter = best[ratio[best] <= np.median(ratio[best])]
+    judged = fainter if is_crowded and fainter.size >= _LEAST_FAINTER else best
     floor = measure_error_floor(
-        (ratio[best] - centre)[None], sigma[best][None], x=x[best], y=y[best], shape=shape
+        (ratio[judged] - centre)[None], sigma[judged][None], x=x[judged], y=y[judged], shape=shape
     )  # fmt: skip
     local = floor.variance(x=x[is_used], y=y[is_used], shape=shape)
     weight = 1.0 / (variance[is_used] + np.maximum(local, 1e-6))
+    known = float(np.median((psf_flux_err[best] ** 2 - noise[best] ** 2) / psf_flux[best] ** 2))
+    floor = floor._replace(middle=max(floor.middle - known, 0.0), corner=max(floor.corner - known, 0.0))
     mean, error = float(np.sum(weight * ratio[is_used]) / weight.sum()), float(1.0 / np.sqrt(weight.sum()))
     if abs(mean - 1.0) > max_correction:
         mean = 1.0

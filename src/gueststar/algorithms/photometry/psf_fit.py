@@ -203,6 +203,8 @@ def measured_model_error(
     return float(np.exp(np.interp(0.0, -np.log(chi2), np.log(trial))))
 
 
+_REMAINS_SNR = 20.0
+"""Signal to noise from which on what a source leaves tells more than its noise."""
 _RAY_ROUNDS = 4
 """Most times that rays are followed and the sources that they crossed fitted anew."""
 
@@ -366,7 +368,7 @@ def _is_artefact(
     is_artefact &= snr < config.faint_snr
     # Remains of a fraction of the source at each pixel raise chi-square times pixels by (fraction x S/N) squared.
     remains = np.sqrt(np.maximum(errors.chi2 - 1.0, 0.0) * np.maximum(errors.n_pixels - 3, 1)) / snr
-    is_artefact |= ~is_first & (remains > config.max_remains) & (snr > 20.0)
+    is_artefact |= ~is_first & (remains > config.max_remains) & (snr > _REMAINS_SNR)
     is_artefact |= errors.sharpness < np.minimum(config.max_sharpening, -10.0 * errors.sharpness_err)
     is_artefact |= ~np.isfinite(errors.chi2)
     return is_artefact & (table.core < 0)

@@ -22,6 +22,7 @@ from gueststar.algorithms.photometry.growth import (
 from gueststar.algorithms.photometry.psf_fit import PointSourceConfig, PointSources, measure_point_sources
 from gueststar.algorithms.photometry.total import ApertureConfig, TotalFluxes, measure_totals
 from gueststar.algorithms.psf.scene import SourceState, chosen
+from gueststar.algorithms.psf.simultaneous import measure_errors
 from gueststar.algorithms.psf.spline import SplinePsf
 from gueststar.core.bits import UNUSABLE, MaskPlane, SourceFlag
 from gueststar.core.ids import source_ids
@@ -49,6 +50,8 @@ FLAG_OF_PLANE = {
 
 MAX_CORRECTION_STARS = 1000
 """Most stars that are looked at for the aperture correction."""
+MAX_NEIGHBOURS = 0.1
+"""Sources per aperture from which on neighbours that are not seen count in the scatter of apertures."""
 MAX_FLOOR_STARS = 300
 """Most stars, the brightest first, on which the errors of positions that noise does not explain are measured."""
 
@@ -276,9 +279,18 @@ def _aperture_correction(
     own = flux[is_first]
     rows = rows[np.argsort(-own[rows], kind="stable")[:MAX_CORRECTION_STARS]]
     x, y = found.state.x[is_first][rows], found.state.y[is_first][rows]
+    stars = chosen(found.state, np.flatnonzero(is_first)[rows])
+    with_model, without = (
+        measure_errors(scene, spline, stars, fwhm=found.fwhm).flux_err
+        for scene in (found.scene, found.scene._replace(model_error=0.0))
+    )
+    by_model = np.maximum(with_model**2 - without**2, 0.0)
+    psf_err = errors.flux_err[is_first][rows]
     return measure_aperture_correction(
-        own[rows], errors.flux_err[is_first][rows], totals.ap_flux[rows, 2], totals.ap_flux_err[rows, 2],
+        own[rows], psf_err, totals.ap_flux[rows, 2], totals.ap_flux_err[rows, 2],
         fraction_within(spline, x=x, y=y, radius=radius), x=x, y=y, shape=spline.shape,
+        psf_noise=np.sqrt(np.maximum(psf_err**2 - by_model, 0.0)),
+        is_crowded=len(flux) * np.pi * radius**2 > MAX_NEIGHBOURS * found.scene.image.size,
     )  # fmt: skip
 
 
