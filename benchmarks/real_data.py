@@ -43,6 +43,7 @@ from gueststar.pipelines.calibration.relative_photometry import (
     RelativeExposure,
     RelativePhotometryConfig,
 )
+from gueststar.pipelines.difference.cutouts import Triplet
 from gueststar.pipelines.difference.detect import DetectCandidates, DetectionContext
 from gueststar.pipelines.difference.subtract import DifferenceConfig, MakeDifference
 from gueststar.pipelines.difference.vet import VetCandidates
@@ -231,7 +232,8 @@ def compare_stamps(folder: Path) -> None:
         result = MakeDifference(DifferenceConfig(background_box=0)).run(injected.image, reference)
         context = DetectionContext(number, 0, 0, 60000.0, 60000.0, 1, 1)
         found = DetectCandidates().run(result, injected.image, reference, context=context).catalog
-        found = VetCandidates().run(found).dia_sources
+        triplet = Triplet(injected.image.pixels, reference.pixels, result.difference.pixels)
+        found = VetCandidates().run(found, triplet).dia_sources
         noise.append(result.metrics["score_noise"])
         kept, is_real = label_detections(
             found, injected.sources, known=(np.zeros(0), np.zeros(0)), radius=0.5 * science.psf.central_fwhm

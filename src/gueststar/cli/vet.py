@@ -89,8 +89,9 @@ def compare(one: str, other: str, rows: tuple[Path, ...], repo: Path | None) -> 
 @REPO
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--sources", default=50, show_default=True, type=click.IntRange(1), help="Sources put into each image.")
+@click.option("--artefacts", type=click.IntRange(1), help="Most artefacts that are kept of an image, drawn at random.")
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(0))
-def label(repo: Path, out: Path, sources: int, seed: int) -> None:
+def label(repo: Path, out: Path, sources: int, artefacts: int | None, seed: int) -> None:
     """Put artificial sources into REPO's science images, compare them anew, and write labelled detections to OUT.
 
     The file serves `train` and `test`. REPO is not changed.
@@ -103,7 +104,7 @@ def label(repo: Path, out: Path, sources: int, seed: int) -> None:
     from gueststar.pipelines.night.labelled import label_survey
 
     images = []
-    for image in label_survey(repo, config=replace(LABELLING, n=sources), seed=seed):
+    for image in label_survey(repo, config=replace(LABELLING, n=sources), seed=seed, most_artefacts=artefacts):
         images.append(image.labelled)
         n_real = int(image.labelled.is_real.sum())
         click.echo(

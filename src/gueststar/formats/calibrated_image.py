@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from astropy.io import fits
@@ -88,6 +88,28 @@ def read_calibrated_image(path: Path | str) -> CalibratedImage:
             file.metadata(),
             file.pixels("COVERAGE", np.int16) if "COVERAGE" in file else None,
             _depth_of(file.hdu("DEPTH"), pixels.shape) if "DEPTH" in file else None,
+        )
+
+
+class ImageFrame(NamedTuple):
+    """An image without its pixels: all that is known of them in few bytes."""
+
+    shape: tuple[int, int]
+    """(ny, nx)."""
+    wcs: Wcs
+    psf: Psf
+    photocal: PhotoCal
+    metadata: dict[str, Any]
+
+
+def read_frame(path: Path | str) -> ImageFrame:
+    """Read an image that `write_calibrated_image` wrote, but for its pixels; DataError if it is not one."""
+    with fits_planes.PlanesFile(path) as file:
+        header = file.hdu("IMAGE").header
+        axes = "ZNAXIS" if header.get("ZIMAGE") is True else "NAXIS"
+        shape = int(header[f"{axes}2"]), int(header[f"{axes}1"])
+        return ImageFrame(
+            shape, Wcs.from_header(header), _psf_of(file.hdu("PSF")), _photocal_of(header, path), file.metadata()
         )
 
 

@@ -91,10 +91,14 @@ def drift_of(repo: SurveyRepo, night: int, jobs: Sequence[Job]) -> Drift | None:
         model = ReliabilityModels(repo.root).model(version)
     except ConfigError:  # a model that the survey's settings name by its path, or that a release shipped before
         return None
-    every = repo.ledger.jobs(state=JobState.DONE)
-    nights = sorted({job.day_obs for job in every if job.day_obs is not None and job.day_obs < night})[-N_NIGHTS:]
-    before = [job for job in every if job.day_obs in set(nights)]
-    return compare_nights(model, [job.metrics for job in jobs], [job.metrics for job in before])
+    measured = repo.ledger.measurements("difference", "n_candidates", before=night, n_nights=N_NIGHTS)
+    before = [
+        job.metrics
+        for earlier in sorted({day_obs for _, _, day_obs, _ in measured})
+        for kind in ("difference", "injection")
+        for job in repo.ledger.jobs(kind=kind, day_obs=earlier, state=JobState.DONE)
+    ]
+    return compare_nights(model, [job.metrics for job in jobs], before)
 
 
 def compare_nights(

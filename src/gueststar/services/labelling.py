@@ -79,6 +79,7 @@ class _Handlers:
         self.desk, self.token = desk, token
 
     async def page(self, _request: Request) -> Response:
+        """Return the page itself."""
         import jinja2
 
         text = (resources.files("gueststar.services") / "pages" / "labelling.html").read_text()
@@ -93,18 +94,22 @@ class _Handlers:
         return HTMLResponse(shown, headers={"Content-Security-Policy": _POLICY})
 
     async def next(self, request: Request) -> Response:
+        """Return the detection that is to be labelled next."""
         skipped = frozenset(int(key) for key in request.query_params.get("skipped", "").split(",") if key.isdigit())
         key = await run_in_threadpool(self.desk.next, skipped=skipped)
         return await self._shown(key)
 
     async def detection(self, request: Request) -> Response:
+        """Return one detection."""
         return await self._shown(request.path_params["dia_source_id"])
 
     async def cutouts(self, request: Request) -> Response:
+        """Return its cut-outs as a PNG."""
         picture = await run_in_threadpool(self.desk.picture, request.path_params["dia_source_id"])
         return Response(picture, media_type="image/png", headers={"Cache-Control": "max-age=3600"})
 
     async def label(self, request: Request) -> Response:
+        """Store a label, and return how many there are."""
         if not self._is_own(request):
             return JSONResponse({"error": "reload the page"}, status_code=403)
         try:
@@ -115,6 +120,7 @@ class _Handlers:
         return JSONResponse(await run_in_threadpool(self.desk.progress))
 
     async def undo(self, request: Request) -> Response:
+        """Take the last label back and return whose it was."""
         if not self._is_own(request):
             return JSONResponse({"error": "reload the page"}, status_code=403)
         return await self._shown(await run_in_threadpool(self.desk.undo))

@@ -157,26 +157,31 @@ def _crop(plane, out, missing, is_difference):  # type: ignore[no-untyped-def]
 def _resample(plane, dx, dy, step, out, missing, is_difference):  # type: ignore[no-untyped-def]
     """Sample at steps about (dx, dy) with a triangle as wide as the step (at least a pixel): no aliasing.
 
-    Averaging ``step**2`` pixels lowers the noise of a sample, which is multiplied back.
+    First along x, then along y. Pixels without data have no weight; a sample needs a quarter of the weight of the whole
+    triangle. Averaging ``step**2`` pixels lowers the noise of a sample, which is multiplied back.
     """
-    side, width = plane.shape[0], out.shape[0]
-    middle, reach = side // 2, max(step, 1.0)
+    side, width, reach = plane.shape[0], out.shape[0], max(step, 1.0)
+    total, weights = np.zeros((side, width)), np.zeros((side, width))
+    for i in range(width):
+        x = side // 2 + dx + (i - width // 2) * step
+        x0, x1 = max(int(np.ceil(x - reach)), 0), min(int(np.floor(x + reach)), side - 1)
+        for column in range(x0, x1 + 1):
+            weight = 1.0 - abs(column - x) / reach
+            for row in range(side):
+                value = plane[row, column]
+                if np.isfinite(value):
+                    total[row, i] += weight * value
+                    weights[row, i] += weight
     for j in range(width):
-        y = middle + dy + (j - width // 2) * step
+        y = side // 2 + dy + (j - width // 2) * step
         y0, y1 = max(int(np.ceil(y - reach)), 0), min(int(np.floor(y + reach)), side - 1)
         for i in range(width):
-            x = middle + dx + (i - width // 2) * step
-            x0, x1 = max(int(np.ceil(x - reach)), 0), min(int(np.floor(x + reach)), side - 1)
-            total, weights = 0.0, 0.0
+            sample, known = 0.0, 0.0
             for row in range(y0, y1 + 1):
-                weight_y = 1.0 - abs(row - y) / reach
-                for column in range(x0, x1 + 1):
-                    value = plane[row, column]
-                    if np.isfinite(value):
-                        weight = weight_y * (1.0 - abs(column - x) / reach)
-                        total += weight * value
-                        weights += weight
-            if weights > 0.25 * reach**2:
-                out[j, i] = _squeezed(total / weights * reach)
+                weight = 1.0 - abs(row - y) / reach
+                sample += weight * total[row, i]
+                known += weight * weights[row, i]
+            if known > 0.25 * reach**2:
+                out[j, i] = _squeezed(sample / known * reach)
             elif is_difference:
                 missing[j, i] = 1.0

@@ -40,12 +40,14 @@ class LabelledImage(NamedTuple):
     n_injected: int
 
 
-def label_survey(root: Path, *, config: InjectionConfig = LABELLING, seed: int = 1) -> Iterator[LabelledImage]:
+def label_survey(
+    root: Path, *, config: InjectionConfig = LABELLING, seed: int = 1, most_artefacts: int | None = None
+) -> Iterator[LabelledImage]:
     """Put artificial sources into the survey's science images, compare them anew, and label what is detected.
 
     Nothing is stored. The same reference is used as before, from which the sources are missing. What the night's
-    tracklets link is left out; all else that was not put in counts as an artefact, variable stars too. The settings of
-    the survey hold.
+    tracklets link is left out; all else that was not put in counts as an artefact, variable stars too, of which up to
+    ``most_artefacts`` of an image are kept, drawn at random. The settings of the survey hold.
     """
     with SurveyRepo.open(root) as repo:
         settings = PipelineSettings.of(repo.camera.settings, repo.settings.parameters)
@@ -54,7 +56,15 @@ def label_survey(root: Path, *, config: InjectionConfig = LABELLING, seed: int =
         if not jobs:
             raise DataError(f"{root} holds no difference images to put sources into")
         for job in jobs:
-            yield _labelled(_work_of(repo, job, settings), repo, linked, config, seed)
+            image = _labelled(_work_of(repo, job, settings), repo, linked, config, seed)
+            yield image if most_artefacts is None else _thinned(image, most_artefacts, seed)
+
+
+def _thinned(image: LabelledImage, most: int, seed: int) -> LabelledImage:
+    artefacts = np.flatnonzero(~image.labelled.is_real)
+    chosen = np.random.default_rng([seed, image.visit, image.detector]).permutation(artefacts)[:most]
+    kept = np.sort(np.concatenate([np.flatnonzero(image.labelled.is_real), chosen]))
+    return image._replace(labelled=image.labelled.select(kept))
 
 
 def _labelled(
