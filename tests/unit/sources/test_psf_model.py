@@ -5,7 +5,14 @@ from scipy.special import erf
 from gueststar.algorithms.psf.groups import group_sources
 from gueststar.algorithms.psf.profile import drawn_on_grid, fit_moffat, mean_profile, moffat_of
 from gueststar.algorithms.psf.select import spread_evenly
-from gueststar.algorithms.psf.spline import shifted_stamps, spline_psf, spline_samples, with_tiles
+from gueststar.algorithms.psf.spline import (
+    add_change,
+    make_scratch,
+    shifted_stamps,
+    spline_psf,
+    spline_samples,
+    with_tiles,
+)
 from gueststar.algorithms.stats.mode import half_sample_mode
 from gueststar.core.errors import DataError
 from gueststar.model.image import MaskedImage
@@ -162,3 +169,31 @@ def test_light_and_centre_of_a_star_do_not_depend_on_its_place_within_the_pixel(
         centre = (stamps.sum(axis=1) @ g) / total - phases
         np.testing.assert_allclose(total / total[0], 1.0, atol=2e-3)
         np.testing.assert_allclose(centre - centre[0], 0.0, atol=2e-3)
+
+
+@pytest.mark.parametrize("oversampling", [1, 2, 3])
+@pytest.mark.parametrize("is_exact", [True, False])
+@pytest.mark.parametrize("pixel", [(40, 30), (2, 57)])
+def test_a_star_moved_within_its_pixel_leaves_what_taking_it_away_and_putting_it_back_leaves(
+    gaussian_psf, oversampling: int, is_exact: bool, pixel: tuple[int, int]
+) -> None:
+    psf = with_tiles(gaussian_psf(1.3, (60, 80), oversampling=oversampling).spline)
+    scratch, radius = make_scratch(psf.coefficients.shape[0], psf.half, psf.oversampling), 7
+    image = np.random.default_rng(8).normal(0.0, 1.0, (60, 80)).astype(np.float32)
+    before, (ix, iy) = image.copy(), pixel
+    old, new = (0.49, -0.31), (-0.47, 0.44)
+    add_change(
+        psf, ix + old[0], iy + old[1], np.float32(900.0), ix + new[0], iy + new[1], np.float32(1000.0),
+        ix, iy, radius, is_exact, scratch, image,
+    )  # fmt: skip
+    dx, dy = np.array([old[0], new[0]]), np.array([old[1], new[1]])
+    stamps = shifted_stamps(psf, x=np.array([ix, ix]), y=np.array([iy, iy]), dx=dx, dy=dy, radius=radius)
+    wide = np.zeros((60 + 2 * radius, 80 + 2 * radius))
+    wide[iy : iy + 2 * radius + 1, ix : ix + 2 * radius + 1] = 900.0 * stamps[0] - 1000.0 * stamps[1]
+    np.testing.assert_allclose(image - before, wide[radius:-radius, radius:-radius], atol=2e-4)
+
+
+def test_groups_of_sources_that_have_no_place_are_refused() -> None:
+    nowhere = np.array([1.0, np.nan])
+    with pytest.raises(ValueError, match="finite"):
+        group_sources(x=nowhere, y=np.zeros(2), flux=np.ones(2), link=3.0, max_size=8)

@@ -70,7 +70,7 @@ def _joined_strips(sums, height):  # type: ignore[no-untyped-def]
     """Join pairs of strips of ``height`` rows; row ``strip * height + shift`` holds the sums of lines moving
     ``shift`` columns within the strip, by starting column."""
     n_rows, width = sums.shape
-    joined = np.zeros_like(sums)
+    joined = np.empty_like(sums)
     for strip in range(0, n_rows, 2 * height):
         for shift in range(2 * height):
             half = shift // 2
@@ -92,9 +92,10 @@ def _strongest(sums, ny, nx, n_rows, min_length):  # type: ignore[no-untyped-def
         slope = shift / (n_rows - 1.0)
         per_slope = 1.0 / slope if slope > 0 else 0.0
         n_least = min_length / math.sqrt(1.0 + slope * slope)
+        least = np.float32(math.sqrt(best * n_least) * (1.0 - 1e-6))  # no smaller sum can be stronger
         for column in range(sums.shape[1]):
             total = sums[shift, column]
-            if total <= 0.0:
+            if total <= least:
                 continue
             start = column - n_rows
             if slope > 0:  # rows of the image for which 0 <= start + slope * row < nx
@@ -103,4 +104,5 @@ def _strongest(sums, ny, nx, n_rows, min_length):  # type: ignore[no-untyped-def
                 n = float(ny) if start >= 0 else 0.0
             if n >= n_least and total * total > best * n:
                 best_shift, best_column, best = shift, column, total * total / n
+                least = np.float32(math.sqrt(best * n_least) * (1.0 - 1e-6))
     return best_shift, best_column, math.sqrt(best)

@@ -9,7 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from gueststar.algorithms.psf.scene import Scene, SourceState
-from gueststar.algorithms.psf.spline import Scratch, SplinePsf, make_scratch, render, render_with_slopes
+from gueststar.algorithms.psf.spline import Scratch, SplinePsf, add_change, make_scratch, render, render_with_slopes
 
 Floats32 = NDArray[np.float32]
 Floats64 = NDArray[np.float64]
@@ -450,22 +450,16 @@ def _replace_model(
     work: Work,
 ) -> None:
     """Subtract a source at (x, y) with ``flux`` from the residual image instead of as it stands, over ``reach``."""
-    ny, nx = residual.shape
     ix, iy = int(np.rint(state.x[s])), int(np.rint(state.y[s]))
     if ix != int(np.rint(x)) or iy != int(np.rint(y)):
         add_model(residual, psf, state, s, 1.0, work)
         state.x[s], state.y[s], state.flux[s] = x, y, flux
         add_model(residual, psf, state, s, -1.0, work)
         return
-    is_exact, old, new = state.is_exact[s], np.float32(state.flux[s]), np.float32(flux)
-    render(psf, state.x[s], state.y[s], state.x[s] - ix, state.y[s] - iy, reach, is_exact, work.scratch, work.before)
-    render(psf, x, y, x - ix, y - iy, reach, is_exact, work.scratch, work.stamp)
-    i0, i1 = max(0, ix - reach), min(nx, ix + reach + 1)
-    a, b = i0 - ix + reach, i1 - ix + reach
-    for j in range(max(0, iy - reach), min(ny, iy + reach + 1)):
-        before, after, row = work.before[j - iy + reach, a:b], work.stamp[j - iy + reach, a:b], residual[j, i0:i1]
-        for i in range(row.size):
-            row[i] += old * before[i] - new * after[i]
+    add_change(
+        psf, state.x[s], state.y[s], np.float32(state.flux[s]), x, y, np.float32(flux),
+        ix, iy, reach, state.is_exact[s], work.scratch, residual,
+    )  # fmt: skip
 
 
 @njit(cache=True, error_model="numpy")

@@ -109,7 +109,7 @@ class Scratch(NamedTuple):
 @njit(cache=True, error_model="numpy")
 def make_scratch(n_terms: int, half: int, oversampling: int) -> Scratch:
     """Return work arrays for `render` of stamps up to ``half`` pixels from the middle."""
-    fine = 2 * half * oversampling + 4
+    fine = 2 * half * oversampling + 4 + oversampling + 1
     side = 2 * half + 1
     return Scratch(
         np.empty(n_terms, np.float32),
@@ -229,6 +229,71 @@ def render_with_slopes(
         _pick_columns(row, wx, step, value[i, :side])
         _pick_columns(row, sx, step, slope_x[i, :side])
         _pick_columns(slope, wx, step, slope_y[i, :side])
+
+
+@njit(cache=True, error_model="numpy")
+def add_change(
+    psf: SplinePsf,
+    x: float,
+    y: float,
+    flux: float,
+    new_x: float,
+    new_y: float,
+    new_flux: float,
+    ix: int,
+    iy: int,
+    radius: int,
+    is_exact: bool,
+    scratch: Scratch,
+    image: Floats32,
+) -> None:
+    """Add a star at (x, y) to an image and take it away at the new place and flux, both within pixel (ix, iy).
+
+    Pixels within ``radius`` of that pixel, along each axis, are altered. The PSF is that of the old place for both.
+    """
+    ny, nx = image.shape
+    weights, new_weights, step = np.empty((4, 4), np.float32), np.empty((4, 4), np.float32), psf.oversampling
+    y0, x0 = _place_taps(psf, x - ix, y - iy, radius, weights)
+    new_y0, new_x0 = _place_taps(psf, new_x - ix, new_y - iy, radius, new_weights)
+    first_y, first_x = min(y0, new_y0), min(x0, new_x0)
+    length = 2 * radius * step + 4
+    whole = length + max(abs(new_y0 - y0), abs(new_x0 - x0))
+    local = _local(psf, x, y, first_y, first_x, whole, is_exact, scratch)
+    if is_exact or psf.tiles.shape[0] == 0:
+        y0, x0, new_y0, new_x0 = y0 - first_y, x0 - first_x, new_y0 - first_y, new_x0 - first_x
+    wy, wx, new_wy, new_wx = weights[0], weights[2], new_weights[0], new_weights[2]
+    for k in range(4):
+        wx[k] *= flux
+        new_wx[k] *= -new_flux
+    i0, i1 = max(0, ix - radius), min(nx, ix + radius + 1)
+    n, skipped = i1 - i0, step * (i0 - ix + radius)
+    if n <= 0:
+        return
+    row, new_row = scratch.rows[0, : step * (n - 1) + 4], scratch.slopes[0, : step * (n - 1) + 4]
+    for j in range(max(0, iy - radius), min(ny, iy + radius + 1)):
+        k = step * (j - iy + radius)
+        _blend_rows(local, y0 + k, x0 + skipped, wy, row)
+        _blend_rows(local, new_y0 + k, new_x0 + skipped, new_wy, new_row)
+        _add_columns(row, wx, new_row, new_wx, step, image[j, i0:i1])
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract"})
+def _add_columns(
+    row: Floats32, weights: Floats32, other: Floats32, other_weights: Floats32, step: int, out: Floats32
+) -> None:
+    """Add the weighted sums of four taps at every ``step``-th column of two rows; the usual step is spelt out."""
+    a0, a1, a2, a3 = weights[0], weights[1], weights[2], weights[3]
+    b0, b1, b2, b3 = other_weights[0], other_weights[1], other_weights[2], other_weights[3]
+    if step == 2:
+        for j in range(out.size):
+            c = 2 * j
+            old = a0 * row[c] + a1 * row[c + 1] + a2 * row[c + 2] + a3 * row[c + 3]
+            out[j] += old + (b0 * other[c] + b1 * other[c + 1] + b2 * other[c + 2] + b3 * other[c + 3])
+    else:
+        for j in range(out.size):
+            c = step * j
+            old = a0 * row[c] + a1 * row[c + 1] + a2 * row[c + 2] + a3 * row[c + 3]
+            out[j] += old + (b0 * other[c] + b1 * other[c + 1] + b2 * other[c + 2] + b3 * other[c + 3])
 
 
 @njit(cache=True, error_model="numpy")

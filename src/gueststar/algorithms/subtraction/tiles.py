@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -159,20 +160,38 @@ def _subtract_tile(
     squares = [stamp_spectrum(kernel**2, grid) for kernel in matched_kernels(small)]
     difference, filtered_reference, score = (fft.irfft2(a, s=grid) for a in (d, s_r, s))
     photon = fft.irfft2(squares[0] * v_n + squares[1] * v_r, s=grid)
-    mismatch = _mismatch_variance(filtered_reference, noise.common, grid)
+    power = fft.rfft2(filtered_reference * filtered_reference)
+    mismatch = _mismatch_variance(filtered_reference, power, noise.common, grid)
     if noise.is_poor is not None and noise.is_poor.any():
-        np.copyto(mismatch, _mismatch_variance(filtered_reference, noise.poor, grid), where=noise.is_poor)
+        np.copyto(mismatch, _mismatch_variance(filtered_reference, power, noise.poor, grid), where=noise.is_poor)
     _lay_tile(
         difference, score, photon, mismatch, psf_power(small),
         tile.y0, tile.x0, tile.rows[0], tile.columns[0], tile.weight_y, tile.weight_x, *out,
     )  # fmt: skip
 
 
-def _mismatch_variance(s_r: Float32Image, noise: MismatchNoise, grid: tuple[int, int]) -> Float32Image:
-    """Return the variance of the score by registration noise and residual power."""
-    variance = _spread_power(s_r, noise, grid)
+def _mismatch_variance(
+    s_r: Float32Image, power: NDArray[np.complex64], noise: MismatchNoise, grid: tuple[int, int]
+) -> Float32Image:
+    """Return the variance of the score by registration noise and residual power; ``power`` is the spectrum of S_r^2."""
+    if any(noise.powers):
+        kernel = _mismatch_kernel(noise.widths, noise.powers, grid)
+        variance = np.asarray(fft.irfft2(power * kernel, s=grid))
+    else:
+        variance = np.zeros_like(s_r)
     _add_registration_in_place(variance, s_r, np.float32(noise.shift_x**2), np.float32(noise.shift_y**2))
     return variance
+
+
+@lru_cache(maxsize=4)
+def _mismatch_kernel(widths: tuple[float, ...], powers: tuple[float, ...], grid: tuple[int, int]) -> Float32Image:
+    """Return the spectrum of the Gaussians over which residual power is spread; the same for all tiles."""
+    fy, fx = np.fft.fftfreq(grid[0]), np.fft.rfftfreq(grid[1])
+    kernel = np.zeros((fy.size, fx.size), np.float32)
+    for width, power in zip(widths, powers, strict=True):
+        gauss_y, gauss_x = (np.exp(-2.0 * (np.pi * width * f) ** 2).astype(np.float32) for f in (fy, fx))
+        kernel += np.float32(power) * gauss_y[:, None] * gauss_x[None, :]
+    return kernel
 
 
 @njit(cache=True)
@@ -202,18 +221,6 @@ def _filter(n, r, a_n, a_r, psf):  # type: ignore[no-untyped-def]
             s_r[j, i] = matched * reference
             s[j, i] = matched * d[j, i]
     return d, s_r, s
-
-
-def _spread_power(s_r: Float32Image, noise: MismatchNoise, grid: tuple[int, int]) -> Float32Image:
-    """Return the power of the filtered reference convolved with the mismatch kernel."""
-    if not any(noise.powers):
-        return np.zeros_like(s_r)
-    fy, fx = np.fft.fftfreq(grid[0]), np.fft.rfftfreq(grid[1])
-    kernel = np.zeros((fy.size, fx.size), np.float32)
-    for width, power in zip(noise.widths, noise.powers, strict=True):
-        gauss_y, gauss_x = (np.exp(-2.0 * (np.pi * width * f) ** 2).astype(np.float32) for f in (fy, fx))
-        kernel += np.float32(power) * gauss_y[:, None] * gauss_x[None, :]
-    return np.asarray(fft.irfft2(fft.rfft2(s_r * s_r) * kernel, s=grid))
 
 
 @njit(cache=True, error_model="numpy")
