@@ -9,8 +9,7 @@ of wrong sky. The weighted mean of the clean epochs is what every method should 
 difference from it where artefacts lie over the same for the mean; *pixels left* are those off by more than four sigma
 of the co-add; *depth* is the noise of the empty sky over that of the clean mean, in magnitudes; *stars* is the flux
 (within one FWHM) of the stars relative to the clean mean's, median and worst, by brightness, saturated ones left out.
-*Pulls* are those of PSF fluxes on empty sky, against the variance plane and against it with its correlation. SWarp's
-CLIPPED (Gruen et al. 2014) is compared with its own weighted mean of the clean epochs, for its grid has other pixels.
+SWarp's CLIPPED (Gruen et al. 2014) is compared with its own weighted mean of the clean epochs.
 """
 
 from __future__ import annotations

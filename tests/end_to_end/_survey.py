@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
 from gueststar.cli.main import main
 from gueststar.store.detections import DetectionStore
@@ -57,13 +58,25 @@ def gueststar(*words: object, status: int | None = 0) -> str:
     return told.getvalue()
 
 
-def make_survey(root: Path, sky: Path, *files: Path) -> None:
-    """Make a repository with the simulation's reference catalog and ingest files."""
+def make_survey(root: Path, sky: Path, *files: Path, nightly: float = 0.0) -> None:
+    """Make a repository with the simulation's reference catalog and ingest files.
+
+    ``nightly`` is the fraction of the images that get artificial sources without being asked for.
+    """
     gueststar("init", root, "--camera", "simcam")
+    set_parameters(root, {"nightly_injection": {"fraction": nightly}})
     DetectionStore.at(root, name_key=NAME_KEY)
     gueststar("refcat", "import", root, sky / "refcat.parquet")
     if files:
         gueststar("ingest", root, *files, "--transfer", "link")
+
+
+def set_parameters(root: Path, parameters: dict[str, dict[str, object]]) -> None:
+    """Write parameters into a survey's settings, sections besides those that are there."""
+    path = root / "survey.yaml"
+    settings = yaml.safe_load(path.read_text())
+    settings["parameters"] = (settings.get("parameters") or {}) | parameters
+    path.write_text(yaml.safe_dump(settings))
 
 
 def product_digests(root: Path, *, but: frozenset[str] = frozenset()) -> dict[tuple[str, DataId, str], str]:

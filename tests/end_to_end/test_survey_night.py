@@ -21,6 +21,7 @@ from astropy.wcs import WCS
 
 from gueststar.core.bits import USES, MaskPlane, SourceFlag
 from gueststar.model.rights import Program
+from gueststar.pipelines.night.runner import STAGES
 from gueststar.store.alert_log import AlertLog
 from gueststar.store.ledger import JobState
 from gueststar.store.products import DataId
@@ -370,7 +371,7 @@ def test_a_night_done_again_makes_new_versions_of_what_differs_and_sends_nothing
     root, night = tmp_path / "again", survey.nights[-1]
     shutil.copytree(survey.root, root, symlinks=True)
     settings = yaml.safe_load((root / "survey.yaml").read_text())
-    settings["parameters"] = {"detection": {"threshold": 8.0}}
+    settings["parameters"]["detection"] = {"threshold": 8.0}
     (root / "survey.yaml").write_text(yaml.safe_dump(settings))
     assert "--night" in gueststar("process", root, "--again", status=2)
     products, alerts = product_digests(root), alert_digests(root)
@@ -385,7 +386,9 @@ def test_a_night_done_again_makes_new_versions_of_what_differs_and_sends_nothing
             assert job.config["detection"]["threshold"] == 8.0
         for job in repo.ledger.jobs(kind="science", day_obs=night, state=JobState.DONE):
             assert str(night) in Path(job.metrics["inputs"]["distortion"]).parent.name, "learned in the night itself"
-        assert f"night {night} again until learn" in {event.text for event in repo.ledger.events(what="processed")}
+        assert f"night {night} again until {STAGES[-1]}" in {
+            event.text for event in repo.ledger.events(what="processed")
+        }
     assert report_of(root, night)["is_explained"]
 
 

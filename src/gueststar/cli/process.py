@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-STAGES = ("calibrate", "science", "reference", "difference", "associate", "movers", "learn", "inject")
+STAGES = ("calibrate", "science", "reference", "difference", "associate", "movers", "precover", "learn", "inject")
 
 
 @click.command()

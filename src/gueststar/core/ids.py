@@ -130,3 +130,24 @@ def object_name(number: int, *, prefix: str, year: int) -> str:
     if rest:
         raise DataError(f"object number {number} of year {year} does not fit in seven letters")
     return f"{prefix}{year % 100:02d}{letters}"
+
+
+class ObjectNameParts(NamedTuple):
+    """What an object's name says."""
+
+    prefix: str
+    year: int
+    """Last two digits."""
+    number: int
+
+
+def object_name_parts(name: str) -> ObjectNameParts:
+    """Take an object's name apart (the inverse of `object_name`); raises DataError if it is not one."""
+    prefix, digits, letters = name[:3], name[3:5], name[5:]
+    is_name = len(name) == 12 and digits.isdigit() and letters.isascii() and letters.islower() and letters.isalpha()
+    if not is_name:
+        raise DataError(f"{name!r} is not the name of an object: three letters, two digits, seven small letters")
+    number = 0
+    for letter in letters:
+        number = number * 26 + ord(letter) - ord("a")
+    return ObjectNameParts(prefix, int(digits), number)

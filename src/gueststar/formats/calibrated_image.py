@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from gueststar.core.bits import UNUSABLE
 from gueststar.core.errors import DataError
 from gueststar.formats import fits_planes
 from gueststar.model.depth import DepthMap
@@ -27,6 +28,9 @@ STEPS_PER_SIGMA = 16.0
 
 VARIANCE_STEP = 0.02
 """Quantisation step of the variance as a fraction of its first percentile."""
+
+SAMPLED = 200_000
+"""About how many pixels these are measured on."""
 
 PHOTOCAL_CARDS = {
     "zero_point": ("ZP", "AB magnitude of one image unit"),
@@ -87,6 +91,28 @@ def read_calibrated_image(path: Path | str) -> CalibratedImage:
         )
 
 
+class ImageFrame(NamedTuple):
+    """An image without its pixels: all that is known of them in few bytes."""
+
+    shape: tuple[int, int]
+    """(ny, nx)."""
+    wcs: Wcs
+    psf: Psf
+    photocal: PhotoCal
+    metadata: dict[str, Any]
+
+
+def read_frame(path: Path | str) -> ImageFrame:
+    """Read an image that `write_calibrated_image` wrote, but for its pixels; DataError if it is not one."""
+    with fits_planes.PlanesFile(path) as file:
+        header = file.hdu("IMAGE").header
+        axes = "ZNAXIS" if header.get("ZIMAGE") is True else "NAXIS"
+        shape = int(header[f"{axes}2"]), int(header[f"{axes}1"])
+        return ImageFrame(
+            shape, Wcs.from_header(header), _psf_of(file.hdu("PSF")), _photocal_of(header, path), file.metadata()
+        )
+
+
 def is_calibrated_image(path: Path | str) -> bool:
     """Return whether a FITS file is one that `write_calibrated_image` wrote; DataError if it is no FITS."""
     with fits_planes.PlanesFile(path) as file:
@@ -100,11 +126,14 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
 
 
 def _steps_of(pixels: MaskedImage) -> tuple[float | None, float | None]:
-    known = pixels.variance[pixels.is_usable() & np.isfinite(pixels.variance) & (pixels.variance > 0)]
-    if known.size == 0:
-        return None, None
-    sample = known[:: max(1, known.size // 100_000)]
-    return float(np.sqrt(np.median(sample))) / STEPS_PER_SIGMA, float(np.percentile(sample, 1)) * VARIANCE_STEP
+    """Return the steps of image and variance, from a regular sample of usable pixels: they need not be exact."""
+    for every in (max(1, int(np.sqrt(pixels.image.size / SAMPLED))), 1):
+        variance, mask = pixels.variance[::every, ::every], pixels.mask[::every, ::every]
+        sample = variance[((mask & int(UNUSABLE)) == 0) & np.isfinite(variance) & (variance > 0)]
+        if sample.size:
+            noise, low = float(np.sqrt(np.median(sample))), float(np.percentile(sample, 1))
+            return noise / STEPS_PER_SIGMA, low * VARIANCE_STEP
+    return None, None
 
 
 def _primary_header(image: CalibratedImage) -> fits.Header:

@@ -33,6 +33,9 @@ OBJECT_PART = Schema(
 )
 """What the exposures of one program add to an object: summed up apart, so that a stream is told only its own."""
 
+COMMITTED_VISIT = Schema("committed_visit", (*VISIT.columns, Column("sequence", "i8", "", "number of the commit")))
+"""Images with their place in the order of commits."""
+
 KNOWN_OBJECT = Schema(
     "known_object", (*DIA_OBJECT.columns, Column("name_number", "i8", "", "number in the name of the object"))
 )
@@ -88,6 +91,18 @@ class WorkingSet:
     """Number in the name of each object."""
     visits: Catalog = field(default_factory=VISIT.empty)
     """`VISIT` rows of committed images that overlap the image and a margin, itself left out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Founding:
+    """Objects that a stream first saw on one image, and the images on which they may be looked for."""
+
+    image: Catalog
+    """One `COMMITTED_VISIT` row."""
+    known: WorkingSet
+    """The objects, as all programs know them by now."""
+    candidates: Catalog
+    """`COMMITTED_VISIT` rows of images over the same place that were committed without knowing them."""
 
 
 @dataclass(frozen=True, eq=False)

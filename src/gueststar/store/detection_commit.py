@@ -66,6 +66,21 @@ def commit(connection: Connection, change: VisitCommit, forced_blocks: ForcedBlo
     return CommitReceipt(record.visit, record.detector, sequence, is_late=is_late, is_new=True, **counts)
 
 
+def add_forced(
+    connection: Connection, forced: Catalog, forced_blocks: ForcedBlocks, *, visit: int, detector: int
+) -> int:
+    """Add fluxes that were measured after an image was committed; return the number under which they are known."""
+    sequence = int(connection.execute(select(STATE.c.last_sequence).with_for_update()).scalar_one()) + 1
+    day_obs = connection.execute(
+        select(VISITS.c.day_obs).where(VISITS.c.visit == visit, VISITS.c.detector == detector)
+    ).scalar()
+    if day_obs is None:
+        raise DataError(f"visit {visit} detector {detector} was not associated: fluxes forced on it belong to no image")
+    connection.execute(update(STATE).values(last_sequence=sequence))
+    forced_blocks.insert(connection, forced, sequence=sequence, day_obs=int(day_obs))
+    return sequence
+
+
 def expect(connection: Connection, records: list[VisitRecord]) -> None:
     """Write down that images are on their way; those that are committed or expected already are left alone."""
     for record in records:
@@ -197,7 +212,8 @@ def _add_to_objects(connection: Connection, change: VisitCommit, sequence: int) 
         raise DataError(f"visit {change.record.visit}: new objects without a name number: {missing[:3]}")
     added = parts_from(sources, object_ids, group, first=(sequence, _year(change.record)))
     parts = merged_parts(parts_of(connection, object_ids), added)
-    upsert_rows(connection, PARTS, parts.select(parts["program"] == change.record.program))
+    mine = parts.select(parts["program"] == change.record.program)
+    upsert_rows(connection, PARTS, mine, kept=("first_sequence", "named_year"))
     _write_objects(connection, parts, numbers, sequence)
     return len(object_ids) - len(known)
 

@@ -16,7 +16,7 @@ from gueststar.formats.depth_map import decode_depth
 from gueststar.model.catalog import Catalog, Schema
 from gueststar.model.columns import DIA_SOURCE
 from gueststar.model.depth import DepthMap
-from gueststar.model.detections import HISTORY_SOURCE, KNOWN_OBJECT, NARROW_SOURCE, OBJECT_PART
+from gueststar.model.detections import COMMITTED_VISIT, HISTORY_SOURCE, KNOWN_OBJECT, NARROW_SOURCE, OBJECT_PART
 from gueststar.model.visit import VISIT, VisitRecord, corner_arrays
 from gueststar.store.bulk import wanted_numbers, wanted_ranges
 from gueststar.store.catalog_rows import catalog_of
@@ -99,6 +99,39 @@ def sources_of_visit(connection: Connection, visit: int, detectors: Sequence[int
     """Return the `DIA_SOURCE` rows with an object on some detectors of one exposure."""
     query = _selected(SOURCES, DIA_SOURCE).where(SOURCES.c.visit == visit, SOURCES.c.detector.in_(list(detectors)))
     return catalog_of(connection.execute(query.where(SOURCES.c.dia_object_id != 0)).all(), DIA_SOURCE)
+
+
+def founded_on(connection: Connection, day_obs: int) -> tuple[Catalog, Catalog]:
+    """Return the images of a night by commit (`COMMITTED_VISIT` rows) and the `OBJECT_PART` rows that they began."""
+    query = _selected(VISITS, COMMITTED_VISIT).where(VISITS.c.day_obs == day_obs).order_by(VISITS.c.sequence)
+    images = catalog_of(connection.execute(query).all(), COMMITTED_VISIT)
+    if images.n_rows == 0:
+        return images, OBJECT_PART.empty()
+    first, last = int(images["sequence"].min()), int(images["sequence"].max())
+    parts = _selected(PARTS, OBJECT_PART).where(PARTS.c.first_sequence.between(first, last))
+    found = catalog_of(connection.execute(parts).all(), OBJECT_PART)
+    return images, found.select(np.isin(found["first_sequence"], images["sequence"]))
+
+
+def sequences_of(connection: Connection, visits: NDArray[np.int64]) -> dict[tuple[int, int], int]:
+    """Return the number of the commit of each image (visit, detector) of some visits."""
+    wanted = wanted_numbers(connection, np.unique(visits))
+    query = select(VISITS.c.visit, VISITS.c.detector, VISITS.c.sequence)
+    query = query.join_from(wanted, VISITS, VISITS.c.visit == wanted.c.number)
+    return {(int(v), int(d)): int(s) for v, d, s in connection.execute(query)}
+
+
+def objects_of(connection: Connection, object_ids: Sequence[int] | NDArray[np.int64]) -> Catalog:
+    """Return the `KNOWN_OBJECT` rows of objects, by number."""
+    key = OBJECTS.c.dia_object_id
+    found = _by_ids(connection, _selected(OBJECTS, KNOWN_OBJECT), OBJECTS, key, object_ids, KNOWN_OBJECT)
+    return found.select(np.argsort(found["dia_object_id"], kind="stable"))
+
+
+def object_with_number(connection: Connection, name_number: int) -> int | None:
+    """Return the object whose name has this number; None if there is none."""
+    found = connection.execute(select(OBJECTS.c.dia_object_id).where(OBJECTS.c.name_number == name_number)).scalar()
+    return None if found is None else int(found)
 
 
 def depths_of(connection: Connection, images: set[tuple[int, int]]) -> dict[tuple[int, int], DepthMap]:

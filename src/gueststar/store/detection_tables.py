@@ -72,7 +72,12 @@ OBJECTS = Table(
 )
 """Things that changed."""
 
-PARTS = Table("object_part", METADATA, *sql_columns(OBJECT_PART, primary_key=("dia_object_id", "program")))
+PARTS = Table(
+    "object_part",
+    METADATA,
+    *sql_columns(OBJECT_PART, primary_key=("dia_object_id", "program")),
+    Index("object_part_by_first", "first_sequence"),
+)
 """What the exposures of each program add to an object."""
 
 FORCED_BLOCKS = Table(

@@ -22,7 +22,15 @@ from gueststar.core.errors import ConfigError, TransientError
 from gueststar.core.ids import MAX_OBJECT_NAMES, keyed_id
 from gueststar.model.catalog import Catalog
 from gueststar.model.columns import DIA_OBJECT, DIA_SOURCE
-from gueststar.model.detections import CommitReceipt, History, OutboxAlert, VisitCommit, WorkingSet
+from gueststar.model.detections import (
+    COMMITTED_VISIT,
+    CommitReceipt,
+    Founding,
+    History,
+    OutboxAlert,
+    VisitCommit,
+    WorkingSet,
+)
 from gueststar.model.rights import Program, RightsPolicy
 from gueststar.model.visit import VISIT, VisitRecord, corner_arrays
 from gueststar.store import detection_commit, detection_reads
@@ -39,6 +47,9 @@ FILE_NAME = "detections.sqlite"
 
 CACHE_FOLDER = "cache/association"
 """Folder of a repository for files that save work, never the record."""
+
+_FOUND_MARGIN_ARCSEC = 10.0
+"""An object's mean place may lie this far beyond the image that founded it."""
 
 _MOST_ATTEMPTS = 100
 
@@ -61,6 +72,11 @@ class DetectionStore:
         mine = cache / f"{keyed_id(self._name_key, 'cache'):016x}" if cache else None  # another store: another folder
         self._areas = KnownAreas(mine)
         self._forced = ForcedBlocks(mine / "forced" if mine else None)
+
+    @classmethod
+    def of_survey(cls, root: Path, database: str | None) -> DetectionStore:
+        """Open the store of the repository at ``root``: on the database server that its settings name, or in a file."""
+        return cls(database, cache=root / CACHE_FOLDER) if database else cls.at(root)
 
     @classmethod
     def at(cls, root: Path, *, name_key: bytes | None = None) -> DetectionStore:
@@ -162,6 +178,49 @@ class DetectionStore:
             raise TransientError(f"visit {change.record.visit} detector {change.record.detector} was not committed: {problem.orig}") from problem  # fmt: skip  # noqa: E501
         self._forced.prune(change.record.day_obs)
         return receipt
+
+    def add_forced(self, forced: Catalog, *, visit: int, detector: int) -> int:
+        """Add fluxes (`FORCED_SOURCE` rows) measured on an image after its commit; return the number of the addition.
+
+        Raises DataError if the image was not committed.
+        """
+        with transaction(self._engine) as connection:
+            return detection_commit.add_forced(connection, forced, self._forced, visit=visit, detector=detector)
+
+    def foundings(self, day_obs: int, *, window_days: float) -> list[Founding]:
+        """Return what streams first saw on the images of a night, with the images of ``window_days`` before."""
+        with transaction(self._reader) as connection:
+            images, parts = detection_reads.founded_on(connection, day_obs)
+            found = []
+            for row in range(images.n_rows):
+                image = images.select(np.array([row]))
+                mine = parts["dia_object_id"][parts["first_sequence"] == image["sequence"][0]]
+                if mine.size:
+                    candidates = self._unaware(connection, image, window_days)
+                    found.append(Founding(image, self._known(connection, mine), candidates))
+        return found
+
+    def _known(self, connection: Connection, object_ids: NDArray[np.int64]) -> WorkingSet:
+        objects = detection_reads.objects_of(connection, object_ids)
+        known = Catalog({column.name: objects[column.name] for column in DIA_OBJECT.columns}, DIA_OBJECT)
+        return WorkingSet(0, known, detection_reads.parts_of(connection, object_ids), objects["name_number"])
+
+    @staticmethod
+    def _unaware(connection: Connection, image: Catalog, window_days: float) -> Catalog:
+        """Return the images over the same place committed before or with one, and those of the same exposure."""
+        corners = corner_arrays(image)
+        area = enlarged(corners[0][0], corners[1][0], _FOUND_MARGIN_ARCSEC)
+        visits = detection_reads.visits_in(connection, area, after_mjd=float(image["mjd_start"][0]) - window_days)
+        sequence_of = detection_reads.sequences_of(connection, visits["visit"])
+        sequences = np.array([sequence_of[v, d] for v, d in zip(visits["visit"].tolist(), visits["detector"].tolist(), strict=True)], dtype=np.int64)  # fmt: skip  # noqa: E501
+        is_unaware = (sequences <= image["sequence"][0]) | (visits["visit"] == image["visit"][0])
+        return Catalog(dict(visits) | {"sequence": sequences}, COMMITTED_VISIT).select(is_unaware)
+
+    def object_named(self, name_number: int) -> WorkingSet | None:
+        """Return what is known of the object whose name has this number, of all programs; None if there is none."""
+        with transaction(self._reader) as connection:
+            object_id = detection_reads.object_with_number(connection, name_number)
+            return None if object_id is None else self._known(connection, np.array([object_id]))
 
     def expect(self, records: Sequence[VisitRecord]) -> None:
         """Announce images that are on their way: later ones over the same sky are committed after them.

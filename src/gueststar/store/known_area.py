@@ -58,6 +58,8 @@ class KnownAreas:
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
+        self._written: dict[Path, tuple[int, int]] = {}
+        """Files as this process wrote them (inode and time): their checksums need not be computed."""
 
     def around(self, connection: Connection, record: VisitRecord, *, margin_arcsec: float) -> KnownArea:
         """Return an area that holds an image and a margin, as it is now."""
@@ -66,7 +68,7 @@ class KnownAreas:
         path = self._path(record)
         if path is None:
             return _read(connection, wanted, *state)
-        before = load_area(path)
+        before = load_area(path, is_checked=_signature(path) != self._written.get(path))
         if before is None or before.n_withdrawn != state.n_withdrawn or before.sequence > state.last_sequence:
             area = _read(connection, enlarged(*record.corners, MARGIN_ARCSEC + margin_arcsec), *state)
         elif not before.holds(wanted):
@@ -75,6 +77,7 @@ class KnownAreas:
             area = _brought_up(connection, before, state.last_sequence)
         if area is not before:
             save_area(path, area)
+            self._written[path] = _signature(path)
         return area
 
     def _path(self, record: VisitRecord) -> Path | None:
@@ -92,9 +95,9 @@ def save_area(path: Path, area: KnownArea) -> None:
     write_cache_file(path, facts, [arrow_bytes(catalog) for catalog in (area.objects, area.parts, area.visits)])
 
 
-def load_area(path: Path) -> KnownArea | None:
-    """Return the area that a file holds; None if there is no such file or it is not whole."""
-    cached = read_cache_file(path)
+def load_area(path: Path, *, is_checked: bool = True) -> KnownArea | None:
+    """Return the area that a file holds; None if there is no such file or it is not whole (if that ``is_checked``)."""
+    cached = read_cache_file(path, is_checked=is_checked)
     if cached is None or len(cached.parts) != 3:
         return None
     try:
@@ -107,6 +110,14 @@ def load_area(path: Path) -> KnownArea | None:
     facts = cached.facts
     corners = np.array(facts["ra"]), np.array(facts["dec"])
     return KnownArea(corners, facts["sequence"], facts["n_withdrawn"], objects, parts, visits)
+
+
+def _signature(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return (0, 0)
+    return status.st_ino, status.st_mtime_ns
 
 
 def _wider_margin(before: KnownArea, wanted: Corners) -> float:

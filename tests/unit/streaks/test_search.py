@@ -7,6 +7,7 @@ import pytest
 
 from gueststar.algorithms.streaks.cells import make_cells
 from gueststar.algorithms.streaks.radon import find_segments, segment_ends
+from gueststar.algorithms.streaks.readout import shared_by_lines
 from gueststar.algorithms.streaks.search import find_streaks, share_on
 from gueststar.algorithms.streaks.trace import Segment
 from gueststar.pipelines.difference._stars import fine_psf_of
@@ -121,3 +122,33 @@ def test_readout_noise_of_whole_rows_makes_no_streaks() -> None:
     rows = np.repeat(random.normal(0.0, 0.4, (SHAPE[0], 1)), SHAPE[1], axis=1)
     streaks = search(noisy(rows, random)).streaks
     assert len(streaks) <= 1
+
+
+def test_ends_of_faint_streaks_have_errors_that_hold_far_from_the_best_place() -> None:
+    random = np.random.default_rng(0)
+    truth = Segment(100.0, 130.0, 155.0, 150.0)
+    signal = with_snr(streak_image(PSF, truth), 12.0)
+    pulls = []
+    for _ in range(25):
+        streaks = search(noisy(signal, random)).streaks
+        if not streaks:
+            continue
+        fit = streaks[0].fit
+        order = (0, 1) if fit.segment.x1 < fit.segment.x2 else (1, 0)
+        for true_x, true_y, k in ((truth.x1, truth.y1, order[0]), (truth.x2, truth.y2, order[1])):
+            dx, dy = fit.segment[2 * k] - true_x, fit.segment[2 * k + 1] - true_y
+            pulls.append((dx * truth.direction[0] + dy * truth.direction[1]) / fit.end_err[k])
+    assert len(pulls) >= 2 * 22
+    assert np.std(pulls) < 1.5
+    assert np.mean(np.abs(pulls) > 4.0) < 0.07
+
+
+def test_what_rows_share_is_measured_and_noise_is_left_alone() -> None:
+    random = np.random.default_rng(9)
+    noise = random.normal(0.0, 3.0, (400, 500)).astype(np.float32)
+    usable = np.ones(noise.shape, bool)
+    assert shared_by_lines(noise, usable, scale=3.0, axis=0) is None
+    levels = random.normal(0.0, 0.6, 400).astype(np.float32)
+    shared = shared_by_lines(noise + levels[:, None], usable, scale=3.0, axis=0)
+    assert shared is not None
+    assert np.std(shared - levels) < 0.2

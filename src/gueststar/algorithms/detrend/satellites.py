@@ -16,6 +16,7 @@ from gueststar.algorithms.detrend.trail_shape import (
     Trail,
     TrailConfig,
     best_run,
+    carried_to_edges,
     measure_trail,
     strip_along,
 )
@@ -52,10 +53,21 @@ def find_trails(
             trail = measure_trail(
                 view, _on_pixels(stretch, factor), reach=config.max_half_width + 2 * factor, config=config
             )
+            if config.faint_half_width > 0:
+                trail = _whole_stretch(trail, carried_to_edges(_on_pixels(stretch, factor), image.shape), config)
             if trail is not None:
                 trails.append(trail)
         _erase_in_place(cells, line, half_width=config.max_half_width / factor + 2.0)
     return trails
+
+
+def _whole_stretch(trail: Trail | None, line: Line, config: TrailConfig) -> Trail:
+    """Return the whole stretch of a line as a trail, of the measured width where there is one."""
+    length = math.hypot(line.x2 - line.x1, line.y2 - line.y1)
+    if trail is not None and math.hypot(trail.x2 - trail.x1, trail.y2 - trail.y1) > 0.9 * length:
+        return trail
+    width = config.faint_half_width if trail is None else max(trail.half_width, config.faint_half_width)
+    return Trail(*line[:4], width, 0.0 if trail is None else trail.brightness)
 
 
 def trail_pixels(trail: Trail, *, shape: tuple[int, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

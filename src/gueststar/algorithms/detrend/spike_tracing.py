@@ -39,16 +39,15 @@ def excess(image, level, is_excluded, y, x):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def follow_all(  # type: ignore[no-untyped-def]
-    image, level, rms, is_excluded, x, y, radius, angles, reach, first_significance, significance, contrast
+def follow_all_in_place(  # type: ignore[no-untyped-def]
+    is_spike, image, level, rms, is_excluded, x, y, radius, angles, reach, first_significance, significance, contrast
 ):
-    """Return the pixels (y, x) on the spikes of all stars, some more than once, and how many stars have spikes.
+    """Set ``is_spike`` on the spikes of all stars and return how many stars have spikes.
 
     All spikes of a star meet in it: its place is where they are brightest together, so that a neighbour on one of them
     does not draw that one to itself. They are alike, too: where more than half of them were followed, the others are
     taken to be as long and as bright, though neighbours may hide them.
     """
-    found_y, found_x = [0 for _ in range(0)], [0 for _ in range(0)]
     n_stars = 0
     for s in range(x.size):
         heart_x, heart_y = _common_heart(image, level, rms, is_excluded, x[s], y[s], radius[s], angles, reach)
@@ -56,12 +55,11 @@ def follow_all(  # type: ignore[no-untyped-def]
         for angle in angles:
             turned, offset = _aligned(image, level, rms, is_excluded, heart_x, heart_y, first, angle, reach)
             for trial, across in ((turned, offset), (angle, 0.0)):
-                n_known = len(found_y)
-                _follow(
-                    image, level, rms, is_excluded, heart_x, heart_y, first, trial, across, _LATEST,
-                    first_significance, significance, contrast, light, found_y, found_x,
+                is_seen = _follow(
+                    is_spike, light, image, level, rms, is_excluded, heart_x, heart_y, first, trial, across, _LATEST,
+                    first_significance, significance, contrast,
                 )  # fmt: skip
-                if len(found_y) > n_known:
+                if is_seen:
                     n_arms += 1
                     break
         n_stars += n_arms > 0
@@ -71,16 +69,15 @@ def follow_all(  # type: ignore[no-untyped-def]
                 for k in range(_MOST_PIECES):
                     start, brightest = first + k * _SEGMENT, contrast * light[k]
                     if brightest > 0.0:
-                        _mark(image, level, rms, heart_x, heart_y, start, c, d, 0.0, brightest, found_y, found_x)
-    return np.array(found_y, np.int64), np.array(found_x, np.int64), n_stars
+                        _mark(is_spike, image, level, rms, heart_x, heart_y, start, c, d, 0.0, brightest)
+    return n_stars
 
 
 @numba.njit(cache=True)
-def enter(  # type: ignore[no-untyped-def]
-    image, level, rms, is_excluded, angles, first_significance, significance, contrast
+def enter_in_place(  # type: ignore[no-untyped-def]
+    is_spike, image, level, rms, is_excluded, angles, first_significance, significance, contrast
 ):
-    """Return the pixels (y, x) on spikes that come in over the border, some more than once."""
-    found_y, found_x = [0 for _ in range(0)], [0 for _ in range(0)]
+    """Set ``is_spike`` on spikes that come in over the border."""
     light = np.zeros(_MOST_PIECES)
     ny, nx = image.shape
     for angle in angles:
@@ -89,10 +86,9 @@ def enter(  # type: ignore[no-untyped-def]
             if k >= nx:
                 x, y = 0.0 if math.cos(angle) > 0.0 else nx - 1.0, float(k - nx)
             _follow(
-                image, level, rms, is_excluded, x, y, 2.0, angle, 0.0, 0,
-                first_significance, significance, contrast, light, found_y, found_x,
+                is_spike, light, image, level, rms, is_excluded, x, y, 2.0, angle, 0.0, 0,
+                first_significance, significance, contrast,
             )  # fmt: skip
-    return np.array(found_y, np.int64), np.array(found_x, np.int64)
 
 
 @numba.njit(cache=True)
@@ -102,14 +98,14 @@ def _line_light(image, level, rms, is_excluded, x, y, first, c, d, offset, reach
     Of the logarithm, so that a star that lies on the line in one place does not rule.
     """
     total, n = 0.0, 0
-    for r in range(0, reach, 2):
+    for r in range(0, reach, 3):
         u = x + (first + r) * c - offset * d
         v = y + (first + r) * d + offset * c
         value = excess(image, level, is_excluded, v, u)
         if not math.isnan(value):
             total += math.log(1.0 + max(value / rms[int(v), int(u)], 0.0))
             n += 1
-    return total / n if n >= reach // 8 else 0.0
+    return total / n if n >= reach // 12 else 0.0
 
 
 @numba.njit(cache=True)
@@ -148,7 +144,7 @@ def _aligned(image, level, rms, is_excluded, x, y, first, angle, reach):  # type
     for i in range(-2, 3):
         turned = angle + math.radians(0.5 * i)
         c, d = math.cos(turned), math.sin(turned)
-        for j in range(-3, 4):
+        for j in range(-2, 3):
             light = _line_light(image, level, rms, is_excluded, x, y, first, c, d, 0.5 * j, reach)
             if light > best:
                 best, best_angle, best_offset = light, turned, 0.5 * j
@@ -193,16 +189,16 @@ def _median_along(image, level, is_excluded, x, y, start, c, d, offset):  # type
 
 @numba.njit(cache=True)
 def _follow(  # type: ignore[no-untyped-def]
-    image, level, rms, is_excluded, x, y, first, angle, offset, n_late,
-    first_significance, significance, contrast, light, found_y, found_x,
+    is_spike, light, image, level, rms, is_excluded, x, y, first, angle, offset, n_late,
+    first_significance, significance, contrast,
 ):  # fmt: skip
-    """List the pixels on one spike, from the distance ``first`` outwards.
+    """Mark one spike, from the distance ``first`` outwards, and return whether there is one.
 
     Two pieces in a row must stand out clearly, no more than ``n_late`` pieces later, for it to begin. ``light`` keeps
     the brightest that was seen of each piece, those that were hidden included.
     """
     c, d = math.cos(angle), math.sin(angle)
-    n_seen, n_missed, inner, start = 0, 0, np.inf, first
+    n_seen, n_missed, inner, start, is_marked = 0, 0, np.inf, first, False
     while n_missed <= (_MOST_MISSED if n_seen > 1 else n_late):
         middle, height = _segment(image, level, rms, is_excluded, x, y, start, c, d, offset)
         is_lit = height > (significance if n_seen > 1 else first_significance)
@@ -211,10 +207,11 @@ def _follow(  # type: ignore[no-untyped-def]
             brightest = contrast * min(inner, 4.0 * middle)
             back = n_missed if n_seen > 1 else n_seen - 1  # the first waits for the second
             for k in range(back + (n_seen == 1), -1, -1):
-                _mark(image, level, rms, x, y, start - k * _SEGMENT, c, d, offset, brightest, found_y, found_x)
+                _mark(is_spike, image, level, rms, x, y, start - k * _SEGMENT, c, d, offset, brightest)
                 piece = round((start - first) / _SEGMENT) - k
                 if piece < _MOST_PIECES:
                     light[piece] = max(light[piece], middle)
+                is_marked = True
             n_seen, n_missed, inner = n_seen + 1, 0 if n_seen > 0 else n_missed, middle
             for shifted in (offset - 0.5, offset + 0.5):  # its angle may be a little off
                 there, _ = _segment(image, level, rms, is_excluded, x, y, start, c, d, shifted)
@@ -225,16 +222,16 @@ def _follow(  # type: ignore[no-untyped-def]
             if n_seen == 1:
                 n_seen, inner = 0, np.inf
         start += _SEGMENT
+    return is_marked
 
 
 @numba.njit(cache=True)
-def _mark(image, level, rms, x, y, start, c, d, offset, brightest, found_y, found_x):  # type: ignore[no-untyped-def]
-    """List the pixels within 1.5 of a piece of a spike that are no brighter than it can be."""
+def _mark(is_spike, image, level, rms, x, y, start, c, d, offset, brightest):  # type: ignore[no-untyped-def]
+    """Mark the pixels within 1.5 of a piece of a spike that are no brighter than it can be."""
     ny, nx = image.shape
     for i in range(2 * _SEGMENT):
         for j in range(-3, 4):
             u = round(x + (start + 0.5 * i) * c - (offset + 0.5 * j) * d)
             v = round(y + (start + 0.5 * i) * d + (offset + 0.5 * j) * c)
-            if 0 <= v < ny and 0 <= u < nx and image[v, u] - level[v, u] < brightest + 5.0 * rms[v, u]:
-                found_y.append(v)
-                found_x.append(u)
+            if 0 <= v < ny and 0 <= u < nx and not is_spike[v, u]:
+                is_spike[v, u] = image[v, u] - level[v, u] < brightest + 5.0 * rms[v, u]

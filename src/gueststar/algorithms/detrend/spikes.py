@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import label, median_filter
 
-from gueststar.algorithms.detrend.groups import label_groups
-from gueststar.algorithms.detrend.spike_tracing import enter, excess, follow_all
+from gueststar.algorithms.detrend.groups import label_groups, pixels_with
+from gueststar.algorithms.detrend.spike_tracing import enter_in_place, excess, follow_all_in_place
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -85,15 +85,11 @@ def find_spikes(
     angles = _directions(_profiles(image, level, rms, is_excluded, *brightest, config.reach), config.significance)
     if angles.size == 0:
         return NONE
-    y, x, n_stars = follow_all(
-        image, level, rms, is_excluded, *stars, angles, config.reach,
-        config.first_significance, config.segment_significance, config.contrast,
-    )  # fmt: skip
-    border_y, border_x = enter(
-        image, level, rms, is_excluded, angles, config.first_significance, config.segment_significance, config.contrast
-    )
-    flat = np.unique(np.concatenate([y, border_y]) * image.shape[1] + np.concatenate([x, border_x]))
-    y, x = np.divmod(flat, image.shape[1])
+    is_spike = np.zeros(image.shape, np.bool_)
+    how = (config.first_significance, config.segment_significance, config.contrast)
+    n_stars = follow_all_in_place(is_spike, image, level, rms, is_excluded, *stars, angles, config.reach, *how)
+    enter_in_place(is_spike, image, level, rms, is_excluded, angles, *how)
+    y, x = pixels_with(is_spike, 1)
     return Spikes(y, x, np.degrees(angles), int(n_stars))
 
 

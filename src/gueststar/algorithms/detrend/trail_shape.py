@@ -42,6 +42,9 @@ class TrailConfig:
     """Widest trail, pixels either side."""
     margin: int = 2
     """Pixels added to the measured half width."""
+    faint_half_width: float = 0.0
+    """Half width, pixels, of a trail that is too faint to be measured piece by piece, where the image has no stars that
+    could line up; 0: such a line is no trail."""
     max_trails: int = 12
     """Most trails looked for in one image."""
 
@@ -218,6 +221,11 @@ def _length(line: Line) -> float:
 def _ends_at_edges(line: Line, shape: tuple[int, ...]) -> bool:
     """Return whether both ends lie within a pixel of the edge of the image."""
     return all(min(x, y, shape[1] - 1 - x, shape[0] - 1 - y) < 1.0 for x, y in ((line.x1, line.y1), (line.x2, line.y2)))
+
+
+def carried_to_edges(line: Line, shape: tuple[int, ...]) -> Line:
+    """Lengthen a line to the edges of the image that its ends are near to."""
+    return _to_edges(line, shape, near=min(0.1 * max(shape), 0.5 * _length(line)))
 
 
 def _to_edges(line: Line, shape: tuple[int, ...], near: float) -> Line:

@@ -20,31 +20,32 @@ def mean_inverse_variance(
     """
     ny, nx = variance.shape
     my, mx = max(1, round(ny / box)), max(1, round(nx / box))
-    total, n_used, n_all = np.zeros((my, mx)), np.zeros((my, mx)), np.zeros((my, mx))
-    row = np.arange(ny) * my // ny
-    column = np.arange(nx) * mx // nx
-    _add_up(variance, mask, unusable, row, column, total, n_used, n_all)
+    rows, columns = (np.arange(m + 1) * n // m for m, n in ((my, ny), (mx, nx)))
+    total, n_used = _sums(variance, mask, unusable, rows, columns)
+    n_all = np.diff(rows)[:, None] * np.diff(columns)[None, :]
     return np.where(n_used >= min_usable * n_all, total / n_all, np.nan)
 
 
-@njit(cache=True, error_model="numpy")
-def _add_up(
+@njit(cache=True, error_model="numpy", fastmath={"reassoc", "arcp"})  # NaN keeps its meaning
+def _sums(
     variance: NDArray[np.float32],
     mask: NDArray[np.integer],
     unusable: int,
-    row: NDArray[np.intp],
-    column: NDArray[np.intp],
-    total: Floats,
-    n_used: Floats,
-    n_all: Floats,
-) -> None:
-    ny, nx = variance.shape
-    for j in range(ny):
-        r = row[j]
-        for i in range(nx):
-            c = column[i]
-            n_all[r, c] += 1.0
-            v = variance[j, i]
-            if (mask[j, i] & unusable) == 0 and v > 0 and v < np.inf:
-                total[r, c] += 1.0 / v
-                n_used[r, c] += 1.0
+    rows: NDArray[np.intp],
+    columns: NDArray[np.intp],
+) -> tuple[Floats, Floats]:
+    """Return the sum of inverse variances and the number of usable pixels of each mesh."""
+    total, n_used = np.zeros((rows.size - 1, columns.size - 1)), np.zeros((rows.size - 1, columns.size - 1))
+    none, bits = np.float32(np.inf), np.int32(unusable)
+    for r in range(rows.size - 1):
+        for j in range(rows[r], rows[r + 1]):
+            for c in range(columns.size - 1):
+                weight, n = np.float32(0.0), np.int32(0)
+                for i in range(columns[c], columns[c + 1]):
+                    v = variance[j, i]
+                    is_usable = ((mask[j, i] & bits) == 0) & (v > 0) & (v < none)
+                    weight += np.float32(1.0) / v if is_usable else np.float32(0.0)
+                    n += np.int32(is_usable)
+                total[r, c] += weight
+                n_used[r, c] += n
+    return total, n_used

@@ -137,8 +137,9 @@ def measure_point_sources(
     filtered = matched_filter(image, noise.sky_variance, is_masked, kernels)
     footprints = _first_footprints(filtered, noise, kernels, config)
     cores = find_saturated_cores(is_saturated)
-    scene = make_scene(image, noise, is_masked, model_error=config.fit.model_error)
     state, table = _first_sources(filtered, footprints, cores, fwhm, config)
+    del filtered  # two images that nothing needs any more
+    scene = make_scene(image, noise, is_masked, model_error=config.fit.model_error)
     fit_in_place(scene, psf, state, fwhm=fwhm, config=rough)
     scene = scene._replace(model_error=measured_model_error(scene, psf, state, table.core < 0, fwhm=fwhm))
     rays = _Rays(is_struck, is_spike)

@@ -10,12 +10,15 @@ from numba import njit
 from numpy.typing import NDArray
 
 from gueststar.algorithms.photometry.overlap import disc_half, fill_disc_weights
-from gueststar.algorithms.psf.moments import matched_moments
+from gueststar.algorithms.psf.moments import matched_moments, widest_weight
 from gueststar.algorithms.psf.scene import Scene, SourceState
 from gueststar.algorithms.psf.spline import SplinePsf, make_scratch, render
 
 Float32Image = NDArray[np.float32]
 Floats64 = NDArray[np.float64]
+
+MAX_KRON = 4.0
+"""Largest Kron radius, in units of the source's second-moment ellipse."""
 
 
 @dataclass(frozen=True)
@@ -104,12 +107,14 @@ def _totals(
         halves[k] = disc_half(radii[k])
     widest = 2 * np.max(halves) + 1
     weights = np.empty((radii.size, widest, widest))
+    usual = max(int(np.ceil(np.max(radii) + 2.0)), int(np.ceil(widest_weight(psf_sigma))) + 1)
     for n in range(state.x.size):
-        r = reach[n]
+        # Footprints in crowded fields are much larger than what is looked at of most sources.
+        r = min(reach[n], usual)
         ix, iy = int(np.rint(state.x[n])), int(np.rint(state.y[n]))
         d, v, m = data[: 2 * r + 1, : 2 * r + 1], noise[: 2 * r + 1, : 2 * r + 1], lost[: 2 * r + 1, : 2 * r + 1]
         _cut(scene, variance, ix, iy, r, d, v, m)
-        own = min(max(state.reach[n], 0), half, r)
+        own = min(max(state.reach[n], 0), half, reach[n])
         render(psf, state.x[n], state.y[n], state.x[n] - ix, state.y[n] - iy, own, True, scratch, stamp)
         _add_own(d, stamp, state.flux[n], r, own)
         x, y = state.x[n] - ix + r, state.y[n] - iy + r
@@ -119,6 +124,12 @@ def _totals(
             if k == 2:
                 masked[n] = sums[2] / (np.pi * radii[k] ** 2)
         shape = matched_moments(d, v, none_lost[: 2 * r + 1, : 2 * r + 1], x, y, psf_sigma)
+        if r < reach[n] and r < _kron_reach(shape, psf_sigma, kron_factor):
+            r = reach[n]
+            d, v, m = data[: 2 * r + 1, : 2 * r + 1], noise[: 2 * r + 1, : 2 * r + 1], lost[: 2 * r + 1, : 2 * r + 1]
+            _cut(scene, variance, ix, iy, r, d, v, m)
+            _add_own(d, stamp, state.flux[n], r, own)
+            x, y = state.x[n] - ix + r, state.y[n] - iy + r
         _kron(d, v, x, y, shape, psf_sigma, kron_factor, min_kron, other[:, n])
         p = max(int(np.ceil(psf_sigma)), 1)
         other[6, n] = np.max(d[max(r - p, 0) : r + p + 1, max(r - p, 0) : r + p + 1])
@@ -194,11 +205,20 @@ def _is_usable(scene: Scene, x: int, y: int) -> bool:
 
 @njit(cache=True, error_model="numpy")
 def _add_own(data: Float32Image, stamp: Float32Image, flux: float, r: int, own: int) -> None:
-    side, scale = 2 * own + 1, np.float32(flux)
-    for j in range(side):
-        row, line = data[r - own + j, r - own : r + own + 1], stamp[j, :side]
-        for i in range(side):
+    """Add ``flux`` times the middle of a stamp of half side ``own`` to a box of half side ``r``."""
+    k, scale = min(own, r), np.float32(flux)
+    for j in range(-k, k + 1):
+        row, line = data[r + j, r - k : r + k + 1], stamp[own + j, own - k : own + k + 1]
+        for i in range(row.size):
             row[i] += scale * line[i]
+
+
+@njit(cache=True, error_model="numpy")
+def _kron_reach(shape: tuple[float, float, float], psf_sigma: float, factor: float) -> float:
+    """Return how far from the centre `_kron` may look."""
+    xx, yy, _ = shape
+    largest = max(xx, yy) if xx > 0 and yy > 0 else psf_sigma**2
+    return max(6.0, factor * MAX_KRON) * np.sqrt(largest) + 2.0
 
 
 @njit(cache=True, error_model="numpy")
@@ -221,7 +241,7 @@ def _kron(
     a, b, c = yy / det, xx / det, -2.0 * xy / det
     moment, light = _first_moment(data, x, y, a, b, c, 6.0 * np.sqrt(max(xx, yy)))
     kron = moment / light if light > 0 else min_kron
-    kron = min(max(kron, min_kron), 4.0)
+    kron = min(max(kron, min_kron), MAX_KRON)
     limit = (factor * kron) ** 2
     flux, var = 0.0, 0.0
     reach = factor * kron * np.sqrt(max(xx, yy)) + 1.0

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 MAX_CUTS = 12
 """How often the linking length of an oversized group is shortened before it is taken apart."""
+
+MAX_CELLS = 4096.0
+"""Most cells along an axis in which friends are looked for."""
 
 BAND = 16.0
 """Height in pixels of the bands along which sources are visited."""
@@ -30,8 +31,11 @@ def group_sources(
     """Return friends-of-friends groups in order of place: neighbours follow each other in memory.
 
     Sources nearer than ``link`` pixels are friends. Groups of more than ``max_size`` are linked again with
-    a shorter length (four fifths, again and again), so that they part at their widest gaps.
+    a shorter length (four fifths, again and again), so that they part at their widest gaps. Raises ValueError for
+    positions that are not finite.
     """
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise ValueError("positions of sources must be finite")
     label = _linked(x, y, link)
     for _ in range(MAX_CUTS):
         is_large = np.bincount(label, minlength=1)[label] > max_size
@@ -45,11 +49,50 @@ def group_sources(
     return _in_order(label, x, y, flux)
 
 
+@njit(cache=True, error_model="numpy")
 def _linked(x: NDArray[np.float64], y: NDArray[np.float64], link: float) -> NDArray[np.int64]:
-    n = len(x)
-    pairs = cKDTree(np.column_stack([x, y])).query_pairs(link, output_type="ndarray")
-    graph = coo_array((np.ones(len(pairs), dtype=np.int8), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
-    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
+    """Return labels, from 0 in order of each group's first member; friends are looked for in cells of ``link``."""
+    n = x.size
+    parent = np.arange(n)
+    if n == 0:
+        return parent
+    left, low = np.min(x), np.min(y)
+    cell = max(link, (np.max(x) - left) / MAX_CELLS, (np.max(y) - low) / MAX_CELLS, 1e-9)
+    columns, rows = int((np.max(x) - left) / cell) + 1, int((np.max(y) - low) / cell) + 1
+    place = np.empty(n, np.int64)
+    starts = np.zeros(rows * columns + 1, np.int64)
+    for k in range(n):
+        place[k] = int((y[k] - low) / cell) * columns + int((x[k] - left) / cell)
+        starts[place[k] + 1] += 1
+    starts = np.cumsum(starts)
+    members, filled = np.empty(n, np.int64), starts.copy()
+    for k in range(n):
+        members[filled[place[k]]] = k
+        filled[place[k]] += 1
+    for k in range(n):
+        row, column = place[k] // columns, place[k] % columns
+        for j in range(row, min(row + 2, rows)):
+            first, last = max(column - 1, 0), min(column + 1, columns - 1)
+            for m in members[starts[j * columns + first] : starts[j * columns + last + 1]]:
+                if (x[m] - x[k]) ** 2 + (y[m] - y[k]) ** 2 <= link * link:
+                    a, b = _root(parent, k), _root(parent, m)
+                    parent[max(a, b)] = min(a, b)
+    label, count = np.empty(n, np.int64), 0
+    for k in range(n):
+        root = _root(parent, k)
+        if root == k:
+            label[k], count = count, count + 1
+        else:
+            label[k] = label[root]
+    return label
+
+
+@njit(cache=True, error_model="numpy")
+def _root(parent: NDArray[np.int64], k: int) -> int:
+    while parent[k] != k:
+        parent[k] = parent[parent[k]]
+        k = parent[k]
+    return k
 
 
 def visiting_order(*, x: NDArray[np.float64], y: NDArray[np.float64], flux: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -67,13 +110,44 @@ def order_in_place(*, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray
 def _in_order(
     label: NDArray[np.int64], x: NDArray[np.float64], y: NDArray[np.float64], flux: NDArray[np.float64]
 ) -> Groups:
-    label = np.unique(label, return_inverse=True)[1]
-    by_flux = np.lexsort((-flux, label))
-    starts = np.flatnonzero(np.diff(label[by_flux], prepend=-1))
-    brightest = by_flux[starts]
+    """Return groups in order of the places of their brightest members, which come first."""
+    flux = np.where(np.isnan(flux), -np.inf, flux)
+    brightest = _brightest_of(label, flux)
+    brightest = brightest[brightest >= 0]
     order = order_in_place(x=x[brightest], y=y[brightest])
-    rank = np.empty(order.size, dtype=np.int64)
-    rank[order] = np.arange(order.size)
-    members = np.lexsort((-flux, rank[label]))
-    sizes = np.bincount(rank[label], minlength=order.size)
-    return Groups(members.astype(np.int64), np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
+    return Groups(*_laid_out(label, flux, label[brightest[order]]))
+
+
+@njit(cache=True, error_model="numpy")
+def _brightest_of(label: NDArray[np.int64], flux: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the brightest member of each label, the first of equals; -1 for labels that nobody bears."""
+    best = np.full(np.max(label) + 1 if label.size else 0, -1)
+    for k in range(label.size):
+        if best[label[k]] < 0 or flux[k] > flux[best[label[k]]]:
+            best[label[k]] = k
+    return best
+
+
+@njit(cache=True, error_model="numpy")
+def _laid_out(
+    label: NDArray[np.int64], flux: NDArray[np.float64], labels: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return members and starts of the groups of ``labels`` in this order, members by falling flux."""
+    n = label.size
+    rank = np.empty(np.max(label) + 1 if n else 0, np.int64)
+    for g in range(labels.size):
+        rank[labels[g]] = g
+    starts = np.zeros(labels.size + 1, np.int64)
+    for k in range(n):
+        starts[rank[label[k]] + 1] += 1
+    starts = np.cumsum(starts)
+    members, filled = np.empty(n, np.int64), starts.copy()
+    for k in range(n):
+        g = rank[label[k]]
+        at = filled[g]
+        while at > starts[g] and flux[members[at - 1]] < flux[k]:
+            members[at] = members[at - 1]
+            at -= 1
+        members[at] = k
+        filled[g] += 1
+    return members, starts

@@ -20,6 +20,12 @@ ITERATIONS = 12
 NARROWEST = 0.8
 """Least width of the weight, pixels: a narrower one is not sampled well enough by the pixels."""
 
+WEIGHT_REACH = 3.5
+"""How far out a weight is taken into account, in its widths."""
+
+_MOST_GROWTH = 16.0
+"""How much wider, squared, a weight may get than it started."""
+
 
 class Shapes(NamedTuple):
     """Weighted moments, arrays of one length; NaN where they did not settle."""
@@ -116,6 +122,12 @@ def matched_moments(
 
 
 @njit(cache=True, error_model="numpy")
+def widest_weight(sigma: float) -> float:
+    """Return how far from its centre the widest weight reaches that starts with width ``sigma``, pixels."""
+    return WEIGHT_REACH * np.sqrt(max(_MOST_GROWTH * sigma * sigma, NARROWEST**2))
+
+
+@njit(cache=True, error_model="numpy")
 def _matched_weight(
     image: NDArray[np.float32],
     sky_variance: NDArray[np.float32],
@@ -142,7 +154,7 @@ def _matched_weight(
         size = 0.5 * (xx + yy)
         matched = size * w2 / (w2 - size) if size < 0.95 * w2 else 20.0 * w2
         before = w2
-        w2 = min(max(matched, 0.25 * sigma * sigma, NARROWEST**2), 16.0 * sigma * sigma)
+        w2 = min(max(matched, 0.25 * sigma * sigma, NARROWEST**2), _MOST_GROWTH * sigma * sigma)
         is_still = not is_centred or dx * dx + dy * dy < 1e-6
         if is_still and abs(w2 - before) < tolerance * w2:
             break
@@ -176,7 +188,7 @@ def _weighted_sums(
     Sums may be taken in any order; nothing is assumed of NaN.
     """
     sums = np.zeros(7)
-    radius = int(np.ceil(3.5 * np.sqrt(w2)))
+    radius = int(np.ceil(WEIGHT_REACH * np.sqrt(w2)))
     ix, iy = int(np.rint(cx)), int(np.rint(cy))
     x0, x1 = max(0, ix - radius), min(image.shape[1], ix + radius + 1)
     n = max(x1 - x0, 0)

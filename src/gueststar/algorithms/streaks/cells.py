@@ -9,6 +9,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from gueststar.algorithms.streaks.readout import shared_by_lines
+
 Float32Image = NDArray[np.float32]
 
 CELLS_PER_FWHM = 1.25
@@ -47,8 +49,9 @@ def make_cells(score: Float32Image, *, fwhm: float, clip: float = 4.0, box: int 
     cells /= np.float32(max(float(np.median(np.abs(known))) / 0.6745, 1e-6))
     level, scatter = _box_statistics(cells, box)
     _flatten_in_place(cells, level, np.maximum(scatter, 1.0), box)
-    for axis in (1, 0):
-        _level_lines_in_place(cells, axis)
+    for axis in (0, 1):
+        if (shared := shared_by_lines(cells, cells != 0, scale=1.0, axis=axis)) is not None:
+            cells -= np.where(cells != 0, np.expand_dims(shared, 1 - axis), np.float32(0.0))
     return SearchCells(cells, factor)
 
 
@@ -68,33 +71,6 @@ def erase_in_place(cells: SearchCells, *, x1: float, y1: float, x2: float, y2: f
     f = float(cells.factor)
     half = (cells.factor - 1) / 2.0
     _erase(cells.values, (x1 - half) / f, (y1 - half) / f, (x2 - half) / f, (y2 - half) / f, half_width / f + 1.0)
-
-
-def _level_lines_in_place(cells: Float32Image, axis: int) -> None:
-    """Subtract from rows (axis 1) or columns (0) what they share, as far as it is above noise.
-
-    Noise of the readout that whole rows or columns share is no streak. A streak along a whole row is lost with it.
-    """
-    size = cells.shape[axis]
-    edges = np.arange(0, size, max(16, size // 24))
-    clipped = np.clip(cells, -1.5, 1.5)
-    sums = np.add.reduceat(clipped, edges, axis=axis, dtype=np.float64)
-    counts = np.add.reduceat((cells != 0).astype(np.float32), edges, axis=axis)
-    if axis == 0:
-        sums, counts = sums.T, counts.T
-    known = (counts > 4).sum(axis=1) >= 4
-    if np.count_nonzero(known) < 16:
-        return
-    parts = np.where(counts > 4, sums / np.maximum(counts, 1), np.nan)[known]
-    means = np.nanmean(parts, axis=1)
-    # How far the parts of a line scatter tells the noise of its mean.
-    noise = float(np.median(np.nanvar(parts, axis=1) / (np.count_nonzero(np.isfinite(parts), axis=1) - 1)))
-    excess = (float(np.median(np.abs(means))) / 0.6745) ** 2 - noise
-    if excess <= 0.0:
-        return
-    shared = np.zeros(cells.shape[1 - axis], np.float32)
-    shared[known] = means * excess / (excess + noise)
-    cells -= np.where(cells != 0, np.expand_dims(shared, axis), np.float32(0.0))
 
 
 @njit(cache=True)

@@ -12,6 +12,7 @@ from gueststar.algorithms.streaks.cells import SearchCells, coarser, erase_in_pl
 from gueststar.algorithms.streaks.ends import weigh_ends
 from gueststar.algorithms.streaks.line_fit import LineFit, Pixels, fit_line
 from gueststar.algorithms.streaks.radon import find_segments, next_standing, segment_ends
+from gueststar.algorithms.streaks.readout import without_shared
 from gueststar.algorithms.streaks.strips import Strips, measure_strips, noise_of_lines
 from gueststar.algorithms.streaks.trace import Segment, trace
 from gueststar.algorithms.subtraction.fine_psf import FinePsf
@@ -87,6 +88,7 @@ def find_streaks(
     pixels add neither signal nor noise.
     """
     config = config or StreakSearchConfig()
+    pixels = pixels._replace(image=without_shared(pixels.image, pixels.usable, scale=_pixel_noise(pixels)))
     search = _Search(score, pixels, psf, fwhm, config)
     search.run(coarser(search.cells, config.coarse_factor), config.bright_threshold)
     search.run(search.cells, config.threshold)
@@ -125,6 +127,8 @@ class _Fits:
         """Return a fitted line with what lies on it and beside it."""
         noise = self.noise(self.strips(fit.segment))
         fit = weigh_ends(self.pixels, self.psf, fit, fwhm=self.fwhm, noise=noise)
+        if not all(is_seen):
+            fit = fit._replace(segment=clipped(fit.segment, self.pixels.image.shape))
         strips = self.strips(fit.segment)
         return FoundStreak(
             sign, fit, strips, is_seen, _evenness(strips, fit.segment.length, self.fwhm), self.noise(strips)
@@ -203,7 +207,7 @@ class _Search:
         strips = self.fits.strips(traced)
         if strips.significance * sign < 0.8 * config.min_snr * self.fits.noise(strips):
             return None
-        if _evenness(strips, traced.length, fwhm) < config.min_evenness:
+        if _evenness(strips, traced.length, fwhm) < 0.6 * config.min_evenness:
             return None
         traced, is_seen = self.fits.ends(traced)
         if traced.length < 0.7 * least:
@@ -247,6 +251,12 @@ def clipped(segment: Segment, shape: tuple[int, ...]) -> Segment:
     return segment.moved(start=low, end=max(high, low))
 
 
+def _pixel_noise(pixels: Pixels) -> float:
+    """Return the median noise of a pixel."""
+    some = pixels.variance[::8, ::8][pixels.usable[::8, ::8]]
+    return float(np.sqrt(np.median(some) * pixels.noise_ratio)) if some.size else 1.0
+
+
 def _evenness(strips: Strips, length: float, fwhm: float) -> float:
     """Return the flux per pixel outside of the brightest place, 1.5 FWHM to both sides, over the mean of the whole."""
     sums, weights = strips.sums[0], strips.weights[0]
@@ -254,7 +264,7 @@ def _evenness(strips: Strips, length: float, fwhm: float) -> float:
     if total == 0.0 or not np.isfinite(total):
         return 0.0
     n = sums.size
-    half = min(1.5 * fwhm / (length / n), (n - 2.0) / 2.0)
+    half = min(1.5 * fwhm, 0.2 * length) / (length / n)
     at = int(np.argmax(np.sign(total) * sums))
     rest = np.abs(np.arange(n) - at) > half
     if not weights[rest].sum() > 0:

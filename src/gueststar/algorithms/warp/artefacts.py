@@ -40,6 +40,9 @@ class ArtefactConfig:
     """Allowance for what the model cannot do: this fraction of the range of the static sky within 3 x 3 pixels."""
     structure_aliased: float = 1.0
     """...and this many times the PSF's transform at the Nyquist frequency: what coarse pixels do not tell."""
+    structure_measured: float = 4.0
+    """...and at least this many times the error of the model that an epoch itself shows: what 95 % of the pixels of its
+    bright stars are within, as a fraction of their structure."""
     structure_unmatched: float = 0.3
     """The same where no PSFs are known, and the model keeps its own..."""
     structure_seeing: float = 3.0
@@ -50,7 +53,9 @@ class ArtefactConfig:
     """Artefacts of which more than this fraction, within 11 x 11 pixels, lies where the sky varies are spared."""
     do_find_trails: bool = True
     """Whether faint straight trails are searched on the difference."""
-    trails: TrailConfig = field(default_factory=lambda: TrailConfig(cells=640, min_cell=4, edge_brightness=0.15))
+    trails: TrailConfig = field(
+        default_factory=lambda: TrailConfig(cells=640, min_cell=4, edge_brightness=0.15, faint_half_width=5.0)
+    )
     """How; finer than on a single exposure, for the stars are gone."""
     patch: int = 32
     """Side of the blocks of which one with a wrong sky is left out whole, pixels; 0: none is."""
@@ -90,6 +95,24 @@ def significance(
         first_row, np.float32(allowance), out,
     )  # fmt: skip
     return out
+
+
+BRIGHT_STRUCTURE = 100.0
+"""Structure, in the noise of a pixel, beside which noise is nothing."""
+_FEWEST_BRIGHT = 200
+"""Pixels of such structure that measure an error of the model."""
+
+
+def model_error(off: Float32Image, structure: Float32Image, sigma: Float32Image) -> float:
+    """Return what 95 % of the pixels of bright stars are off the static sky within, as a fraction of their structure.
+
+    ``off`` is the significance without any allowance, 0 where unusable. 0 where bright pixels are too few. Artefacts,
+    which cover fewer than that, do not count.
+    """
+    bright = (structure > BRIGHT_STRUCTURE * sigma) & (off != 0)
+    if bright.sum() < _FEWEST_BRIGHT:
+        return 0.0
+    return float(np.quantile(np.abs(off[bright]) * sigma[bright] / structure[bright], 0.95))
 
 
 def find_artefacts(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -10,8 +11,10 @@ from numba import njit
 from numpy.typing import NDArray
 
 from gueststar.algorithms.warp.artefacts import (
+    BRIGHT_STRUCTURE,
     ArtefactConfig,
     find_artefacts,
+    model_error,
     significance,
     spare_persistent_in_place,
 )
@@ -117,13 +120,18 @@ def _outliers(stack: EpochStack, usable: NDArray[np.bool_], config: ArtefactConf
     is_judged = usable.sum(axis=0, dtype=np.int16) >= 3
     match = stack.matching
     for k in range(n):
-        z = significance(
-            stack.image[k], static, structure, stack.variance[k] * np.float32(stack.pixel_noise[k]), usable[k],
+        variance = stack.variance[k] * np.float32(stack.pixel_noise[k])
+        compare = partial(
+            significance, stack.image[k], static, structure, variance,
             static_noise=1.571 / n,  # the median of n is noisier than their mean by pi / 2
             kernels=match.kernels[k] if match else None, mismatch=match.mismatch[k] if match else None,
             cell=match.cell if match else (1.0, 1.0), first_row=match.first_row if match else 0,
-            allowance=_allowance(stack, k, config),
         )  # fmt: skip
+        sigma = np.sqrt(variance)
+        bright = usable[k] & (structure > BRIGHT_STRUCTURE * sigma)
+        error = model_error(compare(bright, allowance=0.0), structure, sigma)
+        allowance = max(_allowance(stack, k, config), min(config.structure_measured * error, 1.0))
+        z = compare(usable[k], allowance=allowance)
         outlier[k] = find_artefacts(z, usable[k], is_judged, config, correlation=1.0 / float(stack.pixel_noise[k]))
     spare_persistent_in_place(outlier, usable, max_epochs=config.max_epochs, persistent=config.persistent)
     return outlier

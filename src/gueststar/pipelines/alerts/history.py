@@ -117,7 +117,9 @@ class _ForcedPast:
         forced = self._seen.forced
         is_mine = (forced["dia_object_id"] == object_id) & (forced["sequence"] > self._known_since[object_id])
         references = self._references(row, detected)
-        return sorted((finished(self._records[i], references) for i in np.flatnonzero(is_mine).tolist()), key=_by_time)
+        mine = sorted(np.flatnonzero(is_mine).tolist(), key=lambda i: -int(forced["sequence"][i]))
+        first = {_image_at(forced, i): i for i in mine}  # measured again for another stream: the first measurement
+        return sorted((finished(self._records[i], references) for i in first.values()), key=_by_time)
 
     def _references(self, row: int, detected: list[int]) -> References:
         """Return the nearest reference source by filter: the trigger's own, else the latest detection's."""

@@ -98,5 +98,17 @@ def object_names(
     }
 
 
+def object_names_known(known: WorkingSet, stream: Program, *, policy: RightsPolicy, prefix: str) -> list[str]:
+    """Return the names by which a stream knows objects; those that it does not know are left out."""
+    parts = _visible_parts(known.parts, stream, policy)
+    names = []
+    for object_id, number in zip(known.objects["dia_object_id"].tolist(), known.name_numbers.tolist(), strict=True):
+        mine = parts.select(parts["dia_object_id"] == object_id)
+        if mine.n_rows:
+            year = int(mine["named_year"][np.argmin(mine["first_sequence"])])
+            names.append(ids.object_name(number, prefix=prefix, year=year))
+    return names
+
+
 def _visible_parts(parts: Catalog, stream: Program, policy: RightsPolicy) -> Catalog:
     return parts.select(np.isin(parts["program"], [int(program) for program in programs_in_view(stream, policy)]))

@@ -41,6 +41,14 @@ class DifferenceForcedConfig:
 
 
 @dataclass(frozen=True)
+class PrecoveryConfig:
+    """How far back new objects are looked for."""
+
+    window_days: float = 30.0
+    """Fluxes of new objects are forced on the differences of so many days before they were found; 0: on none."""
+
+
+@dataclass(frozen=True)
 class ImageFacts:
     """What rows of `FORCED_SOURCE` tell of their image."""
 

@@ -11,7 +11,7 @@ from gueststar.algorithms.association.footprint import enclosing_circle
 from gueststar.core import times
 from gueststar.core.bits import UNUSABLE
 from gueststar.core.errors import DataError
-from gueststar.formats.calibrated_image import read_calibrated_image
+from gueststar.formats.calibrated_image import ImageFrame, read_calibrated_image, read_frame
 from gueststar.model.catalog import Catalog
 from gueststar.model.image import CalibratedImage
 from gueststar.model.visit import VisitRecord
@@ -23,7 +23,7 @@ from gueststar.pipelines.night.difference import likely_alerts
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.store.alert_log import AlertLog
-from gueststar.store.detections import CACHE_FOLDER, DetectionStore
+from gueststar.store.detections import DetectionStore
 from gueststar.store.ledger import Job
 from gueststar.store.products import DataId, StagedProduct
 from gueststar.store.refcats import RefcatStore
@@ -38,13 +38,6 @@ _SAMPLING = 4
 """Every so many rows and columns are looked at for the noise of an image."""
 
 
-def detection_store(repo: SurveyRepo) -> DetectionStore:
-    """Open the detection store of a survey."""
-    if repo.settings.database:
-        return DetectionStore(repo.settings.database, cache=repo.root / CACHE_FOLDER)
-    return DetectionStore.at(repo.root)
-
-
 class AssociateVisit:
     """Associates the candidates of detector images and writes their alerts, each image exactly once."""
 
@@ -53,7 +46,7 @@ class AssociateVisit:
         gc.freeze()  # code and tables loaded so far are no garbage: looking through them would cost 50 ms an image
         self.refcats = RefcatStore(repo.root / "refcats")
         self.log = AlertLog(repo.root)
-        self.store = detection_store(repo)
+        self.store = DetectionStore.of_survey(repo.root, repo.settings.database)
         self.alert_visit = AlertVisit(
             self.store, self.log, policy=rights_policy(repo.settings), clock=times.now_mjd_tai, config=settings.alerts
         )
@@ -72,7 +65,7 @@ class AssociateVisit:
         with timer("read"):
             difference = read_calibrated_image(self.repo.path("difference_image", data_id))
             stored = self.repo.find_one("science_image", data_id)  # none where a user's own difference entered alone
-            science = read_calibrated_image(stored.path) if stored else difference
+            science = read_frame(stored.path) if stored else _frame_of(difference)
             candidates = self.repo.get("dia_source", data_id)
             cutouts = self.repo.get("candidate_cutouts", data_id)
         record = self._record(job, science, difference)
@@ -138,13 +131,13 @@ class AssociateVisit:
             n_exposures=int(facts["n_exposures"]),
         )
 
-    def _neighbours(self, science: CalibratedImage) -> Catalog:
+    def _neighbours(self, science: ImageFrame) -> Catalog:
         ny, nx = science.shape
         ra, dec = science.wcs.pixel_to_sky(x=(nx - 1) / 2, y=(ny - 1) / 2)
         radius = 0.5 * float(np.hypot(nx, ny)) * science.wcs.pixel_scale_arcsec / 3600.0 + NEIGHBOUR_MARGIN_DEG
         return self.refcats.known_stars(ra=float(ra), dec=float(dec), radius_deg=radius)
 
-    def _record(self, job: Job, science: CalibratedImage, difference: CalibratedImage) -> VisitRecord:
+    def _record(self, job: Job, science: ImageFrame, difference: CalibratedImage) -> VisitRecord:
         row = self.repo.ledger.exposure(job.exposure_id or 0)
         if row is None or job.detector is None:
             raise DataError(f"the ledger has no exposure {job.exposure_id}")
@@ -153,7 +146,7 @@ class AssociateVisit:
         if glass is None:
             raise DataError(f"exposure {row.id} has filter {info.physical_filter!r}, unknown to {info.camera}")
         corners = np.stack(science.wcs.corners(science.shape), axis=1).tolist()
-        photocal, metrics = science.photocal, science.metadata["metrics"]
+        photocal, metrics, noise = science.photocal, science.metadata["metrics"], _noise_of(difference)
         astrometry = metrics.get("astrometry", {})
         (ra_1, dec_1), (ra_2, dec_2), (ra_3, dec_3), (ra_4, dec_4) = corners
         return VisitRecord(
@@ -167,7 +160,7 @@ class AssociateVisit:
             median_colour=photocal.median_colour, rms_colour=photocal.rms_colour,
             pixel_scale=science.wcs.pixel_scale_arcsec, field=info.field or 0,
             fwhm=science.psf.central_fwhm, difference_fwhm=difference.psf.central_fwhm,
-            difference_noise=_noise_of(difference), noise=_noise_of(science),
+            difference_noise=noise, noise=_number(metrics.get("sky_rms_electrons", noise)),
             background=float(metrics["sky_electrons"]),
             astrometric_rms_ra=_number(astrometry.get("rms_ra_mas")) / 1000.0,
             astrometric_rms_dec=_number(astrometry.get("rms_dec_mas")) / 1000.0,
@@ -192,6 +185,10 @@ def _metrics_of(outcome: VisitOutcome) -> dict[str, Any]:
 def _number(value: Any) -> float:
     """Return a figure of the ledger as a float, NaN where it was not known."""
     return float("nan") if value is None else float(value)
+
+
+def _frame_of(image: CalibratedImage) -> ImageFrame:
+    return ImageFrame(image.shape, image.wcs, image.psf, image.photocal, image.metadata)
 
 
 def _noise_of(image: CalibratedImage) -> float:

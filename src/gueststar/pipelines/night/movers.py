@@ -6,9 +6,9 @@ from typing import Any
 
 from gueststar.pipelines.moving.streak_tracks import LinkStreaks
 from gueststar.pipelines.moving.tracklets import LinkTracklets, Tracklets
-from gueststar.pipelines.night.association import detection_store
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
+from gueststar.store.detections import DetectionStore
 from gueststar.store.ledger import JobState
 from gueststar.store.repo import SurveyRepo
 
@@ -20,7 +20,7 @@ def link_night(job_id: int, repo: SurveyRepo, settings: PipelineSettings, night:
 
 def _link(repo: SurveyRepo, settings: PipelineSettings, night: int) -> Result:
     timer = StepTimer()
-    store = detection_store(repo)
+    store = DetectionStore.of_survey(repo.root, repo.settings.database)
     with timer("read"):
         dia_sources = store.sources_of_night(night)
         stationary = store.seen_before(night)

@@ -23,6 +23,7 @@ from gueststar.pipelines.night.learning import LEARNERS, LearningWork, run_learn
 from gueststar.pipelines.night.movers import link_night
 from gueststar.pipelines.night.outcome import Outcome
 from gueststar.pipelines.night.plan import Planner
+from gueststar.pipelines.night.precovery import plan_precoveries, run_precovery
 from gueststar.pipelines.night.reference import run_reference
 from gueststar.pipelines.night.science import ScienceWork, run_science
 from gueststar.pipelines.night.settings import PipelineSettings
@@ -31,7 +32,7 @@ from gueststar.store.repo import SurveyRepo
 from gueststar.stream.clients import has_stream
 from gueststar.stream.publish import Publisher
 
-STAGES = ("calibrate", "science", "reference", "difference", "associate", "movers", "learn", "inject")
+STAGES = ("calibrate", "science", "reference", "difference", "associate", "movers", "precover", "learn", "inject")
 """Stages of a night in order."""
 
 AFTERWARDS = "inject"
@@ -167,6 +168,11 @@ class NightRunner:
         if self.ledger.start(job_id):
             self._settle([link_night(job_id, self.repo, self.settings, night)])
         self.progress("movers", 1, 1)
+
+    def precover(self, night: int) -> None:
+        """Measure the night's new objects on the differences from before they were known."""
+        works = plan_precoveries(self.repo, self.settings, night)
+        self._run("precover", [Call(work.job_id, run_precovery, (work,)) for work in works])
 
     def learn(self, night: int) -> None:
         """Make the calibration products that the night's science images show, and certify them.

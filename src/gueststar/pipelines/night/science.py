@@ -139,6 +139,8 @@ def make_science(
     with timer("background"):
         subtracted = SubtractBackground(settings.background).run(pixels)
         pixels, steps["background"] = subtracted.pixels, subtracted.metrics
+        level_error = level_error_of(subtracted.background, settings.background.box)
+        del subtracted  # maps of the sky that nothing needs any more
     with timer("psf"):
         expected = camera.typical_fwhm_arcsec / camera.pixel_scale_arcsec
         measured = MeasurePsf(settings.psf).run(pixels, expected_fwhm=expected)
@@ -167,7 +169,6 @@ def make_science(
         sources = calibrate_sources(tables[0], wcs, photocal, astrometry=solved.astrometry, **place)
         apertures = calibrate_apertures(tables[1], wcs, photocal, astrometry=solved.astrometry, **place)
     with timer("depth"):
-        level_error = level_error_of(subtracted.background, settings.background.box)
         depth = MapDepth(settings.depth).run(pixels, measured.psf, photocal, level_error=level_error)
     metrics = summary_metrics(pixels, measured.psf, wcs, photocal, depth, steps)
     metadata = image_metadata(work.info, detector, metrics)

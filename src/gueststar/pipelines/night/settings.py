@@ -25,7 +25,7 @@ from gueststar.pipelines.calibration.photon_transfer import MakePhotonTransferCo
 from gueststar.pipelines.calibration.relative_photometry import RelativePhotometryConfig
 from gueststar.pipelines.calibration.shutter import MakeShutterConfig
 from gueststar.pipelines.difference.detect import DetectionConfig
-from gueststar.pipelines.difference.forced import DifferenceForcedConfig
+from gueststar.pipelines.difference.forced import DifferenceForcedConfig, PrecoveryConfig
 from gueststar.pipelines.difference.reference_warp import ReferenceWarpConfig
 from gueststar.pipelines.difference.streaks import StreaksConfig
 from gueststar.pipelines.difference.subtract import DifferenceConfig
@@ -87,6 +87,7 @@ class PipelineSettings:
     injection: InjectionConfig = field(default_factory=InjectionConfig)
     nightly_injection: NightlyInjectionConfig = field(default_factory=NightlyInjectionConfig)
     forced: DifferenceForcedConfig = field(default_factory=DifferenceForcedConfig)
+    precovery: PrecoveryConfig = field(default_factory=PrecoveryConfig)
     alerts: AlertVisitConfig = field(default_factory=AlertVisitConfig)
     tracklets: TrackletConfig = field(default_factory=TrackletConfig)
     streak_tracks: StreakTracksConfig = field(default_factory=StreakTracksConfig)
