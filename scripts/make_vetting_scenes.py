@@ -305,12 +305,15 @@ def reference_catalog(scene: Scene, image: CalibratedImage, truth: dict[str, np.
     return SOURCE.catalog(values)
 
 
-def labelled(found: Catalog, truth: dict[str, np.ndarray], scene: Scene) -> Catalog:
-    """Return detections with their label, near something that changed, with its sign, and their class."""
+def labelled(found: Catalog, truth: dict[str, np.ndarray], scene: Scene) -> tuple[Catalog, np.ndarray]:
+    """Return detections with their label, near something that changed, with its sign, and their class.
+
+    Those near a change that is too small to be sure of belong to neither side and are left out.
+    """
     tree = cKDTree(np.stack([truth["x"], truth["y"]], axis=1))
     noise = np.sqrt(scene.sky + scene.reference_sky) * scene.fwhm * 1.5
     kind = np.array(artefact_kinds(found, truth, scene), dtype=np.int64)
-    is_real = np.zeros(found.n_rows, dtype=bool)
+    is_real, is_unclear = np.zeros(found.n_rows, dtype=bool), np.zeros(found.n_rows, dtype=bool)
     least = np.maximum(2.5 * np.sqrt(noise**2 + truth["light"]), 0.03 * truth["light"])
     for row, near in enumerate(
         tree.query_ball_point(np.stack([found["x"], found["y"]], axis=1), max(1.5, 0.5 * scene.fwhm))
@@ -320,7 +323,10 @@ def labelled(found: Catalog, truth: dict[str, np.ndarray], scene: Scene) -> Cata
         if changed:
             is_real[row] = True
             kind[row] = truth["kind"][max(changed, key=lambda k: abs(truth["flux"][k]))]
-    return LABELLED_SOURCE.catalog(dict(found) | {"is_real": is_real, "kind": kind})
+        else:
+            is_unclear[row] = any(sign * truth["flux"][k] > 0.4 * least[k] for k in near)
+    rows = LABELLED_SOURCE.catalog(dict(found) | {"is_real": is_real, "kind": kind})
+    return rows, np.flatnonzero(~is_unclear)
 
 
 PRECEDENCE = (
@@ -380,7 +386,8 @@ def make_scene(seed: int) -> LabelledDetections | None:
         return None
     triplet = Triplet(science_image.pixels, reference_image.pixels, result.difference.pixels)
     views = views_of(found.catalog, triplet)
-    return LabelledDetections(labelled(found.catalog, truth, scene), views)
+    rows, sure = labelled(found.catalog, truth, scene)
+    return LabelledDetections(rows, views).select(sure)
 
 
 def main() -> None:

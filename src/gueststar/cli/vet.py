@@ -86,6 +86,20 @@ def compare(one: str, other: str, rows: tuple[Path, ...], repo: Path | None) -> 
 
 
 @command.command()
+@click.argument("one", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("other", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+def blend(one: Path, other: Path, out: Path) -> None:
+    """Write OUT, a model whose trees are the mean of those of ONE and OTHER; all else is that of ONE."""
+    from gueststar.algorithms.vetting.score import blended
+    from gueststar.formats.reliability_model import read_reliability_model, write_reliability_model
+
+    made = blended(read_reliability_model(one), read_reliability_model(other))
+    write_reliability_model(out, made)
+    click.echo(made.version)
+
+
+@command.command()
 @REPO
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--sources", default=50, show_default=True, type=click.IntRange(1), help="Sources put into each image.")

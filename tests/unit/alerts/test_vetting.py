@@ -10,6 +10,7 @@ import pytest
 from gueststar.algorithms.vetting.boosted_trees import BoostingConfig, fit_trees, log_odds
 from gueststar.algorithms.vetting.calibration import calibrated, fit_calibration, reliability_diagram
 from gueststar.algorithms.vetting.features import FEATURE_NAMES, measure_features, pixel_scale, psf_width
+from gueststar.algorithms.vetting.score import blended
 from gueststar.core.errors import ConfigError, DataError
 from gueststar.formats.labelled_detections import read_labelled, write_labelled
 from gueststar.formats.reliability_model import (
@@ -88,6 +89,19 @@ def test_trees_learn_what_no_straight_line_tells_and_use_missing_values() -> Non
     assert np.mean((log_odds(trees, features[2000:]) > 0) == labels[2000:]) > 0.93
     again = fit_trees(features[:2000], labels[:2000], config=BoostingConfig(n_trees=80))
     np.testing.assert_array_equal(trees.value, again.value)
+
+
+def test_the_log_odds_of_blended_models_are_the_mean_of_theirs() -> None:
+    one, other = (
+        TrainReliability(QUICK).run(LabelledDetections(detections(np.random.default_rng(seed), 600)))
+        for seed in (11, 12)
+    )
+    both = blended(one, other)
+    features = measure_features(detections(np.random.default_rng(13), 50))
+    mean = 0.5 * (log_odds(one.trees, features) + log_odds(other.trees, features))
+    np.testing.assert_allclose(log_odds(both.trees, features), mean)
+    assert both.version not in (one.version, other.version)
+    assert set(both.training["blended"]) == {one.version, other.version}
 
 
 def test_calibrated_scores_come_true() -> None:

@@ -128,6 +128,14 @@ def test_a_network_trained_in_one_seeing_tells_stars_from_hot_pixels_in_another(
     assert found["calibration_error"] < 0.15
 
 
+def test_the_card_counts_the_scores_of_rows_that_the_network_had_not_seen_only(model) -> None:  # type: ignore[no-untyped-def]
+    distribution = model.training["distribution"]
+    counts = dict(zip(distribution["names"], distribution["counts"], strict=True))
+    assert sum(counts["log_snr"]) == 700
+    assert sum(counts["reliability"]) == sum(counts["stamp_reliability"]) == 140
+    assert counts["reliability"][-1] == counts["stamp_reliability"][-1] == 0
+
+
 def test_a_model_is_written_with_its_network_and_refused_with_another(model, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     write_reliability_model(tmp_path / "model.json", model)
     again = read_reliability_model(tmp_path / "model.json")

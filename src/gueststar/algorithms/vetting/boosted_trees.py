@@ -68,6 +68,15 @@ def log_odds(trees: Trees, features: Floats) -> Floats:
     return total
 
 
+def mean_of_trees(one: Trees, other: Trees) -> Trees:
+    """Return trees whose log odds are the mean of two forests'; they must be of one depth."""
+    if one.feature.shape[1] != other.feature.shape[1]:
+        raise ValueError("forests of different depths have no mean")
+    arrays = [np.concatenate(pair) for pair in zip(one[:3], other[:3], strict=True)]
+    value = 0.5 * np.concatenate([one.value, other.value])
+    return Trees(arrays[0], arrays[1], arrays[2], value, 0.5 * (one.bias + other.bias))
+
+
 def fit_trees(features: Floats, labels: NDArray[np.bool_], *, config: BoostingConfig = BoostingConfig()) -> Trees:
     """Fit trees to rows ``[n, n_features]`` and their labels; the same input gives the same trees."""
     rng = np.random.default_rng(config.seed)

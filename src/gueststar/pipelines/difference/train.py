@@ -145,6 +145,9 @@ def watched_values(features: NDArray[np.float64], scores: Scores) -> NDArray[np.
 def _distribution(features: NDArray[np.float64], held_out: Scores) -> dict[str, Any]:
     edges = [*bin_edges(features), SCORE_EDGES, SCORE_EDGES]
     counts = bin_counts(watched_values(features, held_out), edges)
+    if np.isfinite(held_out.stamps).any():  # rows that the network was trained on have no held-out score
+        for count in counts[-len(SCORE_NAMES) :]:
+            count[-1] = 0
     return {
         "names": [*FEATURE_NAMES, *SCORE_NAMES],
         "edges": [[float(f"{edge:.6g}") for edge in inner] for inner in edges],
