@@ -44,12 +44,12 @@ from gueststar.pipelines.alerts.candidate import ReferenceFacts
 from gueststar.pipelines.alerts.visit import AlertVisit, VisitProducts
 from gueststar.pipelines.night.association import ForcedMeasurement
 from gueststar.pipelines.night.outcome import StepTimer
-from gueststar.store import detection_tables as tables
-from gueststar.store.alert_log import AlertLog
-from gueststar.store.bulk import insert_rows
-from gueststar.store.detection_commit import _insert_visit
-from gueststar.store.detections import CACHE_FOLDER, DetectionStore
-from gueststar.store.object_sums import objects_from, parts_from
+from gueststar.store.alerts.log import AlertLog
+from gueststar.store.detections import tables
+from gueststar.store.detections.bulk import insert_rows
+from gueststar.store.detections.commit import _insert_visit
+from gueststar.store.detections.object_sums import objects_from, parts_from
+from gueststar.store.detections.store import CACHE_FOLDER, DetectionStore
 
 PER_DETECTOR, N_BEFORE, N_SEEN, N_NEW = 18_000, 10, 1_000, 40
 SHAPE, SCALE = (3080, 3072), 1.0

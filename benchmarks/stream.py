@@ -16,7 +16,7 @@ import psutil
 
 from gueststar.model.detections import OutboxAlert
 from gueststar.model.rights import Program
-from gueststar.store.alert_log import AlertLog
+from gueststar.store.alerts.log import AlertLog
 from gueststar.store.settings import StreamSettings
 from gueststar.stream.agreement import agreement_of
 from gueststar.stream.broker import LocalBroker

@@ -17,7 +17,7 @@ import pandas as pd
 import yaml
 
 from gueststar.cli.main import main
-from gueststar.store.detections import DetectionStore
+from gueststar.store.detections.store import DetectionStore
 from gueststar.store.products import PRODUCTS, DataId
 from gueststar.store.repo import SurveyRepo
 

@@ -22,7 +22,7 @@ from astropy.wcs import WCS
 from gueststar.core.bits import USES, MaskPlane, SourceFlag
 from gueststar.model.rights import Program
 from gueststar.pipelines.night.runner import STAGES
-from gueststar.store.alert_log import AlertLog
+from gueststar.store.alerts.log import AlertLog
 from gueststar.store.ledger import JobState
 from gueststar.store.products import DataId
 from gueststar.store.repo import SurveyRepo

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gueststar.store.alert_log import AlertLog
-from gueststar.store.detections import DetectionStore
+from gueststar.store.alerts.log import AlertLog
+from gueststar.store.detections.store import DetectionStore
 from tests.unit.alerts.mosaic import KEY, N_DETECTORS, contents, night_of, taken
 
 from ..postgres_server import running_server
@@ -31,8 +31,8 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 _WRITE = """
 import sys
 from pathlib import Path
-from gueststar.store.alert_log import AlertLog
-from gueststar.store.detections import CACHE_FOLDER, DetectionStore
+from gueststar.store.alerts.log import AlertLog
+from gueststar.store.detections.store import CACHE_FOLDER, DetectionStore
 from tests.unit.alerts.mosaic import KEY, night_of, take
 url, folder, seed, n_exposures, share, n_writers = sys.argv[1], Path(sys.argv[2]), *map(int, sys.argv[3:])
 store, log = DetectionStore(url, name_key=KEY, cache=folder / CACHE_FOLDER), AlertLog(folder)

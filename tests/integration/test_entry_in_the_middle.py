@@ -18,7 +18,7 @@ from astropy.time import Time
 from gueststar.formats.avro import decode_alert
 from gueststar.formats.cutouts import decode_cutout
 from gueststar.model.rights import Program
-from gueststar.store.alert_log import AlertLog
+from gueststar.store.alerts.log import AlertLog
 from gueststar.store.products import DataId
 from gueststar.store.repo import SurveyRepo
 

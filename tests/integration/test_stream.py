@@ -19,8 +19,8 @@ from confluent_kafka import Consumer, KafkaException
 from gueststar.core.errors import ConfigError, TransientError
 from gueststar.model.detections import OutboxAlert
 from gueststar.model.rights import Program
-from gueststar.store.alert_log import AlertLog
-from gueststar.store.publication import Publication
+from gueststar.store.alerts.log import AlertLog
+from gueststar.store.alerts.publication import Publication
 from gueststar.store.settings import StreamSettings
 from gueststar.stream.agreement import agreement_of
 from gueststar.stream.broker import LocalBroker

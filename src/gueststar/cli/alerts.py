@@ -43,7 +43,7 @@ def command() -> None:
 @_programs
 def list_alerts(repo: Path, night: int | None, object_name: str | None, program: str) -> None:
     """List alerts of REPO in order of arrival: candid, object, night, program."""
-    from gueststar.store.alert_log import AlertLog
+    from gueststar.store.alerts.log import AlertLog
 
     for entry in AlertLog(repo).entries(programs=PROGRAMS[program], day_obs=night, object_name=object_name):
         name = Program(entry.program).name.lower()
@@ -58,7 +58,7 @@ def list_alerts(repo: Path, night: int | None, object_name: str | None, program:
 def show(repo: Path, candid: int, cutouts: Path | None, program: str) -> None:
     """Show the alert CANDID of REPO as JSON, cut-outs left out."""
     from gueststar.formats.avro import decode_alert
-    from gueststar.store.alert_log import AlertLog
+    from gueststar.store.alerts.log import AlertLog
 
     log = AlertLog(repo)
     entry = log.find(candid, programs=PROGRAMS[program])
@@ -80,7 +80,7 @@ def show(repo: Path, candid: int, cutouts: Path | None, program: str) -> None:
 @_programs
 def export(repo: Path, out: Path, night: int | None, program: str) -> None:
     """Export alerts of REPO as a tar file OUT of packets, as they were sent."""
-    from gueststar.store.alert_log import AlertLog
+    from gueststar.store.alerts.log import AlertLog
 
     n = 0
     with tarfile.open(out, "w") as archive:
@@ -133,8 +133,8 @@ def check(repo: Path, night: int) -> None:
 @click.option("--reason", required=True, help="What readers are told.")
 def retract(repo: Path, candids: tuple[int, ...], reason: str) -> None:
     """Take alerts of REPO back: readers of the topic's retractions are told with the next publication."""
-    from gueststar.store.alert_log import AlertLog
-    from gueststar.store.publication import Publication
+    from gueststar.store.alerts.log import AlertLog
+    from gueststar.store.alerts.publication import Publication
 
     log, state = AlertLog(repo), Publication(repo)
     if unknown := [c for c in candids if log.find(c, programs=PROGRAMS["all"]) is None]:
@@ -149,7 +149,7 @@ def retract(repo: Path, candids: tuple[int, ...], reason: str) -> None:
 @click.option("--drop", is_flag=True, help="Never send them, instead of sending them with the next publication.")
 def release(repo: Path, night: int, drop: bool) -> None:
     """Let the alerts of a night go that were held because an image had too many (or drop them)."""
-    from gueststar.store.publication import Publication
+    from gueststar.store.alerts.publication import Publication
 
     n = Publication(repo).release(night, is_dropped=drop)
     click.echo(f"{n} alerts {'dropped' if drop else 'released'}")
@@ -164,7 +164,7 @@ def release(repo: Path, night: int, drop: bool) -> None:
 @_programs
 def replay(repo: Path, topic: str, servers: str | None, night: int | None, after: int | None, program: str) -> None:
     """Send alerts of REPO again, as they were, in order, to a TOPIC of your choice."""
-    from gueststar.store.alert_log import AlertLog
+    from gueststar.store.alerts.log import AlertLog
     from gueststar.store.repo import SurveyRepo
     from gueststar.stream.clients import client_options
     from gueststar.stream.publish import replay as send_again

@@ -15,7 +15,7 @@ from gueststar.model.rights import Program
 from gueststar.pipelines.alerts.view import object_names_known, tiers_of_view
 from gueststar.pipelines.difference.forced import DifferenceForcedConfig, ImageFacts, MeasureOnDifference
 from gueststar.pipelines.science.forced import ForcedConfig, MeasureForced
-from gueststar.store.detections import DetectionStore
+from gueststar.store.detections.store import DetectionStore
 from gueststar.store.ledger import ExposureRow
 from gueststar.store.products import DataId
 from gueststar.store.repo import SurveyRepo

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gueststar.model.rights import Program
-from gueststar.store.publication import Publication
+from gueststar.store.alerts.publication import Publication
 from gueststar.store.repo import SurveyRepo
 from gueststar.stream.clients import has_stream
 

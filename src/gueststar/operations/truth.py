@@ -26,7 +26,7 @@ from gueststar.model.photocal import NJY_ZERO_POINT
 from gueststar.model.rights import Program
 from gueststar.operations.account import Fate, Unit, account_of
 from gueststar.operations.transparency import with_extinction
-from gueststar.store.alert_log import AlertLog
+from gueststar.store.alerts.log import AlertLog
 from gueststar.store.ledger import JobState
 from gueststar.store.products import DataId
 from gueststar.store.repo import SurveyRepo

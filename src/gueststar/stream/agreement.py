@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gueststar.model.rights import Program
-from gueststar.store.alert_log import AlertLog
-from gueststar.store.publication import Publication
+from gueststar.store.alerts.log import AlertLog
+from gueststar.store.alerts.publication import Publication
 from gueststar.store.settings import StreamSettings
 from gueststar.stream.clients import client_options
 from gueststar.stream.read import read_topic

@@ -18,8 +18,8 @@ from gueststar.model.visit import VisitRecord
 from gueststar.model.wcs import Wcs
 from gueststar.pipelines.alerts.candidate import ReferenceFacts
 from gueststar.pipelines.alerts.visit import AlertVisit, VisitOutcome, VisitProducts
-from gueststar.store.alert_log import AlertLog
-from gueststar.store.detections import DetectionStore
+from gueststar.store.alerts.log import AlertLog
+from gueststar.store.detections.store import DetectionStore
 
 NIGHT_ZERO = 61000
 REFERENCE = ReferenceFacts(mjd_first=60900.1, mjd_last=60950.2, n_exposures=12)

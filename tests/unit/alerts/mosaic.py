@@ -14,9 +14,9 @@ from gueststar.model.detections import CommitReceipt
 from gueststar.model.rights import RightsPolicy
 from gueststar.model.visit import VisitRecord
 from gueststar.pipelines.alerts.visit import AlertVisit, VisitProducts
-from gueststar.store import detection_tables as tables
-from gueststar.store.alert_log import AlertLog
-from gueststar.store.detections import DetectionStore
+from gueststar.store.alerts.log import AlertLog
+from gueststar.store.detections import tables
+from gueststar.store.detections.store import DetectionStore
 from tests.unit.alerts.conftest import (
     NIGHT_ZERO,
     REFERENCE,

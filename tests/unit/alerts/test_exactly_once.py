@@ -13,8 +13,8 @@ import pytest
 from gueststar.core.errors import ConfigError, DataError, TransientError
 from gueststar.model.detections import OutboxAlert, VisitCommit
 from gueststar.model.rights import Program
-from gueststar.store.alert_log import AlertLog, drain_outbox
-from gueststar.store.detections import DetectionStore
+from gueststar.store.alerts.log import AlertLog, drain_outbox
+from gueststar.store.detections.store import DetectionStore
 from tests.unit.alerts.conftest import make_record, make_sources
 
 N_VISITS, N_ALERTS = 10, 6

@@ -16,8 +16,8 @@ from gueststar.model.photocal import PhotoCal
 from gueststar.model.rights import Program, RightsPolicy
 from gueststar.model.wcs import Wcs
 from gueststar.operations.forced import forced_on_differences, place_of_object
-from gueststar.store.alert_log import AlertLog
-from gueststar.store.detections import DetectionStore
+from gueststar.store.alerts.log import AlertLog
+from gueststar.store.detections.store import DetectionStore
 from gueststar.store.products import DataId
 from gueststar.store.repo import SurveyRepo
 from tests.unit.alerts.conftest import NIGHT_ZERO, Survey, make_record, make_sources

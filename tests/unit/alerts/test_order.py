@@ -15,8 +15,8 @@ from gueststar.core.errors import OutOfTurn
 from gueststar.model.rights import RightsPolicy
 from gueststar.model.visit import VisitRecord
 from gueststar.pipelines.alerts.visit import AlertVisit, AlertVisitConfig, VisitProducts
-from gueststar.store.alert_log import AlertLog
-from gueststar.store.detections import CACHE_FOLDER, DetectionStore
+from gueststar.store.alerts.log import AlertLog
+from gueststar.store.detections.store import CACHE_FOLDER, DetectionStore
 from tests.unit.alerts.conftest import NIGHT_ZERO, REFERENCE, make_cutouts, make_record, make_sources
 from tests.unit.alerts.mosaic import KEY, N_DETECTORS, contents, night_of, take, taken
 

@@ -17,8 +17,8 @@ from gueststar.model.catalog import Catalog
 from gueststar.model.columns import FORCED_SOURCE
 from gueststar.model.rights import Program, Releases, RightsPolicy
 from gueststar.pipelines.night.precovery import Wanted, places_wanted
-from gueststar.store.alert_log import AlertLog
-from gueststar.store.detections import DetectionStore
+from gueststar.store.alerts.log import AlertLog
+from gueststar.store.detections.store import DetectionStore
 from tests.unit.alerts.conftest import NIGHT_ZERO, Survey, make_record, make_sources
 from tests.unit.alerts.test_rights import (
     CONFUSED,

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from gueststar.formats.avro import decode_alert
 from gueststar.model.rights import Program, Releases, RightsPolicy
-from gueststar.store.alert_log import AlertLog
-from gueststar.store.detections import DetectionStore
+from gueststar.store.alerts.log import AlertLog
+from gueststar.store.detections.store import DetectionStore
 from tests.unit.alerts.conftest import NIGHT_ZERO, Survey, make_record, make_sources
 
 IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None

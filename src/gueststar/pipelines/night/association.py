@@ -22,8 +22,8 @@ from gueststar.pipelines.difference.forced import DifferenceForcedConfig, ImageF
 from gueststar.pipelines.night.difference import likely_alerts
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
-from gueststar.store.alert_log import AlertLog
-from gueststar.store.detections import DetectionStore
+from gueststar.store.alerts.log import AlertLog
+from gueststar.store.detections.store import DetectionStore
 from gueststar.store.ledger import Job
 from gueststar.store.products import DataId, StagedProduct
 from gueststar.store.refcats import RefcatStore

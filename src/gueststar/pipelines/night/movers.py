@@ -8,7 +8,7 @@ from gueststar.pipelines.moving.streak_tracks import LinkStreaks
 from gueststar.pipelines.moving.tracklets import LinkTracklets, Tracklets
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
-from gueststar.store.detections import DetectionStore
+from gueststar.store.detections.store import DetectionStore
 from gueststar.store.ledger import JobState
 from gueststar.store.repo import SurveyRepo
 

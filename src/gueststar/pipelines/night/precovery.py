@@ -24,7 +24,7 @@ from gueststar.pipelines.difference.forced import ImageFacts, MeasureOnDifferenc
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
-from gueststar.store.detections import DetectionStore
+from gueststar.store.detections.store import DetectionStore
 from gueststar.store.ledger import JobState
 from gueststar.store.products import DataId
 from gueststar.store.repo import SurveyRepo

@@ -20,9 +20,9 @@ from gueststar.formats.arrow import arrow_bytes, catalog_from_arrow
 from gueststar.model.catalog import Catalog, concatenate
 from gueststar.model.columns import FORCED_SOURCE
 from gueststar.model.detections import HISTORY_FORCED
-from gueststar.store.bulk import wanted_numbers
-from gueststar.store.cache_files import read_cache_file, write_cache_file
-from gueststar.store.detection_tables import FORCED_BLOCKS
+from gueststar.store.detections.bulk import wanted_numbers
+from gueststar.store.detections.cache_files import read_cache_file, write_cache_file
+from gueststar.store.detections.tables import FORCED_BLOCKS
 
 KEPT_MONTHS = 2
 """Files of nights more calendar months ago than this are removed; asked for again, they are made anew."""

@@ -23,7 +23,7 @@ from gueststar.core.errors import DataError
 from gueststar.formats.atomic import appearing_whole
 from gueststar.model.detections import OutboxAlert
 from gueststar.model.rights import Program
-from gueststar.store.detections import DetectionStore
+from gueststar.store.detections.store import DetectionStore
 from gueststar.store.sql import connect, reading, sqlite_url, transaction
 
 FOLDER = "alerts"

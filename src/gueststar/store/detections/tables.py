@@ -9,7 +9,7 @@ from sqlalchemy.schema import CreateSchema
 from gueststar.model.columns import DIA_OBJECT, DIA_SOURCE
 from gueststar.model.detections import OBJECT_PART
 from gueststar.model.visit import VISIT
-from gueststar.store.catalog_rows import sql_columns
+from gueststar.store.detections.catalog_rows import sql_columns
 from gueststar.store.sql import SCHEMA
 
 METADATA = sqlalchemy.MetaData()

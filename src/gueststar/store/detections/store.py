@@ -33,13 +33,13 @@ from gueststar.model.detections import (
 )
 from gueststar.model.rights import Program, RightsPolicy
 from gueststar.model.visit import VISIT, VisitRecord, corner_arrays
-from gueststar.store import detection_commit, detection_reads
-from gueststar.store.bulk import wanted_numbers
-from gueststar.store.catalog_rows import catalog_of
-from gueststar.store.detection_tables import LAYOUT, OBJECTS, OUTBOX, SOURCES, STATE, VISITS, create_tables
-from gueststar.store.forced_blocks import ForcedBlocks
-from gueststar.store.known_area import KnownAreas
-from gueststar.store.object_sums import without_sources
+from gueststar.store.detections import commit, reads
+from gueststar.store.detections.bulk import wanted_numbers
+from gueststar.store.detections.catalog_rows import catalog_of
+from gueststar.store.detections.forced_blocks import ForcedBlocks
+from gueststar.store.detections.known_area import KnownAreas
+from gueststar.store.detections.object_sums import without_sources
+from gueststar.store.detections.tables import LAYOUT, OBJECTS, OUTBOX, SOURCES, STATE, VISITS, create_tables
 from gueststar.store.sql import connect, reading, sqlite_url, told_as_transient, transaction
 
 FILE_NAME = "detections.sqlite"
@@ -105,7 +105,7 @@ class DetectionStore:
             is_same = visits["visit"] == record.visit
             if is_same.any():
                 detectors = [d for d in visits["detector"][is_same].tolist() if d != record.detector]
-                sources = detection_reads.sources_of_visit(connection, record.visit, detectors)
+                sources = reads.sources_of_visit(connection, record.visit, detectors)
                 objects, parts = without_sources(objects, parts, sources)
         is_self = is_same & (visits["detector"] == record.detector)
         known = Catalog({column.name: objects[column.name] for column in DIA_OBJECT.columns}, DIA_OBJECT)
@@ -124,7 +124,7 @@ class DetectionStore:
         """
         with transaction(self._reader) as connection:
             ids = [int(i) for i in object_ids]
-            numbers = detection_reads.name_numbers_of(connection, ids)
+            numbers = reads.name_numbers_of(connection, ids)
             return numbers | self._free_numbers(connection, [i for i in ids if i not in numbers])
 
     def history(
@@ -138,18 +138,18 @@ class DetectionStore:
         ra, dec, start = dia_sources["ra"], dia_sources["dec"], record.mjd_start
         with transaction(self._reader) as connection:
             if visits is None:
-                visits = detection_reads.visits_over(connection, record, margin_arcsec=4.0 * radius_arcsec)
+                visits = reads.visits_over(connection, record, margin_arcsec=4.0 * radius_arcsec)
             before = visits.select(visits["mjd_start"] < start)
             recent = before.select(before["mjd_start"] > start - window_days)
             images = set(zip(recent["visit"].tolist(), recent["detector"].tolist(), strict=True))
-            narrow = detection_reads.sources_before(connection, ra, dec, radius_arcsec, before=start)
+            narrow = reads.sources_before(connection, ra, dec, radius_arcsec, before=start)
             is_recent = narrow["mjd_start"] > start - window_days
             return History(
-                detection_reads.sources_of(connection, narrow["dia_source_id"][is_recent]),
+                reads.sources_of(connection, narrow["dia_source_id"][is_recent]),
                 narrow,
                 before,
                 self._forced.of_objects(connection, images, dia_sources["dia_object_id"]),
-                detection_reads.depths_of(connection, images),
+                reads.depths_of(connection, images),
             )
 
     def forced_of_visit(self, visit: int, detector: int) -> Catalog:
@@ -162,7 +162,7 @@ class DetectionStore:
     def receipt(self, visit: int, detector: int) -> CommitReceipt | None:
         """Return what was committed of a visit and detector; None if nothing was."""
         with transaction(self._reader) as connection:
-            return detection_commit.receipt_of(connection, visit, detector)
+            return commit.receipt_of(connection, visit, detector)
 
     def commit_visit(self, change: VisitCommit) -> CommitReceipt:
         """Make a visit's detections, objects and alerts permanent, all together and once.
@@ -173,7 +173,7 @@ class DetectionStore:
         """
         try:
             with transaction(self._engine) as connection:
-                receipt = detection_commit.commit(connection, change, self._forced)
+                receipt = commit.commit(connection, change, self._forced)
         except IntegrityError as problem:
             raise TransientError(f"visit {change.record.visit} detector {change.record.detector} was not committed: {problem.orig}") from problem  # fmt: skip  # noqa: E501
         self._forced.prune(change.record.day_obs)
@@ -185,12 +185,12 @@ class DetectionStore:
         Raises DataError if the image was not committed.
         """
         with transaction(self._engine) as connection:
-            return detection_commit.add_forced(connection, forced, self._forced, visit=visit, detector=detector)
+            return commit.add_forced(connection, forced, self._forced, visit=visit, detector=detector)
 
     def foundings(self, day_obs: int, *, window_days: float) -> list[Founding]:
         """Return what streams first saw on the images of a night, with the images of ``window_days`` before."""
         with transaction(self._reader) as connection:
-            images, parts = detection_reads.founded_on(connection, day_obs)
+            images, parts = reads.founded_on(connection, day_obs)
             found = []
             for row in range(images.n_rows):
                 image = images.select(np.array([row]))
@@ -201,17 +201,17 @@ class DetectionStore:
         return found
 
     def _known(self, connection: Connection, object_ids: NDArray[np.int64]) -> WorkingSet:
-        objects = detection_reads.objects_of(connection, object_ids)
+        objects = reads.objects_of(connection, object_ids)
         known = Catalog({column.name: objects[column.name] for column in DIA_OBJECT.columns}, DIA_OBJECT)
-        return WorkingSet(0, known, detection_reads.parts_of(connection, object_ids), objects["name_number"])
+        return WorkingSet(0, known, reads.parts_of(connection, object_ids), objects["name_number"])
 
     @staticmethod
     def _unaware(connection: Connection, image: Catalog, window_days: float) -> Catalog:
         """Return the images over the same place committed before or with one, and those of the same exposure."""
         corners = corner_arrays(image)
         area = enlarged(corners[0][0], corners[1][0], _FOUND_MARGIN_ARCSEC)
-        visits = detection_reads.visits_in(connection, area, after_mjd=float(image["mjd_start"][0]) - window_days)
-        sequence_of = detection_reads.sequences_of(connection, visits["visit"])
+        visits = reads.visits_in(connection, area, after_mjd=float(image["mjd_start"][0]) - window_days)
+        sequence_of = reads.sequences_of(connection, visits["visit"])
         sequences = np.array([sequence_of[v, d] for v, d in zip(visits["visit"].tolist(), visits["detector"].tolist(), strict=True)], dtype=np.int64)  # fmt: skip  # noqa: E501
         is_unaware = (sequences <= image["sequence"][0]) | (visits["visit"] == image["visit"][0])
         return Catalog(dict(visits) | {"sequence": sequences}, COMMITTED_VISIT).select(is_unaware)
@@ -219,7 +219,7 @@ class DetectionStore:
     def object_named(self, name_number: int) -> WorkingSet | None:
         """Return what is known of the object whose name has this number, of all programs; None if there is none."""
         with transaction(self._reader) as connection:
-            object_id = detection_reads.object_with_number(connection, name_number)
+            object_id = reads.object_with_number(connection, name_number)
             return None if object_id is None else self._known(connection, np.array([object_id]))
 
     def expect(self, records: Sequence[VisitRecord]) -> None:
@@ -229,17 +229,17 @@ class DetectionStore:
         image that will not come after all is to be given up with `forget`.
         """
         with transaction(self._engine) as connection:
-            detection_commit.expect(connection, list(records))
+            commit.expect(connection, list(records))
 
     def forget(self, visit: int, detector: int) -> None:
         """Expect an image no longer."""
         with transaction(self._engine) as connection:
-            detection_commit.forget(connection, visit, detector)
+            commit.forget(connection, visit, detector)
 
     def check_turn(self, record: VisitRecord) -> None:
         """Raise OutOfTurn while an earlier exposure over the same sky is expected."""
         with transaction(self._reader) as connection:
-            detection_commit.check_turn(connection, record)
+            commit.check_turn(connection, record)
 
     def withdraw_visit(self, visit: int, detector: int) -> int:
         """Take a visit and detector out again, so that it can be reprocessed; return its number of detections.
@@ -247,7 +247,7 @@ class DetectionStore:
         Alerts that left stay as they are; a detection that gets the same candid again is not sent twice.
         """
         with transaction(self._engine) as connection:
-            return detection_commit.withdraw(connection, visit, detector, self._forced)
+            return commit.withdraw(connection, visit, detector, self._forced)
 
     # The outbox
 

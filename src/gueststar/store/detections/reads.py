@@ -18,9 +18,9 @@ from gueststar.model.columns import DIA_SOURCE
 from gueststar.model.depth import DepthMap
 from gueststar.model.detections import COMMITTED_VISIT, HISTORY_SOURCE, KNOWN_OBJECT, NARROW_SOURCE, OBJECT_PART
 from gueststar.model.visit import VISIT, VisitRecord, corner_arrays
-from gueststar.store.bulk import wanted_numbers, wanted_ranges
-from gueststar.store.catalog_rows import catalog_of
-from gueststar.store.detection_tables import DEPTHS, OBJECTS, PARTS, SOURCES, VISITS
+from gueststar.store.detections.bulk import wanted_numbers, wanted_ranges
+from gueststar.store.detections.catalog_rows import catalog_of
+from gueststar.store.detections.tables import DEPTHS, OBJECTS, PARTS, SOURCES, VISITS
 
 
 def objects_in_circle(connection: Connection, circle: Circle, *, after_sequence: int = -1) -> Catalog:

@@ -17,11 +17,11 @@ from gueststar.formats.depth_map import encode_depth
 from gueststar.model.catalog import Catalog, concatenate
 from gueststar.model.detections import CommitReceipt, VisitCommit
 from gueststar.model.visit import VisitRecord, corner_arrays
-from gueststar.store.bulk import insert_rows, upsert_rows
-from gueststar.store.detection_reads import name_numbers_of, parts_of, visits_over, visits_since
-from gueststar.store.detection_tables import DEPTHS, EXPECTED, OBJECTS, OUTBOX, PARTS, SOURCES, STATE, VISITS
-from gueststar.store.forced_blocks import ForcedBlocks
-from gueststar.store.object_sums import merged_parts, objects_from, parts_from
+from gueststar.store.detections.bulk import insert_rows, upsert_rows
+from gueststar.store.detections.forced_blocks import ForcedBlocks
+from gueststar.store.detections.object_sums import merged_parts, objects_from, parts_from
+from gueststar.store.detections.reads import name_numbers_of, parts_of, visits_over, visits_since
+from gueststar.store.detections.tables import DEPTHS, EXPECTED, OBJECTS, OUTBOX, PARTS, SOURCES, STATE, VISITS
 
 _SUMMED = ("ra", "dec", "ra_err", "dec_err", "mjd_tai", "program")
 

@@ -20,9 +20,9 @@ from gueststar.formats.arrow import arrow_bytes, catalog_from_arrow
 from gueststar.model.catalog import Catalog, concatenate
 from gueststar.model.detections import KNOWN_OBJECT, OBJECT_PART
 from gueststar.model.visit import VISIT, VisitRecord, corner_arrays
-from gueststar.store import detection_reads
-from gueststar.store.cache_files import read_cache_file, write_cache_file
-from gueststar.store.detection_tables import STATE
+from gueststar.store.detections import reads
+from gueststar.store.detections.cache_files import read_cache_file, write_cache_file
+from gueststar.store.detections.tables import STATE
 
 MARGIN_ARCSEC = 120.0
 """How far a new area reaches beyond the footprint: pointings of one field differ by about as much."""
@@ -129,8 +129,8 @@ def _wider_margin(before: KnownArea, wanted: Corners) -> float:
 
 def _read(connection: Connection, corners: Corners, sequence: int, n_withdrawn: int) -> KnownArea:
     objects = _objects_in(connection, corners)
-    parts = _sorted_parts(detection_reads.parts_of(connection, objects["dia_object_id"]))
-    visits = detection_reads.visits_in(connection, corners)
+    parts = _sorted_parts(reads.parts_of(connection, objects["dia_object_id"]))
+    visits = reads.visits_in(connection, corners)
     return KnownArea(corners, sequence, n_withdrawn, objects, parts, visits)
 
 
@@ -138,7 +138,7 @@ def _brought_up(connection: Connection, area: KnownArea, sequence: int) -> Known
     """Return an area with what was committed since it was read."""
     if sequence == area.sequence:
         return area
-    visits = detection_reads.visits_since(connection, area.sequence)
+    visits = reads.visits_since(connection, area.sequence)
     if visits.n_rows:
         visits = visits.select(overlaps(*corner_arrays(visits), *area.corners))
     if visits.n_rows == 0:
@@ -147,7 +147,7 @@ def _brought_up(connection: Connection, area: KnownArea, sequence: int) -> Known
     ids = changed["dia_object_id"]
     inside = changed.select(is_inside(area.corners[0][None], area.corners[1][None], changed["ra"], changed["dec"])[0])
     objects = concatenate([area.objects.select(~np.isin(area.objects["dia_object_id"], ids)), inside])
-    renewed = detection_reads.parts_of(connection, inside["dia_object_id"])
+    renewed = reads.parts_of(connection, inside["dia_object_id"])
     parts = concatenate([area.parts.select(~np.isin(area.parts["dia_object_id"], ids)), renewed])
     newer = set(_images(visits))
     old = area.visits.select(np.array([image not in newer for image in _images(area.visits)], dtype=bool))
@@ -164,7 +164,7 @@ def _objects_in(
     """Return the `KNOWN_OBJECT` rows that changed after a commit in and (with slack) around an area, by number."""
     circle = enclosing_circle(*corners)
     wider = circle._replace(radius_arcsec=circle.radius_arcsec + slack_arcsec)
-    found = detection_reads.objects_in_circle(connection, wider, after_sequence=after_sequence)
+    found = reads.objects_in_circle(connection, wider, after_sequence=after_sequence)
     if slack_arcsec == 0.0:
         found = found.select(is_inside(corners[0][None], corners[1][None], found["ra"], found["dec"])[0])
     return found.select(np.argsort(found["dia_object_id"], kind="stable"))

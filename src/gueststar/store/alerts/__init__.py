@@ -1,0 +1,1 @@
+"""Alerts that were made: the log that keeps every packet, and what has left for the brokers."""

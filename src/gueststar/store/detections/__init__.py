@@ -1,0 +1,1 @@
+"""Detections, objects and visits: one record in SQL, mapped working sets beside it."""
