@@ -9,7 +9,7 @@ import numpy as np
 from gueststar.formats.calibration_master import write_calibration_master
 from gueststar.model.calibration import CalibrationMaster
 from gueststar.model.image import MaskedImage
-from gueststar.pipelines.night.known_calibrations import RecentProducts
+from gueststar.pipelines.night.calibrations.known import RecentProducts
 
 
 def write_bias(path: Path, level: float) -> None:

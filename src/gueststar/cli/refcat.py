@@ -63,7 +63,7 @@ def from_images(repo: Path, images: tuple[Path, ...], name: str) -> None:
     For places with no catalog at hand: magnitudes are relative and their zero point arbitrary. Bias, dark and flat
     masters that REPO holds are used (gueststar process REPO --until calibrate makes them).
     """
-    from gueststar.pipelines.night.known_calibrations import calibrations_of
+    from gueststar.pipelines.night.calibrations.known import calibrations_of
     from gueststar.pipelines.refcat_import import refcat_from_images
     from gueststar.store.repo import SurveyRepo
 

@@ -23,8 +23,8 @@ from gueststar.model.image import CalibratedImage, MaskedImage
 from gueststar.model.photocal import PhotoCal
 from gueststar.model.psf import Psf
 from gueststar.model.rights import Program
-from gueststar.pipelines.night.learning import LEARNERS, LearnedImage, Learning
-from gueststar.pipelines.night.making import NothingMade
+from gueststar.pipelines.night.calibrations.learning import LEARNERS
+from gueststar.pipelines.night.calibrations.making import LearnedImage, Learning, NothingMade
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
 from gueststar.store.refcats import RefcatStore

@@ -28,6 +28,7 @@ from gueststar.pipelines.injection.place import PlaceSources, Positions, Stage
 from gueststar.pipelines.injection.raw import InjectRaw
 from gueststar.pipelines.injection.score import Detections, ScoreInjections
 from gueststar.pipelines.injection.surroundings import MeasureSurroundings
+from gueststar.pipelines.night.calibrations.known import CalibrationFinder
 from gueststar.pipelines.night.difference import (
     DifferenceProducts,
     DifferenceWork,
@@ -35,7 +36,6 @@ from gueststar.pipelines.night.difference import (
     likely_alerts,
     make_difference,
 )
-from gueststar.pipelines.night.known_calibrations import CalibrationFinder
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.plan import is_entered
 from gueststar.pipelines.night.science import ScienceWork, limiting_magnitude, make_science

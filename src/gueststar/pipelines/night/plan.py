@@ -12,12 +12,13 @@ from typing import Any
 
 from gueststar.model.calibration import KINDS, CalibrationKind
 from gueststar.model.rights import Program
-from gueststar.pipelines.night.calibrations import CalibrationWork
+from gueststar.pipelines.night.calibrations.frames import CalibrationWork
+from gueststar.pipelines.night.calibrations.known import CalibrationFinder
+from gueststar.pipelines.night.calibrations.learning import LearningWork
+from gueststar.pipelines.night.calibrations.making import LearnedImage
 from gueststar.pipelines.night.difference import DifferenceWork
 from gueststar.pipelines.night.entry import EnteredScienceWork
 from gueststar.pipelines.night.entry_difference import EnteredDifferenceWork
-from gueststar.pipelines.night.known_calibrations import CalibrationFinder
-from gueststar.pipelines.night.learning import LearnedImage, LearningWork
 from gueststar.pipelines.night.reference import ReferenceEpoch, ReferenceWork
 from gueststar.pipelines.night.science import ScienceWork
 from gueststar.pipelines.night.settings import DIFFERENCE, SCIENCE, PipelineSettings

@@ -25,7 +25,7 @@ from gueststar.model.raw import RawDetector
 from gueststar.model.wcs import Wcs
 from gueststar.pipelines.calibration.distortion import distortion_of
 from gueststar.pipelines.electronics import seen_detectors
-from gueststar.pipelines.night.known_calibrations import CalibrationPaths, read_calibrations
+from gueststar.pipelines.night.calibrations.known import CalibrationPaths, read_calibrations
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext

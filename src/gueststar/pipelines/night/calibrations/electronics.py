@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from gueststar.core.errors import MissingInput
 from gueststar.formats.raw import read_detector
@@ -15,10 +14,7 @@ from gueststar.pipelines.calibration.charge_transfer import MakeChargeTransfer
 from gueststar.pipelines.calibration.crosstalk import MakeCrosstalk
 from gueststar.pipelines.calibration.linearity import MakeLinearity
 from gueststar.pipelines.calibration.photon_transfer import MakePhotonTransfer
-from gueststar.pipelines.night.making import Maker, Making, NothingMade
-
-if TYPE_CHECKING:
-    from gueststar.pipelines.night.learning import LearnedImage, Learning
+from gueststar.pipelines.night.calibrations.making import LearnedImage, Learning, Maker, Making, NothingMade
 
 
 def _unless_missing(make: Callable[[], CalibrationTable]) -> CalibrationProduct | NothingMade:

@@ -1,10 +1,11 @@
-"""What makers of calibration products get, and what they give back."""
+"""What makers and learners of calibration products get, and what they give back."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from gueststar.model.calibration import CalibrationProduct, Calibrations
@@ -12,7 +13,9 @@ from gueststar.model.camera import Detector
 from gueststar.model.exposure import ExposureInfo
 from gueststar.pipelines.calibration._frames import RawSource
 from gueststar.pipelines.calibration.not_shown import NotShown
+from gueststar.pipelines.night.calibrations.known import CalibrationPaths
 from gueststar.pipelines.night.settings import PipelineSettings
+from gueststar.pipelines.night.worker import WorkerContext
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,32 @@ class Making(NamedTuple):
     detector: Detector
     known: Calibrations
     """Products of the kinds made before this one."""
+    previous: Any
+    """The last product of this kind, or None."""
+    settings: PipelineSettings
+
+
+@dataclass(frozen=True)
+class LearnedImage:
+    """One calibrated detector image of the night, and what lies beside it."""
+
+    info: ExposureInfo
+    detector: int
+    raw: Path | None
+    """None: the image was brought in calibrated."""
+    image: Path
+    sources: Path
+    apertures: Path
+    calibrations: CalibrationPaths
+    """Valid when it was taken; those it was calibrated with may have been fewer."""
+
+
+class Learning(NamedTuple):
+    """What a learner gets."""
+
+    images: tuple[LearnedImage, ...]
+    detector: Detector
+    context: WorkerContext
     previous: Any
     """The last product of this kind, or None."""
     settings: PipelineSettings

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from gueststar.model.calibration import CalibrationProduct
 from gueststar.pipelines.calibration.distortion import DistortionField, LearnDistortion
-from gueststar.pipelines.night.making import NothingMade
+from gueststar.pipelines.night.calibrations.making import LearnedImage, Learning, NothingMade
 from gueststar.pipelines.science.astrometry import air_for, cone_about, match_for_distortion
-
-if TYPE_CHECKING:
-    from gueststar.pipelines.night.learning import LearnedImage, Learning
 
 
 def learn_distortion(learning: Learning) -> CalibrationProduct | NothingMade:

@@ -6,38 +6,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
 
 from gueststar.model.calibration import CalibrationKind, CalibrationProduct
-from gueststar.model.camera import Detector
-from gueststar.model.exposure import ExposureInfo
-from gueststar.pipelines.night.calibrations import stage_calibration
-from gueststar.pipelines.night.electronics import learn_crosstalk
-from gueststar.pipelines.night.known_calibrations import CalibrationPaths
-from gueststar.pipelines.night.learned_distortion import learn_distortion
-from gueststar.pipelines.night.learned_illumination import learn_defects, learn_fringe, learn_illumination
-from gueststar.pipelines.night.learned_photometry import learn_relative_photometry
-from gueststar.pipelines.night.making import NothingMade
+from gueststar.pipelines.night.calibrations.distortion import learn_distortion
+from gueststar.pipelines.night.calibrations.electronics import learn_crosstalk
+from gueststar.pipelines.night.calibrations.frames import stage_calibration
+from gueststar.pipelines.night.calibrations.illumination import learn_defects, learn_fringe, learn_illumination
+from gueststar.pipelines.night.calibrations.making import LearnedImage, Learning, NothingMade
+from gueststar.pipelines.night.calibrations.photometry import learn_relative_photometry
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
 from gueststar.store.product_files import read_product
 from gueststar.store.products import product_named
-
-
-@dataclass(frozen=True)
-class LearnedImage:
-    """One calibrated detector image of the night, and what lies beside it."""
-
-    info: ExposureInfo
-    detector: int
-    raw: Path | None
-    """None: the image was brought in calibrated."""
-    image: Path
-    sources: Path
-    apertures: Path
-    calibrations: CalibrationPaths
-    """Valid when it was taken; those it was calibrated with may have been fewer."""
 
 
 @dataclass(frozen=True)
@@ -53,17 +34,6 @@ class LearningWork:
     settings: PipelineSettings
     physical_filter: str | None = None
     previous: Path | None = None
-
-
-class Learning(NamedTuple):
-    """What a learner gets."""
-
-    images: tuple[LearnedImage, ...]
-    detector: Detector
-    context: WorkerContext
-    previous: Any
-    """The last product of this kind, or None."""
-    settings: PipelineSettings
 
 
 Learner = Callable[[Learning], CalibrationProduct | NothingMade]

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from gueststar.core.errors import DataError
 from gueststar.model.calibration import CalibrationTable
 from gueststar.pipelines.calibration.relative_photometry import CalibrateRelative, RelativeExposure
-from gueststar.pipelines.night.making import NothingMade
-
-if TYPE_CHECKING:
-    from gueststar.pipelines.night.learning import Learning
+from gueststar.pipelines.night.calibrations.making import Learning, NothingMade
 
 
 def learn_relative_photometry(learning: Learning) -> CalibrationTable | NothingMade:

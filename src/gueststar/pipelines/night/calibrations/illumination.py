@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,13 +30,10 @@ from gueststar.pipelines.calibration.fringe import (
     patterns_of,
 )
 from gueststar.pipelines.calibration.illumination import MakeIllumination, StarMeasurements
-from gueststar.pipelines.night.known_calibrations import read_calibrations
-from gueststar.pipelines.night.making import NothingMade, nothing_where_not_shown
+from gueststar.pipelines.night.calibrations.known import read_calibrations
+from gueststar.pipelines.night.calibrations.making import LearnedImage, Learning, NothingMade, nothing_where_not_shown
 from gueststar.store.product_files import read_product
 from gueststar.store.products import product_named
-
-if TYPE_CHECKING:
-    from gueststar.pipelines.night.learning import LearnedImage, Learning
 
 Floats = NDArray[np.float64]
 
