@@ -7,8 +7,9 @@ import numpy as np
 from gueststar.algorithms.association.match import count_within, nearest
 from gueststar.algorithms.astrometry.proper_motion import propagate_positions
 from gueststar.algorithms.photocal.gaia_magnitude import gaia_g
+from gueststar.formats.ztf_fields import MISSING, MISSING_NAME
 from gueststar.model.catalog import Catalog, Column, Schema
-from gueststar.pipelines.alerts.wire_fields import MISSING, Fields, numbers
+from gueststar.pipelines.alerts.wire_fields import Fields, numbers
 
 SOLAR_SYSTEM_MATCH = Schema(
     "solar_system_match",
@@ -85,7 +86,7 @@ def solar_system_fields(dia_sources: Catalog, matches: Catalog | None) -> Fields
             matches["name"].tolist(), strict=True,
         )  # fmt: skip
         known = {candid: (distance, mag, str(name)) for candid, distance, mag, name in rows}
-    found = [known.get(candid, (MISSING, MISSING, "null")) for candid in dia_sources["dia_source_id"].tolist()]
+    found = [known.get(candid, (MISSING, MISSING, MISSING_NAME)) for candid in dia_sources["dia_source_id"].tolist()]
     return {name: [row[k] for row in found] for k, name in enumerate(("ssdistnr", "ssmagnr", "ssnamenr"))}
 
 
