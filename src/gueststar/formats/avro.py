@@ -31,9 +31,20 @@ def schema_texts(version: str = SCHEMA_VERSION) -> dict[str, str]:
 @cache
 def alert_schema(version: str = SCHEMA_VERSION) -> Any:
     """Return the parsed schema of a whole packet, its parts written in where they are first used."""
-    named: dict[str, Any] = {}
-    schemas = [fastavro.parse_schema(json.loads(text), named) for text in schema_texts(version).values()]
-    return fastavro.parse_schema(_inlined(schemas[-1], named, set()))
+    return _whole(tuple(schema_texts(version).values()))
+
+
+@cache
+def lite_schema(version: str = SCHEMA_VERSION) -> Any:
+    """Return the parsed schema of a packet without cut-outs: the same record, its last three fields left out."""
+    parts = [text for name, text in schema_texts(version).items() if name not in ("cutout", "alert")]
+    folder = resources.files("gueststar.formats") / "schemas" / "ztf_lite" / version
+    return _whole((*parts, (folder / "alert.avsc").read_text()))
+
+
+def schema_text(schema: Any) -> str:
+    """Return a parsed schema as JSON, what fastavro keeps for itself left out."""
+    return json.dumps({key: value for key, value in schema.items() if not key.startswith("__")})
 
 
 def field_names(record: str, version: str = SCHEMA_VERSION) -> tuple[str, ...]:
@@ -92,6 +103,13 @@ def _container_header() -> tuple[bytes, bytes]:
 @cache
 def _encoder() -> RecordEncoder:
     return RecordEncoder(alert_schema())
+
+
+def _whole(texts: tuple[str, ...]) -> Any:
+    """Return the parsed schema of the last text, the parts before it written in where they are first used."""
+    named: dict[str, Any] = {}
+    schemas = [fastavro.parse_schema(json.loads(text), named) for text in texts]
+    return fastavro.parse_schema(_inlined(schemas[-1], named, set()))
 
 
 def _inlined(schema: Any, named: dict[str, Any], seen: set[str]) -> Any:

@@ -29,6 +29,7 @@ FROZEN = {
     "ztf/4.02/cutout.avsc": "ddc9e9d77d6c8ab3",
     "ztf/4.02/fp_hist.avsc": "12f928cf620e62aa",
     "ztf/4.02/prv_candidate.avsc": "548d9652dc4e047a",
+    "ztf_lite/4.02/alert.avsc": "829d2ab04e170204",
 }
 """BLAKE2b (8 bytes) of the schema files. A published version never changes: what is new is a new version."""
 
