@@ -19,6 +19,7 @@ COMMANDS = {
     "inject": "Put artificial sources into processed images: completeness and flux errors.",
     "lightcurve": "The light curve at a place.",
     "night": "The night's account.",
+    "orbits": "Orbits of known Solar-System bodies.",
     "process": "From raw exposures to alerts.",
     "products": "List products with their files.",
     "refcat": "Local reference catalogs.",

@@ -131,7 +131,7 @@ _ON_WIRE = {
     "nmtchps": "0 also where the catalog does not reach",
     "neargaia": "nearest point source of the reference catalog",
     "maggaia": "computed from g, r, i unless the catalog is Gaia's; 0.05 mag",
-    "ssdistnr": "from two-body orbits, see below",
+    "ssdistnr": "from two-body orbits, see [](known_objects.md)",
     "ssmagnr": "V by H and G",
     "zpclrcov": "of a straight line through calibrators of this mean colour",
     "zpmed": "the line's value at their median colour",

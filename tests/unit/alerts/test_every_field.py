@@ -43,7 +43,7 @@ def stars() -> Any:
     values = {column.name: np.zeros(4, dtype=column.dtype) for column in REFCAT.columns}
     values |= {
         "ref_id": np.array([12, 11, 13, 14]), "ra": np.full(4, RA), "dec": DEC + offsets / 3600.0,
-        "epoch": np.full(4, 2025.0), "is_extended": offsets == 4.0,
+        "epoch": np.full(4, 2025.0), "is_extended": offsets == 4.0, "star_score": np.full(len(offsets), np.nan),
         "mag_g": np.array([18.5, 18.0, 19.0, 12.5]), "mag_r": np.array([17.75, 17.25, 18.25, 12.0]),
         "mag_i": np.array([17.5, 17.0, 18.0, 12.0]), "mag_z": np.array([17.25, 16.75, 17.75, 12.0]),
     }  # fmt: skip
