@@ -215,8 +215,8 @@ def _star_scores(table: NamedTable, theirs: str | None, n: int, mapping: dict[st
     """Return the catalog's own scores, else those of Pan-STARRS's PSF and Kron magnitudes, else NaN.
 
     A source is taken for a star where its i magnitudes by PSF and by Kron aperture differ by less than 0.05 mag (the
-    survey's own rule, Farrow et al. 2014); the score is the probability of that, given their errors and 0.02 mag. None is
-    given above 14 mag, where stars saturate.
+    survey's own rule, Farrow et al. 2014); the score is the probability of that, given their errors and 0.02 mag. None
+    is given above 14 mag, where stars saturate.
     """
     if theirs is not None:
         values = table.columns[theirs]
