@@ -19,12 +19,14 @@ from uuid import uuid4
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from gueststar.core.errors import TransientError
+from gueststar.core.errors import DataError, TransientError
+from gueststar.model.flavour import Flavour
 from gueststar.store.alerts.log import FOLDER, AlertEntry, AlertLog
 from gueststar.store.alerts.publication import Fate, Publication, SentPacket
 from gueststar.store.settings import StreamSettings
 from gueststar.stream.clients import client_options, error_of, worst_of
-from gueststar.stream.read import CANDID, read_topic
+from gueststar.stream.flavours import flavours_of, headers_of, message_of
+from gueststar.stream.read import read_topic
 from gueststar.stream.topics import RETRACTIONS, Topics, topic_of
 
 BATCH = 500
@@ -45,6 +47,9 @@ _NEVER = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, Kafka
 """Errors of one message that no repetition mends: it is a dead letter."""
 
 
+_NOTHING = "nothing to send"
+
+
 @dataclass
 class PublishReceipt:
     """What one round of publishing did."""
@@ -59,13 +64,18 @@ class PublishReceipt:
     n_retracted: int = 0
     held: dict[str, str] = field(default_factory=dict)
     """Segment of the log -> why it was held."""
+    flavours: dict[Flavour, PublishReceipt] = field(default_factory=dict)
+    """What was done in the flavours besides the full one."""
 
     def line(self) -> str:
         """Return it in words."""
         parts = [(self.n_sent, "sent"), (self.n_found, "found on the stream"), (self.n_held, "held")]
         parts += [(self.n_dead, "dead"), (self.n_retracted, "retracted")]
         parts += [(self.n_gone, "gone with a deleted topic")]
-        return ", ".join(f"{n} {what}" for n, what in parts if n) or "nothing to send"
+        told = [f"{n} {what}" for n, what in parts if n]
+        lines = [(flavour, receipt.line()) for flavour, receipt in self.flavours.items()]
+        told += [f"{flavour}: {line}" for flavour, line in lines if line != _NOTHING]
+        return ", ".join(told) or _NOTHING
 
 
 class _Undelivered(NamedTuple):
@@ -76,17 +86,20 @@ class _Undelivered(NamedTuple):
 
 
 class Publisher:
-    """Sends the alert log of the repository at ``root`` to its stream.
+    """Sends the alert log of the repository at ``root`` to its stream, in all flavours that its settings name.
 
     Raises ConfigError if there is no stream or the login is wrong, and TransientError where the brokers do not answer;
     what was not sent waits in the log.
     """
 
-    def __init__(self, root: Path, settings: StreamSettings) -> None:
-        self.root, self.settings = root, settings
+    def __init__(self, root: Path, settings: StreamSettings, flavour: Flavour = Flavour.FULL) -> None:
+        """``flavour`` is that of this publisher's topics; the full one has those of the others under it."""
+        self.root, self.settings, self.flavour = root, settings, flavour
         self._options = client_options(root, settings)
         self._servers = str(self._options["bootstrap.servers"])
-        self._log, self._state = AlertLog(root), Publication(root)
+        self._log, self._state = AlertLog(root), Publication(root, flavour)
+        others = flavours_of(settings)[1:] if flavour is Flavour.FULL else ()
+        self._others = [Publisher(root, settings, other) for other in others]
         self._topics = Topics(self._options, settings)
         self._producer: Producer | None = None
         self._reconciled: set[str] = set()
@@ -107,22 +120,32 @@ class Publisher:
         self._forget_producer()
         self._state.close()
         self._log.close()
+        for other in self._others:
+            other.close()
 
     def publish(self) -> PublishReceipt:
         """Send all that waits, in order; return what was done."""
         receipt = PublishReceipt()
         with _only_publisher(self.root, self._name) as was_ours:
-            if not was_ours:
-                self._reconciled.clear()  # another was here, and may have been killed before it marked what it sent
-            try:
-                while entries := self._state.waiting(BATCH):
-                    for topic, group in _runs_of_a_topic(self._sendable(entries, receipt), self.settings):
-                        self._send_group(topic, group, receipt)
-                self._send_retractions(receipt)
-            except BaseException:
-                self._start_over()  # something may have arrived that is not marked
-                raise
+            self._send_waiting(receipt, was_ours=was_ours)
+            for other in self._others:
+                receipt.flavours[other.flavour] = PublishReceipt()
+                other._send_waiting(receipt.flavours[other.flavour], was_ours=was_ours)
         return receipt
+
+    def _send_waiting(self, receipt: PublishReceipt, *, was_ours: bool) -> None:
+        if not was_ours:
+            self._reconciled.clear()  # another was here, and may have been killed before it marked what it sent
+        try:
+            while entries := self._state.waiting(BATCH):
+                chosen = self._sendable(entries, receipt) if self.flavour is Flavour.FULL else entries
+                for topic, group in self._runs_of_a_topic(chosen):
+                    self._send_group(topic, group, receipt)
+            if self.flavour is Flavour.FULL:
+                self._send_retractions(receipt)
+        except BaseException:
+            self._start_over()  # something may have arrived that is not marked
+            raise
 
     def follow(
         self, *, every_s: float = 1.0, tell: Callable[[str], None] = lambda _: None, is_over: Callable[[], bool]
@@ -171,13 +194,23 @@ class Publisher:
             known = self._state.sent_to(topic)
             group = [entry for entry in group if entry.candid not in known]
         last = self._state.last_offsets(topic)
-        messages = ((entry.candid, self._log.read(entry), entry.object_name) for entry in group)
-        sent, undelivered = self._send(topic, messages)
+        sent, undelivered = self._send(topic, self._messages(group, receipt))
         if any(packet.offset <= last.get(packet.partition, -1) for packet in sent):
             return self._start_over()  # the topic was deleted and made anew meanwhile: read what is on it now
         receipt.n_sent += self._state.mark_sent(sent, time=time.time())
         if undelivered:
             self._settle(topic, undelivered, receipt)
+
+    def _messages(self, group: list[AlertEntry], receipt: PublishReceipt) -> Iterator[tuple[int, bytes, str]]:
+        """Yield (candid, message, key); a packet that the flavour cannot tell is a dead letter of it."""
+        for entry in group:
+            packet = self._log.read(entry)
+            try:
+                message = message_of(self.flavour, packet)
+            except DataError as problem:
+                receipt.n_dead += self._state.set_aside([entry.candid], Fate.DEAD, str(problem), time=time.time())
+            else:
+                yield entry.candid, message, entry.object_name
 
     def _settle(self, topic: str, undelivered: list[_Undelivered], receipt: PublishReceipt) -> None:
         """Bury what will never be taken, and raise what stopped the others, unless it was their neighbours."""
@@ -217,7 +250,8 @@ class Publisher:
 
         for candid, value, key in messages:
             try:
-                _produce(producer, topic, value, key=key, headers=headers_of(candid), on_delivery=note(candid))
+                headers = headers_of(candid, self.flavour)
+                _produce(producer, topic, value, key=key, headers=headers, on_delivery=note(candid))
             except KafkaException as problem:
                 undelivered.append(_Undelivered(candid, problem.args[0], is_local=True))
             producer.poll(0)
@@ -237,6 +271,14 @@ class Publisher:
                     raise error_of(trouble, self._servers, f"topic {topic}")
             self._state.mark_retracted([entry.candid])
             receipt.n_retracted += 1
+
+    def _runs_of_a_topic(self, entries: list[AlertEntry]) -> Iterator[tuple[str, list[AlertEntry]]]:
+        """Yield the packets by topic, each topic's in the log's order."""
+        groups: dict[str, list[AlertEntry]] = {}
+        for entry in entries:
+            topic = topic_of(self.settings, night=entry.day_obs, program=entry.program, flavour=self.flavour)
+            groups.setdefault(topic, []).append(entry)
+        yield from groups.items()
 
     def _connected(self, is_careful: bool) -> Producer:
         """Return the producer, of batches or of single packets."""
@@ -263,11 +305,6 @@ class Publisher:
         self._producer = None
 
 
-def headers_of(candid: int) -> list[tuple[str, str | bytes | None]]:
-    """Return a message's headers: the packet's number, and by what clients of Hopskotch know it as Avro."""
-    return [(CANDID, str(candid).encode()), ("_format", b"avro")]
-
-
 def _produce(producer: Producer, topic: str, value: bytes, **rest: Any) -> None:
     """Hand a message to the producer, waiting while its queue is full."""
     while True:
@@ -277,15 +314,6 @@ def _produce(producer: Producer, topic: str, value: bytes, **rest: Any) -> None:
             producer.poll(0.1)
         else:
             return
-
-
-def _runs_of_a_topic(entries: list[AlertEntry], settings: StreamSettings) -> Iterator[tuple[str, list[AlertEntry]]]:
-    """Yield the packets by topic, each topic's in the log's order."""
-    groups: dict[str, list[AlertEntry]] = {}
-    for entry in entries:
-        topic = topic_of(settings, night=entry.day_obs, program=entry.program)
-        groups.setdefault(topic, []).append(entry)
-    yield from groups.items()
 
 
 @contextmanager
