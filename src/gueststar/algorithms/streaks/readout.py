@@ -81,6 +81,6 @@ def _sum_line(values, usable, most):  # type: ignore[no-untyped-def]
     total, count = 0.0, 0.0
     for x in range(values.size):
         value = min(max(values[x], -most), most)
-        total += value if usable[x] else np.float32(0)
+        total += float(value) if usable[x] else 0.0
         count += 1.0 if usable[x] else 0.0
     return total, count
