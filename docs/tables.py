@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gueststar.core.bits import UNUSABLE, MaskPlane, SourceFlag
+from gueststar.formats.ztf_fields import FieldRule, field_rules
 from gueststar.model import columns, instrumental_columns
 from gueststar.model.catalog import Schema
 from gueststar.model.metrics import METRICS, Metric
@@ -33,6 +34,7 @@ def write_tables(folder: Path) -> None:
         "metrics": _metrics(),
         "parameters": _parameters(PipelineSettings()),
         "products": _products(),
+        "alert_fields": _alert_fields(),
     }
     for name, text in pages.items():
         path = folder / f"{name}.md"
@@ -76,12 +78,30 @@ def _products() -> str:
     return _table(("product", "meaning", "identified by", "holds"), rows)
 
 
+def _alert_fields() -> str:
+    parts = []
+    for record in ("alert", "candidate", "prv_candidate", "fp_hist", "cutout"):
+        rows = [
+            (f"`{rule.name}`", f"{rule.type}", rule.meaning, rule.remark, _unknown(rule))
+            for rule in field_rules(record)
+        ]
+        parts.append(f"## {record}\n\n" + _table(("field", "type", "meaning", "ours", "where not known"), rows))
+    return "\n".join(parts)
+
+
+def _unknown(rule: FieldRule) -> str:
+    values = ", ".join("null" if value is None else f"`{value}`" for value in rule.unknown)
+    return f"{values}: {rule.reason}" if rule.unknown else ""
+
+
 def _parameters(settings: PipelineSettings) -> str:
     parts = []
     for section in dataclasses.fields(settings):
         config = getattr(settings, section.name)
         rows = [(f"`{name}`", _shown(value), doc) for name, value, doc in _leaves(config)]
-        parts.append(f"({_label(section.name)})=\n## {section.name}\n\n" + _table(("parameter", "default", "meaning"), rows))
+        parts.append(
+            f"({_label(section.name)})=\n## {section.name}\n\n" + _table(("parameter", "default", "meaning"), rows)
+        )
     return "\n".join(parts)
 
 

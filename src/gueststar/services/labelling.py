@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import socket
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -17,13 +16,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from gueststar.core.errors import ConfigError, DataError
+from gueststar.core.errors import DataError
 from gueststar.model.labels import ARTEFACT_KINDS, REAL_KINDS, DetectionKind
 from gueststar.services.labelling_desk import LabellingDesk
+from gueststar.services.web_server import LOOPBACK, serve
 from gueststar.store.labels import LabelStore
 from gueststar.store.repo import SurveyRepo
-
-HOST = "127.0.0.1"
 
 KEYS: dict[DetectionKind, str] = {
     DetectionKind.TRANSIENT: "1", DetectionKind.TRANSIENT_IN_HOST: "2", DetectionKind.VARIABLE: "3",
@@ -36,18 +34,10 @@ KEYS: dict[DetectionKind, str] = {
 
 def serve_labelling(root: Path, *, port: int, person: str, tell: Callable[[str], None]) -> None:
     """Serve the page until it is interrupted; ``tell`` says where. ConfigError if the port is taken."""
-    import uvicorn
-
-    with SurveyRepo.open(root) as repo, socket.socket() as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind((HOST, port))
-        except OSError as problem:
-            raise ConfigError(f"port {port} cannot be listened to ({problem.strerror}): choose another") from problem
+    with SurveyRepo.open(root) as repo:
         desk = LabellingDesk(repo, LabelStore.of(root, repo.settings.database), person=person)
-        tell(f"{desk.progress()['waiting']} detections wait at http://{HOST}:{listening.getsockname()[1]}/")
-        server = uvicorn.Server(uvicorn.Config(labelling_app(desk), log_level="warning"))
-        server.run(sockets=[listening])
+        waiting = desk.progress()["waiting"]
+        serve(labelling_app(desk), port=port, tell=lambda url: tell(f"{waiting} detections wait at {url}"))
 
 
 def labelling_app(desk: LabellingDesk) -> Starlette:
@@ -67,7 +57,7 @@ def labelling_app(desk: LabellingDesk) -> Starlette:
             Route("/detections/{dia_source_id:int}/label", handlers.label, methods=["POST"]),
             Route("/undo", handlers.undo, methods=["POST"]),
         ],
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[LOOPBACK, "localhost"])],
         exception_handlers={DataError: _not_found},
     )
 
