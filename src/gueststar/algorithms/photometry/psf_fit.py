@@ -216,17 +216,15 @@ class _Rays:
         self.is_struck = None if is_struck is None else is_struck.copy()
         self.is_spike = is_spike
         self.y = self.x = np.zeros(0, dtype=np.int64)
-        self._planes: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
 
     def follow(self, scene: Scene, psf: SplinePsf, state: SourceState, fwhm: float, config: PointSourceConfig) -> None:
         """Follow rays across the sources, fitting these anew as more of a ray's light is taken from them."""
         if self.is_struck is None or config.rays is None:
             return
-        if self._planes is None:
-            self._planes = np.zeros(self.is_struck.shape, np.float32), np.zeros(self.is_struck.shape, np.float32)
+        planes = np.zeros(self.is_struck.shape, np.float32), np.zeros(self.is_struck.shape, np.float32)
         for _ in range(_RAY_ROUNDS):
             y, x = take_out_rays_in_place(
-                scene, psf, self.is_struck, is_spike=self.is_spike, config=config.rays, planes=self._planes
+                scene, psf, self.is_struck, is_spike=self.is_spike, config=config.rays, planes=planes
             )
             if y.size == 0 or len(state.x) == 0:
                 break

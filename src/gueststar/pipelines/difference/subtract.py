@@ -323,8 +323,9 @@ class MakeDifference:
 
 def _mask_of(science: MaskedImage, bad_reference: Bools) -> NDArray[np.int32]:
     """Return the science image's mask, with REFERENCE_MASKED where the reference cannot be used."""
-    keep = np.int32(~int(FOUND))
-    return (science.mask & keep) | np.where(bad_reference, np.int32(int(MaskPlane.REFERENCE_MASKED)), np.int32(0))
+    mask = science.mask & np.int32(~int(FOUND))
+    mask[bad_reference] |= np.int32(int(MaskPlane.REFERENCE_MASKED))
+    return mask
 
 
 def _star_metrics(fits: tuple[StarFits, StarFits], ratio: PolynomialField) -> dict[str, Any]:
