@@ -30,6 +30,7 @@ from tests.end_to_end._survey import gueststar, make_survey
 from tests.kafka_server import running_broker
 
 READERS = Path(__file__).parent / "readers"
+SCENARIO = Path(__file__).parent / "night.yaml"
 READER, PASSWORD = "alice", "correct horse battery"
 
 Counts = dict[int, list[int | None]]
@@ -77,7 +78,7 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Night]:
     """Two nights of one detector, processed while the survey's own broker listens; the second is read."""
     folder = tmp_path_factory.mktemp("consumers")
     root, sky = folder / "survey", folder / "sky"
-    gueststar("simulate", sky, "--scenario", "small", "--detectors", "0", "--seed", "5", "--quiet")
+    gueststar("simulate", sky, "--scenario", SCENARIO, "--detectors", "0", "--seed", "5", "--quiet")
     make_survey(root, sky, *sorted(sky.glob("raw/*/*")))
     path = root / "survey.yaml"
     described = yaml.safe_load(path.read_text())

@@ -32,10 +32,10 @@ login = (
 )  # fmt: skip
 loader = UWAlertLoader(
     bootstrap=ASKED["servers"], stream="ztf_uw_public", group_name="ampel", timeout=10,
-    kafka_consumer_properties=login, logger=logger,
+    kafka_consumer_properties=login,
 )  # fmt: skip
 packets, alerts = counted(loader.alerts(limit=ASKED["n"]))
-from_tar, _ = counted(TarAlertLoader(file_path=ASKED["tar"], tar_mode="r:", logger=logger))
+from_tar, _ = counted(TarAlertLoader(file_path=ASKED["tar"], tar_mode="r:"))
 assert from_tar == packets
 loose = DecentFilter(
     min_ndet=1, min_tspan=-1, max_tspan=1e5, min_archive_tspan=-1, max_archive_tspan=1e5, min_drb=0.0, min_rb=0.0,
@@ -44,6 +44,7 @@ loose = DecentFilter(
     gaia_excessnoise_sig_max=999, ps1_sgveto_rad=0.0, ps1_sgveto_th=1.0, ps1_confusion_rad=0.0,
     ps1_confusion_sg_tol=0.0, logger=logger,
 )  # fmt: skip
+loose.post_init()
 n_complete = sum(loose._alert_has_keys(alert.datapoints[0]) for alert in alerts)
 shaped = [ZiDataPointShaperBase().process(alert.datapoints, alert.stock) for alert in alerts]
 identities = {point["id"] for points in shaped for point in points}
