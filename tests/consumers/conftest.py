@@ -16,13 +16,12 @@ import pytest
 import yaml
 
 from gueststar.formats.avro import decode_alert
+from gueststar.model.flavour import Flavour
 from gueststar.model.rights import Program
 from gueststar.store.alerts.log import AlertLog
 from gueststar.store.repo import SurveyRepo
 from gueststar.store.settings import StreamSettings
 from gueststar.stream.broker import LocalBroker
-from gueststar.stream.clients import client_options
-from gueststar.stream.forms import Form
 from gueststar.stream.publish import replay
 from gueststar.stream.topics import Topics, topic_of
 from gueststar.stream.users import set_password
@@ -82,7 +81,7 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Night]:
     make_survey(root, sky, *sorted(sky.glob("raw/*/*")))
     path = root / "survey.yaml"
     described = yaml.safe_load(path.read_text())
-    described["stream"] |= {"readers": {"public": ["*"], "partnership": [READER]}}
+    described["stream"] |= {"flavours": ["fink"], "readers": {"public": ["*"], "partnership": [READER]}}
     path.write_text(yaml.safe_dump(described))
     plain_root = folder / "plain"
     plain_root.mkdir()
@@ -100,15 +99,13 @@ def _published(folder: Path, root: Path, settings: StreamSettings, own: LocalBro
     last = max(entry.day_obs for entry in entries)
     entries = [entry for entry in entries if entry.day_obs == last]
     topic = topic_of(settings, night=last, program=Program.PUBLIC)
-    keyed = f"fink_{last}"
+    keyed = topic_of(settings, night=last, program=Program.PUBLIC, flavour=Flavour.FINK)
     assert own.state is not None
     assert other.state is not None
-    open_options = {"bootstrap.servers": other.state.bootstrap_servers}
-    for options, names in ((client_options(root, settings), (keyed,)), (open_options, (topic, keyed))):
-        for name in names:
-            Topics(options, settings).ensure(name, Program.PUBLIC)
-            form = Form.KEYED if name == keyed else Form.CONTAINER
-            assert replay(log, entries, options, name, form=form) == len(entries)
+    options = {"bootstrap.servers": other.state.bootstrap_servers}
+    for name, flavour in ((topic, Flavour.FULL), (keyed, Flavour.FINK)):
+        Topics(options, settings).ensure(name, Program.PUBLIC)
+        assert replay(log, entries, options, name, flavour=flavour) == len(entries)
     files, tar = folder / "packets", folder / "night.tar"
     gueststar("alerts", "export", root, tar, "--night", last)
     with tarfile.open(tar) as archive:

@@ -19,18 +19,21 @@ from uuid import uuid4
 
 from confluent_kafka import KafkaError, Message, Producer
 
-from gueststar.core.errors import TransientError
+from gueststar.core.errors import DataError, TransientError
+from gueststar.model.flavour import Flavour
 from gueststar.store.alerts.log import FOLDER, AlertEntry, AlertLog
 from gueststar.store.alerts.publication import Fate, Publication, SentPacket
 from gueststar.store.settings import StreamSettings
 from gueststar.stream.clients import client_options, error_of
-from gueststar.stream.forms import Form, Headers, MessageParts, message_of
+from gueststar.stream.flavours import Headers, flavours_of, headers_of, key_of, message_of
 from gueststar.stream.read import CANDID, read_topic
-from gueststar.stream.sending import NEVER, PACKETS_ARE_LARGE, PATIENCE_S, Delivery, Sender, produce
+from gueststar.stream.sending import NEVER, PACKETS_ARE_LARGE, PATIENCE_S, Delivery, MessageParts, Sender, produce
 from gueststar.stream.topics import RETRACTIONS, Topics, topic_of
 
 BATCH = 500
 """Packets read from the log, sent and marked together: what a killed publisher reads back at most."""
+
+_NOTHING = "nothing to send"
 
 
 @dataclass
@@ -47,27 +50,35 @@ class PublishReceipt:
     n_retracted: int = 0
     held: dict[str, str] = field(default_factory=dict)
     """Segment of the log -> why it was held."""
+    flavours: dict[Flavour, PublishReceipt] = field(default_factory=dict)
+    """What was done in the flavours besides the full one."""
 
     def line(self) -> str:
         """Return it in words."""
         parts = [(self.n_sent, "sent"), (self.n_found, "found on the stream"), (self.n_held, "held")]
         parts += [(self.n_dead, "dead"), (self.n_retracted, "retracted")]
         parts += [(self.n_gone, "gone with a deleted topic")]
-        return ", ".join(f"{n} {what}" for n, what in parts if n) or "nothing to send"
+        told = [f"{n} {what}" for n, what in parts if n]
+        lines = [(flavour, receipt.line()) for flavour, receipt in self.flavours.items()]
+        told += [f"{flavour}: {line}" for flavour, line in lines if line != _NOTHING]
+        return ", ".join(told) or _NOTHING
 
 
 class Publisher:
-    """Sends the alert log of the repository at ``root`` to its stream.
+    """Sends the alert log of the repository at ``root`` to its stream, in all flavours that its settings name.
 
     Raises ConfigError if there is no stream or the login is wrong, and TransientError where the brokers do not answer;
     what was not sent waits in the log.
     """
 
-    def __init__(self, root: Path, settings: StreamSettings) -> None:
-        self.root, self.settings = root, settings
+    def __init__(self, root: Path, settings: StreamSettings, flavour: Flavour = Flavour.FULL) -> None:
+        """``flavour`` is that of this publisher's topics; the full one has those of the others under it."""
+        self.root, self.settings, self.flavour = root, settings, flavour
         self._options = client_options(root, settings)
         self._servers = str(self._options["bootstrap.servers"])
-        self._log, self._state = AlertLog(root), Publication(root)
+        self._log, self._state = AlertLog(root), Publication(root, flavour)
+        others = flavours_of(settings)[1:] if flavour is Flavour.FULL else ()
+        self._others = [Publisher(root, settings, other) for other in others]
         self._topics = Topics(self._options, settings)
         self._sender = Sender(self._options)
         self._reconciled: set[str] = set()
@@ -86,22 +97,32 @@ class Publisher:
         self._sender.forget()
         self._state.close()
         self._log.close()
+        for other in self._others:
+            other.close()
 
     def publish(self) -> PublishReceipt:
         """Send all that waits, in order; return what was done."""
         receipt = PublishReceipt()
         with _only_publisher(self.root, self._name) as was_ours:
-            if not was_ours:
-                self._reconciled.clear()  # another was here, and may have been killed before it marked what it sent
-            try:
-                while entries := self._state.waiting(BATCH):
-                    for topic, group in _runs_of_a_topic(self._sendable(entries, receipt), self.settings):
-                        self._send_group(topic, group, receipt)
-                self._send_retractions(receipt)
-            except BaseException:
-                self._start_over()  # something may have arrived that is not marked
-                raise
+            self._send_waiting(receipt, was_ours=was_ours)
+            for other in self._others:
+                receipt.flavours[other.flavour] = PublishReceipt()
+                other._send_waiting(receipt.flavours[other.flavour], was_ours=was_ours)
         return receipt
+
+    def _send_waiting(self, receipt: PublishReceipt, *, was_ours: bool) -> None:
+        if not was_ours:
+            self._reconciled.clear()  # another was here, and may have been killed before it marked what it sent
+        try:
+            while entries := self._state.waiting(BATCH):
+                chosen = self._sendable(entries, receipt) if self.flavour is Flavour.FULL else entries
+                for topic, group in self._runs_of_a_topic(chosen):
+                    self._send_group(topic, group, receipt)
+            if self.flavour is Flavour.FULL:
+                self._send_retractions(receipt)
+        except BaseException:
+            self._start_over()  # something may have arrived that is not marked
+            raise
 
     def follow(
         self, *, every_s: float = 1.0, tell: Callable[[str], None] = lambda _: None, is_over: Callable[[], bool]
@@ -150,15 +171,23 @@ class Publisher:
             known = self._state.sent_to(topic)
             group = [entry for entry in group if entry.candid not in known]
         last = self._state.last_offsets(topic)
-        messages = ((entry.candid, _as_message(self._log, entry)) for entry in group)
         is_careful = topic in self._refusing
         self._refusing.discard(topic)
-        done = self._sender.send(topic, messages, is_careful=is_careful)
+        done = self._sender.send(topic, self._messages(group, receipt), is_careful=is_careful)
         if any(packet.offset <= last.get(packet.partition, -1) for packet in done.sent):
             return self._start_over()  # the topic was deleted and made anew meanwhile: read what is on it now
         receipt.n_sent += self._state.mark_sent(done.sent, time=time.time())
         if not done.is_whole:
             self._settle(topic, done, receipt, is_careful=is_careful)
+
+    def _messages(self, group: list[AlertEntry], receipt: PublishReceipt) -> Iterator[MessageParts]:
+        """Yield the packets' messages; a packet that the flavour cannot tell is a dead letter of it."""
+        for entry in group:
+            packet = self._log.read(entry)
+            try:
+                yield _parts_of(self.flavour, entry, packet)
+            except DataError as problem:
+                receipt.n_dead += self._state.set_aside([entry.candid], Fate.DEAD, str(problem), time=time.time())
 
     def _settle(self, topic: str, done: Delivery, receipt: PublishReceipt, *, is_careful: bool) -> None:
         """Bury what will never be taken, and raise what stopped the others, unless it was their neighbours."""
@@ -168,7 +197,7 @@ class Publisher:
             if item.is_local or is_careful:
                 reason = item.error.str()
                 receipt.n_dead += self._state.set_aside([item.candid], Fate.DEAD, reason, time=time.time())
-        if done.is_given_up or (any(not item.is_local for item in refused) and not is_careful):
+        if done.is_given_up or (not is_careful and any(not item.is_local for item in refused)):
             self._refusing.add(topic)
         elif len(refused) < len(done.undelivered) and (is_careful or not refused):
             raise error_of(done.trouble, self._servers, f"topic {topic}")
@@ -187,12 +216,20 @@ class Publisher:
             there = {packet.candid for packet in read_topic(self._options, topic)}
             if entry.candid not in there:
                 headers: Headers = [(CANDID, str(entry.candid).encode()), ("_format", b"json")]
-                message = MessageParts(entry.object_name, retraction.message(), headers)
-                done = self._sender.send(topic, [(entry.candid, message)])
+                message = MessageParts(entry.candid, entry.object_name, retraction.message(), headers)
+                done = self._sender.send(topic, [message])
                 if not done.is_whole:
                     raise error_of(done.trouble, self._servers, f"topic {topic}")
             self._state.mark_retracted([entry.candid])
             receipt.n_retracted += 1
+
+    def _runs_of_a_topic(self, entries: list[AlertEntry]) -> Iterator[tuple[str, list[AlertEntry]]]:
+        """Yield the packets by topic, each topic's in the log's order."""
+        groups: dict[str, list[AlertEntry]] = {}
+        for entry in entries:
+            topic = topic_of(self.settings, night=entry.day_obs, program=entry.program, flavour=self.flavour)
+            groups.setdefault(topic, []).append(entry)
+        yield from groups.items()
 
     def _start_over(self) -> None:
         """Believe nothing any more: what the brokers have, they will tell."""
@@ -201,17 +238,9 @@ class Publisher:
         self._topics.forget()
 
 
-def _as_message(log: AlertLog, entry: AlertEntry, form: Form = Form.CONTAINER) -> MessageParts:
-    return message_of(log.read(entry), candid=entry.candid, object_name=entry.object_name, form=form)
-
-
-def _runs_of_a_topic(entries: list[AlertEntry], settings: StreamSettings) -> Iterator[tuple[str, list[AlertEntry]]]:
-    """Yield the packets by topic, each topic's in the log's order."""
-    groups: dict[str, list[AlertEntry]] = {}
-    for entry in entries:
-        topic = topic_of(settings, night=entry.day_obs, program=entry.program)
-        groups.setdefault(topic, []).append(entry)
-    yield from groups.items()
+def _parts_of(flavour: Flavour, entry: AlertEntry, packet: bytes) -> MessageParts:
+    headers = headers_of(entry.candid, flavour)
+    return MessageParts(entry.candid, key_of(flavour, packet, entry.object_name), message_of(flavour, packet), headers)
 
 
 @contextmanager
@@ -235,7 +264,12 @@ def _only_publisher(root: Path, name: str) -> Iterator[bool]:
 
 
 def replay(
-    log: AlertLog, entries: Iterable[AlertEntry], options: Mapping[str, Any], topic: str, *, form: Form = Form.CONTAINER
+    log: AlertLog,
+    entries: Iterable[AlertEntry],
+    options: Mapping[str, Any],
+    topic: str,
+    *,
+    flavour: Flavour = Flavour.FULL,
 ) -> int:
     """Send packets of the log again, to a topic of the caller's choice; return their number.
 
@@ -250,7 +284,7 @@ def replay(
 
     n = 0
     for n, entry in enumerate(entries, start=1):  # noqa: B007
-        produce(producer, topic, _as_message(log, entry, form), on_delivery=delivered)
+        produce(producer, topic, _parts_of(flavour, entry, log.read(entry)), on_delivery=delivered)
         producer.poll(0)
         if failed:
             break

@@ -19,6 +19,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from gueststar.core.errors import GueststarError
+from gueststar.model.flavour import Flavour
 from gueststar.model.rights import Program
 from gueststar.store.settings import StreamSettings
 from gueststar.stream.clients import error_of, worst_of
@@ -32,11 +33,15 @@ RETRACTIONS = "_retractions"
 """What the name of a topic's retractions ends with."""
 
 
-def topic_of(settings: StreamSettings, *, night: int, program: int) -> str:
+def topic_of(settings: StreamSettings, *, night: int, program: int, flavour: Flavour = Flavour.FULL) -> str:
     """Return the topic of a night and program; ValueError for engineering data, which have none."""
     if Program(program) is Program.ENGINEERING:
         raise ValueError("engineering exposures are published nowhere")
-    return settings.topic.format(night=night, program=program)
+    names = {
+        Flavour.FULL: settings.topic, Flavour.LITE: settings.lite_topic, Flavour.RUBIN: settings.rubin_topic,
+        Flavour.FINK: settings.fink_topic,
+    }  # fmt: skip
+    return names[flavour].format(night=night, program=program)
 
 
 class Topics:
