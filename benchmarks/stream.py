@@ -106,8 +106,8 @@ def main() -> None:
                 whole = took.cutouts + took.encode + took.log + took.send
                 print(
                     f"{what}: {n} alerts of {took.n_bytes / n:.0f} bytes: cut-outs packed {took.cutouts:.2f} s, "
-                    f"encoded {took.encode:.2f}, on disk {took.log:.2f}, acknowledged {took.send:.2f} ({n / took.send:.0f} a "
-                    f"second): {whole:.2f} s in all; CPU {took.cpu:.2f} s here, "
+                    f"encoded {took.encode:.2f}, on disk {took.log:.2f}, acknowledged {took.send:.2f} "
+                    f"({n / took.send:.0f} a second): {whole:.2f} s in all; CPU {took.cpu:.2f} s here, "
                     f"{java.cpu_times().user - before:.2f} s broker"
                 )
             print(f"memory: publisher {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB at most, "

@@ -17,7 +17,7 @@ def flavours_of(settings: StreamSettings) -> tuple[Flavour, ...]:
     return (Flavour.FULL, *(flavour for flavour in Flavour if flavour in settings.flavours))
 
 
-def message_of(flavour: Flavour, packet: bytes) -> bytes:
+def content_of(flavour: Flavour, packet: bytes) -> bytes:
     """Return the message of a packet as it is in the log; the same packet gives the same message.
 
     Raises DataError for a packet that the flavour cannot tell.

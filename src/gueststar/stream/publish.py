@@ -25,7 +25,7 @@ from gueststar.store.alerts.log import FOLDER, AlertEntry, AlertLog
 from gueststar.store.alerts.publication import Fate, Publication, SentPacket
 from gueststar.store.settings import StreamSettings
 from gueststar.stream.clients import client_options, error_of
-from gueststar.stream.flavours import Headers, flavours_of, headers_of, key_of, message_of
+from gueststar.stream.flavours import Headers, content_of, flavours_of, headers_of, key_of
 from gueststar.stream.read import CANDID, read_topic
 from gueststar.stream.sending import NEVER, PACKETS_ARE_LARGE, PATIENCE_S, Delivery, MessageParts, Sender, produce
 from gueststar.stream.topics import RETRACTIONS, Topics, topic_of
@@ -240,7 +240,7 @@ class Publisher:
 
 def _parts_of(flavour: Flavour, entry: AlertEntry, packet: bytes) -> MessageParts:
     headers = headers_of(entry.candid, flavour)
-    return MessageParts(entry.candid, key_of(flavour, packet, entry.object_name), message_of(flavour, packet), headers)
+    return MessageParts(entry.candid, key_of(flavour, packet, entry.object_name), content_of(flavour, packet), headers)
 
 
 @contextmanager
