@@ -166,21 +166,16 @@ def release(repo: Path, night: int, drop: bool, gone: bool) -> None:
 @click.option("--to", "servers", help="Brokers host:port,host:port; default: those of the survey.")
 @click.option("--night", type=int, help="Survey night YYYYMMDD; default: all.")
 @click.option("--after", type=int, help="Begin behind this candid.")
-@click.option(
-    "--form",
-    type=click.Choice(["container", "schema-in-key"]),
-    default="container",
-    help="Of the messages: packets as they are, or as clients of Fink read them.",
-)
+@click.option("--flavour", type=click.Choice(["full", "lite", "fink"]), default="full", help="Form of the messages.")
 @_programs
 def replay(
-    repo: Path, topic: str, servers: str | None, night: int | None, after: int | None, form: str, program: str
+    repo: Path, topic: str, servers: str | None, night: int | None, after: int | None, flavour: str, program: str
 ) -> None:
     """Send alerts of REPO again, as they were, in order, to a TOPIC of your choice."""
+    from gueststar.model.flavour import Flavour
     from gueststar.store.alerts.log import AlertLog
     from gueststar.store.repo import SurveyRepo
     from gueststar.stream.clients import client_options
-    from gueststar.stream.forms import Form
     from gueststar.stream.publish import replay as send_again
     from gueststar.stream.topics import Topics
 
@@ -197,7 +192,7 @@ def replay(
         settings = opened.settings.stream
         options = {"bootstrap.servers": servers} if servers else client_options(opened.root, settings)
     Topics(options, settings).ensure(topic, PROGRAMS[program][0])
-    click.echo(f"{send_again(log, entries, options, topic, form=Form(form))} alerts sent to {topic}")
+    click.echo(f"{send_again(log, entries, options, topic, flavour=Flavour(flavour))} alerts sent to {topic}")
 
 
 @command.group()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
+from gueststar.model.flavour import Flavour
 from gueststar.model.rights import Program
 from gueststar.store.alerts.publication import Publication
 from gueststar.store.detections.store import DetectionStore
 from gueststar.store.repo import SurveyRepo
 from gueststar.stream.clients import has_stream
+from gueststar.stream.flavours import flavours_of
 
 
 def stream_of(repo: SurveyRepo, night: int) -> dict[str, Any]:
@@ -27,14 +30,28 @@ def stream_of(repo: SurveyRepo, night: int) -> dict[str, Any]:
         ]
     finally:
         state.close()
+    others = {flavour: _fates_in(repo, night, flavour) for flavour in flavours_of(repo.settings.stream)[1:]}
     is_waiting = any("waiting" in fates for fates in counts.values())
     return {
         "counts": counts,
+        "flavours": {str(flavour): fates for flavour, fates in others.items()},
         "reasons": reasons,
         "retracted": retracted,
         "waiting_for": _last_trouble(repo, night) if is_waiting else "",
         "not_in_log": _not_in_log(repo, night),
     }
+
+
+def _fates_in(repo: SurveyRepo, night: int, flavour: Flavour) -> dict[str, int]:
+    """Return what became of a night's alerts, of all programs, in a flavour besides the full one."""
+    state = Publication(repo.root, flavour)
+    try:
+        fates: Counter[str] = Counter()
+        for (_, fate), n in state.counts(night).items():
+            fates[fate] += n
+        return dict(fates)
+    finally:
+        state.close()
 
 
 def _last_trouble(repo: SurveyRepo, night: int) -> str:
@@ -59,6 +76,11 @@ def stream_lines(stream: dict[str, Any]) -> list[str]:
     lines = [
         f"stream of {program}: " + ", ".join(f"{n} {fate}" for fate, n in fates.items())
         for program, fates in stream["counts"].items()
+    ]
+    lines += [
+        f"as {flavour}: " + ", ".join(f"{n} {fate}" for fate, n in fates.items())
+        for flavour, fates in stream.get("flavours", {}).items()
+        if fates
     ]
     lines += [f"  {item['fate']}: {item['n']} x {item['reason']}" for item in stream["reasons"]]
     if reason := stream.get("waiting_for"):
