@@ -34,7 +34,7 @@ from tests.unit.alerts.conftest import Survey, make_record, make_sources
 pytestmark = pytest.mark.slow
 
 NIGHTS = (20251121, 20251122)
-FLAVOURS = ("lite",)
+FLAVOURS = ("lite", "rubin")
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,10 @@ def test_each_flavour_has_every_packet_once_and_in_order(survey: Survey, setting
     with Publisher(survey.root, settings) as publisher:
         receipt = publisher.publish()
         assert receipt.n_sent == 50
-        assert {flavour: told.n_sent for flavour, told in receipt.flavours.items()} == {Flavour.LITE: 50}
+        assert {flavour: told.n_sent for flavour, told in receipt.flavours.items()} == {
+            Flavour.LITE: 50,
+            Flavour.RUBIN: 50,
+        }
         assert publisher.publish().line() == "nothing to send"
     assert_all_agree(survey, settings)
     full, lite = (on_topic(survey, settings, name, NIGHTS[1]) for name in (settings.topic, settings.lite_topic))
