@@ -31,7 +31,7 @@ def lines_of_orbits(root: Path) -> list[str]:
 def lines_near(root: Path, *, ra: float, dec: float, time_utc: str, radius_deg: float) -> list[str]:
     """Return the known bodies within a cone at a moment, brightest first."""
     with SurveyRepo.open(root) as repo:
-        known = KnownObjects(OrbitStore(root).read(), repo.camera.site)
+        known = KnownObjects(OrbitStore(root).predicted(), repo.camera.site)
     found = known.near(ra=ra, dec=dec, radius_deg=radius_deg, mjd_tai=times.mjd_tai_from_utc(time_utc))
     found = found.select(np.argsort(found["mag_v"], kind="stable"))
     rows = zip(*(found[name].tolist() for name in ("name", "ra", "dec", "mag_v", "distance_au")), strict=True)

@@ -48,7 +48,9 @@ class AssociateVisit:
         gc.freeze()  # code and tables loaded so far are no garbage: looking through them would cost 50 ms an image
         self.refcats = RefcatStore(repo.root / "refcats")
         self.log = AlertLog(repo.root)
-        self.known_objects = KnownObjects(OrbitStore(repo.root).read(), repo.camera.site, settings.alerts.solar_system)
+        self.known_objects = KnownObjects(
+            OrbitStore(repo.root).predicted(), repo.camera.site, settings.alerts.solar_system
+        )
         self.store = DetectionStore.of_survey(repo.root, repo.settings.database)
         self.alert_visit = AlertVisit(
             self.store, self.log, policy=rights_policy(repo.settings), clock=times.now_mjd_tai, config=settings.alerts
