@@ -82,7 +82,7 @@ class AssociateVisit:
         products = VisitProducts(
             record=record, dia_sources=candidates, cutouts=cutouts, reference=self._reference_facts(job),
             reference_sources=reference_sources, refcat=refcat, solar_system=self._solar_system(candidates, record),
-            measure_forced=measure, depth=depth,
+            measure_forced=measure, depth=depth, is_target_of_opportunity=self._is_target_of_opportunity(job),
         )  # fmt: skip
         outcome = self.alert_visit.run(products, timer=timer)
         metrics = _metrics_of(outcome)
@@ -114,6 +114,7 @@ class AssociateVisit:
                     ra=circle.ra, dec=circle.dec, radius_deg=circle.radius_arcsec / 3600.0 + NEIGHBOUR_MARGIN_DEG
                 ),
                 solar_system=self._solar_system(candidates, record),
+                is_target_of_opportunity=self._is_target_of_opportunity(job),
             )
         outcome = self.alert_visit.run(products, timer=timer)
         return Result((), _metrics_of(outcome), {}, timer.seconds)
@@ -128,6 +129,10 @@ class AssociateVisit:
         place = DataId(field=row.info.field, detector=job.detector, band=row.info.band)
         found = self.repo.find_one("reference_source", place)
         return None if found is None else self.repo.read(found)
+
+    def _is_target_of_opportunity(self, job: Job) -> bool:
+        row = self.repo.ledger.exposure(job.exposure_id or 0)
+        return row is not None and row.info.is_target_of_opportunity
 
     def _reference_facts(self, job: Job) -> ReferenceFacts:
         """Return what packets tell of the reference that was subtracted (a newer one may exist by now)."""
