@@ -46,9 +46,12 @@ class Topics:
 
     def __init__(self, options: Mapping[str, Any], settings: StreamSettings) -> None:
         self._heard: list[KafkaError] = []
-        hearing: dict[str, Any] = {**options, "error_cb": self._heard.append}
-        self._admin = AdminClient(hearing)
         self._settings, self._servers = settings, str(options["bootstrap.servers"])
+        hearing: dict[str, Any] = {**options, "error_cb": self._heard.append}
+        try:
+            self._admin = AdminClient(hearing)
+        except KafkaException as problem:
+            raise error_of(problem.args[0], self._servers, "the client of the brokers") from None
         self._known: dict[str, str] = {}
 
     def ensure(self, name: str, program: int) -> str:
