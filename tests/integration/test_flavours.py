@@ -137,6 +137,7 @@ def test_a_flavour_that_is_asked_for_later_gets_what_was_sent_before_and_nothing
     only_full = settings.model_copy(update={"flavours": (), "max_alerts_per_image": 15})
     with Publisher(survey.root, only_full) as publisher:
         assert publisher.publish().n_held == 40
+    assert Publication(survey.root, Flavour.LITE).counts(NIGHTS[0]) == {(3, "waiting"): 10}
     with Publisher(survey.root, settings.model_copy(update={"max_alerts_per_image": 15})) as publisher:
         assert publisher.publish().flavours[Flavour.LITE].n_sent == 10
     assert on_topic(survey, settings, settings.lite_topic, NIGHTS[0]) == []
@@ -151,7 +152,9 @@ def test_a_packet_that_a_flavour_cannot_tell_is_a_dead_letter_of_it_alone(
         receipt = publisher.publish()
     assert (receipt.n_sent, receipt.n_dead) == (51, 0)
     assert (receipt.flavours[Flavour.LITE].n_sent, receipt.flavours[Flavour.LITE].n_dead) == (50, 1)
-    ((fate, reason),) = Publication(survey.root, Flavour.LITE).reasons(NIGHTS[0])
+    state = Publication(survey.root, Flavour.LITE)
+    assert state.counts(NIGHTS[0]) == {(1, "sent"): 20, (1, "dead"): 1, (3, "sent"): 10}
+    ((fate, reason),) = state.reasons(NIGHTS[0])
     assert fate == Fate.DEAD
     assert "cannot be read" in reason
 
@@ -161,7 +164,7 @@ def test_confluents_client_reads_the_lite_stream_through_our_registry(survey: Su
     avro = pytest.importorskip("confluent_kafka.schema_registry.avro")
     with Publisher(survey.root, settings) as publisher:
         publisher.publish()
-    server = uvicorn.Server(uvicorn.Config(alert_app(survey.log), port=0, log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(alert_app(survey.log, Publication(survey.root)), port=0, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from gueststar.model.flavour import Flavour
 from gueststar.model.rights import Program
 from gueststar.store.alerts.publication import Publication
 from gueststar.store.detections.store import DetectionStore
 from gueststar.store.repo import SurveyRepo
 from gueststar.stream.clients import has_stream
+from gueststar.stream.flavours import flavours_of
 
 
 def stream_of(repo: SurveyRepo, night: int) -> dict[str, Any]:
@@ -17,10 +19,7 @@ def stream_of(repo: SurveyRepo, night: int) -> dict[str, Any]:
         return {}
     state = Publication(repo.root)
     try:
-        counts: dict[str, dict[str, int]] = {}
-        for (program, fate), n in sorted(state.counts(night).items()):
-            counts.setdefault(Program(program).name.lower(), {})[fate] = n
-        reasons = [{"fate": fate, "reason": reason, "n": n} for (fate, reason), n in state.reasons(night).items()]
+        counts, reasons = _counts(state, night), _reasons(state, night)
         retracted = [
             {"reason": reason, "is_told": is_told, "n": n}
             for (reason, is_told), n in sorted(state.retractions(night).items())
@@ -31,10 +30,33 @@ def stream_of(repo: SurveyRepo, night: int) -> dict[str, Any]:
     return {
         "counts": counts,
         "reasons": reasons,
+        "flavours": {
+            flavour.value: _of_flavour(repo, flavour, night) for flavour in flavours_of(repo.settings.stream)[1:]
+        },
         "retracted": retracted,
         "waiting_for": _last_trouble(repo, night) if is_waiting else "",
         "not_in_log": _not_in_log(repo, night),
     }
+
+
+def _of_flavour(repo: SurveyRepo, flavour: Flavour, night: int) -> dict[str, Any]:
+    """Return what became of a night's alerts in another flavour; those that were not sent in full are not counted."""
+    state = Publication(repo.root, flavour)
+    try:
+        return {"counts": _counts(state, night), "reasons": _reasons(state, night)}
+    finally:
+        state.close()
+
+
+def _counts(state: Publication, night: int) -> dict[str, dict[str, int]]:
+    counts: dict[str, dict[str, int]] = {}
+    for (program, fate), n in sorted(state.counts(night).items()):
+        counts.setdefault(Program(program).name.lower(), {})[fate] = n
+    return counts
+
+
+def _reasons(state: Publication, night: int) -> list[dict[str, Any]]:
+    return [{"fate": fate, "reason": reason, "n": n} for (fate, reason), n in state.reasons(night).items()]
 
 
 def _last_trouble(repo: SurveyRepo, night: int) -> str:
@@ -52,15 +74,21 @@ def _not_in_log(repo: SurveyRepo, night: int) -> int:
         store.close()
 
 
+def _lines_of(told: dict[str, Any], name: str) -> list[str]:
+    lines = [
+        f"{name} of {program}: " + ", ".join(f"{n} {fate}" for fate, n in fates.items())
+        for program, fates in told["counts"].items()
+    ]
+    return lines + [f"  {item['fate']}: {item['n']} x {item['reason']}" for item in told["reasons"]]
+
+
 def stream_lines(stream: dict[str, Any]) -> list[str]:
     """Return it as lines of text."""
     if not stream:
         return []
-    lines = [
-        f"stream of {program}: " + ", ".join(f"{n} {fate}" for fate, n in fates.items())
-        for program, fates in stream["counts"].items()
-    ]
-    lines += [f"  {item['fate']}: {item['n']} x {item['reason']}" for item in stream["reasons"]]
+    lines = _lines_of(stream, "stream")
+    for flavour, told in stream.get("flavours", {}).items():
+        lines += _lines_of(told, f"{flavour} stream")
     if reason := stream.get("waiting_for"):
         lines.append(f"  waiting: {reason}")
     lines += [

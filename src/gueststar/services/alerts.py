@@ -24,6 +24,7 @@ from gueststar.model.rights import Program
 from gueststar.services.access import programs_of
 from gueststar.services.schemas import SCHEMA_ROUTES, RegistryError, registry_answer
 from gueststar.store.alerts.log import AlertLog
+from gueststar.store.alerts.publication import Publication
 
 _CUTOUTS = {"science": "cutoutScience", "template": "cutoutTemplate", "difference": "cutoutDifference"}
 _FOREVER = "public, max-age=31536000, immutable"
@@ -32,9 +33,12 @@ _NOBODY = "private, no-store"
 _LARGEST_ZOOM = 20
 
 
-def alert_app(log: AlertLog) -> Starlette:
-    """Return the application that serves the packets of an alert log, and the schemas."""
-    handlers = _Alerts(log)
+def alert_app(log: AlertLog, state: Publication) -> Starlette:
+    """Return the application that serves the packets of an alert log, and the schemas.
+
+    What ``state`` says is held or dropped is not served: it left by no other way either.
+    """
+    handlers = _Alerts(log, state)
     return Starlette(
         routes=[
             Route("/alerts/{candid:int}.avro", handlers.packet),
@@ -49,8 +53,8 @@ def alert_app(log: AlertLog) -> Starlette:
 class _Alerts:
     """Handlers over one alert log; it is read in a thread, as it reads files."""
 
-    def __init__(self, log: AlertLog) -> None:
-        self._log = log
+    def __init__(self, log: AlertLog, state: Publication) -> None:
+        self._log, self._state = log, state
 
     async def packet(self, request: Request) -> Response:
         """Return a whole packet as it was sent."""
@@ -85,7 +89,9 @@ class _Alerts:
 
     def _read(self, candid: int, programs: tuple[Program, ...]) -> tuple[bytes, Program] | None:
         entry = self._log.find(candid, programs=programs)
-        return None if entry is None else (self._log.read(entry), Program(entry.program))
+        if entry is None or self._state.is_kept_back(candid):
+            return None
+        return self._log.read(entry), Program(entry.program)
 
 
 def _cutout_response(data: bytes, kind: str, form: str, zoom: int) -> Response:
@@ -140,4 +146,4 @@ async def _damaged(_request: Request, problem: Exception) -> Response:
 
 def open_alert_app(root: Path) -> Starlette:
     """Return the application of the repository at ``root``."""
-    return alert_app(AlertLog(root))
+    return alert_app(AlertLog(root), Publication(root))

@@ -24,6 +24,7 @@ from gueststar.formats.schema_registry import LITE, REGISTERED, decode_message, 
 from gueststar.model.rights import Program
 from gueststar.services import alerts as service
 from gueststar.services.alerts import alert_app
+from gueststar.store.alerts.publication import Fate, Publication
 from tests.unit.alerts.conftest import ALL_PROGRAMS, Survey, make_record, make_sources
 
 
@@ -39,7 +40,7 @@ def survey(make_survey: Callable[..., Survey]) -> Survey:
 
 @pytest.fixture
 def client(survey: Survey) -> TestClient:
-    return TestClient(alert_app(survey.log))
+    return TestClient(alert_app(survey.log, Publication(survey.root)))
 
 
 def packet_of(survey: Survey, program: Program) -> tuple[int, bytes, dict[str, Any]]:
@@ -89,6 +90,15 @@ def test_what_a_reader_may_not_see_is_answered_like_what_does_not_exist(
     assert seen.headers["cache-control"] == "private, no-store"
 
 
+def test_what_is_held_back_from_the_stream_leaves_by_no_other_way(survey: Survey, client: TestClient) -> None:
+    candid, _, _ = packet_of(survey, Program.PUBLIC)
+    state = Publication(survey.root)
+    for fate in (Fate.HELD, Fate.DROPPED):
+        state.set_aside([candid], fate, "too many", time=0.0)
+        assert client.get(f"/alerts/{candid}.avro").status_code == 404
+    state.close()
+
+
 def test_requests_that_make_no_sense_are_refused_in_words(survey: Survey, client: TestClient) -> None:
     candid, _, _ = packet_of(survey, Program.PUBLIC)
     assert client.get(f"/alerts/{candid}/cutouts/science.jpg").status_code == 404
@@ -120,7 +130,7 @@ def test_the_registry_answers_in_its_own_form(client: TestClient) -> None:
 @pytest.fixture
 def address(survey: Survey) -> Iterator[str]:
     """The service on a free port of the loopback."""
-    server = uvicorn.Server(uvicorn.Config(alert_app(survey.log), port=0, log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(alert_app(survey.log, Publication(survey.root)), port=0, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

@@ -75,6 +75,18 @@ class KnownObjects:
         self._site = site
         self._rough: dict[int, _Rough] = {}
 
+    @property
+    def n_bodies(self) -> int:
+        """Number of bodies."""
+        return int(self._elements.a.size)
+
+    def n_used(self, mjd_tai: float) -> int:
+        """Return how many orbits are of an epoch near enough to a moment to be used."""
+        return int(np.count_nonzero(self._is_fresh(mjd_tai)))
+
+    def _is_fresh(self, mjd_tai: float) -> NDArray[np.bool_]:
+        return np.asarray(np.abs(mjd_tai - self._elements.epoch_mjd) <= self.config.max_epoch_days)
+
     def near(
         self, *, ra: float, dec: float, radius_deg: float, mjd_tai: float, faintest_mag: float = np.inf
     ) -> Catalog:
@@ -87,8 +99,7 @@ class KnownObjects:
         (centre,) = unit_vectors(np.array([ra]), np.array([dec]))
         chord = np.sqrt(((rough.vectors - centre) ** 2).sum(axis=1))
         away = np.degrees(2.0 * np.arcsin(np.clip(chord / 2.0, 0.0, 1.0)))
-        is_fresh = np.abs(mjd_tai - self._elements.epoch_mjd) <= self.config.max_epoch_days
-        rows = np.flatnonzero((away <= radius_deg + rough.reach_deg) & is_fresh)
+        rows = np.flatnonzero((away <= radius_deg + rough.reach_deg) & self._is_fresh(mjd_tai))
         found = self._seen(rows, mjd_tai)
         is_inside = _separation_deg(found["ra"], found["dec"], centre) <= radius_deg
         return found.select(is_inside & ~(found["mag_v"] > faintest_mag))
