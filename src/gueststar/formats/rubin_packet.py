@@ -131,8 +131,8 @@ def _dia_object(
     moments = [item["midpointMjdTai"] for item in detections]
     told: dict[str, Any] = {f"{band}_psfFluxNdata": 0 for band in _SIX_BANDS}
     for band in BANDS.values():
-        told |= _band_means(band, [d for d in detections if d["band"] == band and d["psfFlux"] is not None])
-        seen = [f for f in forced if f["band"] == band and f["psfFlux"] is not None]
+        told |= _band_means(band, [d for d in detections if d["band"] == band and d["psfFluxErr"]])
+        seen = [f for f in forced if f["band"] == band and f["psfFluxErr"]]
         if seen:
             told[f"{band}_fpFluxMean"], told[f"{band}_fpFluxMeanErr"] = _weighted_mean(seen)
     return _record(

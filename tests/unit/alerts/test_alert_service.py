@@ -20,7 +20,14 @@ from starlette.testclient import TestClient
 from gueststar.core.errors import DataError
 from gueststar.formats.avro import alert_schema, decode_alert, lite_schema
 from gueststar.formats.cutouts import decode_cutout
-from gueststar.formats.schema_registry import LITE, REGISTERED, decode_message, encode_message, lite_message
+from gueststar.formats.schema_registry import (
+    LITE,
+    REGISTERED,
+    decode_message,
+    encode_message,
+    lite_message,
+    rubin_message,
+)
 from gueststar.model.rights import Program
 from gueststar.services import alerts as service
 from gueststar.services.alerts import alert_app
@@ -148,8 +155,10 @@ def test_confluents_deserializer_reads_a_lite_message_by_the_registry(survey: Su
     assert client.get_subjects() == sorted({schema.subject for schema in REGISTERED})
     assert client.get_latest_version("ztf-alert-lite").schema_id == LITE
     context = SerializationContext("lite_20251121_programid1", MessageField.VALUE)
-    read = avro.AvroDeserializer(client)(lite_message(packet), context)
+    deserialize = avro.AvroDeserializer(client)
+    read = deserialize(lite_message(packet), context)
     assert read == {key: value for key, value in packet.items() if not key.startswith("cutout")}
+    assert deserialize(rubin_message(packet), context) == decode_message(rubin_message(packet))
 
 
 def test_a_reader_of_whole_packets_finds_a_lite_one_without_cutouts(survey: Survey) -> None:
