@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
@@ -22,6 +23,12 @@ from gueststar.store.settings import StreamSettings
 from gueststar.stream.clients import error_of
 
 TIMEOUT_S = 30.0
+
+ReadersOf = Callable[[Program], Iterable[str]]
+"""From a program to the Kafka users that may read its topics."""
+
+EVERYBODY, EVERYBODYS_GROUPS = "*", "public"
+"""Every user that can log in, and what the names of consumer groups begin with that are open to all."""
 
 RETRACTIONS = "_retractions"
 """What the name of a topic's retractions ends with."""
@@ -37,10 +44,14 @@ def topic_of(settings: StreamSettings, *, night: int, program: int) -> str:
 class Topics:
     """Makes topics, once each."""
 
-    def __init__(self, options: Mapping[str, Any], settings: StreamSettings) -> None:
+    def __init__(
+        self, options: Mapping[str, Any], settings: StreamSettings, *, readers_of: ReadersOf | None = None
+    ) -> None:
+        """``readers_of`` tells who may read a program's topics; without it, whom ``settings.readers`` names."""
         self._admin = AdminClient(dict(options))
         self._settings, self._servers = settings, str(options["bootstrap.servers"])
         self._known: set[str] = set()
+        self._readers_of = readers_of or (lambda program: named_readers(settings, program))
 
     def ensure(self, name: str, program: int) -> None:
         """Make a topic of a program, and its access list where the brokers have such lists.
@@ -55,11 +66,42 @@ class Topics:
             config={"cleanup.policy": "delete"},
         )  # fmt: skip
         self._done(self._admin.create_topics([wanted], operation_timeout=TIMEOUT_S), f"topic {name}")
-        readers = settings.readers.get(Program(program).name.lower(), ())  # type: ignore[call-overload]
-        lists = [binding for reader in readers for binding in _read_access(name, reader)]
+        lists = [binding for reader in self._readers_of(Program(program)) for binding in read_access(name, reader)]
         if lists:
             self._done(self._admin.create_acls(lists), f"access list of {name}", but=(KafkaError.SECURITY_DISABLED,))
         self._known.add(name)
+
+    def let_use_groups(self, reader: str) -> None:
+        """Let a reader use consumer groups of his name, where the brokers have access lists."""
+        self._done(
+            self._admin.create_acls([group_access(reader)]), f"access list of {reader}",
+            but=(KafkaError.SECURITY_DISABLED,),
+        )  # fmt: skip
+
+    def known_lists(self) -> tuple[set[str], list[AclBinding]] | None:
+        """Return the names of all topics, and all entries of access lists; None where the brokers have no such lists.
+
+        Raises ConfigError where we may not ask, TransientError where the brokers do not answer.
+        """
+        any_name: Any = None
+        everything = AclBindingFilter(
+            ResourceType.ANY, any_name, ResourcePatternType.ANY, any_name, any_name, AclOperation.ANY,
+            AclPermissionType.ANY,
+        )  # fmt: skip
+        try:
+            topics = set(self._admin.list_topics(timeout=TIMEOUT_S).topics)
+            return topics, list(self._admin.describe_acls(everything).result(timeout=TIMEOUT_S))
+        except KafkaException as problem:
+            if problem.args[0].code() == KafkaError.SECURITY_DISABLED:
+                return None
+            raise error_of(problem.args[0], self._servers, "access lists") from None
+
+    def change_lists(self, *, add: Iterable[AclBinding], remove: Iterable[AclBinding]) -> None:
+        """Add and remove entries of access lists; what is removed goes first."""
+        if gone := [_filter_of(binding) for binding in remove]:
+            self._done(self._admin.delete_acls(gone), "access lists")
+        if new := list(add):
+            self._done(self._admin.create_acls(new), "access lists")
 
     def _done(self, futures: Mapping[Any, Future[Any]], what: str, *, but: Iterable[int] = ()) -> None:
         harmless = {KafkaError.TOPIC_ALREADY_EXISTS, *but}
@@ -74,14 +116,39 @@ class Topics:
                 raise error_of(None, self._servers, what) from None
 
 
-def _read_access(topic: str, reader: str) -> list[AclBinding]:
-    def allow(kind: ResourceType, name: str, operation: AclOperation) -> AclBinding:
-        return AclBinding(
-            kind, name, ResourcePatternType.LITERAL, f"User:{reader}", "*", operation, AclPermissionType.ALLOW
-        )
+def named_readers(settings: StreamSettings, program: Program) -> tuple[str, ...]:
+    """Return whom the settings name as readers of a program's topics; * is every user."""
+    return settings.readers.get(program.name.lower(), ())  # type: ignore[call-overload]
 
+
+def read_access(topic: str, reader: str) -> list[AclBinding]:
+    """Return what lets a reader read a topic, and use consumer groups whose names begin with his (`group_access`)."""
     return [
-        allow(ResourceType.TOPIC, topic, AclOperation.READ),
-        allow(ResourceType.TOPIC, topic, AclOperation.DESCRIBE),
-        allow(ResourceType.GROUP, "*", AclOperation.READ),
+        allow(ResourceType.TOPIC, topic, AclOperation.READ, reader),
+        allow(ResourceType.TOPIC, topic, AclOperation.DESCRIBE, reader),
+        group_access(reader),
     ]
+
+
+def group_access(reader: str) -> AclBinding:
+    """Return what lets a reader use consumer groups whose names begin with his name and ``-`` (all: with ``public-``).
+
+    Who may use a group may also ask what its members read: groups of partners are not for others to look into.
+    """
+    prefix = f"{EVERYBODYS_GROUPS if reader == EVERYBODY else reader}-"
+    return allow(ResourceType.GROUP, prefix, AclOperation.READ, reader, pattern=ResourcePatternType.PREFIXED)
+
+
+def allow(
+    kind: ResourceType, name: str, operation: AclOperation, reader: str, *,
+    pattern: ResourcePatternType = ResourcePatternType.LITERAL,
+) -> AclBinding:  # fmt: skip
+    """Return an entry of an access list."""
+    return AclBinding(kind, name, pattern, f"User:{reader}", "*", operation, AclPermissionType.ALLOW)
+
+
+def _filter_of(binding: AclBinding) -> AclBindingFilter:
+    return AclBindingFilter(
+        binding.restype, binding.name, binding.resource_pattern_type, binding.principal, binding.host,
+        binding.operation, binding.permission_type,
+    )  # fmt: skip
