@@ -1,8 +1,8 @@
 """A survey as one reader may see it: the same verbs, less what is not for him.
 
 Every way out opens the survey with `open_as`. An operator gets the survey itself; anybody else gets a `VisibleSurvey`,
-in which exposures that he may not see do not exist: no row, no job, no product, no count. What is not known to be safe (a
-new kind of product, a new metric, the reason of a failure) is left out until it is named here.
+in which exposures that he may not see do not exist: no row, no job, no product, no count. What is not known to be safe
+(a new kind of product, a new metric, the reason of a failure) is left out until it is named here.
 """
 
 from __future__ import annotations
@@ -146,13 +146,14 @@ class VisibleSurvey(SurveyRepo):
     def read(self, ref: ProductRef) -> Any:
         """Return the value of a stored product; DataError for one that is not for this reader.
 
-        A reference image comes without the list of its epochs.
+        Of the epochs of a reference image those are listed that are visible.
         """
         if not self._is_shown(ref.product, ref.data_id):
             raise DataError(f"there is no {ref.product} of {ref.data_id}")
         value = super().read(ref)
         if ref.product == "reference_image":
-            return replace(value, metadata={k: v for k, v in value.metadata.items() if k != "epochs"})
+            visible = [epoch for epoch in value.metadata["epochs"] if self.ledger.is_visible(int(epoch))]
+            return replace(value, metadata={**value.metadata, "epochs": visible})
         return value
 
     def find(self, product: str, *, run: str | None = None, **constraints: Any) -> list[ProductRef]:
@@ -208,6 +209,8 @@ def _is_for_readers(product: str) -> bool:
 
 def _reduced(job: Job) -> Job:
     metrics = {name: value for name, value in job.metrics.items() if name in METRICS_SHOWN}
+    if version := job.metrics.get("vetting", {}).get("version"):
+        metrics["vetting"] = {"version": version}
     entered = job.inputs.get("entered") if isinstance(job.inputs, dict) else None
     return replace(
         job, key={}, reason=job.reason if job.kind == "science" else "", error_kind="", traceback="", metrics=metrics,
