@@ -189,7 +189,11 @@ class ReaderStore:
                 raise ConfigError(f"there is no token {token_id} that could be revoked: gueststar user list")
 
     def authenticate(self, token: str, *, scope: Scope, at_mjd_tai: float) -> User:
-        """Return whose token it is; AccessDenied, without telling why, for one that is not good for this now.
+        """Return whose token it is; AccessDenied for one that is not good for this now."""
+        return self.holder(self.verified(token), scope=scope, at_mjd_tai=at_mjd_tai)
+
+    def verified(self, token: str) -> str:
+        """Return the number of a token whose secret is right, whatever it is good for; AccessDenied if it is not.
 
         A token that is not known takes as long to refuse as one with a wrong secret.
         """
@@ -197,15 +201,19 @@ class ReaderStore:
         number, secret = match.groups() if match else ("", token[:64])
         with transaction(self._reader) as connection:
             row = connection.execute(select(TOKENS).where(TOKENS.c.id == number)).first()
-            user = None if row is None else connection.execute(select(USERS).where(USERS.c.name == row.reader)).first()
         salt, expected = (b"no such token...", b"") if row is None else (bytes(row.salt), bytes(row.hash))
-        is_right = secrets.compare_digest(_hashed(secret, salt), expected)
-        if row is None or user is None or not is_right:
+        if not secrets.compare_digest(_hashed(secret, salt), expected):
             raise AccessDenied("the token is not valid")
-        known = _token_of(row)
-        if known.state(at_mjd_tai=at_mjd_tai) != "valid":
+        return str(number)
+
+    def holder(self, token_id: str, *, scope: Scope, at_mjd_tai: float) -> User:
+        """Return the user of a token; AccessDenied if it has ended, or is not good for a scope."""
+        with transaction(self._reader) as connection:
+            row = connection.execute(select(TOKENS).where(TOKENS.c.id == token_id)).first()
+            user = None if row is None else connection.execute(select(USERS).where(USERS.c.name == row.reader)).first()
+        if row is None or user is None or _token_of(row).state(at_mjd_tai=at_mjd_tai) != "valid":
             raise AccessDenied("the token is not valid")
-        if scope not in known.scopes:
+        if scope not in _token_of(row).scopes:
             raise AccessDenied(f"the token is not good for {scope}")
         return _user_of(user)
 
