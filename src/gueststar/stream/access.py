@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from confluent_kafka.admin import AclBinding, AclOperation, ResourcePatternType,
 
 from gueststar.model.readers import ANONYMOUS
 from gueststar.model.rights import Program
-from gueststar.store.readers import ReaderStore, reader_of, sight_of
+from gueststar.store.readers import ReaderStore, User, reader_of, sight_of
 from gueststar.store.settings import StreamSettings, SurveySettings, read_settings
 from gueststar.stream.clients import client_options
 from gueststar.stream.topics import (
@@ -35,17 +36,25 @@ class NightTopic(NamedTuple):
 
 
 def readers_of(root: Path, stream: StreamSettings) -> ReadersOf:
-    """Return who may read a program's topics: whom ``stream.readers`` names, and the survey's users by their groups."""
+    """Return who may read a topic of a program: whom ``stream.readers`` names, and the survey's users by their groups.
+
+    The topics of a night whose packets have become public are for the readers of public topics too.
+    """
     path = root / "survey.yaml"
-    members: dict[Program, set[str]] = {}
-    if path.exists():
-        settings = read_settings(path)
-        store = ReaderStore.of(root, settings.database)
-        for user in store.users():
-            for program in reader_of(settings, user).programs | {Program.PUBLIC}:
-                members.setdefault(program, set()).add(user.name)
-        store.close()
-    return lambda program: sorted({*named_readers(stream, program), *members.get(program, ())})
+    if not path.exists():
+        return lambda program, _: named_readers(stream, program)
+    settings = read_settings(path)
+    members = {program: {*named_readers(stream, program)} for program in Program}
+    for user in _users(root, settings):
+        for program in reader_of(settings, user).programs | {Program.PUBLIC}:
+            members[program].add(user.name)
+    released = sight_of(settings, ANONYMOUS).packet_nights()
+
+    def of_topic(program: Program, name: str) -> list[str]:
+        is_public = any(released.allows(program, day_obs=topic.night) for topic in night_topics({name}, stream))
+        return sorted(members[program] | (members[Program.PUBLIC] if is_public else set()))
+
+    return of_topic
 
 
 def bring_up_to_date(root: Path, settings: SurveySettings, *, is_dry: bool = False) -> list[str]:
@@ -63,8 +72,9 @@ def bring_up_to_date(root: Path, settings: SurveySettings, *, is_dry: bool = Fal
     names, bindings = found
     known = readers_of(root, stream)
     ours = list(night_topics(names, stream))
-    wanted = {_key(binding): binding for topic in ours for binding in _wanted(topic, settings, known)}
-    wanted |= {_key(binding): binding for binding in map(group_access, _logins(root, settings))}
+    lists = [read_access(topic.name, reader) for topic in ours for reader in known(topic.program, topic.name)]
+    groups = [group_access(user.name) for user in _users(root, settings)]
+    wanted = {_key(binding): binding for binding in [*chain.from_iterable(lists), *groups]}
     there = {_key(binding): binding for binding in bindings if _is_ours(binding, {topic.name for topic in ours})}
     everything = {_key(binding) for binding in bindings}
     add = [binding for key, binding in wanted.items() if key not in everything]
@@ -88,16 +98,10 @@ def night_topics(names: set[str], stream: StreamSettings) -> Iterator[NightTopic
                 yield NightTopic(name, int(match["night"]), Program(int(match["program"])))
 
 
-def _wanted(topic: NightTopic, settings: SurveySettings, known: ReadersOf) -> list[AclBinding]:
-    is_public = sight_of(settings, ANONYMOUS).packet_nights().allows(topic.program, day_obs=topic.night)
-    readers = {*known(topic.program), *(known(Program.PUBLIC) if is_public else ())}
-    return [binding for reader in sorted(readers) for binding in read_access(topic.name, reader)]
-
-
-def _logins(root: Path, settings: SurveySettings) -> list[str]:
+def _users(root: Path, settings: SurveySettings) -> list[User]:
     store = ReaderStore.of(root, settings.database)
     try:
-        return [user.name for user in store.users()]
+        return store.users()
     finally:
         store.close()
 

@@ -18,14 +18,15 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
+from gueststar.core.errors import ConfigError
 from gueststar.model.rights import Program
 from gueststar.store.settings import StreamSettings
 from gueststar.stream.clients import error_of
 
 TIMEOUT_S = 30.0
 
-ReadersOf = Callable[[Program], Iterable[str]]
-"""From a program to the Kafka users that may read its topics."""
+ReadersOf = Callable[[Program, str], Iterable[str]]
+"""From a program and the name of a topic to the Kafka users that may read it."""
 
 EVERYBODY, EVERYBODYS_GROUPS = "*", "public"
 """Every user that can log in, and what the names of consumer groups begin with that are open to all."""
@@ -41,6 +42,9 @@ def topic_of(settings: StreamSettings, *, night: int, program: int) -> str:
     return settings.topic.format(night=night, program=program)
 
 
+_READING = (AclOperation.READ, AclOperation.ALL, AclOperation.ANY)
+
+
 class Topics:
     """Makes topics, once each."""
 
@@ -51,12 +55,13 @@ class Topics:
         self._admin = AdminClient(dict(options))
         self._settings, self._servers = settings, str(options["bootstrap.servers"])
         self._known: set[str] = set()
-        self._readers_of = readers_of or (lambda program: named_readers(settings, program))
+        self._readers_of = readers_of or (lambda program, _: named_readers(settings, program))
 
     def ensure(self, name: str, program: int) -> None:
         """Make a topic of a program, and its access list where the brokers have such lists.
 
-        Raises ConfigError where we may not, TransientError where the brokers do not answer.
+        Raises ConfigError where we may not, and for a topic of that name which others may read already; TransientError
+        where the brokers do not answer.
         """
         if name in self._known:
             return
@@ -66,10 +71,30 @@ class Topics:
             config={"cleanup.policy": "delete"},
         )  # fmt: skip
         self._done(self._admin.create_topics([wanted], operation_timeout=TIMEOUT_S), f"topic {name}")
-        lists = [binding for reader in self._readers_of(Program(program)) for binding in read_access(name, reader)]
+        self._check_closed(name, Program(program))
+        lists = [
+            binding for reader in self._readers_of(Program(program), name) for binding in read_access(name, reader)
+        ]
         if lists:
             self._done(self._admin.create_acls(lists), f"access list of {name}", but=(KafkaError.SECURITY_DISABLED,))
         self._known.add(name)
+
+    def _check_closed(self, name: str, program: Program) -> None:
+        """Raise ConfigError if a topic that is not for everybody may be read by more than its program's readers."""
+        if program is Program.PUBLIC:
+            return
+        any_of: Any = None
+        on_topic = AclBindingFilter(
+            ResourceType.TOPIC, name, ResourcePatternType.MATCH, any_of, any_of, AclOperation.ANY,
+            AclPermissionType.ALLOW,
+        )  # fmt: skip
+        found = self._lists(on_topic) or []
+        admitted = {binding.principal.removeprefix("User:") for binding in found if binding.operation in _READING}
+        if others := admitted - {*self._readers_of(program, name)}:
+            raise ConfigError(
+                f"topic {name} is for readers of the {program.name.lower()} program, but its access list admits "
+                f"{', '.join(sorted(others))}: choose another topic, or gueststar user access mends the lists"
+            )
 
     def let_use_groups(self, reader: str) -> None:
         """Let a reader use consumer groups of his name, where the brokers have access lists."""
@@ -83,14 +108,18 @@ class Topics:
 
         Raises ConfigError where we may not ask, TransientError where the brokers do not answer.
         """
-        any_name: Any = None
-        everything = AclBindingFilter(
-            ResourceType.ANY, any_name, ResourcePatternType.ANY, any_name, any_name, AclOperation.ANY,
-            AclPermissionType.ANY,
+        any_of: Any = None
+        found = self._lists(
+            AclBindingFilter(
+                ResourceType.ANY, any_of, ResourcePatternType.ANY, any_of, any_of, AclOperation.ANY,
+                AclPermissionType.ANY,
+            )
         )  # fmt: skip
+        return None if found is None else (set(self._admin.list_topics(timeout=TIMEOUT_S).topics), found)
+
+    def _lists(self, which: AclBindingFilter) -> list[AclBinding] | None:
         try:
-            topics = set(self._admin.list_topics(timeout=TIMEOUT_S).topics)
-            return topics, list(self._admin.describe_acls(everything).result(timeout=TIMEOUT_S))
+            return list(self._admin.describe_acls(which).result(timeout=TIMEOUT_S))
         except KafkaException as problem:
             if problem.args[0].code() == KafkaError.SECURITY_DISABLED:
                 return None
