@@ -1,0 +1,159 @@
+"""Nothing that leaves for a reader holds a mark of what he may not see; the same search finds every mark at home."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from gueststar.core.errors import AccessDenied, DataError
+from gueststar.model.readers import ANONYMOUS
+from gueststar.model.rights import Program
+from gueststar.services.labelling import labelling_app
+from gueststar.services.labelling_desk import LabellingDesk
+from gueststar.store.alerts.log import AlertLog
+from gueststar.store.labels import LabelStore
+from gueststar.store.products import DataId
+from gueststar.store.repo import SurveyRepo
+from gueststar.store.visible import open_as
+from tests.unit.rights.canaries import found_in
+from tests.unit.rights.conftest import DETECTOR, OWN_PLACE, SHARED_PLACE, MarkedSurvey, served
+
+PUBLIC, PARTNERSHIP, PRIVATE, ENGINEERING = Program.PUBLIC, Program.PARTNERSHIP, Program.PRIVATE, Program.ENGINEERING
+NOT_HIS = {"anonymous": (PARTNERSHIP, PRIVATE, ENGINEERING), "alice": (PRIVATE, ENGINEERING),
+           "carol": (PARTNERSHIP, ENGINEERING)}  # fmt: skip
+
+
+def everything_for(survey: MarkedSurvey, reader: str, out: Path) -> list[bytes]:
+    """Run every command that asks for a reader; return all that it said and wrote."""
+    root, eyes = survey.root, ("--as", reader)
+    said: list[bytes] = []
+
+    def run(*words: object) -> None:
+        answer = survey.run(*words, *eyes)[1]
+        for word in words[2:]:  # a refusal repeats what was asked for
+            answer = answer.replace(str(word).encode(), b"what was asked for")
+        said.append(answer)
+
+    run("alerts", "list", root)
+    entries = AlertLog(root).entries(programs=tuple(Program))
+    for entry in entries:
+        run("alerts", "show", root, entry.candid)
+    for entry in {entry.program: entry for entry in entries}.values():
+        run("why", root, entry.candid)
+    for name in sorted({entry.object_name for entry in entries}):
+        run("why", root, name)
+        run("forced", root, "--object", name)
+    run("alerts", "export", root, out / "alerts.tar")
+    for k, (ra, dec) in enumerate((SHARED_PLACE, OWN_PLACE)):
+        run("lightcurve", root, f"{ra},{dec}", "-o", out / f"curve{k}.parquet")
+        run("forced", root, f"{ra},{dec}", "-o", out / f"forced{k}.parquet")
+        run("forced", root, f"{ra},{dec}", "--on", "difference", "-o", out / f"differences{k}.parquet")
+        run("why", root, f"{ra},{dec}")
+    for visits in survey.visits.values():
+        for visit in visits:
+            run("why", root, visit)
+        run("streaks", "show", root, visits[0] * 7)
+    for name in ("exposure_0.1.fits", "secret_exposure.fits", "partners_image.fits", "test_exposure.fits"):
+        run("why", root, name)
+    run("streaks", "list", root, "--json")
+    run("reference", root, "0.0,20.0")
+    run("night", "list", root)
+    for night in range(20251121, 20251127):
+        run("night", "report", root, "--night", night, "--json", out / f"{night}.json")
+    run("night", "report", root, "--night", 20251124, "--html", out / "night.html")
+    for product in ("science_image", "source", "forced_source"):
+        run("products", root, product, "--json")
+    return said + [path.read_bytes() for path in sorted(out.iterdir())]
+
+
+@pytest.fixture(scope="module")
+def left(marked: MarkedSurvey, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[bytes]]:
+    """Everything that left, by reader."""
+    return {reader: everything_for(marked, reader, tmp_path_factory.mktemp(reader)) for reader in NOT_HIS}
+
+
+@pytest.mark.parametrize("reader", list(NOT_HIS))
+def test_nothing_that_leaves_for_a_reader_tells_of_what_he_may_not_see(
+    marked: MarkedSurvey, left: dict[str, list[bytes]], reader: str
+) -> None:
+    assert found_in(left[reader], marked.closed(*NOT_HIS[reader])) == set()
+
+
+@pytest.mark.parametrize(("reader", "program"), [("alice", PARTNERSHIP), ("carol", PRIVATE)])
+def test_the_same_search_finds_every_mark_in_what_leaves_for_those_who_may(
+    marked: MarkedSurvey, left: dict[str, list[bytes]], reader: str, program: Program
+) -> None:
+    mine = marked.closed(program)
+    assert found_in(left[reader], mine) == mine.keys()
+
+
+def test_everybody_gets_what_is_public(marked: MarkedSurvey, left: dict[str, list[bytes]]) -> None:
+    public: dict[str, str | int | float] = {f"visit {visit}": visit for visit in marked.visits[PUBLIC]}
+    public |= {"flux": 50_000.0, "name": marked.public_name, "object": "field 7"}
+    for reader in NOT_HIS:
+        assert found_in(left[reader], public) == public.keys()
+
+
+def test_a_question_for_what_is_hidden_is_answered_as_one_for_what_never_was(marked: MarkedSurvey) -> None:
+    hidden, never = marked.visits[PRIVATE][0], 12345678901
+    for words in (("why", marked.root), ("alerts", "show", marked.root), ("streaks", "show", marked.root)):
+        answers = [marked.run(*words, number, "--as", "alice") for number in (hidden, never)]
+        assert answers[0][0] == answers[1][0] != 0
+        assert answers[0][1].replace(str(hidden).encode(), b"N") == answers[1][1].replace(str(never).encode(), b"N")
+
+
+def test_the_labelling_page_shows_a_reader_his_detections_only(marked: MarkedSurvey) -> None:
+    said: dict[str, list[bytes]] = {}
+    for reader in ("anonymous", "carol"):
+        with open_as(marked.root, reader) as survey:
+            desk = LabellingDesk(survey, LabelStore.of(marked.root, None), person=reader)
+            with served(labelling_app(desk, key="k")) as client:
+                client.get("/", params={"key": "k"})
+                said[reader] = _walk(client)
+    visits = {name: v for name, v in marked.closed(PRIVATE).items() if "visit" in name}
+    assert found_in(said["carol"], visits) == visits.keys()
+    assert found_in(said["anonymous"], marked.closed(*NOT_HIS["anonymous"])) == set()
+
+
+def test_the_desk_answers_alike_for_what_is_hidden_and_what_never_was(marked: MarkedSurvey) -> None:
+    with open_as(marked.root, "carol") as survey:
+        mine = LabellingDesk(survey, LabelStore.of(marked.root, None), person="carol").next()
+    with open_as(marked.root, ANONYMOUS) as survey:
+        desk = LabellingDesk(survey, LabelStore.of(marked.root, None), person="anonymous")
+        for asked in (mine, 12345):
+            with pytest.raises(DataError, match=f"^detection {asked} has no cut-outs on this desk$"):
+                desk.facts(int(asked or 0))
+
+
+def _walk(client: httpx.Client) -> list[bytes]:
+    skipped: list[str] = []
+    said = [client.get("/").content]
+    while (answer := client.get("/next", params={"skipped": ",".join(skipped)})).json()["id"] is not None:
+        skipped.append(answer.json()["id"])
+        said += [answer.content, client.get(f"/detections/{skipped[-1]}/cutouts.png").content]
+    return said
+
+
+def test_a_survey_that_was_opened_for_a_reader_gives_no_hidden_product_and_takes_none(marked: MarkedSurvey) -> None:
+    with SurveyRepo.open(marked.root) as repo, open_as(marked.root, ANONYMOUS) as seen:
+        hidden = DataId(visit=marked.visits[PRIVATE][0], detector=DETECTOR)
+        shown = DataId(visit=marked.visits[PUBLIC][0], detector=DETECTOR)
+        for product in ("science_image", "source", "dia_source", "candidate_cutouts", "streak"):
+            ref = repo.find_one(product, hidden)
+            assert ref is not None
+            assert seen.find_one(product, hidden) is None
+            with pytest.raises(DataError, match="there is no"):
+                seen.read(ref)
+            with pytest.raises(DataError, match="there is no"):
+                seen.path(product, hidden)
+            assert seen.exists(product, shown)
+        for change in (seen.put, seen.stage, seen.commit, seen.sweep, seen.certify, seen.ingest_raw):
+            with pytest.raises(AccessDenied, match="cannot change"):
+                change("source", shown, None)
+        with pytest.raises(AccessDenied, match="cannot change"):
+            seen.ledger.submit("science", {})
+        assert seen.ledger.events() == []
+        assert {row.info.program for row in seen.ledger.exposures()} == {PUBLIC}
+        assert {job.exposure_id for job in seen.ledger.jobs()} == set(marked.visits[PUBLIC])
