@@ -106,12 +106,16 @@ class MarkedSurvey:
 @pytest.fixture(scope="session")
 def marked(tmp_path_factory: pytest.TempPathFactory) -> MarkedSurvey:
     """The survey: alerts, catalogs, images, streaks, jobs, and two users beside the operator."""
-    root = tmp_path_factory.mktemp("rights") / "survey"
+    return make_marked(tmp_path_factory.mktemp("rights") / "survey", TAKEN)
+
+
+def make_marked(root: Path, taken: tuple[tuple[float, Program], ...]) -> MarkedSurvey:
+    """Return a survey of some exposures."""
     camera = load_camera("simcam")
     made = MarkedSurvey(root, {program: {} for program in Program}, {program: [] for program in Program})
     with SurveyRepo.create(root, camera) as repo:
         store, log = DetectionStore.at(root, name_key=b"a key of the tests"), AlertLog(root)
-        for day, program in TAKEN:
+        for day, program in taken:
             _take(made, repo, camera, store, log, day, program)
         made.public_name = log.entries()[0].object_name
         for program in (Program.PARTNERSHIP, Program.PRIVATE):
