@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,11 @@ def _own_broker(root: Path) -> dict[str, Any]:
             "sasl.password": state.password,
         }  # fmt: skip
     return options
+
+
+def worst_of(heard: Sequence[KafkaError]) -> KafkaError | None:
+    """Return of the errors that a client heard in the background that which a person must mend, else the first."""
+    return next((error for error in heard if error.code() in _A_PERSON_MUST_ACT), heard[0] if heard else None)
 
 
 def error_of(problem: KafkaError | None, servers: str, what: str) -> GueststarError:

@@ -3,7 +3,7 @@
 The log is durable before anything is sent. The publisher sends in the log's order with an idempotent producer, and
 marks a packet as sent when the brokers acknowledged it. Killed between acknowledgement and mark, or after any failure,
 it first reads from the topic what arrived beyond the last mark: the topic itself says what is there, so nothing is sent
-twice. One publisher works on a repository at a time.
+twice. One publisher works on a repository at a time. No step asks a clock, but for what is told to people.
 """
 
 from __future__ import annotations
@@ -11,20 +11,23 @@ from __future__ import annotations
 import fcntl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from gueststar.core.errors import TransientError
+from gueststar.core.errors import DataError, TransientError
+from gueststar.model.flavour import Flavour
 from gueststar.store.alerts.log import FOLDER, AlertEntry, AlertLog
 from gueststar.store.alerts.publication import Fate, Publication, SentPacket
 from gueststar.store.settings import StreamSettings
 from gueststar.stream.access import readers_of
-from gueststar.stream.clients import client_options, error_of
-from gueststar.stream.read import CANDID, read_topic
+from gueststar.stream.clients import client_options, error_of, worst_of
+from gueststar.stream.flavours import flavours_of, headers_of, message_of
+from gueststar.stream.read import read_topic
 from gueststar.stream.topics import RETRACTIONS, Topics, topic_of
 
 BATCH = 500
@@ -38,8 +41,14 @@ PACKETS_ARE_LARGE = {
 }  # fmt: skip
 """What a producer of packets of 70 kB with much in common is made with."""
 
+ONE_BY_ONE = {"batch.num.messages": 1}
+"""How packets go to a topic that refused some: brokers judge the size of a batch, and a small limit hits all in it."""
+
 _NEVER = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError.INVALID_RECORD})
 """Errors of one message that no repetition mends: it is a dead letter."""
+
+
+_NOTHING = "nothing to send"
 
 
 @dataclass
@@ -51,38 +60,55 @@ class PublishReceipt:
     """Packets that were on their topic already, unmarked: an earlier publisher was killed before it marked them."""
     n_held: int = 0
     n_dead: int = 0
+    n_gone: int = 0
+    """Packets that were sent, and whose topic has been deleted since."""
     n_retracted: int = 0
     held: dict[str, str] = field(default_factory=dict)
     """Segment of the log -> why it was held."""
+    flavours: dict[Flavour, PublishReceipt] = field(default_factory=dict)
+    """What was done in the flavours besides the full one."""
 
     def line(self) -> str:
         """Return it in words."""
         parts = [(self.n_sent, "sent"), (self.n_found, "found on the stream"), (self.n_held, "held")]
         parts += [(self.n_dead, "dead"), (self.n_retracted, "retracted")]
-        return ", ".join(f"{n} {what}" for n, what in parts if n) or "nothing to send"
+        parts += [(self.n_gone, "gone with a deleted topic")]
+        told = [f"{n} {what}" for n, what in parts if n]
+        lines = [(flavour, receipt.line()) for flavour, receipt in self.flavours.items()]
+        told += [f"{flavour}: {line}" for flavour, line in lines if line != _NOTHING]
+        return ", ".join(told) or _NOTHING
 
 
 class _Undelivered(NamedTuple):
     candid: int
     error: KafkaError
+    is_local: bool = False
+    """The client itself refused it."""
 
 
 class Publisher:
-    """Sends the alert log of the repository at ``root`` to its stream.
+    """Sends the alert log of the repository at ``root`` to its stream, in all flavours that its settings name.
 
     Raises ConfigError if there is no stream or the login is wrong, and TransientError where the brokers do not answer;
     what was not sent waits in the log.
     """
 
-    def __init__(self, root: Path, settings: StreamSettings) -> None:
-        self.root, self.settings = root, settings
+    def __init__(self, root: Path, settings: StreamSettings, flavour: Flavour = Flavour.FULL) -> None:
+        """``flavour`` is that of this publisher's topics; the full one has those of the others under it."""
+        self.root, self.settings, self.flavour = root, settings, flavour
         self._options = client_options(root, settings)
         self._servers = str(self._options["bootstrap.servers"])
-        self._log, self._state = AlertLog(root), Publication(root)
+        self._log, self._state = AlertLog(root), Publication(root, flavour)
+        others = flavours_of(settings)[1:] if flavour is Flavour.FULL else ()
+        self._others = [Publisher(root, settings, other) for other in others]
         self._topics = Topics(self._options, settings, readers_of=readers_of(root, settings))
         self._producer: Producer | None = None
         self._reconciled: set[str] = set()
-        self._trouble: KafkaError | None = None
+        self._refusing: set[str] = set()
+        """Topics that refused a batch: their packets go one by one."""
+        self._is_careful = False
+        self._heard: list[KafkaError] = []
+        self._name = uuid4().hex
 
     def __enter__(self) -> Publisher:
         return self
@@ -95,16 +121,32 @@ class Publisher:
         self._forget_producer()
         self._state.close()
         self._log.close()
+        for other in self._others:
+            other.close()
 
     def publish(self) -> PublishReceipt:
         """Send all that waits, in order; return what was done."""
         receipt = PublishReceipt()
-        with _only_publisher(self.root):
-            while entries := self._state.waiting(BATCH):
-                for topic, group in _runs_of_a_topic(self._sendable(entries, receipt), self.settings):
-                    self._send_group(topic, group, receipt)
-            self._send_retractions(receipt)
+        with _only_publisher(self.root, self._name) as was_ours:
+            self._send_waiting(receipt, was_ours=was_ours)
+            for other in self._others:
+                receipt.flavours[other.flavour] = PublishReceipt()
+                other._send_waiting(receipt.flavours[other.flavour], was_ours=was_ours)
         return receipt
+
+    def _send_waiting(self, receipt: PublishReceipt, *, was_ours: bool) -> None:
+        if not was_ours:
+            self._reconciled.clear()  # another was here, and may have been killed before it marked what it sent
+        try:
+            while entries := self._state.waiting(BATCH):
+                chosen = self._sendable(entries, receipt) if self.flavour is Flavour.FULL else entries
+                for topic, group in self._runs_of_a_topic(chosen):
+                    self._send_group(topic, group, receipt)
+            if self.flavour is Flavour.FULL:
+                self._send_retractions(receipt)
+        except BaseException:
+            self._start_over()  # something may have arrived that is not marked
+            raise
 
     def follow(
         self, *, every_s: float = 1.0, tell: Callable[[str], None] = lambda _: None, is_over: Callable[[], bool]
@@ -132,30 +174,59 @@ class Publisher:
         """Return the packets that may go; those of images with absurdly many are held."""
         limit = self.settings.max_alerts_per_image
         sizes = {segment: self._state.segment_size(segment) for segment in {entry.segment for entry in entries}}
-        for segment in sorted(name for name, size in sizes.items() if size > limit):
+        released = self._state.released(entry.candid for entry in entries)
+        held: dict[str, list[int]] = {}
+        for entry in entries:
+            if sizes[entry.segment] > limit and entry.candid not in released:
+                held.setdefault(entry.segment, []).append(entry.candid)
+        for segment, members in sorted(held.items()):
             reason = f"{sizes[segment]} alerts of one detector image, more than stream.max_alerts_per_image ({limit})"
-            members = [entry.candid for entry in entries if entry.segment == segment]
             receipt.n_held += self._state.set_aside(members, Fate.HELD, reason, time=time.time())
             receipt.held[segment] = reason
-        return [entry for entry in entries if sizes[entry.segment] <= limit]
+        kept_back = {candid for members in held.values() for candid in members}
+        return [entry for entry in entries if entry.candid not in kept_back]
 
     def _send_group(self, topic: str, group: list[AlertEntry], receipt: PublishReceipt) -> None:
-        self._topics.ensure(topic, group[0].program)
+        number = self._topics.ensure(topic, group[0].program)
         if topic not in self._reconciled:
+            receipt.n_gone += self._state.recognise(topic, number)
             receipt.n_found += self._reconcile(topic)
             self._reconciled.add(topic)
             known = self._state.sent_to(topic)
             group = [entry for entry in group if entry.candid not in known]
-        messages = ((entry.candid, self._log.read(entry), entry.object_name) for entry in group)
-        sent, undelivered = self._send(topic, messages)
+        last = self._state.last_offsets(topic)
+        sent, undelivered = self._send(topic, self._messages(group, receipt))
+        if any(packet.offset <= last.get(packet.partition, -1) for packet in sent):
+            return self._start_over()  # the topic was deleted and made anew meanwhile: read what is on it now
         receipt.n_sent += self._state.mark_sent(sent, time=time.time())
-        dead = [item for item in undelivered if item.error.code() in _NEVER]
-        for candid, error in dead:
-            receipt.n_dead += self._state.set_aside([candid], Fate.DEAD, error.str(), time=time.time())
-        if len(undelivered) > len(dead):
-            self._forget_producer()
-            if not dead:  # else the others fell with it, for the sake of order, and go at once
-                raise error_of(self._trouble or undelivered[0].error, self._servers, f"topic {topic}")
+        if undelivered:
+            self._settle(topic, undelivered, receipt)
+
+    def _messages(self, group: list[AlertEntry], receipt: PublishReceipt) -> Iterator[tuple[int, bytes, str]]:
+        """Yield (candid, message, key); a packet that the flavour cannot tell is a dead letter of it."""
+        for entry in group:
+            packet = self._log.read(entry)
+            try:
+                message = message_of(self.flavour, packet)
+            except DataError as problem:
+                receipt.n_dead += self._state.set_aside([entry.candid], Fate.DEAD, str(problem), time=time.time())
+            else:
+                yield entry.candid, message, entry.object_name
+
+    def _settle(self, topic: str, undelivered: list[_Undelivered], receipt: PublishReceipt) -> None:
+        """Bury what will never be taken, and raise what stopped the others, unless it was their neighbours."""
+        refused = [item for item in undelivered if item.error.code() in _NEVER]
+        was_careful = topic in self._refusing
+        trouble = worst_of([*self._heard, *(item.error for item in undelivered)])
+        self._start_over()
+        for item in refused:
+            if item.is_local or was_careful:
+                reason = item.error.str()
+                receipt.n_dead += self._state.set_aside([item.candid], Fate.DEAD, reason, time=time.time())
+            else:
+                self._refusing.add(topic)
+        if not refused:  # else the others fell with it, for the sake of order, and go at once
+            raise error_of(trouble, self._servers, f"topic {topic}")
 
     def _reconcile(self, topic: str) -> int:
         """Mark what is on a topic beyond the last mark; return how many packets that was news of."""
@@ -167,7 +238,7 @@ class Publisher:
         self, topic: str, messages: Iterable[tuple[int, bytes, str]]
     ) -> tuple[list[SentPacket], list[_Undelivered]]:
         """Send messages and wait for all acknowledgements; return those that came, and the errors of the others."""
-        producer, sent, undelivered = self._connected(), list[SentPacket](), list[_Undelivered]()
+        producer, sent, undelivered = self._connected(topic in self._refusing), list[SentPacket](), list[_Undelivered]()
 
         def note(candid: int) -> Callable[[KafkaError | None, Message], None]:
             def delivered(error: KafkaError | None, message: Message) -> None:
@@ -179,11 +250,11 @@ class Publisher:
             return delivered
 
         for candid, value, key in messages:
-            headers: list[tuple[str, str | bytes | None]] = [(CANDID, str(candid).encode())]
             try:
+                headers = headers_of(candid, self.flavour)
                 _produce(producer, topic, value, key=key, headers=headers, on_delivery=note(candid))
             except KafkaException as problem:
-                undelivered.append(_Undelivered(candid, problem.args[0]))
+                undelivered.append(_Undelivered(candid, problem.args[0], is_local=True))
             producer.poll(0)
         producer.flush(2 * PATIENCE_S)
         return sent, undelivered
@@ -197,29 +268,42 @@ class Publisher:
             if entry.candid not in there:
                 _, undelivered = self._send(topic, [(entry.candid, retraction.message(), entry.object_name)])
                 if undelivered:
-                    self._forget_producer()
-                    raise error_of(self._trouble or undelivered[0].error, self._servers, f"topic {topic}")
+                    trouble = worst_of([*self._heard, undelivered[0].error])
+                    raise error_of(trouble, self._servers, f"topic {topic}")
             self._state.mark_retracted([entry.candid])
             receipt.n_retracted += 1
 
-    def _connected(self) -> Producer:
-        """Return the producer; TransientError or ConfigError where the brokers cannot be reached."""
+    def _runs_of_a_topic(self, entries: list[AlertEntry]) -> Iterator[tuple[str, list[AlertEntry]]]:
+        """Yield the packets by topic, each topic's in the log's order."""
+        groups: dict[str, list[AlertEntry]] = {}
+        for entry in entries:
+            topic = topic_of(self.settings, night=entry.day_obs, program=entry.program, flavour=self.flavour)
+            groups.setdefault(topic, []).append(entry)
+        yield from groups.items()
+
+    def _connected(self, is_careful: bool) -> Producer:
+        """Return the producer, of batches or of single packets."""
+        if self._producer is not None and self._is_careful != is_careful:
+            self._forget_producer()
         if self._producer is None:
-            self._trouble = None
-            options: dict[str, Any] = {**self._options, **PACKETS_ARE_LARGE, "error_cb": self._hear}
-            self._producer = Producer(options)
+            self._heard.clear()
+            options: dict[str, Any] = {**self._options, **PACKETS_ARE_LARGE, "error_cb": self._heard.append}
+            self._producer = Producer(options | ONE_BY_ONE if is_careful else options)
+            self._is_careful = is_careful
         return self._producer
 
-    def _hear(self, error: KafkaError) -> None:
-        self._trouble = error
+    def _start_over(self) -> None:
+        """Believe nothing any more: what the brokers have, they will tell."""
+        self._forget_producer()
+        self._reconciled.clear()
+        self._topics.forget()
 
     def _forget_producer(self) -> None:
-        """Drop the producer with all it still wanted to send: what became of that, the topic will tell."""
+        """Drop the producer with all it still wanted to send."""
         if self._producer is not None:
             self._producer.purge(in_queue=True, in_flight=True, blocking=True)
             self._producer.flush(1.0)
         self._producer = None
-        self._reconciled.clear()
 
 
 def _produce(producer: Producer, topic: str, value: bytes, **rest: Any) -> None:
@@ -233,24 +317,25 @@ def _produce(producer: Producer, topic: str, value: bytes, **rest: Any) -> None:
             return
 
 
-def _runs_of_a_topic(entries: list[AlertEntry], settings: StreamSettings) -> Iterator[tuple[str, list[AlertEntry]]]:
-    """Yield the packets by topic, each topic's in the log's order."""
-    groups: dict[str, list[AlertEntry]] = {}
-    for entry in entries:
-        topic = topic_of(settings, night=entry.day_obs, program=entry.program)
-        groups.setdefault(topic, []).append(entry)
-    yield from groups.items()
-
-
 @contextmanager
-def _only_publisher(root: Path) -> Iterator[None]:
-    """Hold the stream of a repository; TransientError if another process publishes."""
-    with (root / FOLDER / "publish.lock").open("w") as file:
+def _only_publisher(root: Path, name: str) -> Iterator[bool]:
+    """Hold the stream of a repository, and tell whether ``name`` held it last.
+
+    Raises TransientError if another process publishes.
+    """
+    with (root / FOLDER / "publish.lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise TransientError(f"another process publishes the alerts of {root}") from None
-        yield
+        file.seek(0)
+        was_ours = file.read() == name
+        if not was_ours:
+            with suppress(OSError):  # on a full disk it stays empty: nobody was here last
+                file.truncate(0)
+                file.write(name)
+                file.flush()
+        yield was_ours
 
 
 def replay(log: AlertLog, entries: Iterable[AlertEntry], options: Mapping[str, Any], topic: str) -> int:
@@ -267,7 +352,7 @@ def replay(log: AlertLog, entries: Iterable[AlertEntry], options: Mapping[str, A
 
     n = 0
     for n, entry in enumerate(entries, start=1):  # noqa: B007
-        headers: list[tuple[str, str | bytes | None]] = [(CANDID, str(entry.candid).encode())]
+        headers = headers_of(entry.candid)
         _produce(producer, topic, log.read(entry), key=entry.object_name, headers=headers, on_delivery=delivered)
         producer.poll(0)
         if failed:

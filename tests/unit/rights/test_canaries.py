@@ -9,13 +9,15 @@ import httpx
 import pytest
 
 from gueststar.core.errors import AccessDenied, DataError
-from gueststar.model.readers import ANONYMOUS
+from gueststar.model.readers import ANONYMOUS, Scope
 from gueststar.model.rights import Program
+from gueststar.services.alerts import open_alert_app
 from gueststar.services.labelling import labelling_app
 from gueststar.services.labelling_desk import LabellingDesk
 from gueststar.store.alerts.log import AlertLog
 from gueststar.store.labels import LabelStore
 from gueststar.store.products import DataId
+from gueststar.store.readers import ReaderStore
 from gueststar.store.repo import SurveyRepo
 from gueststar.store.visible import open_as
 from tests.unit.rights.canaries import contents, found_in
@@ -155,6 +157,38 @@ def test_the_labelling_page_shows_a_reader_his_detections_only(marked: MarkedSur
     visits = {name: v for name, v in marked.closed(PRIVATE).items() if "visit" in name}
     assert found_in(said["carol"], visits) == visits.keys()
     assert found_in(said["anonymous"], marked.closed(*NOT_HIS["anonymous"])) == set()
+
+
+def test_the_alert_service_gives_a_packet_to_whom_it_may_and_to_others_as_one_that_never_was(
+    marked: MarkedSurvey,
+) -> None:
+    users = ReaderStore.of(marked.root, None)
+    tokens = {name: users.new_token(name, scopes=[Scope.ALERTS], days=1.0) for name in ("alice", "carol")}
+    users.close()
+    entries = AlertLog(marked.root).entries(programs=tuple(Program))
+    paths = ("{}.avro", "{}.json", "{}/cutouts/science.fits", "{}/cutouts/difference.fits.gz", "{}/cutouts/science.png")
+    said: dict[str, list[bytes]] = {name: [] for name in ("anonymous", *tokens)}
+    with served(open_alert_app(marked.root)) as client:
+        for name in said:
+            eyes = {"Authorization": f"Bearer {tokens[name]}"} if name in tokens else {}
+            for candid in (*(entry.candid for entry in entries), 12345):
+                for path in paths:
+                    answer = client.get("/alerts/" + path.format(candid), headers=eyes)
+                    assert answer.status_code in (200, 404)
+                    if answer.status_code == 404:
+                        assert answer.json() == {"error": f"no alert {candid}"}, "hidden or not there: the same"
+                    else:
+                        said[name] += [answer.content, repr(answer.headers).encode()]
+        wrong = client.get(f"/alerts/{entries[0].candid}.avro", headers={"Authorization": "Bearer gst_nonsense"})
+        assert (wrong.status_code, wrong.json()) == (401, {"error": "the token is not valid"})
+        assert wrong.headers["WWW-Authenticate"].startswith("Bearer")
+    assert found_in(said["anonymous"], marked.closed(*NOT_HIS["anonymous"])) == set()
+    assert found_in(said["alice"], marked.closed(PRIVATE, ENGINEERING)) == set()
+    assert found_in(said["carol"], marked.closed(PARTNERSHIP, ENGINEERING)) == set()
+    told = {"pixel", "investigator", "candid 0"}
+    for name, program in (("alice", PARTNERSHIP), ("carol", PRIVATE)):
+        mine = {key: value for key, value in marked.closed(program).items() if key.split(" ", 1)[1] in told}
+        assert found_in(said[name], mine) == mine.keys(), "the same search finds them where they may be"
 
 
 def test_the_desk_answers_alike_for_what_is_hidden_and_what_never_was(marked: MarkedSurvey) -> None:

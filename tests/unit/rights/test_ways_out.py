@@ -74,8 +74,10 @@ OPENED_WHOLE = {
     "cli/ingest": "takes in",
     "cli/process": "works",
     "cli/refcat": "reference catalogs",
+    "cli/serve": "services that ask at their own gate",
     "cli/user": "access lists of topics",
     "operations/labelling": "rows for training: the operator's",
+    "operations/orbits": "the camera's place",
     "operations/reliability": "models",
     "operations/users": "users",
 }

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from gueststar.core.errors import ConfigError, TransientError
+from gueststar.core.errors import ConfigError, DataError, TransientError
 from gueststar.model.calibration import CalibrationKind
 from gueststar.pipelines.night.association import AssociateVisit
 from gueststar.pipelines.night.calibrations.frames import MAKERS, CalibrationWork, run_calibration
@@ -157,7 +157,7 @@ class NightRunner:
         try:
             with Publisher(self.repo.root, settings) as publisher:
                 receipt = publisher.publish()
-        except (TransientError, ConfigError) as problem:
+        except (TransientError, ConfigError, DataError) as problem:
             self.ledger.event("stream", text=f"alerts wait: {problem}")
         else:
             self.ledger.event("stream", text=receipt.line())

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from sqlalchemy import BigInteger, Column, Float, Index, Integer, String, Table, and_, delete, func, select, update
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, String, Table, and_, case, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
+from gueststar.model.flavour import Flavour
 from gueststar.store.alerts.log import ENTRIES, FOLDER, INDEX_NAME, METADATA, AlertEntry
 from gueststar.store.sql import connect, reading, sqlite_url, transaction
 
@@ -27,23 +28,37 @@ class Fate(StrEnum):
     """Set aside with its whole image until a person decides."""
     DROPPED = "dropped"
     """Held, and a person decided that it never leaves."""
+    RELEASED = "released"
+    """Was held, or gone; a person let it go: it waits, behind what was sent meanwhile."""
     DEAD = "dead"
     """The brokers will never take it."""
+    GONE = "gone"
+    """Was sent, but its topic has been deleted since."""
 
 
-_FATES = Table(
-    "publication",
-    METADATA,
-    Column("candid", BigInteger, primary_key=True, autoincrement=False),
-    Column("fate", String, nullable=False),
-    Column("topic", String, nullable=False, server_default=""),
-    Column("partition", Integer),
-    Column("offset", BigInteger, doc="of the message in its partition"),
-    Column("reason", String, nullable=False, server_default=""),
-    Column("time", Float, nullable=False, doc="Unix seconds"),
-    Index("publication_by_topic", "topic", "partition", "offset"),
-    Index("publication_by_fate", "fate"),
-)
+BY_HAND = "released by hand"
+"""Reason of packets that were sent after a person let them go: they stand behind later ones."""
+
+
+def _fates_of(flavour: Flavour) -> Table:
+    name = "publication" if flavour is Flavour.FULL else f"publication_{flavour}"
+    return Table(
+        name,
+        METADATA,
+        Column("candid", BigInteger, primary_key=True, autoincrement=False),
+        Column("fate", String, nullable=False),
+        Column("topic", String, nullable=False, server_default=""),
+        Column("partition", Integer),
+        Column("offset", BigInteger, doc="of the message in its partition"),
+        Column("reason", String, nullable=False, server_default=""),
+        Column("time", Float, nullable=False, doc="Unix seconds"),
+        Index(f"{name}_by_topic", "topic", "partition", "offset"),
+        Index(f"{name}_by_fate", "fate"),
+    )
+
+
+_TABLES = {flavour: _fates_of(flavour) for flavour in Flavour}
+_FATES = _TABLES[Flavour.FULL]
 
 _RETRACTIONS = Table(
     "retraction",
@@ -52,6 +67,14 @@ _RETRACTIONS = Table(
     Column("reason", String, nullable=False),
     Column("time", Float, nullable=False, doc="Unix seconds"),
     Column("is_sent", Integer, nullable=False, server_default="0"),
+)
+
+
+_TOPICS = Table(
+    "stream_topic",
+    METADATA,
+    Column("topic", String, primary_key=True),
+    Column("topic_id", String, nullable=False, doc="the brokers' own number: a topic made anew has another"),
 )
 
 
@@ -84,9 +107,10 @@ class Retraction:
 
 
 class Publication:
-    """The publication state of the repository at ``root``."""
+    """The publication state of the repository at ``root``: what became of each packet in one of its flavours."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, flavour: Flavour = Flavour.FULL) -> None:
+        self._flavour, self._fates = flavour, _TABLES[flavour]
         (root / FOLDER).mkdir(parents=True, exist_ok=True)
         self._engine = connect(sqlite_url(root / FOLDER / INDEX_NAME))
         self._reader = reading(self._engine)
@@ -98,16 +122,27 @@ class Publication:
         self._engine.dispose()
 
     def waiting(self, limit: int) -> list[AlertEntry]:
-        """Return the first packets of the log that nothing became of yet, in order of arrival."""
+        """Return the first packets of the log that are to be sent, in order of arrival.
+
+        Other flavours than the full one follow it: what is held, dropped or dead there does not leave in them.
+        """
         query = (
             select(ENTRIES)
-            .outerjoin(_FATES, _FATES.c.candid == ENTRIES.c.candid)
-            .where(_FATES.c.candid.is_(None))
+            .outerjoin(self._fates, self._fates.c.candid == ENTRIES.c.candid)
+            .where(or_(self._fates.c.candid.is_(None), self._fates.c.fate == Fate.RELEASED))
             .order_by(ENTRIES.c.serial)
             .limit(limit)
         )
+        if self._flavour is not Flavour.FULL:
+            query = query.join(_FATES, _FATES.c.candid == ENTRIES.c.candid).where(_FATES.c.fate == Fate.SENT)
         with transaction(self._reader) as connection:
             return [AlertEntry(*row) for row in connection.execute(query)]
+
+    def released(self, candids: Iterable[int]) -> set[int]:
+        """Return those of some packets that a person let go."""
+        mine = and_(self._fates.c.fate == Fate.RELEASED, self._fates.c.candid.in_(list(candids)))
+        with transaction(self._reader) as connection:
+            return {int(candid) for candid in connection.execute(select(self._fates.c.candid).where(mine)).scalars()}
 
     def segment_size(self, segment: str) -> int:
         """Return how many packets one commit of a detector image put into the log."""
@@ -129,38 +164,63 @@ class Publication:
         return self._put([{"candid": c, "fate": fate, "topic": "", "reason": reason, "time": time} for c in candids])
 
     def _put(self, rows: Sequence[Mapping[str, object]]) -> int:
+        """Write fates of packets that wait; what has a fate keeps it. Return how many are new."""
         if not rows:
             return 0
+        new = insert(self._fates)
+        changed = {name: new.excluded[name] for name in ("fate", "topic", "partition", "offset", "time")}
+        reason = case((new.excluded.fate == Fate.SENT, self._fates.c.reason), else_=new.excluded.reason)
+        put = new.on_conflict_do_update(
+            index_elements=[self._fates.c.candid],
+            set_=changed | {"reason": reason},
+            where=self._fates.c.fate == Fate.RELEASED,
+        )
         with transaction(self._engine) as connection:
-            before = connection.execute(select(func.count()).select_from(_FATES)).scalar_one()
-            connection.execute(insert(_FATES).on_conflict_do_nothing(), rows)
-            return int(connection.execute(select(func.count()).select_from(_FATES)).scalar_one()) - int(before)
+            return connection.execute(put, rows).rowcount
 
-    def release(self, day_obs: int, *, is_dropped: bool = False) -> int:
-        """Let the held packets of a night go, or drop them for good; return how many they were."""
+    def release(self, day_obs: int, *, is_dropped: bool = False, fate: Fate = Fate.HELD) -> int:
+        """Let the held packets of a night (or the gone ones) go, or drop them for good; return how many they were."""
         of_night = select(ENTRIES.c.candid).where(ENTRIES.c.day_obs == day_obs)
-        held = and_(_FATES.c.fate == Fate.HELD, _FATES.c.candid.in_(of_night))
+        mine = and_(self._fates.c.fate == fate, self._fates.c.candid.in_(of_night))
+        values = {"fate": Fate.DROPPED} if is_dropped else {"fate": Fate.RELEASED, "reason": BY_HAND, "topic": ""}
         with transaction(self._engine) as connection:
-            if is_dropped:
-                return connection.execute(update(_FATES).where(held).values(fate=Fate.DROPPED)).rowcount
-            return connection.execute(delete(_FATES).where(held)).rowcount
+            return connection.execute(update(self._fates).where(mine).values(values)).rowcount
+
+    def recognise(self, topic: str, topic_id: str) -> int:
+        """Take note of which topic bears a name now; return how many sent packets were on another of that name.
+
+        Those were deleted with it: they are `Fate.GONE` from now on, and their offsets count no more.
+        """
+        with transaction(self._engine) as connection:
+            known = connection.execute(select(_TOPICS.c.topic_id).where(_TOPICS.c.topic == topic)).scalar()
+            if known == topic_id:
+                return 0
+            row = insert(_TOPICS).values(topic=topic, topic_id=topic_id)
+            connection.execute(row.on_conflict_do_update(index_elements=["topic"], set_={"topic_id": topic_id}))
+            if known is None:
+                return 0
+            sent = and_(self._fates.c.topic == topic, self._fates.c.fate == Fate.SENT)
+            why = {"fate": Fate.GONE, "reason": f"topic {topic} was deleted after they were sent", "topic": ""}
+            return connection.execute(update(self._fates).where(sent).values(why)).rowcount
 
     def last_offsets(self, topic: str) -> dict[int, int]:
         """Return the last known offset of each partition of a topic."""
         query = (
-            select(_FATES.c.partition, func.max(_FATES.c.offset))
-            .where(_FATES.c.topic == topic, _FATES.c.fate == Fate.SENT)
-            .group_by(_FATES.c.partition)
+            select(self._fates.c.partition, func.max(self._fates.c.offset))
+            .where(self._fates.c.topic == topic, self._fates.c.fate == Fate.SENT)
+            .group_by(self._fates.c.partition)
         )
         with transaction(self._reader) as connection:
             return {int(partition): int(offset) for partition, offset in connection.execute(query)}
 
     def counts(self, day_obs: int) -> dict[tuple[int, str], int]:
-        """Return the number of a night's packets by (program, fate); ``waiting`` is the fate of those without one."""
-        fate = func.coalesce(_FATES.c.fate, "waiting")
+        """Return the number of a night's packets by (program, fate); ``waiting`` is the fate of those to be sent."""
+        fate = case(
+            (func.coalesce(self._fates.c.fate, Fate.RELEASED) == Fate.RELEASED, "waiting"), else_=self._fates.c.fate
+        )
         query = (
             select(ENTRIES.c.program, fate, func.count())
-            .outerjoin(_FATES, _FATES.c.candid == ENTRIES.c.candid)
+            .outerjoin(self._fates, self._fates.c.candid == ENTRIES.c.candid)
             .where(ENTRIES.c.day_obs == day_obs)
             .group_by(ENTRIES.c.program, fate)
         )
@@ -170,10 +230,10 @@ class Publication:
     def reasons(self, day_obs: int) -> dict[tuple[str, str], int]:
         """Return the number of a night's packets that were not sent by (fate, reason)."""
         query = (
-            select(_FATES.c.fate, _FATES.c.reason, func.count())
-            .join(ENTRIES, _FATES.c.candid == ENTRIES.c.candid)
-            .where(ENTRIES.c.day_obs == day_obs, _FATES.c.fate != Fate.SENT)
-            .group_by(_FATES.c.fate, _FATES.c.reason)
+            select(self._fates.c.fate, self._fates.c.reason, func.count())
+            .join(ENTRIES, self._fates.c.candid == ENTRIES.c.candid)
+            .where(ENTRIES.c.day_obs == day_obs, self._fates.c.fate.notin_([Fate.SENT, Fate.RELEASED]))
+            .group_by(self._fates.c.fate, self._fates.c.reason)
         )
         with transaction(self._reader) as connection:
             return {(str(fate), str(reason)): int(n) for fate, reason, n in connection.execute(query)}
@@ -181,7 +241,23 @@ class Publication:
     def sent_to(self, topic: str) -> set[int]:
         """Return the packets that were sent to a topic."""
         with transaction(self._reader) as connection:
-            query = select(_FATES.c.candid).where(_FATES.c.topic == topic, _FATES.c.fate == Fate.SENT)
+            query = select(self._fates.c.candid).where(self._fates.c.topic == topic, self._fates.c.fate == Fate.SENT)
+            return {int(candid) for candid in connection.execute(query).scalars()}
+
+    def places_on(self, topic: str) -> list[SentPacket]:
+        """Return where on a topic each packet lies that was sent to it."""
+        columns = (self._fates.c.candid, self._fates.c.topic, self._fates.c.partition, self._fates.c.offset)
+        with transaction(self._reader) as connection:
+            mine = select(*columns).where(self._fates.c.topic == topic, self._fates.c.fate == Fate.SENT)
+            return [SentPacket(*row) for row in connection.execute(mine)]
+
+    def sent_by_hand(self, topic: str) -> set[int]:
+        """Return the packets on a topic that a person let go: they stand behind later ones."""
+        mine = and_(self._fates.c.topic == topic, self._fates.c.fate == Fate.SENT)
+        query = select(_FATES.c.candid).where(
+            _FATES.c.reason == BY_HAND, _FATES.c.candid.in_(select(self._fates.c.candid).where(mine))
+        )
+        with transaction(self._reader) as connection:
             return {int(candid) for candid in connection.execute(query).scalars()}
 
     # Retractions
@@ -203,6 +279,17 @@ class Publication:
         )
         with transaction(self._reader) as connection:
             return [Retraction(AlertEntry(*row[:-2]), row[-2], row[-1]) for row in connection.execute(query)]
+
+    def retractions(self, day_obs: int) -> dict[tuple[str, bool], int]:
+        """Return the number of a night's retractions by (reason, whether readers were told)."""
+        query = (
+            select(_RETRACTIONS.c.reason, _RETRACTIONS.c.is_sent, func.count())
+            .join(ENTRIES, _RETRACTIONS.c.candid == ENTRIES.c.candid)
+            .where(ENTRIES.c.day_obs == day_obs)
+            .group_by(_RETRACTIONS.c.reason, _RETRACTIONS.c.is_sent)
+        )
+        with transaction(self._reader) as connection:
+            return {(str(reason), bool(told)): int(n) for reason, told, n in connection.execute(query)}
 
     def mark_retracted(self, candids: Iterable[int]) -> None:
         """Record that readers were told."""
