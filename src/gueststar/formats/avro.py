@@ -88,6 +88,21 @@ def decode_alert(data: bytes) -> dict[str, Any]:
     return records[0]
 
 
+def split_container(data: bytes) -> tuple[str, bytes]:
+    """Return the schema (JSON, as it stands there) and the bare body of the one record in an Avro object container.
+
+    Raises DataError if the bytes are damaged or hold anything but one record.
+    """
+    try:
+        reader = fastavro.block_reader(io.BytesIO(data))
+        blocks = list(reader)
+    except _READ_ERRORS as error:
+        raise DataError(f"alert packet of {len(data)} bytes cannot be read: {error}") from error
+    if [block.num_records for block in blocks] != [1]:
+        raise DataError(f"alert packet holds {sum(block.num_records for block in blocks)} records, needs 1")
+    return str(reader.metadata["avro.schema"]), bytes(blocks[0].bytes_.getvalue())
+
+
 @cache
 def _container_header() -> tuple[bytes, bytes]:
     """Return the constant head of every container and its sync marker.

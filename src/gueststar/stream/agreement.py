@@ -13,7 +13,7 @@ from gueststar.store.alerts.log import AlertLog
 from gueststar.store.alerts.publication import Publication
 from gueststar.store.settings import StreamSettings
 from gueststar.stream.clients import client_options
-from gueststar.stream.flavours import message_of
+from gueststar.stream.flavours import content_of
 from gueststar.stream.read import first_offsets, read_topic
 from gueststar.stream.topics import topic_of
 
@@ -75,7 +75,7 @@ def agreement_of(
             if entry is None or packet.candid not in marked:
                 unknown += 1
                 continue
-            altered += message_of(flavour, log.read(entry)) != packet.value
+            altered += content_of(flavour, log.read(entry)) != packet.value
             if packet.candid not in by_hand:
                 unordered += entry.serial < last_serial.get(packet.partition, 0)
                 last_serial[packet.partition] = max(entry.serial, last_serial.get(packet.partition, 0))

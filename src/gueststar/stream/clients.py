@@ -44,6 +44,8 @@ def client_options(root: Path, settings: StreamSettings) -> dict[str, Any]:
         "log_level": _QUIET,
     }
     if settings.ca_file is not None:
+        if not Path(settings.ca_file).is_file():
+            raise ConfigError(f"{settings.ca_file} is not there: stream.ca_file in survey.yaml names no certificates")
         options["ssl.ca.location"] = settings.ca_file
     if settings.security.startswith("sasl"):
         password = os.environ.get(settings.password_variable)

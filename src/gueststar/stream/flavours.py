@@ -6,6 +6,7 @@ from gueststar.formats.avro import decode_alert
 from gueststar.formats.schema_registry import lite_message
 from gueststar.model.flavour import Flavour
 from gueststar.store.settings import StreamSettings
+from gueststar.stream.forms import Headers
 from gueststar.stream.read import CANDID
 
 
@@ -14,8 +15,8 @@ def flavours_of(settings: StreamSettings) -> tuple[Flavour, ...]:
     return (Flavour.FULL, *(flavour for flavour in Flavour if flavour in settings.flavours))
 
 
-def message_of(flavour: Flavour, packet: bytes) -> bytes:
-    """Return the message of a packet as it is in the log; the same packet gives the same message.
+def content_of(flavour: Flavour, packet: bytes) -> bytes:
+    """Return what a flavour sends of a packet as it is in the log; the same packet gives the same bytes.
 
     Raises DataError for a packet that the flavour cannot tell.
     """
@@ -24,7 +25,7 @@ def message_of(flavour: Flavour, packet: bytes) -> bytes:
     return packet
 
 
-def headers_of(candid: int, flavour: Flavour = Flavour.FULL) -> list[tuple[str, str | bytes | None]]:
+def headers_of(candid: int, flavour: Flavour = Flavour.FULL) -> Headers:
     """Return a message's headers: the packet's number and, of a container, by what Hopskotch's clients know it."""
-    container: list[tuple[str, str | bytes | None]] = [("_format", b"avro")] if flavour is Flavour.FULL else []
+    container: Headers = [("_format", b"avro")] if flavour is Flavour.FULL else []
     return [(CANDID, str(candid).encode()), *container]

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import uuid4
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, Message, Producer
 
 from gueststar.core.errors import DataError, TransientError
 from gueststar.model.flavour import Flavour
@@ -25,27 +25,15 @@ from gueststar.store.alerts.log import FOLDER, AlertEntry, AlertLog
 from gueststar.store.alerts.publication import Fate, Publication, SentPacket
 from gueststar.store.settings import StreamSettings
 from gueststar.stream.access import readers_of
-from gueststar.stream.clients import client_options, error_of, worst_of
-from gueststar.stream.flavours import flavours_of, headers_of, message_of
-from gueststar.stream.read import read_topic
+from gueststar.stream.clients import client_options, error_of
+from gueststar.stream.flavours import content_of, flavours_of, headers_of
+from gueststar.stream.forms import Form, Headers, MessageParts, message_of
+from gueststar.stream.read import CANDID, read_topic
+from gueststar.stream.sending import NEVER, PACKETS_ARE_LARGE, PATIENCE_S, Delivery, Sender, produce
 from gueststar.stream.topics import RETRACTIONS, Topics, topic_of
 
 BATCH = 500
 """Packets read from the log, sent and marked together: what a killed publisher reads back at most."""
-PATIENCE_S = 60.0
-"""How long one attempt waits for the brokers' acknowledgement; those that stay away are tried again later."""
-PACKETS_ARE_LARGE = {
-    "enable.idempotence": True, "enable.gapless.guarantee": True, "acks": "all",
-    "compression.type": "zstd", "linger.ms": 20, "batch.size": 2**20, "message.max.bytes": 4_000_000,
-    "queue.buffering.max.kbytes": 131072, "message.timeout.ms": int(1000 * PATIENCE_S),
-}  # fmt: skip
-"""What a producer of packets of 70 kB with much in common is made with."""
-
-ONE_BY_ONE = {"batch.num.messages": 1}
-"""How packets go to a topic that refused some: brokers judge the size of a batch, and a small limit hits all in it."""
-
-_NEVER = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError.INVALID_RECORD})
-"""Errors of one message that no repetition mends: it is a dead letter."""
 
 
 _NOTHING = "nothing to send"
@@ -79,13 +67,6 @@ class PublishReceipt:
         return ", ".join(told) or _NOTHING
 
 
-class _Undelivered(NamedTuple):
-    candid: int
-    error: KafkaError
-    is_local: bool = False
-    """The client itself refused it."""
-
-
 class Publisher:
     """Sends the alert log of the repository at ``root`` to its stream, in all flavours that its settings name.
 
@@ -102,12 +83,10 @@ class Publisher:
         others = flavours_of(settings)[1:] if flavour is Flavour.FULL else ()
         self._others = [Publisher(root, settings, other) for other in others]
         self._topics = Topics(self._options, settings, readers_of=readers_of(root, settings))
-        self._producer: Producer | None = None
+        self._sender = Sender(self._options)
         self._reconciled: set[str] = set()
         self._refusing: set[str] = set()
-        """Topics that refused a batch: their packets go one by one."""
-        self._is_careful = False
-        self._heard: list[KafkaError] = []
+        """Topics that refused a batch: the next packets go one by one."""
         self._name = uuid4().hex
 
     def __enter__(self) -> Publisher:
@@ -118,7 +97,7 @@ class Publisher:
 
     def close(self) -> None:
         """Close connections; what was not acknowledged is not marked."""
-        self._forget_producer()
+        self._sender.forget()
         self._state.close()
         self._log.close()
         for other in self._others:
@@ -195,69 +174,44 @@ class Publisher:
             known = self._state.sent_to(topic)
             group = [entry for entry in group if entry.candid not in known]
         last = self._state.last_offsets(topic)
-        sent, undelivered = self._send(topic, self._messages(group, receipt))
-        if any(packet.offset <= last.get(packet.partition, -1) for packet in sent):
+        is_careful = topic in self._refusing
+        self._refusing.discard(topic)
+        done = self._sender.send(topic, self._messages(group, receipt), is_careful=is_careful)
+        if any(packet.offset <= last.get(packet.partition, -1) for packet in done.sent):
             return self._start_over()  # the topic was deleted and made anew meanwhile: read what is on it now
-        receipt.n_sent += self._state.mark_sent(sent, time=time.time())
-        if undelivered:
-            self._settle(topic, undelivered, receipt)
+        receipt.n_sent += self._state.mark_sent(done.sent, time=time.time())
+        if not done.is_whole:
+            self._settle(topic, done, receipt, is_careful=is_careful)
 
-    def _messages(self, group: list[AlertEntry], receipt: PublishReceipt) -> Iterator[tuple[int, bytes, str]]:
-        """Yield (candid, message, key); a packet that the flavour cannot tell is a dead letter of it."""
+    def _messages(self, group: list[AlertEntry], receipt: PublishReceipt) -> Iterator[tuple[int, MessageParts]]:
+        """Yield candids and messages; a packet that the flavour cannot tell is a dead letter of it."""
         for entry in group:
-            packet = self._log.read(entry)
             try:
-                message = message_of(self.flavour, packet)
+                content = content_of(self.flavour, self._log.read(entry))
             except DataError as problem:
                 receipt.n_dead += self._state.set_aside([entry.candid], Fate.DEAD, str(problem), time=time.time())
             else:
-                yield entry.candid, message, entry.object_name
+                headers = headers_of(entry.candid, self.flavour)
+                yield entry.candid, MessageParts(entry.object_name, content, headers)
 
-    def _settle(self, topic: str, undelivered: list[_Undelivered], receipt: PublishReceipt) -> None:
+    def _settle(self, topic: str, done: Delivery, receipt: PublishReceipt, *, is_careful: bool) -> None:
         """Bury what will never be taken, and raise what stopped the others, unless it was their neighbours."""
-        refused = [item for item in undelivered if item.error.code() in _NEVER]
-        was_careful = topic in self._refusing
-        trouble = worst_of([*self._heard, *(item.error for item in undelivered)])
         self._start_over()
+        refused = [item for item in done.undelivered if item.error.code() in NEVER]
         for item in refused:
-            if item.is_local or was_careful:
+            if item.is_local or is_careful:
                 reason = item.error.str()
                 receipt.n_dead += self._state.set_aside([item.candid], Fate.DEAD, reason, time=time.time())
-            else:
-                self._refusing.add(topic)
-        if not refused:  # else the others fell with it, for the sake of order, and go at once
-            raise error_of(trouble, self._servers, f"topic {topic}")
+        if done.is_given_up or (any(not item.is_local for item in refused) and not is_careful):
+            self._refusing.add(topic)
+        elif len(refused) < len(done.undelivered) and (is_careful or not refused):
+            raise error_of(done.trouble, self._servers, f"topic {topic}")
 
     def _reconcile(self, topic: str) -> int:
         """Mark what is on a topic beyond the last mark; return how many packets that was news of."""
         packets = read_topic(self._options, topic, after=self._state.last_offsets(topic))
         found = [SentPacket(packet.candid, topic, packet.partition, packet.offset) for packet in packets]
         return self._state.mark_sent(found, time=time.time())
-
-    def _send(
-        self, topic: str, messages: Iterable[tuple[int, bytes, str]]
-    ) -> tuple[list[SentPacket], list[_Undelivered]]:
-        """Send messages and wait for all acknowledgements; return those that came, and the errors of the others."""
-        producer, sent, undelivered = self._connected(topic in self._refusing), list[SentPacket](), list[_Undelivered]()
-
-        def note(candid: int) -> Callable[[KafkaError | None, Message], None]:
-            def delivered(error: KafkaError | None, message: Message) -> None:
-                if error is None:
-                    sent.append(SentPacket(candid, topic, int(message.partition() or 0), int(message.offset() or 0)))
-                else:
-                    undelivered.append(_Undelivered(candid, error))
-
-            return delivered
-
-        for candid, value, key in messages:
-            try:
-                headers = headers_of(candid, self.flavour)
-                _produce(producer, topic, value, key=key, headers=headers, on_delivery=note(candid))
-            except KafkaException as problem:
-                undelivered.append(_Undelivered(candid, problem.args[0], is_local=True))
-            producer.poll(0)
-        producer.flush(2 * PATIENCE_S)
-        return sent, undelivered
 
     def _send_retractions(self, receipt: PublishReceipt) -> None:
         for retraction in self._state.waiting_retractions():
@@ -266,10 +220,11 @@ class Publisher:
             self._topics.ensure(topic, entry.program)
             there = {packet.candid for packet in read_topic(self._options, topic)}
             if entry.candid not in there:
-                _, undelivered = self._send(topic, [(entry.candid, retraction.message(), entry.object_name)])
-                if undelivered:
-                    trouble = worst_of([*self._heard, undelivered[0].error])
-                    raise error_of(trouble, self._servers, f"topic {topic}")
+                headers: Headers = [(CANDID, str(entry.candid).encode()), ("_format", b"json")]
+                message = MessageParts(entry.object_name, retraction.message(), headers)
+                done = self._sender.send(topic, [(entry.candid, message)])
+                if not done.is_whole:
+                    raise error_of(done.trouble, self._servers, f"topic {topic}")
             self._state.mark_retracted([entry.candid])
             receipt.n_retracted += 1
 
@@ -281,40 +236,15 @@ class Publisher:
             groups.setdefault(topic, []).append(entry)
         yield from groups.items()
 
-    def _connected(self, is_careful: bool) -> Producer:
-        """Return the producer, of batches or of single packets."""
-        if self._producer is not None and self._is_careful != is_careful:
-            self._forget_producer()
-        if self._producer is None:
-            self._heard.clear()
-            options: dict[str, Any] = {**self._options, **PACKETS_ARE_LARGE, "error_cb": self._heard.append}
-            self._producer = Producer(options | ONE_BY_ONE if is_careful else options)
-            self._is_careful = is_careful
-        return self._producer
-
     def _start_over(self) -> None:
         """Believe nothing any more: what the brokers have, they will tell."""
-        self._forget_producer()
+        self._sender.forget()
         self._reconciled.clear()
         self._topics.forget()
 
-    def _forget_producer(self) -> None:
-        """Drop the producer with all it still wanted to send."""
-        if self._producer is not None:
-            self._producer.purge(in_queue=True, in_flight=True, blocking=True)
-            self._producer.flush(1.0)
-        self._producer = None
 
-
-def _produce(producer: Producer, topic: str, value: bytes, **rest: Any) -> None:
-    """Hand a message to the producer, waiting while its queue is full."""
-    while True:
-        try:
-            producer.produce(topic, value, **rest)
-        except BufferError:
-            producer.poll(0.1)
-        else:
-            return
+def _as_message(log: AlertLog, entry: AlertEntry, form: Form = Form.CONTAINER) -> MessageParts:
+    return message_of(log.read(entry), candid=entry.candid, object_name=entry.object_name, form=form)
 
 
 @contextmanager
@@ -323,22 +253,23 @@ def _only_publisher(root: Path, name: str) -> Iterator[bool]:
 
     Raises TransientError if another process publishes.
     """
-    with (root / FOLDER / "publish.lock").open("a+") as file:
+    with (root / FOLDER / "publish.lock").open("ab+", buffering=0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise TransientError(f"another process publishes the alerts of {root}") from None
         file.seek(0)
-        was_ours = file.read() == name
+        was_ours = file.read() == name.encode()
         if not was_ours:
             with suppress(OSError):  # on a full disk it stays empty: nobody was here last
                 file.truncate(0)
-                file.write(name)
-                file.flush()
+                file.write(name.encode())
         yield was_ours
 
 
-def replay(log: AlertLog, entries: Iterable[AlertEntry], options: Mapping[str, Any], topic: str) -> int:
+def replay(
+    log: AlertLog, entries: Iterable[AlertEntry], options: Mapping[str, Any], topic: str, *, form: Form = Form.CONTAINER
+) -> int:
     """Send packets of the log again, to a topic of the caller's choice; return their number.
 
     Nothing is marked: a replay is no publication. Raises TransientError or ConfigError where a packet is not taken.
@@ -352,8 +283,7 @@ def replay(log: AlertLog, entries: Iterable[AlertEntry], options: Mapping[str, A
 
     n = 0
     for n, entry in enumerate(entries, start=1):  # noqa: B007
-        headers = headers_of(entry.candid)
-        _produce(producer, topic, log.read(entry), key=entry.object_name, headers=headers, on_delivery=delivered)
+        produce(producer, topic, _as_message(log, entry, form), on_delivery=delivered)
         producer.poll(0)
         if failed:
             break

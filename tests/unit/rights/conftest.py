@@ -115,6 +115,8 @@ def make_marked(root: Path, taken: tuple[tuple[float, Program], ...]) -> MarkedS
     made = MarkedSurvey(root, {program: {} for program in Program}, {program: [] for program in Program})
     with SurveyRepo.create(root, camera) as repo:
         store, log = DetectionStore.at(root, name_key=b"a key of the tests"), AlertLog(root)
+        if any(program is not Program.PUBLIC for _, program in taken):
+            _visit_elsewhere_first(repo, camera)
         for day, program in taken:
             _take(made, repo, camera, store, log, day, program)
         made.public_name = log.entries()[0].object_name
@@ -128,6 +130,17 @@ def make_marked(root: Path, taken: tuple[tuple[float, Program], ...]) -> MarkedS
     users.add("carol", ["private"])
     users.close()
     return made
+
+
+def _visit_elsewhere_first(repo: SurveyRepo, camera: Camera) -> None:
+    """Take private exposures of other fields first: how many they are must not show in the number of the public one."""
+    glass = camera.filters[0]
+    for k in range(3):
+        info = ExposureInfo(
+            camera.name, "science", NIGHT_ZERO - 1.0 + 0.01 * k, 30.0, 20251120, Program.PRIVATE, glass.physical_filter,
+            glass.band, 40.0 + 10 * k, 20.0, object_name="SECRET-TARGET",
+        )  # fmt: skip
+        repo.add_exposure(info, [DETECTOR])
 
 
 def _take(

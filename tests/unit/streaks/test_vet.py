@@ -16,7 +16,7 @@ CLEAN = StreakFeatures(
 
 
 def test_a_clean_streak_is_likely() -> None:
-    assert score(CLEAN, DEFAULT_MODEL) > 0.8
+    assert score(CLEAN, DEFAULT_MODEL) > 0.9
 
 
 @pytest.mark.parametrize(
