@@ -14,15 +14,19 @@ from gueststar.stream.flavours import flavours_of
 
 
 def stream_of(repo: SurveyRepo, night: int) -> dict[str, Any]:
-    """Return a night's alerts by program and fate, and the reasons; empty where the survey has no stream."""
+    """Return a night's alerts by program and fate, and the reasons; empty where the survey has no stream.
+
+    A reader is told of the streams that he may read, and not of reasons, retractions and what is still to come.
+    """
     if not has_stream(repo.root, repo.settings.stream):
         return {}
     state = Publication(repo.root)
     try:
-        counts, reasons = _counts(state, night), _reasons(state, night)
+        counts, reasons = _counts(repo, state, night), _reasons(repo, state, night)
+        is_operator = repo.sight.reader.is_operator
+        taken_back = state.retractions(night) if is_operator else {}
         retracted = [
-            {"reason": reason, "is_told": is_told, "n": n}
-            for (reason, is_told), n in sorted(state.retractions(night).items())
+            {"reason": reason, "is_told": is_told, "n": n} for (reason, is_told), n in sorted(taken_back.items())
         ]
     finally:
         state.close()
@@ -35,7 +39,7 @@ def stream_of(repo: SurveyRepo, night: int) -> dict[str, Any]:
         },
         "retracted": retracted,
         "waiting_for": _last_trouble(repo, night) if is_waiting else "",
-        "not_in_log": _not_in_log(repo, night),
+        "not_in_log": _not_in_log(repo, night) if is_operator else 0,
     }
 
 
@@ -43,20 +47,26 @@ def _of_flavour(repo: SurveyRepo, flavour: Flavour, night: int) -> dict[str, Any
     """Return what became of a night's alerts in another flavour; those that were not sent in full are not counted."""
     state = Publication(repo.root, flavour)
     try:
-        return {"counts": _counts(state, night), "reasons": _reasons(state, night)}
+        return {"counts": _counts(repo, state, night), "reasons": _reasons(repo, state, night)}
     finally:
         state.close()
 
 
-def _counts(state: Publication, night: int) -> dict[str, dict[str, int]]:
+def _counts(repo: SurveyRepo, state: Publication, night: int) -> dict[str, dict[str, int]]:
+    """Return the number of alerts by program and fate, of those programs that the reader may take."""
     counts: dict[str, dict[str, int]] = {}
+    nights = repo.sight.packet_nights()
     for (program, fate), n in sorted(state.counts(night).items()):
+        if not nights.allows(Program(program), day_obs=night):
+            continue
         counts.setdefault(Program(program).name.lower(), {})[fate] = n
     return counts
 
 
-def _reasons(state: Publication, night: int) -> list[dict[str, Any]]:
-    return [{"fate": fate, "reason": reason, "n": n} for (fate, reason), n in state.reasons(night).items()]
+def _reasons(repo: SurveyRepo, state: Publication, night: int) -> list[dict[str, Any]]:
+    """Return why alerts were not sent: for those who run the survey, as the counts are of all programs together."""
+    told = state.reasons(night) if repo.sight.reader.is_operator else {}
+    return [{"fate": fate, "reason": reason, "n": n} for (fate, reason), n in told.items()]
 
 
 def _last_trouble(repo: SurveyRepo, night: int) -> str:
