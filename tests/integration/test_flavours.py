@@ -34,7 +34,7 @@ from tests.unit.alerts.conftest import Survey, make_record, make_sources
 pytestmark = pytest.mark.slow
 
 NIGHTS = (20251121, 20251122)
-FLAVOURS = ("lite", "rubin")
+FLAVOURS = ("lite", "rubin", "fink")
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def settings(broker: LocalBroker, request: pytest.FixtureRequest) -> StreamSetti
     form = f"{request.node.name}_{{night}}_programid{{program}}"
     return StreamSettings(
         bootstrap_servers=broker.state.bootstrap_servers, flavours=FLAVOURS, topic=f"ztf_{form}",
-        lite_topic=f"lite_{form}", rubin_topic=f"rubin_{form}",
+        lite_topic=f"lite_{form}", rubin_topic=f"rubin_{form}", fink_topic=f"fink_{form}",
     )  # fmt: skip
 
 

@@ -175,20 +175,17 @@ def release(repo: Path, night: int, drop: bool, gone: bool) -> None:
 @click.option("--night", type=int, help="Survey night YYYYMMDD; default: all.")
 @click.option("--after", type=int, help="Begin behind this candid.")
 @click.option(
-    "--form",
-    type=click.Choice(["container", "schema-in-key"]),
-    default="container",
-    help="Of the messages: packets as they are, or as clients of Fink read them.",
+    "--flavour", type=click.Choice(["full", "lite", "fink", "rubin"]), default="full", help="Form of the messages."
 )
 @click.option("--program", type=click.Choice(list(PROGRAMS)), default="public", help="Alerts of this stream.")
 def replay(
-    repo: Path, topic: str, servers: str | None, night: int | None, after: int | None, form: str, program: str
+    repo: Path, topic: str, servers: str | None, night: int | None, after: int | None, flavour: str, program: str
 ) -> None:
     """Send alerts of REPO again, as they were, in order, to a TOPIC of your choice."""
+    from gueststar.model.flavour import Flavour
     from gueststar.store.alerts.log import AlertLog
     from gueststar.store.repo import SurveyRepo
     from gueststar.stream.clients import client_options
-    from gueststar.stream.forms import Form
     from gueststar.stream.publish import replay as send_again
     from gueststar.stream.topics import Topics
 
@@ -205,7 +202,7 @@ def replay(
         settings = opened.settings.stream
         options = {"bootstrap.servers": servers} if servers else client_options(opened.root, settings)
     Topics(options, settings).ensure(topic, PROGRAMS[program][0])
-    click.echo(f"{send_again(log, entries, options, topic, form=Form(form))} alerts sent to {topic}")
+    click.echo(f"{send_again(log, entries, options, topic, flavour=Flavour(flavour))} alerts sent to {topic}")
 
 
 @command.group()
