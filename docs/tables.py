@@ -11,6 +11,7 @@ from enum import IntFlag
 from pathlib import Path
 from typing import Any
 
+from gueststar.cli.ways_out import ADDRESSES, COMMANDS
 from gueststar.core.bits import UNUSABLE, MaskPlane, SourceFlag
 from gueststar.formats.ztf_fields import FieldRule, field_rules
 from gueststar.model import columns, instrumental_columns
@@ -34,6 +35,7 @@ def write_tables(folder: Path) -> None:
         "metrics": _metrics(),
         "parameters": _parameters(PipelineSettings()),
         "products": _products(),
+        "ways_out": _ways_out(),
         "alert_fields": _alert_fields(),
     }
     for name, text in pages.items():
@@ -76,6 +78,12 @@ def _limit(metric: Metric, value: float | None) -> str:
 def _products() -> str:
     rows = [(f"`{p.name}`", p.meaning, ", ".join(p.keys), p.holds) for p in PRODUCTS.values()]
     return _table(("product", "meaning", "identified by", "holds"), rows)
+
+
+def _ways_out() -> str:
+    commands = [(f"`gueststar {name}`", way.eyes.value, way.what) for name, way in COMMANDS.items()]
+    addresses = [(f"`{name}`", way.eyes.value, way.what) for name, way in ADDRESSES.items()]
+    return _table(("way out", "for", "what leaves, and what holds it back"), sorted(commands) + sorted(addresses))
 
 
 def _alert_fields() -> str:

@@ -27,6 +27,7 @@ COMMANDS = {
     "serve": "Alerts, cut-outs and schemas over HTTP.",
     "simulate": "Make nights of raw exposures, with truth.",
     "streaks": "Streaks of satellites and of fast asteroids.",
+    "user": "Who may see what is not public, and with which tokens.",
     "vet": "Train and inspect the reliability score.",
     "why": "The whole causal story of one thing.",
 }

@@ -24,6 +24,7 @@ from gueststar.model.flavour import Flavour
 from gueststar.store.alerts.log import FOLDER, AlertEntry, AlertLog
 from gueststar.store.alerts.publication import Fate, Publication, SentPacket
 from gueststar.store.settings import StreamSettings
+from gueststar.stream.access import readers_of
 from gueststar.stream.clients import client_options, error_of
 from gueststar.stream.flavours import Headers, content_of, flavours_of, headers_of, key_of
 from gueststar.stream.read import CANDID, read_topic
@@ -79,7 +80,7 @@ class Publisher:
         self._log, self._state = AlertLog(root), Publication(root, flavour)
         others = flavours_of(settings)[1:] if flavour is Flavour.FULL else ()
         self._others = [Publisher(root, settings, other) for other in others]
-        self._topics = Topics(self._options, settings)
+        self._topics = Topics(self._options, settings, readers_of=readers_of(root, settings))
         self._sender = Sender(self._options)
         self._reconciled: set[str] = set()
         self._refusing: set[str] = set()
