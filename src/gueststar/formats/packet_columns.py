@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from gueststar.algorithms.association.sky_index import healpix_29
 from gueststar.core.errors import DataError
+from gueststar.formats.alert_table import alert_table, alert_table_schema
 from gueststar.formats.packet_families import PacketFamily, PacketIdentity, identify
 from gueststar.formats.packets import Packet
 
@@ -135,6 +136,8 @@ def _with_fields(places: pa.Table, fields: pa.Table) -> pa.Table:
 
 def _fields_of(rows: Sequence[ArchivedPacket], family: PacketFamily) -> pa.Table:
     """Return the plain fields of the record that a family's alerts are searched by."""
+    if family.name == "ztf":
+        return _alert_table([row.packet.record for row in rows if row.packet is not None])
     records = [row.packet.record[family.columns] for row in rows if row.packet is not None]
     kinds: dict[str, pa.DataType] = {}
     for schema in {id(row.packet.schema): row.packet.schema for row in rows if row.packet is not None}.values():
@@ -142,6 +145,17 @@ def _fields_of(rows: Sequence[ArchivedPacket], family: PacketFamily) -> pa.Table
             kinds.setdefault(name, kind)
     arrays = [_column([record.get(name) for record in records], kind) for name, kind in kinds.items()]
     return pa.Table.from_arrays(arrays, schema=pa.schema(list(kinds.items())))
+
+
+def _alert_table(records: list[dict[str, Any]]) -> pa.Table:
+    """Return the table of packets of the ZTF family; one that does not fit it has NULL in all columns."""
+    try:
+        return alert_table(records)
+    except DataError:
+        if len(records) == 1:
+            schema = alert_table_schema()
+            return pa.Table.from_arrays([pa.nulls(1, field.type) for field in schema], schema=schema)
+    return pa.concat_tables([_alert_table([record]) for record in records])
 
 
 def _plain_fields(schema: Mapping[str, Any], record: str) -> dict[str, pa.DataType]:

@@ -34,7 +34,7 @@ class PacketFamily:
     """A record that has all of these belongs to the family."""
     candid: tuple[str, ...]
     object_names: tuple[tuple[str, ...], ...]
-    """The first that is not null names the object."""
+    """The first that is neither null nor 0 names the object."""
     columns: str
     """Record whose fields can be searched."""
     history: str | None
@@ -91,9 +91,9 @@ def identify(packet: Packet) -> PacketIdentity:
     if family is None:
         known = ", ".join(family.name for family in packet_families())
         raise DataError(f"its fields are of no family that is known ({known}): {_shown(record)}")
-    name = next((value for path in family.object_names if (value := _value(record, path)) is not None), None)
-    if name is None or not str(name):
-        raise DataError(f"{'.'.join(family.object_names[0])} is null")
+    name = next((value for path in family.object_names if (value := _value(record, path))), None)
+    if name is None:
+        raise DataError(f"{'.'.join(family.object_names[0])} is {_value(record, family.object_names[0])!r}")
     jd_told = _number(record, family.time) + family.time_zero_jd
     if not _EARLIEST_JD < jd_told < _LATEST_JD:
         raise DataError(f"{'.'.join(family.time)} is {_value(record, family.time)}, no time of an alert")

@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import fastavro
@@ -98,6 +99,25 @@ def parsed_schema(text: str) -> Any:
         return fastavro.parse_schema(json.loads(text), named_schemas={})
     except (*_READ_ERRORS, fastavro.schema.SchemaParseException, fastavro.schema.UnknownType) as problem:
         raise DataError(f"no Avro schema: {problem}") from problem
+
+
+def schema_text_of_file(path: Path) -> str:
+    """Return a schema file as one text, with the schemas that it names (beside it, ``<name>.avsc``) written in.
+
+    Raises DataError if one is not there or none at all.
+    """
+    try:
+        return json.dumps(_plain(fastavro.schema.load_schema(path)))
+    except (*_READ_ERRORS, fastavro.schema.SchemaParseException, fastavro.schema.UnknownType) as problem:
+        raise DataError(f"{path}: no Avro schema: {problem}") from problem
+    except fastavro.repository.base.SchemaRepositoryError as problem:
+        raise DataError(f"{path}: a schema that it names is not beside it: {problem}") from problem
+
+
+def _plain(schema: Any) -> Any:
+    if isinstance(schema, dict):
+        return {key: _plain(value) for key, value in schema.items() if not key.startswith("__")}
+    return [_plain(part) for part in schema] if isinstance(schema, list) else schema
 
 
 def _packets_of_container(payload: bytes) -> list[Packet]:

@@ -1,7 +1,7 @@
 """The table of an alert log: what packets say, in columns, so that a condition on any field is answered at once.
 
-Parquet files in the log's folder ``table``, each of the packets whose serials its name tells (``first-last``). The table
-is derived: it is completed from the segments, behind the log and not within its transaction, and whatever is missing,
+Parquet files in the folder ``table`` of the log, each of the packets whose serials its name tells (``first-last``). It
+is derived: completed from the segments, behind the log and not within its transaction, and whatever is missing,
 damaged or left from a process that was killed is made again. Small files are merged into larger ones, so that a
 packet is written again a few times in its life and never with each commit. Within a file, rows lie by place.
 """
@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gueststar.core.errors import DataError
@@ -40,7 +39,7 @@ class TableConfig:
     """Files of half as many are merged no more; merging one takes about 1.5 kB of memory a row."""
     merged_at_once: int = 8
     """So many neighbouring files of one size become one."""
-    rows_a_group: int = 16_384
+    rows_a_group: int = 32_768
     """Rows that a look at one place reads at least."""
     packets_at_once: int = 512
     """Packets that are decoded together."""
@@ -148,7 +147,7 @@ class AlertTable:
         words = [field.name for field in table.schema if field.type == pa.string()]
         with appearing_whole(path) as temporary:
             pq.write_table(
-                by_place, temporary, compression="zstd", row_group_size=self.config.rows_a_group, use_dictionary=words
+                by_place, temporary, compression="lz4", row_group_size=self.config.rows_a_group, use_dictionary=words
             )
         return TableFile(first, last, path)
 
@@ -197,18 +196,35 @@ def _gaps(files: list[TableFile], last_serial: int) -> list[tuple[int, int]]:
 
 
 def _mergeable(files: list[TableFile], config: TableConfig) -> list[TableFile]:
-    """Return neighbours to be merged: the first run of enough files of one size, but no more than a file may hold."""
-    run: list[TableFile] = []
-    for file in files:
-        if file.n_serials > config.rows_a_file // 2:
-            run = []
-            continue
-        if run and (_size_of(file, config) > _size_of(run[0], config) or file.first != run[-1].last + 1):
-            run = []
-        while run and _size_of(file, config) < _size_of(run[-1], config):
-            break
-        run.append(file)
+    """Return neighbours to be merged: enough files of one size, with smaller ones between; none where all is well."""
+    sizes = {file: _size_of(file, config) for file in files if file.n_serials <= config.rows_a_file // 2}
+    for size in sorted(set(sizes.values())):
+        for run in _runs([file for file in files if sizes.get(file, size + 1) <= size]):
+            n_of_size = sum(sizes[file] == size for file in run)
+            if len(run) >= config.merged_at_once and n_of_size >= config.merged_at_once // 2:
+                return _fitting(run, config.rows_a_file)
     return []
+
+
+def _runs(files: list[TableFile]) -> list[list[TableFile]]:
+    """Return files in groups that follow one another without a gap."""
+    runs: list[list[TableFile]] = []
+    for file in files:
+        if runs and file.first == runs[-1][-1].last + 1:
+            runs[-1].append(file)
+        else:
+            runs.append([file])
+    return runs
+
+
+def _fitting(run: list[TableFile], most: int) -> list[TableFile]:
+    n, chosen = 0, []
+    for file in run:
+        n += file.n_serials
+        if n > most:
+            break
+        chosen.append(file)
+    return chosen
 
 
 def _size_of(file: TableFile, config: TableConfig) -> int:
