@@ -67,3 +67,9 @@ def day_obs(mjd_tai: float, *, longitude_deg: float) -> int:
     local = mjd_utc(mjd_tai) + longitude_deg / 360.0
     date = datetime(1858, 11, 17) + timedelta(days=math.floor(local - 0.5))
     return date.year * 10000 + date.month * 100 + date.day
+
+
+def night_of_jd(jd: float, *, starts_h: float) -> int:
+    """Return the night (YYYYMMDD) of a Julian date (UTC), in a count that changes at ``starts_h`` hours of UTC."""
+    date = datetime(1858, 11, 17) + timedelta(days=math.floor(jd - MJD_ZERO_JD - starts_h / 24.0))
+    return date.year * 10000 + date.month * 100 + date.day

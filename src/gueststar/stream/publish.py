@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from gueststar.core.errors import TransientError
-from gueststar.store.alerts.log import FOLDER, AlertEntry, AlertLog
+from gueststar.store.alerts.log import FOLDER, AlertLog
 from gueststar.store.alerts.publication import Fate, Publication, SentPacket
+from gueststar.store.alerts.segments import AlertEntry
 from gueststar.store.settings import StreamSettings
 from gueststar.stream.clients import client_options, error_of
 from gueststar.stream.read import CANDID, read_topic

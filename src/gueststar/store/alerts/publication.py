@@ -15,7 +15,8 @@ from pathlib import Path
 from sqlalchemy import BigInteger, Column, Float, Index, Integer, String, Table, and_, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
-from gueststar.store.alerts.log import ENTRIES, FOLDER, INDEX_NAME, METADATA, AlertEntry
+from gueststar.store.alerts.log import ENTRIES, FOLDER, INDEX_NAME, METADATA
+from gueststar.store.alerts.segments import AlertEntry
 from gueststar.store.sql import connect, reading, sqlite_url, transaction
 
 
