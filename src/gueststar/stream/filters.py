@@ -24,7 +24,8 @@ from gueststar.formats.conditions.evaluate import Batch
 from gueststar.formats.conditions.parse import Condition, parse_condition
 from gueststar.formats.conditions.tree import field_kinds
 from gueststar.model.rights import Program
-from gueststar.store.alerts.log import AlertEntry, AlertLog
+from gueststar.store.alerts.log import AlertLog
+from gueststar.store.alerts.segments import AlertEntry
 from gueststar.store.filters.definitions import FilterRequest, FilterState, FilterStore, StoredFilter
 from gueststar.store.filters.marks import FilterCount, FilterMarks, Match
 from gueststar.store.settings import FilterSettings

@@ -214,7 +214,7 @@ def test_a_damaged_packet_is_counted_and_stops_nothing(survey: Survey) -> None:
     (segment,) = (survey.root / "alerts").glob("*/*/*.tar")
     data = bytearray(segment.read_bytes())
     place = data.index(b"Obj\x01", data.index(b"Obj\x01") + 1)
-    data[place + 100 : place + 104] = b"ruin"
+    data[place + 100 : place + 104] = b"\xff\xff\xff\xff"
     segment.write_bytes(data)
     receipt = survey.run()
     assert receipt.n_unreadable == 1

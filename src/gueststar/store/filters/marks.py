@@ -28,8 +28,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert
 
-from gueststar.store.alerts.log import ENTRIES, FOLDER, INDEX_NAME, METADATA, AlertEntry
+from gueststar.store.alerts.log import ENTRIES, FOLDER, INDEX_NAME, METADATA
 from gueststar.store.alerts.publication import Fate, SentPacket
+from gueststar.store.alerts.segments import AlertEntry
 from gueststar.store.sql import connect, reading, sqlite_url, transaction
 
 FATES = METADATA.tables["publication"]
