@@ -100,6 +100,10 @@ class SurveySettings(BaseModel):
     """What has become, or will become, public and when; nothing unless listed."""
     do_share_partnership_and_private: bool = False
     """Partnership alerts may carry private items and the reverse."""
+    groups: dict[str, tuple[Literal["partnership", "private"], ...]] = {
+        "partnership": ("partnership",), "private": ("private",),
+    }  # fmt: skip
+    """Groups of users, and the programs that each may see besides the public one."""
     stream: StreamSettings = StreamSettings()
     """Where alerts are published."""
     filters: FilterSettings = FilterSettings()
