@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,17 @@ from gueststar.formats.avro import decode_alert
 from gueststar.formats.conditions.evaluate import Batch
 from gueststar.formats.conditions.parse import Condition, parse_condition
 from gueststar.formats.conditions.tree import field_kinds
+from gueststar.model.readers import PacketNights
 from gueststar.model.rights import Program
 from gueststar.store.alerts.log import AlertLog
 from gueststar.store.alerts.segments import AlertEntry
 from gueststar.store.filters.definitions import FilterRequest, FilterState, FilterStore, StoredFilter
 from gueststar.store.filters.marks import FilterCount, FilterMarks, Match
-from gueststar.store.settings import FilterSettings
+from gueststar.store.readers import reader_named, sight_of
+from gueststar.store.settings import FilterSettings, SurveySettings
 
-MayTake = Callable[[str, Program, int], bool]
-"""Whether a user may take packets of a program and night as they are."""
+NightsOf = Callable[[str], PacketNights]
+"""From the name of a user to the packets that he may take as they are; ConfigError if there is no such user."""
 
 _TIMES_PER_DAY = 1e5
 """Exposures are told apart by their start, to a second."""
@@ -90,11 +93,11 @@ class RunFilters:
     """Asks the active filters of a survey of the alerts that nobody asked them of yet."""
 
     def __init__(
-        self, root: Path, store: FilterStore, settings: FilterSettings, *, may_take: MayTake,
+        self, root: Path, store: FilterStore, settings: FilterSettings, *, nights_of: NightsOf,
         clock: Callable[[], float] = time.thread_time,
     ) -> None:  # fmt: skip
         self._log, self._marks, self._store = AlertLog(root), FilterMarks(root), store
-        self._settings, self._may_take, self._clock = settings, may_take, clock
+        self._settings, self._nights_of, self._clock = settings, nights_of, clock
         self._conditions: dict[str, Condition] = {}
 
     def __enter__(self) -> RunFilters:
@@ -112,16 +115,25 @@ class RunFilters:
             if not entries:
                 break
             matches, counts = list[Match](), list[FilterCount]()
+            nights = self._nights(active, receipt)
             for group in _by_program_and_night(entries):
-                asked = [one for one in active if self._sees(one, group[0])]
+                program, night = Program(group[0].program), group[0].day_obs
+                asked = [one for one in active if nights[one.label].allows(program, day_obs=night)]
                 self._ask(asked, group, matches, counts, receipt)
             self._marks.settle({entry.segment for entry in entries}, matches, counts)
             receipt.n_alerts += len(entries)
         return receipt
 
-    def _sees(self, one: StoredFilter, entry: AlertEntry) -> bool:
-        program = Program(entry.program)
-        return program in one.request.programs and self._may_take(one.request.owner, program, entry.day_obs)
+    def _nights(self, active: Sequence[StoredFilter], receipt: FilterReceipt) -> dict[str, PacketNights]:
+        """Return the packets that each filter may be asked of now; one whose owner is gone is paused."""
+        nights = dict[str, PacketNights]()
+        for one in active:
+            try:
+                nights[one.label] = self._nights_of(one.request.owner).within(one.request.programs)
+            except ConfigError as problem:
+                nights[one.label] = PacketNights({})
+                self._pause(one, str(problem), receipt)
+        return nights
 
     def _ask(
         self, asked: Sequence[StoredFilter], group: list[AlertEntry], matches: list[Match], counts: list[FilterCount],
@@ -233,3 +245,8 @@ def _by_program_and_night(entries: Iterable[AlertEntry]) -> list[list[AlertEntry
     for entry in entries:
         groups.setdefault((entry.program, entry.day_obs), []).append(entry)
     return list(groups.values())
+
+
+def nights_of_owners(root: Path, settings: SurveySettings) -> NightsOf:
+    """Return what the owners of filters may take now, by the one policy."""
+    return cache(lambda owner: sight_of(settings, reader_named(root, settings, owner)).packet_nights())

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from gueststar.core.errors import ConfigError
+from gueststar.model.readers import PacketNights
 from gueststar.model.rights import Program
 from gueststar.store.alerts.log import AlertLog
 from gueststar.store.filters.definitions import FilterRequest, FilterState, FilterStore
 from gueststar.store.filters.marks import FilterMarks
-from gueststar.store.settings import FilterSettings
-from gueststar.stream.filters import FilterReceipt, RunFilters, checked
+from gueststar.store.readers import ReaderStore
+from gueststar.store.settings import FilterSettings, SurveySettings
+from gueststar.stream.filters import FilterReceipt, RunFilters, checked, nights_of_owners
 
 from .packets import JD, mark, packet, put
 
@@ -24,7 +26,7 @@ class Survey:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.store = FilterStore.of(root, None)
-        self.may_take: Callable[[str, Program, int], bool] = lambda *_: True
+        self.nights_of: Callable[[str], PacketNights] = lambda _: PacketNights.of_programs(ALL)
         self.settings = FilterSettings()
 
     def add(self, condition: str, *, owner: str = "alice", name: str = "mine", **more: object) -> None:
@@ -33,7 +35,7 @@ class Survey:
         self.store.add(request)
 
     def run(self, **more: object) -> FilterReceipt:
-        more = {"may_take": self.may_take} | more
+        more = {"nights_of": self.nights_of} | more
         with RunFilters(self.root, self.store, self.settings, **more) as filters:  # type: ignore[arg-type]
             return filters.run(must_be_sent=True)
 
@@ -87,9 +89,8 @@ def test_an_owner_who_may_not_see_a_program_gets_none_of_it(survey: Survey) -> N
     survey.add("magpsf < 30", owner="alice", programs=ALL)
     survey.add("magpsf < 30", owner="bob", programs=ALL)
     survey.add("magpsf < 30", owner="carol", programs=(Program.PUBLIC,))
-    survey.may_take = lambda owner, program, night: (
-        program is Program.PUBLIC or owner == "bob" or (program is Program.PARTNERSHIP and night <= 20251120)
-    )
+    mine = PacketNights({Program.PUBLIC: 29991231, Program.PARTNERSHIP: 20251120})
+    survey.nights_of = lambda owner: PacketNights.of_programs(ALL) if owner == "bob" else mine
     for program in ALL:
         put(survey.root, packet(10 + program), program=program, night=20251121)
     put(survey.root, packet(22), program=2, night=20251120)
@@ -155,6 +156,29 @@ def test_a_filter_that_fails_is_paused_with_the_reason(survey: Survey) -> None:
     survey.run()
     assert "no field no_such_field" in survey.store.versions("alice", "broken")[-1].reason
     assert survey.waiting() == [1]
+
+
+def test_a_filter_whose_owner_is_gone_is_paused(survey: Survey) -> None:
+    survey.add("magpsf < 30")
+    put(survey.root, packet(1))
+    receipt = survey.run(nights_of=nights_of_owners(survey.root, SurveySettings()))
+    assert "there is no user alice" in receipt.paused["alice/mine version 1"]
+    assert survey.waiting() == []
+
+
+def test_an_owner_sees_what_the_policy_says_now(survey: Survey) -> None:
+    settings = SurveySettings(groups={"team": ("partnership",)})
+    readers = ReaderStore.of(survey.root, None)
+    readers.add("alice", ["team"])
+    survey.add("magpsf < 30", programs=ALL)
+    for program in ALL:
+        put(survey.root, packet(10 + program), program=program)
+    survey.run(nights_of=nights_of_owners(survey.root, settings))
+    assert survey.waiting() == [11, 12]
+    readers.set_groups("alice", [])
+    put(survey.root, packet(22), program=2)
+    survey.run(nights_of=nights_of_owners(survey.root, settings))
+    assert survey.waiting() == [11, 12]
 
 
 def test_a_new_version_goes_on_where_the_old_one_stopped(survey: Survey) -> None:
