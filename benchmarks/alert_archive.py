@@ -25,7 +25,7 @@ from gueststar.formats.alert_table import alert_table_schema
 from gueststar.formats.packet_columns import PLACES
 from gueststar.model.rights import Program
 from gueststar.store.alerts.log import ENTRIES, AlertLog
-from gueststar.store.alerts.search import AlertQuery, AlertSearch, Cone, all_of, compared
+from gueststar.store.alerts.search import AlertQuery, AlertSearch, Cone
 from gueststar.store.alerts.table import AlertTable
 from gueststar.store.sql import transaction
 
@@ -104,7 +104,7 @@ def measure(log: AlertLog, n: int, n_nights: int) -> None:
     search, random = AlertSearch(log, threads=1), np.random.default_rng(1)
     serials = random.integers(1, n, 100)
     ra, dec = random.uniform(0, 360, 100), random.uniform(-10, 60, 100)
-    bright = all_of([compared("magpsf", "<", 17.0), compared("rb", ">", 0.9), compared("fid", "=", 2)])
+    bright = "magpsf < 17 AND rb > 0.9 AND fid = 2"
 
     def run(**wanted: object) -> int:
         return len(search.run(AlertQuery(programs=EVERYONE, **wanted)))  # type: ignore[arg-type]
@@ -118,9 +118,9 @@ def measure(log: AlertLog, n: int, n_nights: int) -> None:
         "cone of 1 degree, 10 nights": lambda k: run(
             cone=Cone(ra[k], dec[k], 3600.0), first_night=20260101 + k, last_night=20260110 + k
         ),
-        "magpsf < 17 AND rb > 0.9 AND fid = 2": lambda k: run(condition=bright),
-        "the same, 100 of them": lambda k: run(condition=bright, limit=100),
-        "the same, one night": lambda k: run(condition=bright, first_night=20260101 + k, last_night=20260101 + k),
+        "magpsf < 17 AND rb > 0.9 AND fid = 2": lambda k: run(where=bright),
+        "the same, 100 of them": lambda k: run(where=bright, limit=100),
+        "the same, one night": lambda k: run(where=bright, first_night=20260101 + k, last_night=20260101 + k),
         "count by night": lambda k: len(search.count_by_night(AlertQuery(programs=EVERYONE))),
     }
     print(f"{'search of ' + format(n, ',') + ' alerts':<40} {'median ms':>10} {'longest':>8} {'rows':>9}")

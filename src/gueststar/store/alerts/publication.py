@@ -185,6 +185,17 @@ class Publication:
             query = select(_FATES.c.candid).where(_FATES.c.topic == topic, _FATES.c.fate == Fate.SENT)
             return {int(candid) for candid in connection.execute(query).scalars()}
 
+    def unknown_to_the_log(self) -> list[tuple[int, str]]:
+        """Return candids, with their fates, that the log has not."""
+        query = (
+            select(_FATES.c.candid, _FATES.c.fate)
+            .outerjoin(ENTRIES, ENTRIES.c.candid == _FATES.c.candid)
+            .where(ENTRIES.c.candid.is_(None))
+            .order_by(_FATES.c.candid)
+        )
+        with transaction(self._reader) as connection:
+            return [(int(candid), str(fate)) for candid, fate in connection.execute(query)]
+
     # Retractions
 
     def retract(self, candid: int, reason: str, *, time: float) -> bool:

@@ -1,17 +1,17 @@
 """Searches of an alert log: by identifier, object, place, time, program, and a condition on any field.
 
-Identifiers and names are looked up in the log's index, everything else in its table of columns, by DuckDB. What a
-person gives reaches it as parameters or as a condition that was checked; names of fields are those of the table.
+Identifiers and names are looked up in the log's index, everything else in its table of columns, by DuckDB. Conditions
+are those of filters (`gueststar.formats.conditions`), checked and turned into SQL the same way, so that the same text
+finds the same alerts in the stream and here. What a person gives otherwise is a parameter, never text.
 """
 
 from __future__ import annotations
 
 import difflib
-import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -19,48 +19,35 @@ import pyarrow.parquet as pq
 
 from gueststar.algorithms.association.sky_index import index_ranges
 from gueststar.core.errors import ConfigError, ServiceDown
+from gueststar.formats.alert_table import alert_table_schema
+from gueststar.formats.conditions.parse import parse_condition
+from gueststar.formats.conditions.tree import Kind, field_kinds
 from gueststar.formats.packet_columns import PLACES, joined
 from gueststar.model.rights import Program
 from gueststar.store.alerts.log import AlertLog
+from gueststar.store.alerts.segments import AlertEntry
 from gueststar.store.alerts.table import AlertTable, TableFile
+from gueststar.store.condition_sql import condition_sql
 
 SHOWN = ("candid", "objectId", "night", "jd", "ra", "dec", "fid", "magpsf", "sigmapsf", "isdiffpos", "rb", "programid")
-"""Columns of an answer that names none."""
+"""Columns of an answer for which none were named."""
 
-OPERATORS = ("=", "!=", "<", "<=", ">", ">=")
+INTERNAL = frozenset({"serial", "healpix_29"})
+"""Columns that are nobody's to ask for: the order of arrival would count alerts of other programs."""
+
 _ATTEMPTS = 4
 """Files are merged while others look: a look that finds one gone begins again."""
-_SEPARATION = """
-    2.0 * asin(sqrt(least(1.0, pow(sin(radians("dec" - ?) / 2.0), 2)
-    + cos(radians("dec")) * cos(radians(?)) * pow(sin(radians("ra" - ?) / 2.0), 2))))
-"""
 _DAMAGED = (duckdb.IOException, duckdb.InvalidInputException, pa.ArrowException, OSError)
+_ORDERS = {"time": "jd, candid", "arrival": "serial"}
 
 
-@dataclass(frozen=True)
-class Cone:
-    """A circle on the sky."""
+class Cone(NamedTuple):
+    """A circle on the sky, of up to 10 degrees."""
 
     ra: float
     """ICRS, degrees."""
     dec: float
     radius_arcsec: float
-
-    def __post_init__(self) -> None:
-        is_place = math.isfinite(self.ra) and -90.0 <= self.dec <= 90.0
-        if not is_place or not 0.0 < self.radius_arcsec <= 648_000.0:
-            told = f"RA {self.ra}, Dec {self.dec}, radius {self.radius_arcsec} arcsec"
-            raise ConfigError(f"{told} is no circle on the sky: degrees, degrees, arcsec up to 648000")
-
-
-@dataclass(frozen=True)
-class SqlCondition:
-    """A checked condition: DuckDB's text with a ``?`` for each parameter, over fields of the table."""
-
-    text: str
-    parameters: tuple[Any, ...] = ()
-    fields: tuple[str, ...] = ()
-    """Fields that it asks of."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +55,7 @@ class AlertQuery:
     """What is looked for; all that is given must hold. The default is every public alert."""
 
     programs: Collection[Program] = (Program.PUBLIC,)
+    """Whose alerts may be seen."""
     candids: Collection[int] | None = None
     object_name: str | None = None
     cone: Cone | None = None
@@ -77,28 +65,17 @@ class AlertQuery:
     """Latest time."""
     first_night: int | None = None
     last_night: int | None = None
-    condition: SqlCondition | None = None
+    where: str | None = None
+    """A condition over the table's fields, in the language of filters."""
     columns: Sequence[str] | None = None
-    """Fields of the answer; None: `SHOWN`, as far as they are there."""
+    """Fields of the answer; None: `SHOWN`, as far as the table has them."""
     limit: int | None = None
-    order: str = "time"
-    """``time`` or ``arrival``."""
+    order: Literal["time", "arrival"] = "time"
 
 
-def compared(field: str, operator: str, value: float | int | str | bool) -> SqlCondition:
-    """Return the condition that a field compares with a value; alerts in which it is not known do not satisfy it."""
-    if operator not in OPERATORS:
-        raise ConfigError(f"{operator!r} is none of {' '.join(OPERATORS)}")
-    return SqlCondition(f"{_quoted(field)} {operator} ?", (value,), (field,))
-
-
-def all_of(conditions: Sequence[SqlCondition]) -> SqlCondition:
-    """Return the condition that several hold."""
-    return SqlCondition(
-        " AND ".join(f"({condition.text})" for condition in conditions),
-        tuple(value for condition in conditions for value in condition.parameters),
-        tuple(field for condition in conditions for field in condition.fields),
-    )
+class _Clause(NamedTuple):
+    text: str
+    parameters: tuple[Any, ...] = ()
 
 
 class AlertSearch:
@@ -109,7 +86,7 @@ class AlertSearch:
         self._duckdb = duckdb.connect(":memory:", config={"threads": threads, "autoinstall_known_extensions": False})
         self._duckdb.execute("SET parquet_metadata_cache = true")
         self._files: list[TableFile] | None = None
-        self._fields: dict[str, str] = {}
+        self._fields: dict[str, Kind] = {}
 
     def __enter__(self) -> AlertSearch:
         return self
@@ -121,20 +98,25 @@ class AlertSearch:
         """Forget what was read; the log stays open."""
         self._duckdb.close()
 
-    def fields(self) -> dict[str, str]:
+    def fields(self) -> dict[str, Kind]:
         """Return the fields that may be asked for, with their kinds."""
         self._refresh()
         return dict(self._fields)
 
     def run(self, query: AlertQuery) -> pa.Table:
-        """Return the alerts that satisfy a query; raises ConfigError for a field that there is not."""
+        """Return the alerts that satisfy a query; raises ConfigError for a field or condition that cannot be."""
         return self._answer(query, None)
+
+    def entries(self, query: AlertQuery) -> list[AlertEntry]:
+        """Return the log's entries of the alerts that satisfy a query, in order of arrival; with a limit the first."""
+        statement = f"SELECT candid FROM alert WHERE {{}} ORDER BY serial {_limit(query.limit)}"
+        found = self._answer(query, statement)["candid"].to_pylist()
+        return self.log.entries(programs=query.programs, candids=found)
 
     def count_by_night(self, query: AlertQuery) -> pa.Table:
         """Return ``night``, ``programid`` and the number ``n`` of the alerts that satisfy a query."""
-        return self._answer(
-            query, "SELECT night, programid, count(*) AS n FROM alert WHERE {} GROUP BY ALL ORDER BY ALL"
-        )
+        grouped = "SELECT night, programid, count(*) AS n FROM alert WHERE {} GROUP BY ALL ORDER BY ALL"
+        return self._answer(query, grouped)
 
     def _answer(self, query: AlertQuery, statement: str | None) -> pa.Table:
         for attempt in range(_ATTEMPTS):
@@ -158,13 +140,13 @@ class AlertSearch:
             tail = joined(parts) if parts else None
         files = self.table.files()
         if files != self._files or tail is not None:
-            self._files = files
             self._look_at([file.path for file in files], tail)
+            self._files = files
 
     def _look_at(self, paths: list[Path], tail: pa.Table | None) -> None:
         """Make the view ``alert`` of files, and of rows that are in none."""
         self._duckdb.execute("DROP VIEW IF EXISTS alert")
-        self._duckdb.register("rest", PLACES.empty_table() if tail is None else tail)
+        self._duckdb.register("rest", self._nothing() if tail is None else tail)
         view = "FROM rest"
         if paths:
             schemas = {pq.read_schema(path).remove_metadata() for path in paths}
@@ -172,52 +154,64 @@ class AlertSearch:
             files.create_view("filed", replace=True)
             view = "FROM filed" if tail is None else "SELECT * FROM filed UNION ALL BY NAME SELECT * FROM rest"
         self._duckdb.execute(f"CREATE VIEW alert AS {view}")
-        self._fields = {name: kind for name, kind, *_ in self._duckdb.execute("DESCRIBE alert").fetchall()}
+        kinds = field_kinds(self._duckdb.sql("FROM alert LIMIT 0").to_arrow_table().schema)
+        self._fields = {name: kind for name, kind in kinds.items() if name not in INTERNAL}
+
+    def _nothing(self) -> pa.Table:
+        """Return the table of no alerts: of the survey's own the fields are known before there are any."""
+        own = alert_table_schema() if self.log.survey is None else ()
+        return pa.schema([*PLACES, *(field for field in own if field.name not in PLACES.names)]).empty_table()
 
     def _ask(self, query: AlertQuery, statement: str | None) -> pa.Table:
-        for field in (*(query.condition.fields if query.condition else ()), *(query.columns or ())):
-            _check_field(field, self._fields)
-        condition = self._condition(query)
+        clauses = self._clauses(query)
         if statement is None:
+            for name in query.columns or ():
+                _check_field(name, self._fields)
             columns = query.columns or [name for name in SHOWN if name in self._fields]
-            order = {"time": "jd, candid", "arrival": "serial"}[query.order]
             chosen = ", ".join(_quoted(name) for name in columns)
-            statement = f"SELECT {chosen} FROM alert WHERE {{}} ORDER BY {order}"
-            if query.limit is not None:
-                statement += f" LIMIT {int(query.limit)}"
-        statement = statement.format(condition.text)
-        return self._duckdb.sql(statement, params=list(condition.parameters)).to_arrow_table()
+            statement = f"SELECT {chosen} FROM alert WHERE {{}} ORDER BY {_ORDERS[query.order]} {_limit(query.limit)}"
+        text = statement.format(" AND ".join(f"({clause.text})" for clause in clauses))
+        parameters = [value for clause in clauses for value in clause.parameters]
+        return self._duckdb.sql(text, params=parameters).to_arrow_table()
 
-    def _condition(self, query: AlertQuery) -> SqlCondition:
-        parts = [SqlCondition("programid IN (SELECT unnest(?))", ([int(program) for program in query.programs],))]
+    def _clauses(self, query: AlertQuery) -> list[_Clause]:
+        clauses = [_Clause("programid IN (SELECT unnest(?::BIGINT[]))", ([int(p) for p in query.programs],))]
         if query.candids is not None or query.object_name is not None:
             entries = self.log.entries(programs=query.programs, object_name=query.object_name, candids=query.candids)
-            parts.append(SqlCondition("serial IN (SELECT unnest(?::BIGINT[]))", ([entry.serial for entry in entries],)))
+            clauses.append(_Clause("serial IN (SELECT unnest(?::BIGINT[]))", ([entry.serial for entry in entries],)))
         limits = {
             "jd >= ?": query.since_jd, "jd <= ?": query.until_jd, "night >= ?": query.first_night,
             "night <= ?": query.last_night,
         }  # fmt: skip
-        parts += [SqlCondition(text, (value,)) for text, value in limits.items() if value is not None]
+        clauses += [_Clause(text, (value,)) for text, value in limits.items() if value is not None]
         if query.cone is not None:
-            parts.append(_within(query.cone))
-        if query.condition is not None:
-            parts.append(query.condition)
-        return all_of(parts)
+            cone = ", ".join(repr(float(number)) for number in query.cone)
+            clauses += self._satisfied(f"cone({cone})")
+        if query.where is not None:
+            clauses += self._satisfied(query.where)
+        return clauses
+
+    def _satisfied(self, where: str) -> list[_Clause]:
+        """Return what a condition asks, and where on the sky that can be."""
+        condition = parse_condition(where, self._fields)
+        return [_Clause(condition_sql(condition)), *(_near(*cone) for cone in condition.cones)]
 
 
-def _within(cone: Cone) -> SqlCondition:
-    ranges = index_ranges([cone.ra], [cone.dec], cone.radius_arcsec)
-    near = " OR ".join("healpix_29 BETWEEN ? AND ?" for _ in ranges)
-    ends = tuple(end for pair in ranges for end in pair)
-    place = (cone.dec, cone.dec, cone.ra, math.radians(cone.radius_arcsec / 3600.0))
-    return SqlCondition(f"({near}) AND {_SEPARATION} <= ?", (*ends, *place))
+def _near(ra: float, dec: float, radius_arcsec: float) -> _Clause:
+    ranges = index_ranges([ra], [dec], radius_arcsec)
+    text = " OR ".join("healpix_29 BETWEEN ? AND ?" for _ in ranges)
+    return _Clause(text, tuple(end for pair in ranges for end in pair))
+
+
+def _limit(limit: int | None) -> str:
+    return "" if limit is None else f"LIMIT {int(limit)}"
 
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _check_field(field: str, known: Collection[str]) -> None:
+def _check_field(field: str, known: Mapping[str, Kind]) -> None:
     if field not in known:
         near = difflib.get_close_matches(field, known, n=3, cutoff=0.5)
         offer = f"; near it are {', '.join(near)}" if near else ""
