@@ -37,10 +37,10 @@ check: $(READY) ## Lint, types, layer contracts, documentation
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
 test: $(READY) system-packages check ## Everything: check, then every test
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --durations 30
 
 unit: $(READY) ## The quick tests only
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile tests/unit
 
 docs: $(READY) ## Build the documentation in docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html

@@ -11,6 +11,7 @@ from enum import IntFlag
 from pathlib import Path
 from typing import Any
 
+from gueststar.cli.ways_out import ADDRESSES, COMMANDS
 from gueststar.core.bits import UNUSABLE, MaskPlane, SourceFlag
 from gueststar.model import columns, instrumental_columns
 from gueststar.model.catalog import Schema
@@ -33,6 +34,7 @@ def write_tables(folder: Path) -> None:
         "metrics": _metrics(),
         "parameters": _parameters(PipelineSettings()),
         "products": _products(),
+        "ways_out": _ways_out(),
     }
     for name, text in pages.items():
         path = folder / f"{name}.md"
@@ -76,12 +78,20 @@ def _products() -> str:
     return _table(("product", "meaning", "identified by", "holds"), rows)
 
 
+def _ways_out() -> str:
+    commands = [(f"`gueststar {name}`", way.eyes.value, way.what) for name, way in COMMANDS.items()]
+    addresses = [(f"`{name}`", way.eyes.value, way.what) for name, way in ADDRESSES.items()]
+    return _table(("way out", "for", "what leaves, and what holds it back"), sorted(commands) + sorted(addresses))
+
+
 def _parameters(settings: PipelineSettings) -> str:
     parts = []
     for section in dataclasses.fields(settings):
         config = getattr(settings, section.name)
         rows = [(f"`{name}`", _shown(value), doc) for name, value, doc in _leaves(config)]
-        parts.append(f"({_label(section.name)})=\n## {section.name}\n\n" + _table(("parameter", "default", "meaning"), rows))
+        parts.append(
+            f"({_label(section.name)})=\n## {section.name}\n\n" + _table(("parameter", "default", "meaning"), rows)
+        )
     return "\n".join(parts)
 
 

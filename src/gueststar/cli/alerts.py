@@ -13,22 +13,27 @@ from typing import Any
 
 import click
 
+from gueststar.cli.as_reader import STREAMS, as_reader, packet_nights
 from gueststar.core.errors import ConfigError, DataError
+from gueststar.model.readers import PacketNights
 from gueststar.model.rights import Program
 
-PROGRAMS: dict[str, tuple[Program, ...]] = {
-    "public": (Program.PUBLIC,),
-    "partnership": (Program.PARTNERSHIP,),
-    "private": (Program.PRIVATE,),
-    "all": (Program.PUBLIC, Program.PARTNERSHIP, Program.PRIVATE),
-}
+PROGRAMS = STREAMS
 
 _REPO = click.argument("repo", type=click.Path(exists=True, file_okay=False, path_type=Path))
 
 
 def _programs(function: Callable[..., Any]) -> Callable[..., Any]:
-    text = "Whose alerts; public unless told otherwise."
-    return click.option("--program", type=click.Choice(list(PROGRAMS)), default="public", help=text)(function)
+    text = "Alerts of this stream only."
+    option = click.option("--program", type=click.Choice(list(PROGRAMS)), help=text)
+    return option(as_reader("anonymous, or all of --program")(function))
+
+
+def _nights(repo: Path, program: str | None, reader: str | None) -> PacketNights:
+    from gueststar.store.settings import SurveySettings, read_settings
+
+    path = repo / "survey.yaml"  # a folder may hold a log and nothing else
+    return packet_nights(repo, read_settings(path) if path.exists() else SurveySettings(), program, reader)
 
 
 @click.group()
@@ -41,11 +46,14 @@ def command() -> None:
 @click.option("--night", type=int, help="Survey night YYYYMMDD; default: all.")
 @click.option("--object", "object_name", help="Name of an object; default: all.")
 @_programs
-def list_alerts(repo: Path, night: int | None, object_name: str | None, program: str) -> None:
+def list_alerts(
+    repo: Path, night: int | None, object_name: str | None, program: str | None, as_reader: str | None
+) -> None:
     """List alerts of REPO in order of arrival: candid, object, night, program."""
     from gueststar.store.alerts.log import AlertLog
 
-    for entry in AlertLog(repo).entries(programs=PROGRAMS[program], day_obs=night, object_name=object_name):
+    nights = _nights(repo, program, as_reader)
+    for entry in AlertLog(repo).entries(programs=nights, day_obs=night, object_name=object_name):
         name = Program(entry.program).name.lower()
         click.echo(f"{entry.candid} {entry.object_name} {entry.day_obs} {name} {entry.length}")
 
@@ -55,15 +63,15 @@ def list_alerts(repo: Path, night: int | None, object_name: str | None, program:
 @click.argument("candid", type=int)
 @click.option("--cutouts", type=click.Path(dir_okay=False, path_type=Path), help="Also draw the cut-outs (PNG).")
 @_programs
-def show(repo: Path, candid: int, cutouts: Path | None, program: str) -> None:
+def show(repo: Path, candid: int, cutouts: Path | None, program: str | None, as_reader: str | None) -> None:
     """Show the alert CANDID of REPO as JSON, cut-outs left out."""
     from gueststar.formats.avro import decode_alert
     from gueststar.store.alerts.log import AlertLog
 
     log = AlertLog(repo)
-    entry = log.find(candid, programs=PROGRAMS[program])
+    entry = log.find(candid, programs=_nights(repo, program, as_reader))
     if entry is None:
-        raise DataError(f"no {program} alert {candid} in {repo}: gueststar alerts list {repo} --program all")
+        raise DataError(f"no alert {candid} in {repo} for {as_reader or program or 'everybody'}: gueststar alerts list")
     packet = decode_alert(log.read(entry))
     if cutouts is not None:
         from gueststar.formats.cutout_picture import draw_cutouts
@@ -78,13 +86,13 @@ def show(repo: Path, candid: int, cutouts: Path | None, program: str) -> None:
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--night", type=int, help="Survey night YYYYMMDD; default: all.")
 @_programs
-def export(repo: Path, out: Path, night: int | None, program: str) -> None:
+def export(repo: Path, out: Path, night: int | None, program: str | None, as_reader: str | None) -> None:
     """Export alerts of REPO as a tar file OUT of packets, as they were sent."""
     from gueststar.store.alerts.log import AlertLog
 
     n = 0
     with tarfile.open(out, "w") as archive:
-        for entry, data in AlertLog(repo).replay(programs=PROGRAMS[program], day_obs=night):
+        for entry, data in AlertLog(repo).replay(programs=_nights(repo, program, as_reader), day_obs=night):
             member = tarfile.TarInfo(f"{entry.candid}.avro")
             member.size = len(data)
             archive.addfile(member, BytesIO(data))
@@ -161,7 +169,7 @@ def release(repo: Path, night: int, drop: bool) -> None:
 @click.option("--to", "servers", help="Brokers host:port,host:port; default: those of the survey.")
 @click.option("--night", type=int, help="Survey night YYYYMMDD; default: all.")
 @click.option("--after", type=int, help="Begin behind this candid.")
-@_programs
+@click.option("--program", type=click.Choice(list(PROGRAMS)), default="public", help="Alerts of this stream.")
 def replay(repo: Path, topic: str, servers: str | None, night: int | None, after: int | None, program: str) -> None:
     """Send alerts of REPO again, as they were, in order, to a TOPIC of your choice."""
     from gueststar.store.alerts.log import AlertLog

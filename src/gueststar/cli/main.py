@@ -25,6 +25,7 @@ COMMANDS = {
     "reference": "The versions of the references at a place, and their flux there.",
     "simulate": "Make nights of raw exposures, with truth.",
     "streaks": "Streaks of satellites and of fast asteroids.",
+    "user": "Who may see what is not public, and with which tokens.",
     "vet": "Train and inspect the reliability score.",
     "why": "The whole causal story of one thing.",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -80,6 +80,8 @@ class NightReport:
     """How far what the reliability model saw has moved; None where nothing was scored."""
     truth: dict[str, Any] = field(default_factory=dict)
     """Comparison with the truth, where there is one."""
+    reader: str = ""
+    """For whose eyes it was made; empty for the operator's."""
 
     @property
     def is_explained(self) -> bool:
@@ -88,9 +90,13 @@ class NightReport:
 
 
 def make_report(repo: SurveyRepo, night: int, *, truth: dict[str, Any] | None = None) -> NightReport:
-    """Return the report of a night from what the ledger holds."""
+    """Return the report of a night from what the ledger holds.
+
+    A reader's report tells of science exposures that he may see, and nothing that was made of exposures of all
+    programs: references, calibrations, tracklets, costs, drift.
+    """
     jobs = repo.ledger.jobs(day_obs=night)
-    account = with_injections(with_extinction(account_of(repo.ledger, night), repo), jobs)
+    account = with_injections(with_extinction(_of_reader(account_of(repo.ledger, night), repo), repo), jobs)
     exposures = {unit.exposure.id: unit.exposure for unit in account.units}
     tracklet_jobs = [job for job in jobs if job.kind == "tracklets" and job.state is JobState.DONE]
     return NightReport(
@@ -114,7 +120,16 @@ def make_report(repo: SurveyRepo, night: int, *, truth: dict[str, Any] | None = 
         streak_tracks=tuple(tracklet_jobs[-1].metrics.get("streak_tracks", ())) if tracklet_jobs else (),
         drift=drift_of(repo, night, jobs),
         truth=truth or {},
+        reader="" if repo.sight.reader.is_operator else repo.sight.reader.name,
     )
+
+
+def _of_reader(account: NightAccount, repo: SurveyRepo) -> NightAccount:
+    """Return the account of science exposures only, where it is not the operator's."""
+    if repo.sight.reader.is_operator:
+        return account
+    units = tuple(unit for unit in account.units if unit.exposure.info.observation_type == "science")
+    return replace(account, units=units, refused=())
 
 
 def value_of(unit: Unit, name: str) -> float:
@@ -192,6 +207,7 @@ def as_json(report: NightReport) -> dict[str, Any]:
         "camera": report.camera,
         "version": report.version,
         "night": account.day_obs,
+        "reader": report.reader or "operator",
         "is_explained": report.is_explained,
         "received": len(account.units),
         **{fate.value: account.count(fate) for fate in Fate},

@@ -20,6 +20,8 @@ def report_lines(report: NightReport) -> list[str]:
         f"{report.survey}, camera {report.camera}, night {account.day_obs}",
         f"{len(account.units)} detector images received = {' + '.join(parts) or '0'}: {verdict}",
     ]
+    if report.reader:
+        lines[0] += f", as {report.reader} may see it"
     if origins := [f"{n} {origin}" for origin, n in account.origins()] if _has_own(account) else []:
         lines.append(f"  came in as: {', '.join(origins)}")
     lines += [f"  {fate}: {n} x {reason}" for fate, reason, n in account.reasons()]
@@ -55,7 +57,8 @@ def report_lines(report: NightReport) -> list[str]:
     if report.tracklets:
         lines.append(f"{len(report.tracklets)} tracklets of moving objects")
     lines += streak_lines(list(report.streaks), list(report.streak_tracks))
-    lines.append(f"{report.cpu_s:.1f} s of CPU, peak memory of a worker {report.peak_rss_mb:.0f} MB")
+    if not report.reader:
+        lines.append(f"{report.cpu_s:.1f} s of CPU, peak memory of a worker {report.peak_rss_mb:.0f} MB")
     lines += truth_lines(report)
     return lines
 

@@ -11,15 +11,22 @@ from gueststar.stream.clients import has_stream
 
 
 def stream_of(repo: SurveyRepo, night: int) -> dict[str, Any]:
-    """Return a night's alerts by program and fate, and the reasons; empty where the survey has no stream."""
+    """Return a night's alerts by program and fate, and the reasons; empty where the survey has no stream.
+
+    A reader is told of the streams that he may read, and not of the reasons.
+    """
     if not has_stream(repo.root, repo.settings.stream):
         return {}
     state = Publication(repo.root)
     try:
         counts: dict[str, dict[str, int]] = {}
+        nights, is_operator = repo.sight.packet_nights(), repo.sight.reader.is_operator
         for (program, fate), n in sorted(state.counts(night).items()):
+            if not nights.allows(Program(program), day_obs=night):
+                continue
             counts.setdefault(Program(program).name.lower(), {})[fate] = n
-        reasons = [{"fate": fate, "reason": reason, "n": n} for (fate, reason), n in state.reasons(night).items()]
+        told = state.reasons(night) if is_operator else {}
+        reasons = [{"fate": fate, "reason": reason, "n": n} for (fate, reason), n in told.items()]
     finally:
         state.close()
     return {"counts": counts, "reasons": reasons}

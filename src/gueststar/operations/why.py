@@ -64,7 +64,8 @@ def story_of_exposure(repo: SurveyRepo, row: ExposureRow) -> list[str]:
 def job_lines(job: Job) -> list[str]:
     """Return what one unit of work used, measured and cost."""
     when = f" at {_clock(job.finished)}" if job.finished else ""
-    lines = [f"{job.kind}: {job.state.value}{when}, attempt {job.attempts}, {job.cpu_s or 0:.2f} s of CPU"]
+    cost = f", attempt {job.attempts}, {job.cpu_s or 0:.2f} s of CPU" if job.attempts else ""  # not told to readers
+    lines = [f"{job.kind}: {job.state.value}{when}{cost}"]
     if job.reason:
         lines.append(f"  because {job.reason}")
     for name, used in (job.metrics.get("inputs") or {}).items():
@@ -93,13 +94,10 @@ def job_lines(job: Job) -> list[str]:
 
 
 def story_of_alert(repo: SurveyRepo, subject: str) -> list[str] | None:
-    """Return the story of a candid or of an object's alerts; None if the log has none.
-
-    The operator's command sees all programs.
-    """
-    log, everyone = AlertLog(repo.root), tuple(Program)
-    entries = [e] if subject.isdigit() and (e := log.find(int(subject), programs=everyone)) else []
-    entries = entries or log.entries(programs=everyone, object_name=subject)
+    """Return the story of a candid or of an object's alerts; None if the log has none that the reader may take."""
+    log, nights = AlertLog(repo.root), repo.sight.packet_nights()
+    entries = [e] if subject.isdigit() and (e := log.find(int(subject), programs=nights)) else []
+    entries = entries or log.entries(programs=nights, object_name=subject)
     if not entries:
         return None
     from gueststar.formats.avro import decode_alert

@@ -23,6 +23,7 @@ from gueststar.store.alerts.log import FOLDER, AlertLog
 from gueststar.store.alerts.publication import Fate, Publication, SentPacket
 from gueststar.store.alerts.segments import AlertEntry
 from gueststar.store.settings import StreamSettings
+from gueststar.stream.access import readers_of
 from gueststar.stream.clients import client_options, error_of
 from gueststar.stream.read import CANDID, read_topic
 from gueststar.stream.topics import RETRACTIONS, Topics, topic_of
@@ -79,7 +80,7 @@ class Publisher:
         self._options = client_options(root, settings)
         self._servers = str(self._options["bootstrap.servers"])
         self._log, self._state = AlertLog(root), Publication(root)
-        self._topics = Topics(self._options, settings)
+        self._topics = Topics(self._options, settings, readers_of=readers_of(root, settings))
         self._producer: Producer | None = None
         self._reconciled: set[str] = set()
         self._trouble: KafkaError | None = None

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
+
+from gueststar.formats.avro import encode_alert, schema_texts
+from gueststar.model.detections import OutboxAlert
+from gueststar.store.alerts.log import AlertLog
+from gueststar.store.alerts.publication import Publication, SentPacket
 
 JD = 2461000.75
 """When the alert of a told packet was taken."""
@@ -35,3 +42,39 @@ def flux(days: float, value: float, error: float, *, procstatus: str = "0", **fi
     """Return a forced flux."""
     told = {"jd": JD - days, "fid": 2, "forcediffimflux": value, "forcediffimfluxunc": error, "magzpsci": 26.0}
     return told | {"procstatus": procstatus} | fields
+
+
+def encoded(told: dict[str, Any]) -> bytes:
+    """Return a told packet as it lies in the log: fields that the test does not tell are empty."""
+    whole = told | {"schemavsn": "4.02", "publisher": "test", "cutoutScience": None, "cutoutTemplate": None}
+    whole["candidate"] = _filled("candidate", told["candidate"])
+    whole["prv_candidates"] = [_filled("prv_candidate", item) for item in told["prv_candidates"] or ()] or None
+    whole["fp_hists"] = [_filled("fp_hist", item) for item in told["fp_hists"] or ()] or None
+    return encode_alert(whole | {"cutoutDifference": None})
+
+
+def _filled(record: str, told: dict[str, Any]) -> dict[str, Any]:
+    empty = {"string": "", "float": -999.0, "double": -999.0, "int": 0, "long": 0}
+    fields = json.loads(schema_texts()[record])["fields"]
+    return {f["name"]: told.get(f["name"], empty[f["type"]] if isinstance(f["type"], str) else None) for f in fields}
+
+
+def put(
+    root: Path, *told: dict[str, Any], night: int = 20251121, program: int = 1, sent: bool = True
+) -> list[int]:  # fmt: skip
+    """Put packets into the log of a survey as one detector image's, sent to the stream or not; return their candids."""
+    log, state = AlertLog(root), Publication(root)
+    log.append(OutboxAlert(p["candid"], p["objectId"], night, program, encoded(p)) for p in told)
+    candids = [p["candid"] for p in told]
+    if sent:
+        mark(root, *candids)
+    state.close()
+    log.close()
+    return candids
+
+
+def mark(root: Path, *candids: int) -> None:
+    """Mark alerts as sent to the main stream."""
+    state = Publication(root)
+    state.mark_sent([SentPacket(candid, "main", 0, candid) for candid in candids], time=1.0)
+    state.close()

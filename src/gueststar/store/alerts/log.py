@@ -17,10 +17,24 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import BigInteger, Column, Index, Integer, Select, String, Table, func, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Index,
+    Integer,
+    Select,
+    String,
+    Table,
+    false,
+    func,
+    or_,
+    select,
+)
 
 from gueststar.core.errors import ConfigError, DataError
 from gueststar.model.detections import OutboxAlert
+from gueststar.model.readers import PacketNights
 from gueststar.model.rights import Program
 from gueststar.store.alerts.segments import (
     AlertEntry,
@@ -126,7 +140,7 @@ class AlertLog:
     def entries(
         self,
         *,
-        programs: Collection[Program] = _PUBLIC_ONLY,
+        programs: Collection[Program] | PacketNights = _PUBLIC_ONLY,
         day_obs: int | None = None,
         object_name: str | None = None,
         candids: Collection[int] | None = None,
@@ -143,7 +157,7 @@ class AlertLog:
         with transaction(self._reader) as connection:
             return [AlertEntry(*row) for row in connection.execute(query.order_by(ENTRIES.c.serial))]
 
-    def find(self, candid: int, *, programs: Collection[Program] = _PUBLIC_ONLY) -> AlertEntry | None:
+    def find(self, candid: int, *, programs: Collection[Program] | PacketNights = _PUBLIC_ONLY) -> AlertEntry | None:
         """Return the entry of a candid; None if there is none that these programs may see."""
         with transaction(self._reader) as connection:
             row = connection.execute(self._visible(programs).where(ENTRIES.c.candid == candid)).first()
@@ -163,7 +177,7 @@ class AlertLog:
         return data
 
     def replay(
-        self, *, programs: Collection[Program] = _PUBLIC_ONLY, day_obs: int | None = None
+        self, *, programs: Collection[Program] | PacketNights = _PUBLIC_ONLY, day_obs: int | None = None
     ) -> Iterator[tuple[AlertEntry, bytes]]:
         """Yield packets in order of arrival."""
         for entry in self.entries(programs=programs, day_obs=day_obs):
@@ -196,8 +210,19 @@ class AlertLog:
         return [row.values() for row in read_segment(path, self.folder).rows]
 
     @staticmethod
-    def _visible(programs: Collection[Program]) -> Select[Any]:
-        return select(ENTRIES).where(ENTRIES.c.program.in_([int(program) for program in programs]))
+    def _visible(programs: Collection[Program] | PacketNights) -> Select[Any]:
+        return select(ENTRIES).where(allowed(programs))
+
+
+def allowed(programs: Collection[Program] | PacketNights) -> ColumnElement[bool]:
+    """Return the condition on `ENTRIES` that packets may be taken: those of some programs, or up to some nights."""
+    nights = programs if isinstance(programs, PacketNights) else PacketNights.of_programs(programs)
+    return or_(
+        false(), *(
+            (ENTRIES.c.program == int(program)) & (ENTRIES.c.day_obs <= night)
+            for program, night in nights.last_night.items()
+        )
+    )  # fmt: skip
 
 
 def drain_outbox(store: DetectionStore, log: AlertLog) -> int:
