@@ -50,7 +50,7 @@ def record(candid: int, *, program: int = 1, night: int = 0, **said: Any) -> dic
     """Return a packet; ``night`` counts from the first one."""
     candidate = {
         "candid": candid, "jd": NIGHT_JD + night, "fid": 1, "programid": program, "ra": 10.0, "dec": -20.0,
-        "magpsf": 18.0, "sigmapsf": 0.1, "isdiffpos": "t", "rb": 0.5,
+        "magpsf": 18.0, "sigmapsf": 0.125, "isdiffpos": "t", "rb": 0.5,
     } | said  # fmt: skip
     return {
         "objectId": said.get("object_name", f"GST26{candid:07d}"), "candid": candid, "candidate": candidate,
