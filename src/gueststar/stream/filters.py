@@ -77,16 +77,11 @@ class AlertBatch:
     table: pa.Table
     n_unreadable: int
 
-    @property
-    def program(self) -> Program:
-        """Their program."""
-        return Program(self.entries[0].program)
 
-    @property
-    def exposures(self) -> NDArray[np.int64]:
-        """The exposure of each."""
-        jd = np.asarray(self.table.column("jd").to_numpy(), dtype=np.float64)
-        return np.round(jd * _TIMES_PER_DAY).astype(np.int64)
+def exposures_of(table: pa.Table) -> NDArray[np.int64]:
+    """Return a number for the exposure of each alert: its start, to a second."""
+    jd = np.asarray(table.column("jd").to_numpy(), dtype=np.float64)
+    return np.round(jd * _TIMES_PER_DAY).astype(np.int64)
 
 
 class RunFilters:
@@ -182,7 +177,7 @@ class RunFilters:
         rows = np.flatnonzero(is_true)
         if not rows.size:
             return []
-        exposures = alerts.exposures[rows]
+        exposures = exposures_of(alerts.table)[rows]
         room = {int(exposure): one.request.cap for exposure in np.unique(exposures)}
         for exposure, n in self._marks.taken_of(one.request.topic, list(room)).items():
             room[exposure] -= n
@@ -193,7 +188,8 @@ class RunFilters:
         ]
 
     def _pause(self, one: StoredFilter, reason: str, receipt: FilterReceipt) -> None:
-        self._store.set_state(one.request.owner, one.request.name, FilterState.PAUSED, reason=reason)
+        request = one.request
+        self._store.set_state(request.owner, request.name, FilterState.PAUSED, reason=reason, version=one.version)
         receipt.paused[one.label] = reason
 
 

@@ -167,9 +167,16 @@ class FilterStore:
             raise ConfigError(f"{owner} has no filter {name}: gueststar filter list shows those that are")
         return found
 
-    def set_state(self, owner: str, name: str, state: FilterState, *, reason: str = "") -> StoredFilter:
-        """Pause, resume or remove the last version of a filter; ConfigError if there is none that could be."""
+    def set_state(
+        self, owner: str, name: str, state: FilterState, *, reason: str = "", version: int | None = None
+    ) -> StoredFilter:
+        """Pause, resume or remove the last version of a filter; ConfigError if there is none that could be.
+
+        If ``version`` is told and there is a later one, nothing is done.
+        """
         last = self.versions(owner, name)[-1]
+        if version is not None and version != last.version:
+            return last
         if last.state is FilterState.REMOVED:
             raise ConfigError(f"filter {last.label} was removed; add it again")
         key = (FILTERS.c.owner == owner) & (FILTERS.c.name == name) & (FILTERS.c.version == last.version)
