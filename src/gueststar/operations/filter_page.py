@@ -49,8 +49,8 @@ def _shown(row: dict[str, Any], log: AlertLog, nights: PacketNights) -> dict[str
             picture = _picture(decode_alert(log.read(entry)))
         except DataError:
             picture = ""
-    values = {name: _written(value) for name, value in row.items() if name not in ("candid", "objectId")}
-    return {"candid": row["candid"], "name": row["objectId"], "picture": picture, "values": values}
+    told = {name: _written(value) for name, value in row.items() if name not in ("candid", "objectId")}
+    return {"candid": row["candid"], "name": row["objectId"], "picture": picture, "told": told}
 
 
 def _picture(packet: dict[str, Any]) -> str:
