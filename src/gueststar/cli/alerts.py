@@ -155,11 +155,14 @@ def retract(repo: Path, candids: tuple[int, ...], reason: str) -> None:
 @_REPO
 @click.option("--night", type=int, required=True, help="Survey night YYYYMMDD.")
 @click.option("--drop", is_flag=True, help="Never send them, instead of sending them with the next publication.")
-def release(repo: Path, night: int, drop: bool) -> None:
+@click.option(
+    "--gone", is_flag=True, help="Those that were on a topic that has been deleted, instead of the held ones."
+)
+def release(repo: Path, night: int, drop: bool, gone: bool) -> None:
     """Let the alerts of a night go that were held because an image had too many (or drop them)."""
-    from gueststar.store.alerts.publication import Publication
+    from gueststar.store.alerts.publication import Fate, Publication
 
-    n = Publication(repo).release(night, is_dropped=drop)
+    n = Publication(repo).release(night, is_dropped=drop, fate=Fate.GONE if gone else Fate.HELD)
     click.echo(f"{n} alerts {'dropped' if drop else 'released'}")
 
 
@@ -169,12 +172,19 @@ def release(repo: Path, night: int, drop: bool) -> None:
 @click.option("--to", "servers", help="Brokers host:port,host:port; default: those of the survey.")
 @click.option("--night", type=int, help="Survey night YYYYMMDD; default: all.")
 @click.option("--after", type=int, help="Begin behind this candid.")
+@click.option(
+    "--form", type=click.Choice(["container", "schema-in-key"]), default="container",
+    help="Of the messages: packets as they are, or as clients of Fink read them.",
+)  # fmt: skip
 @click.option("--program", type=click.Choice(list(PROGRAMS)), default="public", help="Alerts of this stream.")
-def replay(repo: Path, topic: str, servers: str | None, night: int | None, after: int | None, program: str) -> None:
+def replay(
+    repo: Path, topic: str, servers: str | None, night: int | None, after: int | None, form: str, program: str
+) -> None:
     """Send alerts of REPO again, as they were, in order, to a TOPIC of your choice."""
     from gueststar.store.alerts.log import AlertLog
     from gueststar.store.repo import SurveyRepo
     from gueststar.stream.clients import client_options
+    from gueststar.stream.forms import Form
     from gueststar.stream.publish import replay as send_again
     from gueststar.stream.topics import Topics
 
@@ -191,7 +201,7 @@ def replay(repo: Path, topic: str, servers: str | None, night: int | None, after
         settings = opened.settings.stream
         options = {"bootstrap.servers": servers} if servers else client_options(opened.root, settings)
     Topics(options, settings).ensure(topic, PROGRAMS[program][0])
-    click.echo(f"{send_again(log, entries, options, topic)} alerts sent to {topic}")
+    click.echo(f"{send_again(log, entries, options, topic, form=Form(form))} alerts sent to {topic}")
 
 
 @command.group()

@@ -15,6 +15,7 @@ from gueststar.model.metrics import METRICS_BY_NAME, Grade
 from gueststar.model.rights import Program
 from gueststar.operations import figures
 from gueststar.operations.account import RAW, Fate, Unit
+from gueststar.operations.arrivals import arrival_lines
 from gueststar.operations.completeness import class_tables, injection_lines
 from gueststar.operations.drift import drift_lines
 from gueststar.operations.night_report import NightReport, science_units, value_of, worst_grade
@@ -87,6 +88,7 @@ def render_html(report: NightReport, repo: SurveyRepo, *, n_previews: int = 3) -
         if measured & set(MAPS)
         else "",
         repeatability_lines=repeatability_lines(list(report.repeatability)),
+        arrival_lines=arrival_lines(report.arrivals),
         stream_lines=stream_lines(report.stream),
         injection_lines=injection_lines(report.injections),
         drift_lines=drift_lines(report.drift)[:1],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gueststar.operations.account import RAW, Fate, NightAccount
+from gueststar.operations.arrivals import arrival_lines
 from gueststar.operations.completeness import class_lines, injection_lines
 from gueststar.operations.drift import drift_lines
 from gueststar.operations.night_report import NightReport
@@ -28,6 +29,7 @@ def report_lines(report: NightReport) -> list[str]:
     if account.refused:
         lines.append(f"{len(account.refused)} files refused:")
         lines += [f"  {path}: {reason}" for path, reason in account.refused]
+    lines += arrival_lines(report.arrivals)
     if report.references:
         lines.append("references made or deepened:")
         lines += [

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from gueststar.core.errors import ConfigError, TransientError
+from gueststar.core.errors import ConfigError, DataError, TransientError
 from gueststar.model.calibration import CalibrationKind
 from gueststar.pipelines.night.association import AssociateVisit
 from gueststar.pipelines.night.calibrations.frames import MAKERS, CalibrationWork, run_calibration
@@ -147,9 +147,9 @@ class NightRunner:
             if self.ledger.start(job_id):
                 self._settle([associate.run(job_id, job)])
             self.progress("associate", n_done, len(jobs))
-        self._publish()
+        self._publish(night)
 
-    def _publish(self) -> None:
+    def _publish(self, night: int) -> None:
         """Send what waits in the alert log, where there is a stream; brokers that stay away do not stop a night."""
         settings = self.repo.settings.stream
         if not has_stream(self.repo.root, settings):
@@ -157,10 +157,10 @@ class NightRunner:
         try:
             with Publisher(self.repo.root, settings) as publisher:
                 receipt = publisher.publish()
-        except (TransientError, ConfigError) as problem:
-            self.ledger.event("stream", text=f"alerts wait: {problem}")
+        except (TransientError, ConfigError, DataError) as problem:
+            self.ledger.event("stream", str(night), f"alerts wait: {problem}", is_waiting=True)
         else:
-            self.ledger.event("stream", text=receipt.line())
+            self.ledger.event("stream", str(night), receipt.line())
 
     def movers(self, night: int) -> None:
         """Link the night's candidates that move into tracklets."""
