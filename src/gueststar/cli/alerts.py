@@ -106,12 +106,19 @@ def export(repo: Path, out: Path, night: int | None, program: str | None, as_rea
 def publish(repo: Path, follow: bool) -> None:
     """Send the alerts of REPO that wait to its Kafka, each once and in order."""
     from gueststar.store.repo import SurveyRepo
+    from gueststar.stream.filter_round import run_filters
     from gueststar.stream.publish import Publisher
 
     with SurveyRepo.open(repo) as opened, Publisher(opened.root, opened.settings.stream) as publisher:
+
+        def ask_filters() -> None:
+            for line in run_filters(opened.root, opened.settings):
+                click.echo(line)
+
         if follow:
-            publisher.follow(tell=click.echo, is_over=lambda: False)
+            publisher.follow(tell=click.echo, is_over=lambda: False, then=ask_filters)
         receipt = publisher.publish()
+        ask_filters()
     click.echo(receipt.line())
     for segment, reason in receipt.held.items():
         click.echo(f"held {segment}: {reason}")

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from gueststar.core.errors import ConfigError
-from gueststar.store.filters.definitions import FilterRequest, FilterState, FilterStore, StoredFilter
+from gueststar.model.readers import ANONYMOUS
+from gueststar.store.alerts.log import AlertLog
+from gueststar.store.filters.definitions import FilterRequest, FilterState, FilterStore, StoredFilter, has_filters
 from gueststar.store.filters.marks import FilterMarks
 from gueststar.store.readers import reader_named, sight_of
 from gueststar.store.repo import SurveyRepo
 from gueststar.stream.filters import checked
 
 _COUNTED = ("n_seen", "n_passed", "n_capped", "n_unknown", "n_unreadable")
-_TOLD = ("sent", "waiting", "dead")
+_TOLD = ("sent", "waiting", "dead", "gone")
 
 
 @contextmanager
@@ -42,24 +44,27 @@ class FilterDesk:
         Raises ConfigError for a wrong condition, an owner that is no user, and a program that he may see nothing of.
         """
         checked(request)
+        if request.owner in (ANONYMOUS.name, "public"):
+            raise ConfigError("a filter has an owner of its own: gueststar user list shows who could be")
         may_take = sight_of(self.repo.settings, reader_named(self.repo.root, self.repo.settings, request.owner))
         for program in request.programs:
             if program not in may_take.packet_nights().last_night:
                 raise ConfigError(f"{request.owner} may see no {program.name.lower()} alerts: gueststar user groups")
-        self._begin()
-        return f"{self.store.add(request).label}, topic {request.topic}"
+        stored = self.store.add(request, first_serial=self._begin())
+        return f"{stored.label}, topic {request.topic}"
 
     def set_state(self, owner: str, name: str, state: FilterState, *, reason: str = "") -> str:
         """Pause, resume or remove a filter; what passed before and waits is sent all the same."""
-        if state is FilterState.ACTIVE:
-            self._begin()
-        stored = self.store.set_state(owner, name, state, reason=reason)
+        first = self._begin() if state is FilterState.ACTIVE else None
+        stored = self.store.set_state(owner, name, state, reason=reason, first_serial=first)
         return f"{stored.label} is {stored.state}"
 
-    def _begin(self) -> None:
-        """Where no filter runs, what came meanwhile is not for the one that begins."""
+    def _begin(self) -> int:
+        """Return the place in the order of arrival from which on alerts are for a filter that begins now."""
         if not self.store.filters(states=[FilterState.ACTIVE]):
             self.marks.look_past()
+        with AlertLog(self.repo.root) as log:
+            return log.last_serial() + 1
 
     def lines(self, *, owner: str | None = None) -> list[str]:
         """Return filters with their state and what became of the alerts that passed, as lines."""
@@ -94,7 +99,9 @@ def _told(stored: StoredFilter) -> dict[str, Any]:
 
 
 def filters_of(repo: SurveyRepo, night: int) -> list[dict[str, Any]]:
-    """Return what a night's report says of filters; empty where the survey has none."""
+    """Return what a night's report says of filters: to the operator only, as counts tell of closed alerts too."""
+    if not repo.sight.reader.is_operator or not has_filters(repo.root, repo.settings.database):
+        return []
     store, marks = FilterStore.of(repo.root, repo.settings.database), FilterMarks(repo.root)
     try:
         fates = marks.fates(day_obs=night)

@@ -113,7 +113,10 @@ class RunFilters:
             nights = self._nights(active, receipt)
             for group in _by_program_and_night(entries):
                 program, night = Program(group[0].program), group[0].day_obs
-                asked = [one for one in active if nights[one.label].allows(program, day_obs=night)]
+                asked = [
+                    one for one in active
+                    if nights[one.label].allows(program, day_obs=night) and one.first_serial <= group[-1].serial
+                ]  # fmt: skip
                 self._ask(asked, group, matches, counts, receipt)
             self._marks.settle({entry.segment for entry in entries}, matches, counts)
             receipt.n_alerts += len(entries)
@@ -139,29 +142,29 @@ class RunFilters:
             return
         alerts = read_batch(self._log, group)
         receipt.n_unreadable += alerts.n_unreadable
-        batch = Batch(alerts.table)
+        batch, serials = Batch(alerts.table), np.array([entry.serial for entry in alerts.entries], dtype=np.int64)
         for one in asked:
             if one.label in receipt.paused:
                 continue
             begin = self._clock()
             try:
                 verdict = batch.verdict(self._condition(one).tree)
-                passed = self._chosen(one, alerts, verdict.is_true)
+                is_for_it = serials >= one.first_serial
+                passed = self._chosen(one, alerts, verdict.is_true & is_for_it)
             except Exception as problem:  # one user's filter must not hold those of the others, whatever is wrong
                 self._pause(one, f"it failed: {' '.join(str(problem).split())}", receipt)
                 continue
             took = self._clock() - begin
-            n_passed, n_known = int(verdict.is_true.sum()), int((verdict.is_true | verdict.is_false).sum())
             n_capped = sum(match.is_capped for match in passed)
             matches += passed
             counts.append(
                 FilterCount(
-                    one.request.topic, one.version, group[0].day_obs, n_seen=len(alerts.entries), n_passed=n_passed,
-                    n_capped=n_capped, n_unknown=len(alerts.entries) - n_known, n_unreadable=alerts.n_unreadable,
-                    cpu_s=took,
+                    one.request.topic, one.version, group[0].day_obs, n_seen=int(is_for_it.sum()), n_passed=len(passed),
+                    n_capped=n_capped, n_unknown=int((is_for_it & ~verdict.is_true & ~verdict.is_false).sum()),
+                    n_unreadable=alerts.n_unreadable, cpu_s=took,
                 )
             )  # fmt: skip
-            receipt.n_passed += n_passed - n_capped
+            receipt.n_passed += len(passed) - n_capped
             receipt.n_capped += n_capped
             if 1000.0 * took > self._settings.budget_ms:
                 reason = f"{1000 * took:.1f} ms of CPU for {len(group)} alerts, more than {self._settings.budget_ms:g}"

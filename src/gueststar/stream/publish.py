@@ -106,13 +106,18 @@ class Publisher:
         return receipt
 
     def follow(
-        self, *, every_s: float = 1.0, tell: Callable[[str], None] = lambda _: None, is_over: Callable[[], bool]
-    ) -> None:
-        """Publish whatever enters the log until ``is_over``; brokers that stop are waited for as long as it takes."""
+        self, *, every_s: float = 1.0, tell: Callable[[str], None] = lambda _: None, is_over: Callable[[], bool],
+        then: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        """Publish whatever enters the log until ``is_over``; brokers that stop are waited for as long as it takes.
+
+        ``then`` is called behind each round.
+        """
         pause = every_s
         while not is_over():
             try:
                 receipt = self.publish()
+                then()
             except TransientError as problem:
                 if pause == every_s:
                     tell(f"{problem}; waiting for the brokers")

@@ -30,6 +30,7 @@ from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.store.ledger import ExposureState, JobState
 from gueststar.store.repo import SurveyRepo
 from gueststar.stream.clients import has_stream
+from gueststar.stream.filter_round import run_filters
 from gueststar.stream.publish import Publisher
 
 STAGES = ("calibrate", "science", "reference", "difference", "associate", "movers", "precover", "learn", "inject")
@@ -148,6 +149,7 @@ class NightRunner:
                 self._settle([associate.run(job_id, job)])
             self.progress("associate", n_done, len(jobs))
         self._publish(night)
+        self._filter(night)
 
     def _publish(self, night: int) -> None:
         """Send what waits in the alert log, where there is a stream; brokers that stay away do not stop a night."""
@@ -161,6 +163,15 @@ class NightRunner:
             self.ledger.event("stream", str(night), f"alerts wait: {problem}", is_waiting=True)
         else:
             self.ledger.event("stream", str(night), receipt.line())
+
+    def _filter(self, night: int) -> None:
+        """Ask the users' filters of what was published, or of what is in the log where there is no stream."""
+        try:
+            lines = run_filters(self.repo.root, self.repo.settings)
+        except (TransientError, ConfigError, DataError) as problem:
+            lines = [f"filters wait: {problem}"]
+        for line in lines:
+            self.ledger.event("filters", str(night), line)
 
     def movers(self, night: int) -> None:
         """Link the night's candidates that move into tracklets."""
