@@ -10,7 +10,7 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
-.PHONY: help setup system-packages demo test check unit docs bench lock clean
+.PHONY: help setup kernels system-packages demo test check unit docs bench lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -26,7 +26,10 @@ $(READY): pyproject.toml requirements.lock scripts/make_environment.sh
 system-packages:
 	sh scripts/install_system_packages.sh
 
-demo: $(READY) ## Simulate a small survey, process it, report it (in ./demo)
+kernels: $(READY)
+	@$(BIN)/python scripts/drop_stale_kernels.py
+
+demo: $(READY) kernels ## Simulate a small survey, process it, report it (in ./demo)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/demo.py $(DEMO)
 
 check: $(READY) ## Lint, types, layer contracts, documentation
@@ -36,10 +39,10 @@ check: $(READY) ## Lint, types, layer contracts, documentation
 	$(BIN)/lint-imports
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
-test: $(READY) system-packages check ## Everything: check, then every test
+test: $(READY) kernels system-packages check ## Everything: check, then every test
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --durations 30
 
-unit: $(READY) ## The quick tests only
+unit: $(READY) kernels ## The quick tests only
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile tests/unit
 
 docs: $(READY) ## Build the documentation in docs/_build/html

@@ -107,12 +107,17 @@ def prepare(data: Path, folder: Path) -> tuple[Path, dict[CalibrationKind, Path]
         ["ingest", repo, *sorted(data.glob("sci*_raw.fits.fz")), "--transfer", "direct"],
     ):
         subprocess.run([sys.executable, "-m", "gueststar", *map(str, words)], check=True, stdout=subprocess.DEVNULL)
+    return repo, write_masters(data, folder)
+
+
+def write_masters(data: Path, folder: Path) -> dict[CalibrationKind, Path]:
+    """Write the field's masters as products of ours and return their files."""
     bad = fits.getdata(data / "cal_badpix.fits.fz")
     masters: dict[CalibrationKind, Path] = {}
     for kind in ("bias", "flat"):
         masters[kind] = folder / f"{kind}.fits"
         write_calibration_master(masters[kind], read_master(data / f"cal_{kind}.fits.fz", kind, bad))
-    return repo, masters
+    return masters
 
 
 def works_of(repo: Path, masters: dict[CalibrationKind, Path], n_epochs: int) -> list[ScienceWork]:

@@ -52,6 +52,7 @@ from gueststar.pipelines.difference.score import ScoreDifference
 from gueststar.pipelines.difference.streaks import FindStreaks, Streaks
 from gueststar.pipelines.difference.subtract import DifferenceResult, MakeDifference
 from gueststar.pipelines.injection.streaks import ArtificialStreak, ArtificialStreaksConfig, put_streaks
+from gueststar.pipelines.moving.streak_tracks import LinkStreaks, listed
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
 from gueststar.store.repo import SurveyRepo
@@ -298,13 +299,16 @@ def measure_lowell(folder: Path | None, scratch: Path, pictures: Path | None) ->
         ):
             subprocess.run([sys.executable, "-m", "gueststar", *map(str, words)], check=True, stdout=subprocess.DEVNULL)
     n_images = n_likely = n_other = n_negative = 0
+    every = []
     with SurveyRepo.open(repo) as survey:
         for stored in survey.find("difference_image"):
             place = stored.data_id
             image = survey.read(stored)
             science = survey.get("science_image", place)
-            streaks = FindStreaks().run(ScoreDifference().run(image), science, None, context=CONTEXT)
+            context = CONTEXT._replace(visit=place.exposure or 0)
+            streaks = FindStreaks().run(ScoreDifference().run(image), science, None, context=context)
             rows = streaks.catalog
+            every += listed(rows, min_reliability=LIKELY)
             is_likely = rows["reliability"] >= LIKELY
             n_images += 1
             n_likely += int((is_likely & rows["is_positive"]).sum())
@@ -323,6 +327,9 @@ def measure_lowell(folder: Path | None, scratch: Path, pictures: Path | None) ->
         f"lowell42_5945, {n_images} differences: {n_likely} likely streaks, {n_negative} likely negative ones, "
         f"{n_other} unlikely"
     )
+    fixed = [track for track in LinkStreaks().run(every) if track["link"] == "same pixels"]
+    n_fixed = sum(len(track["streak_ids"]) for track in fixed)
+    print(f"on the same pixels of several exposures: {n_fixed} of the likely ones; {n_likely - n_fixed} are left")
 
 
 def draw(streaks: Streaks, folder: Path, name: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from gueststar.cli.ways_out import ADDRESSES, COMMANDS
 from gueststar.core.bits import UNUSABLE, MaskPlane, SourceFlag
+from gueststar.formats.ztf_fields import FieldRule, field_rules
 from gueststar.model import columns, instrumental_columns
 from gueststar.model.catalog import Schema
 from gueststar.model.metrics import METRICS, Metric
@@ -35,6 +36,7 @@ def write_tables(folder: Path) -> None:
         "parameters": _parameters(PipelineSettings()),
         "products": _products(),
         "ways_out": _ways_out(),
+        "alert_fields": _alert_fields(),
     }
     for name, text in pages.items():
         path = folder / f"{name}.md"
@@ -82,6 +84,22 @@ def _ways_out() -> str:
     commands = [(f"`gueststar {name}`", way.eyes.value, way.what) for name, way in COMMANDS.items()]
     addresses = [(f"`{name}`", way.eyes.value, way.what) for name, way in ADDRESSES.items()]
     return _table(("way out", "for", "what leaves, and what holds it back"), sorted(commands) + sorted(addresses))
+
+
+def _alert_fields() -> str:
+    parts = []
+    for record in ("alert", "candidate", "prv_candidate", "fp_hist", "cutout"):
+        rows = [
+            (f"`{rule.name}`", f"{rule.type}", rule.meaning, rule.remark, _unknown(rule))
+            for rule in field_rules(record)
+        ]
+        parts.append(f"## {record}\n\n" + _table(("field", "type", "meaning", "ours", "where not known"), rows))
+    return "\n".join(parts)
+
+
+def _unknown(rule: FieldRule) -> str:
+    values = ", ".join("null" if value is None else f"`{value}`" for value in rule.unknown)
+    return f"{values}: {rule.reason}" if rule.unknown else ""
 
 
 def _parameters(settings: PipelineSettings) -> str:

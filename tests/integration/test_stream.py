@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +15,6 @@ import pytest
 from confluent_kafka import Consumer, KafkaException
 
 from gueststar.core.errors import ConfigError, TransientError
-from gueststar.model.detections import OutboxAlert
 from gueststar.model.rights import Program
 from gueststar.store.alerts.log import AlertLog
 from gueststar.store.alerts.publication import Publication
@@ -28,37 +25,24 @@ from gueststar.stream.clients import client_options
 from gueststar.stream.publish import Publisher, replay
 from gueststar.stream.read import read_topic
 from gueststar.stream.users import set_password
+from tests.kafka_server import NIGHT, packets, running_broker
 
 pytestmark = pytest.mark.slow
 
-NIGHT = 20260101
 TOPIC = f"ztf_{NIGHT}_programid1"
 
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
     """A real broker in a repository's folder."""
-    for program, package in (("java", "openjdk-17-jre-headless"), ("mvn", "maven")):
-        if shutil.which(program) is None:
-            pytest.skip(f"no {program} to run Kafka with: apt-get install {package}")
-    local = LocalBroker(tmp_path_factory.mktemp("stream"))
-    local.start()
-    yield local
-    local.stop()
+    with running_broker(tmp_path_factory.mktemp("stream")) as local:
+        yield local
 
 
 @pytest.fixture
 def settings(broker: LocalBroker) -> StreamSettings:
     assert broker.state is not None
     return StreamSettings(bootstrap_servers=broker.state.bootstrap_servers)
-
-
-def packets(n: int, *, first: int = 1, size: int = 20_000, program: int = 1, night: int = NIGHT) -> list[OutboxAlert]:
-    """Return packets that differ, of about a real one's size; zstd cannot shrink their insides."""
-    return [
-        OutboxAlert(candid, f"GST26{candid:07d}", night, program, candid.to_bytes(8, "big") + os.urandom(size))
-        for candid in range(first, first + n)
-    ]
 
 
 def on_topic(settings: StreamSettings, topic: str, root: Path) -> list[int]:

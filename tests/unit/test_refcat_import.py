@@ -262,3 +262,17 @@ def test_images_become_a_catalog_on_one_relative_scale_without_the_asteroid() ->
     assert np.median(tied.catalog["mag_r"] - mag[near]) == pytest.approx(0.0, abs=0.05)
     with pytest.raises(DataError, match="no images"):
         MakeRefcatFromImages(simple_detect).run([])
+
+
+def test_stars_are_graded_by_psf_and_kron_magnitudes_and_by_scores_that_a_catalog_has() -> None:
+    places = {"raMean": np.arange(4.0), "decMean": np.zeros(4)}
+    psf = np.array([18.0, 18.0, 18.0, 13.0])
+    kron = psf - np.array([0.0, 0.4, 0.049, 0.4])
+    errors = {"iMeanPSFMagErr": np.full(4, 0.01), "iMeanKronMagErr": np.full(4, 0.02)}
+    graded = refcat_from_table(NamedTable(places | {"iMeanPSFMag": psf, "iMeanKronMag": kron} | errors, {})).catalog
+    np.testing.assert_allclose(graded["star_score"][:3], [0.95, 0.0, 0.5], atol=0.02)
+    assert np.isnan(graded["star_score"][3]), "it saturates"
+    assert graded["is_extended"].tolist() == [False, True, False, False]
+    scored = refcat_from_table(NamedTable(places | {"ps_score": np.array([0.9, 0.1, -999.0, 0.6])}, {})).catalog
+    np.testing.assert_allclose(scored["star_score"], [0.9, 0.1, np.nan, 0.6], rtol=1e-6)
+    assert scored["is_extended"].tolist() == [False, True, False, False]

@@ -11,6 +11,7 @@ from astropy.coordinates import AltAz, EarthLocation, SkyCoord, get_body_barycen
 from astropy.time import Time
 from astropy.utils import iers
 
+from gueststar.algorithms.moving.orbits import Elements, heliocentric
 from gueststar.cameras.load import load_camera
 from gueststar.core.errors import ConfigError
 from gueststar.simulation import ephemeris
@@ -19,7 +20,7 @@ from gueststar.simulation.atmosphere import refraction_stretch
 from gueststar.simulation.footprint import Footprint, make_footprint
 from gueststar.simulation.galaxies import light_offsets, make_galaxies
 from gueststar.simulation.galaxy_model import draw_stars
-from gueststar.simulation.orbits import Elements, apparent_places, heliocentric, turned_to
+from gueststar.simulation.orbits import apparent_places, turned_to
 from gueststar.simulation.random_fields import wave_field
 from gueststar.simulation.refcat import make_refcat
 from gueststar.simulation.scenario import (

@@ -82,6 +82,7 @@ def query_of(repo: Path, told: dict[str, Any]) -> AlertQuery:
         first_night=night,
         last_night=night,
         where=told["where"],
+        columns=told.get("columns"),
         limit=told.get("limit"),
     )
 
@@ -133,9 +134,9 @@ def search(
 
     if form == "parquet" and out is None:
         raise ConfigError("Parquet goes to a file: --out FILE")
-    query = query_of(repo, told | {"survey": survey})
+    query = query_of(repo, told | {"survey": survey, "columns": _columns(columns)})
     with opened_log(repo, survey) as log, AlertSearch(log) as archive:
-        table = archive.count_by_night(query) if count else archive.run(query, columns=_columns(columns))
+        table = archive.count_by_night(query) if count else archive.run(query)
         answer = FORMS[form](table)
     if out is None:
         click.echo(answer, nl=False)

@@ -81,12 +81,19 @@ def show(repo: Path, candid: int, cutouts: Path | None, survey: str | None, **ey
 def publish(repo: Path, follow: bool) -> None:
     """Send the alerts of REPO that wait to its Kafka, each once and in order."""
     from gueststar.store.repo import SurveyRepo
+    from gueststar.stream.filter_round import run_filters
     from gueststar.stream.publish import Publisher
 
     with SurveyRepo.open(repo) as opened, Publisher(opened.root, opened.settings.stream) as publisher:
+
+        def ask_filters() -> None:
+            for line in run_filters(opened.root, opened.settings):
+                click.echo(line)
+
         if follow:
-            publisher.follow(tell=click.echo, is_over=lambda: False)
+            publisher.follow(tell=click.echo, is_over=lambda: False, then=ask_filters)
         receipt = publisher.publish()
+        ask_filters()
     click.echo(receipt.line())
     for segment, reason in receipt.held.items():
         click.echo(f"held {segment}: {reason}")
@@ -130,11 +137,14 @@ def retract(repo: Path, candids: tuple[int, ...], reason: str) -> None:
 @_REPO
 @click.option("--night", type=int, required=True, help="Survey night YYYYMMDD.")
 @click.option("--drop", is_flag=True, help="Never send them, instead of sending them with the next publication.")
-def release(repo: Path, night: int, drop: bool) -> None:
+@click.option(
+    "--gone", is_flag=True, help="Those that were on a topic that has been deleted, instead of the held ones."
+)
+def release(repo: Path, night: int, drop: bool, gone: bool) -> None:
     """Let the alerts of a night go that were held because an image had too many (or drop them)."""
-    from gueststar.store.alerts.publication import Publication
+    from gueststar.store.alerts.publication import Fate, Publication
 
-    n = Publication(repo).release(night, is_dropped=drop)
+    n = Publication(repo).release(night, is_dropped=drop, fate=Fate.GONE if gone else Fate.HELD)
     click.echo(f"{n} alerts {'dropped' if drop else 'released'}")
 
 
@@ -147,14 +157,19 @@ def release(repo: Path, night: int, drop: bool) -> None:
 @click.option("--after", type=int, help="Begin behind this candid.")
 @click.option("--from", "first", type=click.IntRange(min=1), help="Begin at this place in the order of arrival.")
 @click.option("--limit", type=click.IntRange(min=1), help="Send this many at most, the first.")
+@click.option(
+    "--form", type=click.Choice(["container", "schema-in-key"]), default="container",
+    help="Of the messages: packets as they are, or as clients of Fink read them.",
+)  # fmt: skip
 @click.option("--program", type=click.Choice(list(PROGRAMS)), default="public", help="Alerts of this stream.")
 @SURVEY
 def replay(
     repo: Path, topic: str, servers: str | None, client: Path | None, after: int | None, first: int | None,
-    survey: str | None, program: str, **told: Any,
+    survey: str | None, program: str, form: str, **told: Any,
 ) -> None:  # fmt: skip
     """Send alerts of REPO again, as they were, in order of arrival, to a TOPIC of your choice."""
     from gueststar.stream.clients import replay_options
+    from gueststar.stream.forms import Form
     from gueststar.stream.publish import replay as send_again
     from gueststar.stream.topics import Topics
 
@@ -165,7 +180,7 @@ def replay(
     with opened_log(repo, survey) as log:
         entries = entries_behind(log, query, after=after, first=first)
         Topics(options, settings).ensure(topic, PROGRAMS[program][0])
-        click.echo(f"{send_again(log, entries, options, topic)} alerts sent to {topic}")
+        click.echo(f"{send_again(log, entries, options, topic, form=Form(form))} alerts sent to {topic}")
 
 
 @command.group()

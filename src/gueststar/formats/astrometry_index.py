@@ -36,7 +36,10 @@ def read_index_stars(path: str | Path) -> Catalog:
             magnitude = _magnitudes(tables, ra.size)
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{path} is not an Astrometry.net index file: {error}") from error
-    columns = {column.name: np.full(ra.size, np.nan if "mag" in column.name else 0.0) for column in REFCAT.columns}
+    columns = {
+        column.name: np.full(ra.size, np.nan if column.name.startswith(("mag_", "star_")) else 0.0)
+        for column in REFCAT.columns
+    }
     columns |= {"ra": ra, "dec": dec, "mag_r": magnitude, "epoch": np.full(ra.size, 2000.0)}
     columns["mag_r_err"] = np.where(np.isfinite(magnitude), _MAGNITUDE_ERROR, np.nan)
     columns["ra_err"] = columns["dec_err"] = np.full(ra.size, _POSITION_ERROR_MAS)

@@ -12,6 +12,7 @@ from typing import Any
 import fastavro
 
 from gueststar.core.errors import DataError
+from gueststar.formats.avro_encoder import MISFITS, RecordEncoder, misfit, zigzag
 
 SCHEMA_VERSION = "4.02"
 """``schemavsn`` of the packets that are written."""
@@ -30,9 +31,20 @@ def schema_texts(version: str = SCHEMA_VERSION) -> dict[str, str]:
 @cache
 def alert_schema(version: str = SCHEMA_VERSION) -> Any:
     """Return the parsed schema of a whole packet, its parts written in where they are first used."""
-    named: dict[str, Any] = {}
-    schemas = [fastavro.parse_schema(json.loads(text), named) for text in schema_texts(version).values()]
-    return fastavro.parse_schema(_inlined(schemas[-1], named, set()))
+    return _whole(tuple(schema_texts(version).values()))
+
+
+@cache
+def lite_schema(version: str = SCHEMA_VERSION) -> Any:
+    """Return the parsed schema of a packet without cut-outs: the same record, its last three fields left out."""
+    parts = [text for name, text in schema_texts(version).items() if name not in ("cutout", "alert")]
+    folder = resources.files("gueststar.formats") / "schemas" / "ztf_lite" / version
+    return _whole((*parts, (folder / "alert.avsc").read_text()))
+
+
+def schema_text(schema: Any) -> str:
+    """Return a parsed schema as JSON, what fastavro keeps for itself left out."""
+    return json.dumps({key: value for key, value in schema.items() if not key.startswith("__")})
 
 
 def field_names(record: str, version: str = SCHEMA_VERSION) -> tuple[str, ...]:
@@ -46,13 +58,20 @@ def encode_alert(packet: dict[str, Any]) -> bytes:
     Raises DataError if a field is missing, foreign or of the wrong type.
     """
     header, sync = _container_header()
-    buffer = io.BytesIO()
+    body = encode_body(packet)
+    return b"".join((header, zigzag(1), zigzag(len(body)), body, sync))
+
+
+def encode_body(packet: dict[str, Any]) -> bytes:
+    """Return a packet as Avro without header: what a container or a message of a registry's stream holds.
+
+    Raises DataError if a field is missing, foreign or of the wrong type.
+    """
     try:
-        fastavro.schemaless_writer(buffer, alert_schema(), packet, strict=True)
-    except (ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise DataError(f"alert {packet.get('candid')} does not fit schema {SCHEMA_VERSION}: {error}") from error
-    body = buffer.getvalue()
-    return b"".join((header, _zigzag(1), _zigzag(len(body)), body, sync))
+        return _encoder()(packet)
+    except MISFITS as problem:
+        reason = misfit(alert_schema(), packet) or problem
+        raise DataError(f"alert {packet.get('candid')} does not fit schema {SCHEMA_VERSION}: {reason}") from problem
 
 
 def decode_alert(data: bytes) -> dict[str, Any]:
@@ -69,6 +88,21 @@ def decode_alert(data: bytes) -> dict[str, Any]:
     return records[0]
 
 
+def split_container(data: bytes) -> tuple[str, bytes]:
+    """Return the schema (JSON, as it stands there) and the bare body of the one record in an Avro object container.
+
+    Raises DataError if the bytes are damaged or hold anything but one record.
+    """
+    try:
+        reader = fastavro.block_reader(io.BytesIO(data))
+        blocks = list(reader)
+    except _READ_ERRORS as error:
+        raise DataError(f"alert packet of {len(data)} bytes cannot be read: {error}") from error
+    if [block.num_records for block in blocks] != [1]:
+        raise DataError(f"alert packet holds {sum(block.num_records for block in blocks)} records, needs 1")
+    return str(reader.metadata["avro.schema"]), bytes(blocks[0].bytes_.getvalue())
+
+
 @cache
 def _container_header() -> tuple[bytes, bytes]:
     """Return the constant head of every container and its sync marker.
@@ -81,14 +115,16 @@ def _container_header() -> tuple[bytes, bytes]:
     return buffer.getvalue(), sync
 
 
-def _zigzag(value: int) -> bytes:
-    """Return a non-negative Avro long."""
-    rest, out = value << 1, bytearray()
-    while rest > 0x7F:
-        out.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    out.append(rest)
-    return bytes(out)
+@cache
+def _encoder() -> RecordEncoder:
+    return RecordEncoder(alert_schema())
+
+
+def _whole(texts: tuple[str, ...]) -> Any:
+    """Return the parsed schema of the last text, the parts before it written in where they are first used."""
+    named: dict[str, Any] = {}
+    schemas = [fastavro.parse_schema(json.loads(text), named) for text in texts]
+    return fastavro.parse_schema(_inlined(schemas[-1], named, set()))
 
 
 def _inlined(schema: Any, named: dict[str, Any], seen: set[str]) -> Any:

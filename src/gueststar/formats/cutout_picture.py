@@ -46,19 +46,32 @@ def triplet_png(stamps: NDArray[np.float32], *, zoom: int = 5) -> bytes:
     Grey runs from two sigma below the level to the brightest of the middle, by inverse hyperbolic sine; the difference
     is symmetric about zero. Pixels without data are dark red.
     """
-    from matplotlib.image import imsave
-
     gap = np.ones((stamps.shape[1], 2, 3))
     parts: list[NDArray[Any]] = []
     for plane, stamp in enumerate(stamps):
-        grey = _grey(stamp, is_symmetric=plane == 2)
-        shown = np.repeat(np.nan_to_num(grey)[..., None], 3, axis=2)
-        shown[~np.isfinite(grey)] = (0.35, 0.05, 0.05)
-        parts += [shown, gap]
-    picture = np.concatenate(parts[:-1], axis=1)[::-1]
+        parts += [_shown(stamp, is_symmetric=plane == 2), gap]
+    return _png(np.concatenate(parts[:-1], axis=1), zoom)
+
+
+def stamp_png(stamp: NDArray[np.float32], *, is_difference: bool, zoom: int = 5) -> bytes:
+    """Return one cut-out as a PNG, drawn as in `triplet_png`."""
+    return _png(_shown(stamp, is_symmetric=is_difference), zoom)
+
+
+def _png(picture: NDArray[Any], zoom: int) -> bytes:
+    from matplotlib.image import imsave
+
     buffer = io.BytesIO()
-    imsave(buffer, np.repeat(np.repeat(picture, zoom, axis=0), zoom, axis=1), format="png")
+    imsave(buffer, np.repeat(np.repeat(picture[::-1], zoom, axis=0), zoom, axis=1), format="png")
     return buffer.getvalue()
+
+
+def _shown(stamp: NDArray[np.float32], *, is_symmetric: bool) -> NDArray[np.float64]:
+    """Return ``[ny, nx, 3]`` colours from 0 to 1."""
+    grey = _grey(stamp, is_symmetric=is_symmetric)
+    shown = np.repeat(np.nan_to_num(grey)[..., None], 3, axis=2)
+    shown[~np.isfinite(grey)] = (0.35, 0.05, 0.05)
+    return shown
 
 
 def _grey(stamp: NDArray[np.float32], *, is_symmetric: bool) -> NDArray[np.float64]:

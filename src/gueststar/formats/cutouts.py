@@ -61,11 +61,18 @@ def decode_cutout(data: bytes) -> NDArray[np.float32]:
     from astropy.io import fits
 
     try:
-        plain = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
-        with fits.open(io.BytesIO(plain), ignore_missing_simple=True) as file:
+        with fits.open(io.BytesIO(plain_cutout(data)), ignore_missing_simple=True) as file:
             return np.asarray(file[0].data, dtype=np.float32)
     except (OSError, EOFError, zlib.error, TypeError, ValueError) as error:
         raise DataError(f"cut-out of {len(data)} bytes is not a FITS image: {error}") from error
+
+
+def plain_cutout(data: bytes) -> bytes:
+    """Return the FITS file of a cut-out, gzip-compressed or not; raises DataError if damaged."""
+    try:
+        return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"cut-out of {len(data)} bytes is damaged: {error}") from error
 
 
 def science_name(candid: int, pid: int) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from astropy import units
 from astropy.coordinates import Angle
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from gueststar.algorithms.photocal.gaia import sdss_from_gaia
 from gueststar.core.errors import ConfigError, DataError
@@ -41,6 +42,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         for b in _BANDS
     },
     "is_extended": ("is_extended", "extended"),
+    "star_score": ("star_score", "ps_score", "class_star", "CLASS_STAR"),
     "is_variable": ("is_variable", "variable", "VarFlag", "phot_variable_flag", "dupvar"),
 }  # fmt: skip
 """Our column -> names it goes by elsewhere (Gaia archive, VizieR, Pan-STARRS, SDSS, ATLAS-RefCat2); case matters,
@@ -53,6 +55,9 @@ _UNITS = {
 }  # fmt: skip
 _ASSUMED = {"raMeanErr": "arcsec", "decMeanErr": "arcsec"}
 """Units of columns that usually do not state theirs, where they differ from ours."""
+_PSF_AND_KRON = ("iMeanPSFMag", "iMeanKronMag")
+_STAR_EXCESS, _MORPHOLOGY_SCATTER, _SATURATED_MAG = 0.05, 0.02, 14.0
+_HALF = 0.5
 _DEFAULT_POSITION_ERROR_MAS = 50.0
 _DEFAULT_MAGNITUDE_ERROR = 0.03
 
@@ -88,7 +93,13 @@ def refcat_from_table(
     for name in ("pm_ra", "pm_dec", "parallax"):
         filled[name] = np.nan_to_num(filled.get(name, np.zeros(n)))
     _fill_magnitudes(table, chosen, filled, mapping)
-    filled["is_extended"] = _flag(table, chosen.get("is_extended"), n, mapping, "is_extended")
+    filled["star_score"] = _star_scores(table, chosen.get("star_score"), n, mapping)
+    if "is_extended" in chosen:
+        filled["is_extended"] = _flag(table, chosen["is_extended"], n, mapping, "is_extended")
+    else:
+        filled["is_extended"] = filled["star_score"] < _HALF
+        if np.isfinite(filled["star_score"]).any():
+            mapping["is_extended"] = f"star_score below {_HALF}"
     filled["is_variable"] = _flag(table, chosen.get("is_variable"), n, mapping, "is_variable")
     keep = np.isfinite(filled["ra"]) & np.isfinite(filled["dec"]) & (np.abs(filled["dec"]) <= 90.0)
     filled = {name: values[keep] for name, values in filled.items()}
@@ -198,6 +209,31 @@ def _flag(table: NamedTable, theirs: str | None, n: int, mapping: dict[str, str]
     if values.dtype.kind == "U":
         raise DataError(f"column {theirs} is text: {ours} needs a boolean or a number")
     return np.asarray(np.nan_to_num(values.astype(np.float64)) != 0)
+
+
+def _star_scores(table: NamedTable, theirs: str | None, n: int, mapping: dict[str, str]) -> Floats:
+    """Return the catalog's own scores, else those of Pan-STARRS's PSF and Kron magnitudes, else NaN.
+
+    A source is taken for a star where its i magnitudes by PSF and by Kron aperture differ by less than 0.05 mag (the
+    survey's own rule, Farrow et al. 2014); the score is the probability of that, given their errors and 0.02 mag. None
+    is given above 14 mag, where stars saturate.
+    """
+    if theirs is not None:
+        values = table.columns[theirs]
+        if values.dtype.kind == "U":
+            raise DataError(f"column {theirs} is text: star_score needs numbers from 0 to 1")
+        score = values.astype(np.float64)
+        return np.where((score >= 0.0) & (score <= 1.0), score, np.nan)
+    if any(name not in table.columns for name in _PSF_AND_KRON):
+        return np.full(n, np.nan)
+    psf, kron = (_plausible(table.columns[name]) for name in _PSF_AND_KRON)
+    variance = np.full(n, _MORPHOLOGY_SCATTER**2)
+    for name in _PSF_AND_KRON:
+        error = table.columns[f"{name}Err"].astype(np.float64) if f"{name}Err" in table.columns else np.zeros(n)
+        variance += np.where((error > 0.0) & (error < 5.0), error, 0.0) ** 2
+    mapping["star_score"] = "iMeanPSFMag - iMeanKronMag below 0.05 mag, graded by the errors"
+    score = ndtr((_STAR_EXCESS - (psf - kron)) / np.sqrt(variance))
+    return np.asarray(np.where(psf > _SATURATED_MAG, score, np.nan))
 
 
 def _identifiers(

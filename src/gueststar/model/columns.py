@@ -210,6 +210,7 @@ REFCAT = Schema(
         Column("mag_z_err", "f4", "mag", "its error"),
         Column("is_extended", "?", "", "not a point source"),
         Column("is_variable", "?", "", "known or suspected variable: not for calibration"),
+        Column("star_score", "f4", "", "0 galaxy to 1 star, as the catalog grades it; NaN if it does not", np.nan),
     ),
 )
 """Reference catalogs, HEALPix-sharded."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from gueststar.core.bits import UNUSABLE, MaskPlane
@@ -50,7 +51,16 @@ class MaskedImage:
 
     def is_usable(self, planes: MaskPlane = UNUSABLE) -> NDArray[np.bool_]:
         """Return where none of ``planes`` is set."""
-        return np.asarray((self.mask & int(planes)) == 0)
+        return np.asarray(_is_clear(self.mask, np.int32(int(planes))))
+
+
+@njit(cache=True)
+def _is_clear(mask, planes):  # type: ignore[no-untyped-def]
+    out = np.empty(mask.shape, np.bool_)
+    for y in range(mask.shape[0]):
+        for x in range(mask.shape[1]):
+            out[y, x] = (mask[y, x] & planes) == 0
+    return out
 
 
 @dataclass(frozen=True, eq=False)

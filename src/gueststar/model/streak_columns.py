@@ -51,6 +51,8 @@ STREAK = Schema(
         Column("mismatch", "f4", "", "logarithm of the inflation of noise by mismatch along it"),
         Column("reference", "f4", "", "median brightness of the reference along it, over its own"),
         Column("axis_offset", "f4", "pixel", "by how much it leaves a row or column, at most 10"),
+        Column("bend", "f4", "", "significance that a parabola gains over the straight line, over its own"),
+        Column("step", "f4", "", "significance of a step of brightness between its sides, over its own"),
         Column("is_positive", "?", "", "brighter than the reference; a negative one is no streak of the sky"),
         Column("is_masked_trail", "?", "", "was found on the science image already, and its pixels masked there"),
         Column("reliability", "f4", "", "score from 0 (artefact) to 1 (real)"),

@@ -15,9 +15,11 @@ from gueststar.model.camera import Camera
 from gueststar.model.metrics import METRICS, Grade
 from gueststar.model.rights import Program
 from gueststar.operations.account import Fate, NightAccount, Unit, account_of
+from gueststar.operations.arrivals import arrivals_of
 from gueststar.operations.calibration_products import MadeProducts, made_products
 from gueststar.operations.completeness import pooled_injections, with_injections
 from gueststar.operations.drift import Drift, drift_of
+from gueststar.operations.filters import filters_of
 from gueststar.operations.repeatability import repeatability
 from gueststar.operations.stream import stream_of
 from gueststar.operations.transparency import CloudyExposure, cloudy_exposures, with_extinction
@@ -64,6 +66,10 @@ class NightReport:
     cpu_s: float
     stream: dict[str, Any] = field(default_factory=dict)
     """What became of the alerts on the stream; empty where the survey has none."""
+    arrivals: dict[str, Any] = field(default_factory=dict)
+    """Files that came again, and images that came late."""
+    filters: tuple[dict[str, Any], ...] = ()
+    """What users' filters made of the alerts; empty where there are none."""
     clouds: tuple[CloudyExposure, ...] = ()
     """Exposures that clouds dimmed."""
     calibrations: tuple[MadeProducts, ...] = ()
@@ -112,6 +118,8 @@ def make_report(repo: SurveyRepo, night: int, *, truth: dict[str, Any] | None = 
         peak_rss_mb=max((job.peak_rss_mb or 0.0 for job in jobs), default=0.0),
         cpu_s=sum(job.cpu_s or 0.0 for job in jobs),
         stream=stream_of(repo, night),
+        filters=tuple(filters_of(repo, night)),
+        arrivals=arrivals_of(repo.ledger, account),
         clouds=tuple(cloudy_exposures(account)),
         calibrations=tuple(made_products(jobs)),
         repeatability=tuple(repeatability(jobs)),
@@ -216,6 +224,8 @@ def as_json(report: NightReport) -> dict[str, Any]:
         "reasons": [{"fate": f, "reason": r, "n": n} for f, r, n in account.reasons()],
         "alerts": report.alerts,
         "stream": report.stream,
+        "filters": list(report.filters),
+        "arrivals": report.arrivals,
         "clouds": [vars(cloudy) for cloudy in report.clouds],
         "calibrations": [vars(made) for made in report.calibrations],
         "repeatability": list(report.repeatability),

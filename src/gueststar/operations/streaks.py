@@ -48,11 +48,19 @@ def streak_line(row: dict[str, Any]) -> str:
 
 
 def report_lines(streaks: list[dict[str, Any]], tracks: list[dict[str, Any]]) -> list[str]:
-    """Return what the nightly report says of streaks; empty where there are none."""
+    """Return what the nightly report says of streaks; empty where there are none.
+
+    Streaks that stay on their pixels are counted only.
+    """
     if not streaks:
         return []
+    fixed = {number for track in tracks if track["link"] == "same pixels" for number in track["streak_ids"]}
+    streaks = [row for row in streaks if row["streak_id"] not in fixed]
+    tracks = [track for track in tracks if track["link"] != "same pixels"]
     kinds = [f"{n} {kind}" for kind in ("satellite", "asteroid", "unclear") if (n := _count(streaks, kind))]
-    lines = [f"{len(streaks)} streaks: {', '.join(kinds)}"]
+    lines = [f"{len(streaks)} streaks: {', '.join(kinds) or 'none'}"]
+    if fixed:
+        lines.append(f"  {len(fixed)} more lie on the same pixels of several exposures: ghosts, dust or defects")
     lines += [f"  {streak_line(row)}" for row in streaks if row["kind"] != "satellite"]
     lines += [
         f"  {track['kind']}, {track['link']}: streaks {', '.join(map(str, track['streak_ids']))}, "

@@ -6,6 +6,7 @@ from typing import Any
 
 from gueststar.model.rights import Program
 from gueststar.store.alerts.publication import Publication
+from gueststar.store.detections.store import DetectionStore
 from gueststar.store.repo import SurveyRepo
 from gueststar.stream.clients import has_stream
 
@@ -27,9 +28,35 @@ def stream_of(repo: SurveyRepo, night: int) -> dict[str, Any]:
             counts.setdefault(Program(program).name.lower(), {})[fate] = n
         told = state.reasons(night) if is_operator else {}
         reasons = [{"fate": fate, "reason": reason, "n": n} for (fate, reason), n in told.items()]
+        retracted = [
+            {"reason": reason, "is_told": is_told, "n": n}
+            for (reason, is_told), n in sorted((state.retractions(night) if is_operator else {}).items())
+        ]
     finally:
         state.close()
-    return {"counts": counts, "reasons": reasons}
+    is_waiting = any("waiting" in fates for fates in counts.values())
+    return {
+        "counts": counts,
+        "reasons": reasons,
+        "retracted": retracted,
+        "waiting_for": _last_trouble(repo, night) if is_waiting else "",
+        "not_in_log": _not_in_log(repo, night),
+    }
+
+
+def _last_trouble(repo: SurveyRepo, night: int) -> str:
+    """Return why the alerts of a night could not be sent when the night was processed last; empty if they could."""
+    told = repo.ledger.events(what="stream", subject=str(night))
+    return told[-1].text.removeprefix("alerts wait: ") if told and told[-1].data.get("is_waiting") else ""
+
+
+def _not_in_log(repo: SurveyRepo, night: int) -> int:
+    """Return how many alerts of a night are committed and not in the log: a disk was full, or a run was killed."""
+    store = DetectionStore.of_survey(repo.root, repo.settings.database)
+    try:
+        return store.n_waiting(night)
+    finally:
+        store.close()
 
 
 def stream_lines(stream: dict[str, Any]) -> list[str]:
@@ -40,4 +67,13 @@ def stream_lines(stream: dict[str, Any]) -> list[str]:
         f"stream of {program}: " + ", ".join(f"{n} {fate}" for fate, n in fates.items())
         for program, fates in stream["counts"].items()
     ]
-    return lines + [f"  {item['fate']}: {item['n']} x {item['reason']}" for item in stream["reasons"]]
+    lines += [f"  {item['fate']}: {item['n']} x {item['reason']}" for item in stream["reasons"]]
+    if reason := stream.get("waiting_for"):
+        lines.append(f"  waiting: {reason}")
+    lines += [
+        f"  retracted: {item['n']} x {item['reason']}" + ("" if item["is_told"] else " (readers are not told yet)")
+        for item in stream.get("retracted", ())
+    ]
+    if n := stream.get("not_in_log"):
+        lines.append(f"  {n} alerts are committed but not in the alert log yet: run gueststar process again")
+    return lines

@@ -159,7 +159,7 @@ class MakeRefcatFromImages:
     ) -> tuple[dict[str, Any], dict[str, bool]]:
         """Return the columns beside the positions, and which bands are on a calibrated scale."""
         columns: dict[str, Any] = {c.name: np.zeros(kept.size) for c in REFCAT.columns}
-        columns |= {c.name: np.full(kept.size, np.nan) for c in REFCAT.columns if c.name.startswith("mag_")}
+        columns |= {c.name: np.full(kept.size, np.nan) for c in REFCAT.columns if c.name.startswith(("mag_", "star_"))}
         columns["ra_err"] = columns["dec_err"] = _position_error_mas(found, self.config)[kept]
         variable = np.zeros(kept.size, dtype=bool)
         calibrated = {}

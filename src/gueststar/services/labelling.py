@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import socket
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -18,15 +17,14 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from gueststar.core.errors import ConfigError, DataError
+from gueststar.core.errors import DataError
 from gueststar.model.labels import ARTEFACT_KINDS, REAL_KINDS, DetectionKind
 from gueststar.model.readers import Reader, Scope
 from gueststar.services.gate import Gate
 from gueststar.services.labelling_desk import LabellingDesk
+from gueststar.services.web_server import LOOPBACK, serve
 from gueststar.store.labels import LabelStore
 from gueststar.store.visible import open_as, seen_by
-
-HOST = "127.0.0.1"
 
 KEYS: dict[DetectionKind, str] = {
     DetectionKind.TRANSIENT: "1", DetectionKind.TRANSIENT_IN_HOST: "2", DetectionKind.VARIABLE: "3",
@@ -45,21 +43,11 @@ def serve_labelling(
     The address holds a key that is drawn anew each time: other users of the machine reach the port, but not the page.
     Raises ConfigError if the port is taken.
     """
-    import uvicorn
-
-    with open_as(root, reader) as repo, socket.socket() as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind((HOST, port))
-        except OSError as problem:
-            raise ConfigError(f"port {port} cannot be listened to ({problem.strerror}): choose another") from problem
+    with open_as(root, reader) as repo:
         desk = LabellingDesk(repo, LabelStore.of(root, repo.settings.database), person=person)
-        key, gate = secrets.token_urlsafe(24), Gate(repo.root)
-        where = f"http://{HOST}:{listening.getsockname()[1]}/?key={key}"
-        tell(f"{desk.progress()['waiting']} detections wait at {where}")
+        waiting, key, gate = desk.progress()["waiting"], secrets.token_urlsafe(24), Gate(repo.root)
         app = labelling_app(desk, key=key, gate=gate)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
-        server.run(sockets=[listening])
+        serve(app, port=port, tell=lambda url: tell(f"{waiting} detections wait at {url}?key={key}"))
         gate.close()
 
 
@@ -81,7 +69,7 @@ def labelling_app(desk: LabellingDesk, *, key: str, gate: Gate | None = None) ->
             Route("/detections/{dia_source_id:int}/label", handlers.label, methods=["POST"]),
             Route("/undo", handlers.undo, methods=["POST"]),
         ],
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[LOOPBACK, "localhost"])],
         exception_handlers={DataError: _not_found},
     )
 

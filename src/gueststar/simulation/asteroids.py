@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gueststar.core.errors import ConfigError
+from gueststar.algorithms.moving.orbits import Elements
+from gueststar.core.errors import ConfigError, DataError
+from gueststar.formats import orbit_table
 from gueststar.model.camera import Site
 from gueststar.model.catalog import Catalog, Column, Schema, concatenate
 from gueststar.simulation import ephemeris
 from gueststar.simulation.footprint import Footprint
-from gueststar.simulation.orbits import Elements, apparent_places, turned_to
+from gueststar.simulation.orbits import apparent_places, turned_to
 from gueststar.simulation.scenario import AsteroidPlan
 from gueststar.simulation.seeds import generator_for
 
@@ -162,27 +161,16 @@ def _shifted_into(one: Elements, footprint: Footprint, site: Site, mjd: float) -
 
 
 def read_orbits(path: str | Path) -> tuple[Elements, NDArray[np.str_]]:
-    """Read orbits from a reply of the JPL SBDB query service (JSON, may be gzipped); ConfigError if it is none.
+    """Read orbits from a file of `gueststar.formats.orbit_table`; ConfigError if it is none.
 
     Rows without a complete elliptic orbit and absolute magnitude are left out.
     """
-    content = Path(path).read_bytes()
-    if content.startswith(b"\x1f\x8b"):
-        content = gzip.decompress(content)
     try:
-        document: dict[str, Any] = json.loads(content)
-        columns = [document["fields"].index(name) for name in ("a", "e", "i", "om", "w", "ma", "epoch_mjd", "H")]
-        title = document["fields"].index("full_name")
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} is not a reply of the SBDB query service with orbital elements: {error}") from None
-    rows, names = [], []
-    for row in document["data"]:
-        values = [row[column] for column in columns]
-        if all(value is not None for value in values):
-            numbers = [float(value) for value in values]
-            if 0.0 <= numbers[1] < 0.98 and numbers[0] > 0.0:
-                rows.append(numbers)
-                names.append(" ".join(str(row[title]).split())[:40])
-    if not rows:
+        found = orbit_table.read_orbits(path).catalog
+    except DataError as error:
+        raise ConfigError(str(error)) from None
+    is_good = (found["e"] < 0.98) & np.isfinite(found["absolute_magnitude"])
+    if not is_good.any():
         raise ConfigError(f"{path} holds no complete elliptic orbit")
-    return Elements(*np.array(rows).T), np.array(names)
+    found = found.select(is_good)
+    return Elements(*(found[name] for name in Elements._fields)), np.array([title[:40] for title in found["title"]])

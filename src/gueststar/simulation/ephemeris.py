@@ -9,16 +9,13 @@ from typing import NamedTuple
 
 import erfa  # type: ignore[import-untyped]
 import numpy as np
-from astropy.coordinates import get_body_barycentric
 from astropy.time import Time
 from numpy.typing import ArrayLike, NDArray
 
+from gueststar.algorithms.moving import observer
 from gueststar.model.camera import Site
 
 Floats = NDArray[np.float64]
-
-AU_KM = 149597870.7
-"""Astronomical unit, km."""
 
 
 class Place(NamedTuple):
@@ -69,16 +66,16 @@ def airmass_of(altitude_deg: ArrayLike) -> Floats:
 
 def sun_altitude(site: Site, mjd_tai: ArrayLike) -> Floats:
     """Return the altitude of the Sun's centre, degrees."""
-    ra, dec = _direction(_barycentric("sun", mjd_tai) - observer_position(site, mjd_tai))
+    ra, dec = _direction(observer.barycentric("sun", mjd_tai) - observer_position(site, mjd_tai))
     return topocentric_place(site, ra=ra, dec=dec, mjd_tai=mjd_tai).altitude
 
 
 def moon_state(site: Site, mjd_tai: ArrayLike) -> MoonState:
     """Return the Moon's place and phase."""
-    observer = observer_position(site, mjd_tai)
-    moon, sun = _barycentric("moon", mjd_tai), _barycentric("sun", mjd_tai)
-    ra, dec = _direction(moon - observer)
-    to_sun, to_observer = sun - moon, observer - moon
+    here = observer_position(site, mjd_tai)
+    moon, sun = observer.barycentric("moon", mjd_tai), observer.barycentric("sun", mjd_tai)
+    ra, dec = _direction(moon - here)
+    to_sun, to_observer = sun - moon, here - moon
     cosine = np.sum(to_sun * to_observer, axis=0) / (_norm(to_sun) * _norm(to_observer))
     place = topocentric_place(site, ra=ra, dec=dec, mjd_tai=mjd_tai)
     return MoonState(ra, dec, place.altitude, np.degrees(np.arccos(np.clip(cosine, -1, 1))))
@@ -95,29 +92,19 @@ def zenith_direction(site: Site, mjd_tai: float) -> Floats:
 
 def observer_position(site: Site, mjd_tai: ArrayLike) -> Floats:
     """Return the observer's barycentric ICRS position ``[3, ...]``, au."""
-    time = Time(np.asarray(mjd_tai, dtype=np.float64), format="mjd", scale="tai")
-    rotation = erfa.era00(time.utc.jd1, time.utc.jd2)
-    place = erfa.pvtob(
-        np.radians(site.longitude_deg), np.radians(site.latitude_deg), site.height_m, 0.0, 0.0, 0.0, rotation
-    )["p"]
-    celestial = erfa.c2i06a(time.tt.jd1, time.tt.jd2)
-    in_gcrs = np.einsum("...ji,...j->...i", celestial, place) / (AU_KM * 1000.0)
-    return _barycentric("earth", mjd_tai) + np.moveaxis(in_gcrs, -1, 0)
+    return observer.observer_position(
+        mjd_tai, longitude_deg=site.longitude_deg, latitude_deg=site.latitude_deg, height_m=site.height_m
+    )
 
 
 def sun_position(mjd_tai: ArrayLike) -> Floats:
     """Return the Sun's barycentric ICRS position ``[3, ...]``, au."""
-    return _barycentric("sun", mjd_tai)
+    return observer.barycentric("sun", mjd_tai)
 
 
 def separation_deg(ra1: ArrayLike, dec1: ArrayLike, ra2: ArrayLike, dec2: ArrayLike) -> Floats:
     """Return the angle between two directions, degrees."""
     return np.degrees(erfa.seps(np.radians(ra1), np.radians(dec1), np.radians(ra2), np.radians(dec2)))
-
-
-def _barycentric(body: str, mjd_tai: ArrayLike) -> Floats:
-    time = Time(np.asarray(mjd_tai, dtype=np.float64), format="mjd", scale="tai")
-    return np.asarray(get_body_barycentric(body, time, ephemeris="builtin").xyz.to_value("au"))
 
 
 def unit_vector(ra: ArrayLike, dec: ArrayLike) -> Floats:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gueststar.model.rights import Program
 from gueststar.store.alerts.log import AlertLog
 from gueststar.store.alerts.publication import Publication
 from gueststar.store.settings import StreamSettings
 from gueststar.stream.clients import client_options
-from gueststar.stream.read import read_topic
+from gueststar.stream.read import first_offsets, read_topic
 from gueststar.stream.topics import topic_of
 
 
@@ -32,7 +34,9 @@ class Agreement:
     n_altered: int
     """Other bytes than in the log."""
     n_out_of_order: int
-    """Behind one that entered the log later, in the same partition."""
+    """Behind one that entered the log later, in the same partition; not those that a person let go."""
+    n_expired: int = 0
+    """Marked, but older than what the brokers keep: they delete by age or size."""
 
     @property
     def is_good(self) -> bool:
@@ -46,6 +50,7 @@ class Agreement:
             "out of order": self.n_out_of_order,
         }  # fmt: skip
         told = ", ".join(f"{n} {what}" for what, n in faults.items() if n) or "agree"
+        told += f" ({self.n_expired} not kept by the brokers any more)" if self.n_expired else ""
         return f"{self.topic}: {self.n_in_log} in the log, {self.n_marked} sent, {self.n_on_topic} on the topic: {told}"
 
 
@@ -54,10 +59,12 @@ def agreement_of(root: Path, settings: StreamSettings, *, night: int, program: P
     log, state = AlertLog(root), Publication(root)
     try:
         topic = topic_of(settings, night=night, program=program)
+        options = client_options(root, settings)
         entries = {entry.candid: entry for entry in log.entries(programs=(program,), day_obs=night)}
-        marked, seen, last_serial = state.sent_to(topic), set[int](), dict[int, int]()
+        marked, by_hand, expired = state.sent_to(topic), state.sent_by_hand(topic), _expired(state, options, topic)
+        seen, last_serial = set[int](), dict[int, int]()
         n = doubled = unknown = altered = unordered = 0
-        for n, packet in enumerate(read_topic(client_options(root, settings), topic), start=1):  # noqa: B007
+        for n, packet in enumerate(read_topic(options, topic), start=1):  # noqa: B007
             doubled += packet.candid in seen
             seen.add(packet.candid)
             entry = entries.get(packet.candid)
@@ -65,9 +72,20 @@ def agreement_of(root: Path, settings: StreamSettings, *, night: int, program: P
                 unknown += 1
                 continue
             altered += log.read(entry) != packet.value
-            unordered += entry.serial < last_serial.get(packet.partition, 0)
-            last_serial[packet.partition] = max(entry.serial, last_serial.get(packet.partition, 0))
-        return Agreement(topic, len(entries), len(marked), n, len(marked - seen), doubled, unknown, altered, unordered)
+            if packet.candid not in by_hand:
+                unordered += entry.serial < last_serial.get(packet.partition, 0)
+                last_serial[packet.partition] = max(entry.serial, last_serial.get(packet.partition, 0))
+        missing = marked - seen
+        return Agreement(
+            topic, len(entries), len(marked), n, len(missing - expired), doubled, unknown, altered, unordered,
+            len(missing & expired),
+        )  # fmt: skip
     finally:
         state.close()
         log.close()
+
+
+def _expired(state: Publication, options: Mapping[str, Any], topic: str) -> set[int]:
+    """Return the packets that were sent to a topic and lie before what the brokers still keep of it."""
+    first = first_offsets(options, topic)
+    return {sent.candid for sent in state.places_on(topic) if sent.offset < first.get(sent.partition, 0)}

@@ -85,6 +85,10 @@ class LocalBroker:
         self.folder = root.absolute() / FOLDER
 
     @property
+    def _properties(self) -> Path:
+        return self.folder / "server.properties"
+
+    @property
     def state(self) -> BrokerState | None:
         """What is known of it; None if there never was one here."""
         path = self.folder / "state.json"
@@ -104,23 +108,25 @@ class LocalBroker:
             command = [
                 java, f"-Xmx{memory_mb}m", "-XX:+UseSerialGC", "-cp", f"{jars}/*",
                 f"-Dlog4j2.configurationFile={self.folder}/log4j2.yaml",
-                "kafka.Kafka", str(self.folder / "server.properties"),
+                "kafka.Kafka", str(self._properties),
             ]  # fmt: skip
             with (self.folder / "console.log").open("ab") as console:
                 process = subprocess.Popen(
                     command, stdout=console, stderr=console, stdin=subprocess.DEVNULL, start_new_session=True
                 )
-            _write_private(self.folder / "pid", f"{process.pid} {psutil.Process(process.pid).create_time()}")
+            _write_private(self.folder / "pid", str(process.pid))
         self._wait_until_it_answers(state)
         return state
 
     def pid(self) -> int | None:
-        """Return the process that is the broker; None if it does not run."""
+        """Return the process that is the broker; None if it does not run.
+
+        It is known by its command line: a start time would be of a clock that may be set meanwhile.
+        """
         try:
-            number, began = (self.folder / "pid").read_text().split()
-            process = psutil.Process(int(number))
-            is_ours = abs(process.create_time() - float(began)) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
-        except (OSError, ValueError, psutil.Error):
+            process = psutil.Process(int((self.folder / "pid").read_text().split()[0]))
+            is_ours = str(self._properties) in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
+        except (OSError, ValueError, IndexError, psutil.Error):
             return None
         return process.pid if is_ours else None
 
@@ -148,11 +154,11 @@ class LocalBroker:
         port, controller_port = _free_ports(2)
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         state = BrokerState(port, controller_port, cluster, is_secure, secrets.token_urlsafe(18) if is_secure else "")
-        _write_private(self.folder / "server.properties", _properties(self.folder, state))
+        _write_private(self._properties, _properties(self.folder, state))
         (self.folder / "log4j2.yaml").write_text(_LOGGING.format(folder=self.folder))
         command = [
             _program("java", "openjdk-17-jre-headless"), "-cp", f"{jars}/*", "kafka.tools.StorageTool", "format",
-            f"--cluster-id={cluster}", "-c", str(self.folder / "server.properties"),
+            f"--cluster-id={cluster}", "-c", str(self._properties),
         ]  # fmt: skip
         if is_secure:
             command += ["--add-scram", f"SCRAM-SHA-512=[name={ADMIN},password={state.password}]"]

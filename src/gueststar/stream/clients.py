@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ def client_options(root: Path, settings: StreamSettings) -> dict[str, Any]:
         "log_level": _QUIET,
     }
     if settings.ca_file is not None:
+        if not Path(settings.ca_file).is_file():
+            raise ConfigError(f"{settings.ca_file} is not there: stream.ca_file in survey.yaml names no certificates")
         options["ssl.ca.location"] = settings.ca_file
     if settings.security.startswith("sasl"):
         password = os.environ.get(settings.password_variable)
@@ -100,6 +103,11 @@ def _properties(file: Path) -> dict[str, str]:
     if bad := ["".join(pair) for pair in pairs if not pair[1]]:
         raise ConfigError(f"{file}: {bad[0]!r} is not of the form name=value")
     return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def worst_of(heard: Sequence[KafkaError]) -> KafkaError | None:
+    """Return of the errors that a client heard in the background that which a person must mend, else the first."""
+    return next((error for error in heard if error.code() in _A_PERSON_MUST_ACT), heard[0] if heard else None)
 
 
 def error_of(problem: KafkaError | None, servers: str, what: str) -> GueststarError:

@@ -77,16 +77,11 @@ class AlertBatch:
     table: pa.Table
     n_unreadable: int
 
-    @property
-    def program(self) -> Program:
-        """Their program."""
-        return Program(self.entries[0].program)
 
-    @property
-    def exposures(self) -> NDArray[np.int64]:
-        """The exposure of each."""
-        jd = np.asarray(self.table.column("jd").to_numpy(), dtype=np.float64)
-        return np.round(jd * _TIMES_PER_DAY).astype(np.int64)
+def exposures_of(table: pa.Table) -> NDArray[np.int64]:
+    """Return a number for the exposure of each alert: its start, to a second."""
+    jd = np.asarray(table.column("jd").to_numpy(), dtype=np.float64)
+    return np.round(jd * _TIMES_PER_DAY).astype(np.int64)
 
 
 class RunFilters:
@@ -118,7 +113,10 @@ class RunFilters:
             nights = self._nights(active, receipt)
             for group in _by_program_and_night(entries):
                 program, night = Program(group[0].program), group[0].day_obs
-                asked = [one for one in active if nights[one.label].allows(program, day_obs=night)]
+                asked = [
+                    one for one in active
+                    if nights[one.label].allows(program, day_obs=night) and one.first_serial <= group[-1].serial
+                ]  # fmt: skip
                 self._ask(asked, group, matches, counts, receipt)
             self._marks.settle({entry.segment for entry in entries}, matches, counts)
             receipt.n_alerts += len(entries)
@@ -144,29 +142,29 @@ class RunFilters:
             return
         alerts = read_batch(self._log, group)
         receipt.n_unreadable += alerts.n_unreadable
-        batch = Batch(alerts.table)
+        batch, serials = Batch(alerts.table), np.array([entry.serial for entry in alerts.entries], dtype=np.int64)
         for one in asked:
             if one.label in receipt.paused:
                 continue
             begin = self._clock()
             try:
                 verdict = batch.verdict(self._condition(one).tree)
-                passed = self._chosen(one, alerts, verdict.is_true)
+                is_for_it = serials >= one.first_serial
+                passed = self._chosen(one, alerts, verdict.is_true & is_for_it)
             except Exception as problem:  # one user's filter must not hold those of the others, whatever is wrong
                 self._pause(one, f"it failed: {' '.join(str(problem).split())}", receipt)
                 continue
             took = self._clock() - begin
-            n_passed, n_known = int(verdict.is_true.sum()), int((verdict.is_true | verdict.is_false).sum())
             n_capped = sum(match.is_capped for match in passed)
             matches += passed
             counts.append(
                 FilterCount(
-                    one.request.topic, one.version, group[0].day_obs, n_seen=len(alerts.entries), n_passed=n_passed,
-                    n_capped=n_capped, n_unknown=len(alerts.entries) - n_known, n_unreadable=alerts.n_unreadable,
-                    cpu_s=took,
+                    one.request.topic, one.version, group[0].day_obs, n_seen=int(is_for_it.sum()), n_passed=len(passed),
+                    n_capped=n_capped, n_unknown=int((is_for_it & ~verdict.is_true & ~verdict.is_false).sum()),
+                    n_unreadable=alerts.n_unreadable, cpu_s=took,
                 )
             )  # fmt: skip
-            receipt.n_passed += n_passed - n_capped
+            receipt.n_passed += len(passed) - n_capped
             receipt.n_capped += n_capped
             if 1000.0 * took > self._settings.budget_ms:
                 reason = f"{1000 * took:.1f} ms of CPU for {len(group)} alerts, more than {self._settings.budget_ms:g}"
@@ -182,7 +180,7 @@ class RunFilters:
         rows = np.flatnonzero(is_true)
         if not rows.size:
             return []
-        exposures = alerts.exposures[rows]
+        exposures = exposures_of(alerts.table)[rows]
         room = {int(exposure): one.request.cap for exposure in np.unique(exposures)}
         for exposure, n in self._marks.taken_of(one.request.topic, list(room)).items():
             room[exposure] -= n
@@ -193,7 +191,8 @@ class RunFilters:
         ]
 
     def _pause(self, one: StoredFilter, reason: str, receipt: FilterReceipt) -> None:
-        self._store.set_state(one.request.owner, one.request.name, FilterState.PAUSED, reason=reason)
+        request = one.request
+        self._store.set_state(request.owner, request.name, FilterState.PAUSED, reason=reason, version=one.version)
         receipt.paused[one.label] = reason
 
 

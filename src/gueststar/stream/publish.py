@@ -3,7 +3,7 @@
 The log is durable before anything is sent. The publisher sends in the log's order with an idempotent producer, and
 marks a packet as sent when the brokers acknowledged it. Killed between acknowledgement and mark, or after any failure,
 it first reads from the topic what arrived beyond the last mark: the topic itself says what is there, so nothing is sent
-twice. One publisher works on a repository at a time.
+twice. One publisher works on a repository at a time. No step asks a clock, but for what is told to people.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from __future__ import annotations
 import fcntl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+from uuid import uuid4
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, Message, Producer
 
 from gueststar.core.errors import TransientError
 from gueststar.store.alerts.log import FOLDER, AlertLog
@@ -25,22 +26,13 @@ from gueststar.store.alerts.segments import AlertEntry
 from gueststar.store.settings import StreamSettings
 from gueststar.stream.access import readers_of
 from gueststar.stream.clients import client_options, error_of
+from gueststar.stream.forms import Form, Headers, MessageParts, message_of
 from gueststar.stream.read import CANDID, read_topic
+from gueststar.stream.sending import NEVER, PACKETS_ARE_LARGE, PATIENCE_S, Delivery, Sender, produce
 from gueststar.stream.topics import RETRACTIONS, Topics, topic_of
 
 BATCH = 500
 """Packets read from the log, sent and marked together: what a killed publisher reads back at most."""
-PATIENCE_S = 60.0
-"""How long one attempt waits for the brokers' acknowledgement; those that stay away are tried again later."""
-PACKETS_ARE_LARGE = {
-    "enable.idempotence": True, "enable.gapless.guarantee": True, "acks": "all",
-    "compression.type": "zstd", "linger.ms": 20, "batch.size": 2**20, "message.max.bytes": 4_000_000,
-    "queue.buffering.max.kbytes": 131072, "message.timeout.ms": int(1000 * PATIENCE_S),
-}  # fmt: skip
-"""What a producer of packets of 70 kB with much in common is made with."""
-
-_NEVER = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError.INVALID_RECORD})
-"""Errors of one message that no repetition mends: it is a dead letter."""
 
 
 @dataclass
@@ -52,6 +44,8 @@ class PublishReceipt:
     """Packets that were on their topic already, unmarked: an earlier publisher was killed before it marked them."""
     n_held: int = 0
     n_dead: int = 0
+    n_gone: int = 0
+    """Packets that were sent, and whose topic has been deleted since."""
     n_retracted: int = 0
     held: dict[str, str] = field(default_factory=dict)
     """Segment of the log -> why it was held."""
@@ -60,12 +54,8 @@ class PublishReceipt:
         """Return it in words."""
         parts = [(self.n_sent, "sent"), (self.n_found, "found on the stream"), (self.n_held, "held")]
         parts += [(self.n_dead, "dead"), (self.n_retracted, "retracted")]
+        parts += [(self.n_gone, "gone with a deleted topic")]
         return ", ".join(f"{n} {what}" for n, what in parts if n) or "nothing to send"
-
-
-class _Undelivered(NamedTuple):
-    candid: int
-    error: KafkaError
 
 
 class Publisher:
@@ -81,9 +71,11 @@ class Publisher:
         self._servers = str(self._options["bootstrap.servers"])
         self._log, self._state = AlertLog(root), Publication(root)
         self._topics = Topics(self._options, settings, readers_of=readers_of(root, settings))
-        self._producer: Producer | None = None
+        self._sender = Sender(self._options)
         self._reconciled: set[str] = set()
-        self._trouble: KafkaError | None = None
+        self._refusing: set[str] = set()
+        """Topics that refused a batch: the next packets go one by one."""
+        self._name = uuid4().hex
 
     def __enter__(self) -> Publisher:
         return self
@@ -93,28 +85,39 @@ class Publisher:
 
     def close(self) -> None:
         """Close connections; what was not acknowledged is not marked."""
-        self._forget_producer()
+        self._sender.forget()
         self._state.close()
         self._log.close()
 
     def publish(self) -> PublishReceipt:
         """Send all that waits, in order; return what was done."""
         receipt = PublishReceipt()
-        with _only_publisher(self.root):
-            while entries := self._state.waiting(BATCH):
-                for topic, group in _runs_of_a_topic(self._sendable(entries, receipt), self.settings):
-                    self._send_group(topic, group, receipt)
-            self._send_retractions(receipt)
+        with _only_publisher(self.root, self._name) as was_ours:
+            if not was_ours:
+                self._reconciled.clear()  # another was here, and may have been killed before it marked what it sent
+            try:
+                while entries := self._state.waiting(BATCH):
+                    for topic, group in _runs_of_a_topic(self._sendable(entries, receipt), self.settings):
+                        self._send_group(topic, group, receipt)
+                self._send_retractions(receipt)
+            except BaseException:
+                self._start_over()  # something may have arrived that is not marked
+                raise
         return receipt
 
     def follow(
-        self, *, every_s: float = 1.0, tell: Callable[[str], None] = lambda _: None, is_over: Callable[[], bool]
-    ) -> None:
-        """Publish whatever enters the log until ``is_over``; brokers that stop are waited for as long as it takes."""
+        self, *, every_s: float = 1.0, tell: Callable[[str], None] = lambda _: None, is_over: Callable[[], bool],
+        then: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        """Publish whatever enters the log until ``is_over``; brokers that stop are waited for as long as it takes.
+
+        ``then`` is called behind each round.
+        """
         pause = every_s
         while not is_over():
             try:
                 receipt = self.publish()
+                then()
             except TransientError as problem:
                 if pause == every_s:
                     tell(f"{problem}; waiting for the brokers")
@@ -133,61 +136,55 @@ class Publisher:
         """Return the packets that may go; those of images with absurdly many are held."""
         limit = self.settings.max_alerts_per_image
         sizes = {segment: self._state.segment_size(segment) for segment in {entry.segment for entry in entries}}
-        for segment in sorted(name for name, size in sizes.items() if size > limit):
+        released = self._state.released(entry.candid for entry in entries)
+        held: dict[str, list[int]] = {}
+        for entry in entries:
+            if sizes[entry.segment] > limit and entry.candid not in released:
+                held.setdefault(entry.segment, []).append(entry.candid)
+        for segment, members in sorted(held.items()):
             reason = f"{sizes[segment]} alerts of one detector image, more than stream.max_alerts_per_image ({limit})"
-            members = [entry.candid for entry in entries if entry.segment == segment]
             receipt.n_held += self._state.set_aside(members, Fate.HELD, reason, time=time.time())
             receipt.held[segment] = reason
-        return [entry for entry in entries if sizes[entry.segment] <= limit]
+        kept_back = {candid for members in held.values() for candid in members}
+        return [entry for entry in entries if entry.candid not in kept_back]
 
     def _send_group(self, topic: str, group: list[AlertEntry], receipt: PublishReceipt) -> None:
-        self._topics.ensure(topic, group[0].program)
+        number = self._topics.ensure(topic, group[0].program)
         if topic not in self._reconciled:
+            receipt.n_gone += self._state.recognise(topic, number)
             receipt.n_found += self._reconcile(topic)
             self._reconciled.add(topic)
             known = self._state.sent_to(topic)
             group = [entry for entry in group if entry.candid not in known]
-        messages = ((entry.candid, self._log.read(entry), entry.object_name) for entry in group)
-        sent, undelivered = self._send(topic, messages)
-        receipt.n_sent += self._state.mark_sent(sent, time=time.time())
-        dead = [item for item in undelivered if item.error.code() in _NEVER]
-        for candid, error in dead:
-            receipt.n_dead += self._state.set_aside([candid], Fate.DEAD, error.str(), time=time.time())
-        if len(undelivered) > len(dead):
-            self._forget_producer()
-            if not dead:  # else the others fell with it, for the sake of order, and go at once
-                raise error_of(self._trouble or undelivered[0].error, self._servers, f"topic {topic}")
+        last = self._state.last_offsets(topic)
+        messages = ((entry.candid, _as_message(self._log, entry)) for entry in group)
+        is_careful = topic in self._refusing
+        self._refusing.discard(topic)
+        done = self._sender.send(topic, messages, is_careful=is_careful)
+        if any(packet.offset <= last.get(packet.partition, -1) for packet in done.sent):
+            return self._start_over()  # the topic was deleted and made anew meanwhile: read what is on it now
+        receipt.n_sent += self._state.mark_sent(done.sent, time=time.time())
+        if not done.is_whole:
+            self._settle(topic, done, receipt, is_careful=is_careful)
+
+    def _settle(self, topic: str, done: Delivery, receipt: PublishReceipt, *, is_careful: bool) -> None:
+        """Bury what will never be taken, and raise what stopped the others, unless it was their neighbours."""
+        self._start_over()
+        refused = [item for item in done.undelivered if item.error.code() in NEVER]
+        for item in refused:
+            if item.is_local or is_careful:
+                reason = item.error.str()
+                receipt.n_dead += self._state.set_aside([item.candid], Fate.DEAD, reason, time=time.time())
+        if done.is_given_up or (any(not item.is_local for item in refused) and not is_careful):
+            self._refusing.add(topic)
+        elif len(refused) < len(done.undelivered) and (is_careful or not refused):
+            raise error_of(done.trouble, self._servers, f"topic {topic}")
 
     def _reconcile(self, topic: str) -> int:
         """Mark what is on a topic beyond the last mark; return how many packets that was news of."""
         packets = read_topic(self._options, topic, after=self._state.last_offsets(topic))
         found = [SentPacket(packet.candid, topic, packet.partition, packet.offset) for packet in packets]
         return self._state.mark_sent(found, time=time.time())
-
-    def _send(
-        self, topic: str, messages: Iterable[tuple[int, bytes, str]]
-    ) -> tuple[list[SentPacket], list[_Undelivered]]:
-        """Send messages and wait for all acknowledgements; return those that came, and the errors of the others."""
-        producer, sent, undelivered = self._connected(), list[SentPacket](), list[_Undelivered]()
-
-        def note(candid: int) -> Callable[[KafkaError | None, Message], None]:
-            def delivered(error: KafkaError | None, message: Message) -> None:
-                if error is None:
-                    sent.append(SentPacket(candid, topic, int(message.partition() or 0), int(message.offset() or 0)))
-                else:
-                    undelivered.append(_Undelivered(candid, error))
-
-            return delivered
-
-        for candid, value, key in messages:
-            headers: list[tuple[str, str | bytes | None]] = [(CANDID, str(candid).encode())]
-            try:
-                _produce(producer, topic, value, key=key, headers=headers, on_delivery=note(candid))
-            except KafkaException as problem:
-                undelivered.append(_Undelivered(candid, problem.args[0]))
-            producer.poll(0)
-        producer.flush(2 * PATIENCE_S)
-        return sent, undelivered
 
     def _send_retractions(self, receipt: PublishReceipt) -> None:
         for retraction in self._state.waiting_retractions():
@@ -196,42 +193,23 @@ class Publisher:
             self._topics.ensure(topic, entry.program)
             there = {packet.candid for packet in read_topic(self._options, topic)}
             if entry.candid not in there:
-                _, undelivered = self._send(topic, [(entry.candid, retraction.message(), entry.object_name)])
-                if undelivered:
-                    self._forget_producer()
-                    raise error_of(self._trouble or undelivered[0].error, self._servers, f"topic {topic}")
+                headers: Headers = [(CANDID, str(entry.candid).encode()), ("_format", b"json")]
+                message = MessageParts(entry.object_name, retraction.message(), headers)
+                done = self._sender.send(topic, [(entry.candid, message)])
+                if not done.is_whole:
+                    raise error_of(done.trouble, self._servers, f"topic {topic}")
             self._state.mark_retracted([entry.candid])
             receipt.n_retracted += 1
 
-    def _connected(self) -> Producer:
-        """Return the producer; TransientError or ConfigError where the brokers cannot be reached."""
-        if self._producer is None:
-            self._trouble = None
-            options: dict[str, Any] = {**self._options, **PACKETS_ARE_LARGE, "error_cb": self._hear}
-            self._producer = Producer(options)
-        return self._producer
-
-    def _hear(self, error: KafkaError) -> None:
-        self._trouble = error
-
-    def _forget_producer(self) -> None:
-        """Drop the producer with all it still wanted to send: what became of that, the topic will tell."""
-        if self._producer is not None:
-            self._producer.purge(in_queue=True, in_flight=True, blocking=True)
-            self._producer.flush(1.0)
-        self._producer = None
+    def _start_over(self) -> None:
+        """Believe nothing any more: what the brokers have, they will tell."""
+        self._sender.forget()
         self._reconciled.clear()
+        self._topics.forget()
 
 
-def _produce(producer: Producer, topic: str, value: bytes, **rest: Any) -> None:
-    """Hand a message to the producer, waiting while its queue is full."""
-    while True:
-        try:
-            producer.produce(topic, value, **rest)
-        except BufferError:
-            producer.poll(0.1)
-        else:
-            return
+def _as_message(log: AlertLog, entry: AlertEntry, form: Form = Form.CONTAINER) -> MessageParts:
+    return message_of(log.read(entry), candid=entry.candid, object_name=entry.object_name, form=form)
 
 
 def _runs_of_a_topic(entries: list[AlertEntry], settings: StreamSettings) -> Iterator[tuple[str, list[AlertEntry]]]:
@@ -244,17 +222,28 @@ def _runs_of_a_topic(entries: list[AlertEntry], settings: StreamSettings) -> Ite
 
 
 @contextmanager
-def _only_publisher(root: Path) -> Iterator[None]:
-    """Hold the stream of a repository; TransientError if another process publishes."""
-    with (root / FOLDER / "publish.lock").open("w") as file:
+def _only_publisher(root: Path, name: str) -> Iterator[bool]:
+    """Hold the stream of a repository, and tell whether ``name`` held it last.
+
+    Raises TransientError if another process publishes.
+    """
+    with (root / FOLDER / "publish.lock").open("ab+", buffering=0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise TransientError(f"another process publishes the alerts of {root}") from None
-        yield
+        file.seek(0)
+        was_ours = file.read() == name.encode()
+        if not was_ours:
+            with suppress(OSError):  # on a full disk it stays empty: nobody was here last
+                file.truncate(0)
+                file.write(name.encode())
+        yield was_ours
 
 
-def replay(log: AlertLog, entries: Iterable[AlertEntry], options: Mapping[str, Any], topic: str) -> int:
+def replay(
+    log: AlertLog, entries: Iterable[AlertEntry], options: Mapping[str, Any], topic: str, *, form: Form = Form.CONTAINER
+) -> int:
     """Send packets of the log again, to a topic of the caller's choice; return their number.
 
     Nothing is marked: a replay is no publication. Raises TransientError or ConfigError where a packet is not taken.
@@ -268,8 +257,7 @@ def replay(log: AlertLog, entries: Iterable[AlertEntry], options: Mapping[str, A
 
     n = 0
     for n, entry in enumerate(entries, start=1):  # noqa: B007
-        headers: list[tuple[str, str | bytes | None]] = [(CANDID, str(entry.candid).encode())]
-        _produce(producer, topic, log.read(entry), key=entry.object_name, headers=headers, on_delivery=delivered)
+        produce(producer, topic, _as_message(log, entry, form), on_delivery=delivered)
         producer.poll(0)
         if failed:
             break

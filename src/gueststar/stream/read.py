@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from gueststar.stream.clients import error_of
+from gueststar.stream.clients import error_of, worst_of
 
 TIMEOUT_S = 15.0
 SETTLE_S = 0.3
@@ -34,29 +35,52 @@ def read_topic(
 
     A topic that is not there yields nothing. Raises TransientError where the brokers do not answer.
     """
-    servers, after, heard = str(options["bootstrap.servers"]), after or {}, list[KafkaError]()
+    servers, after = str(options["bootstrap.servers"]), after or {}
+    with _reader_of(options, topic) as consumer:
+        for partition in _partitions(consumer, servers, topic):
+            end = _settled_end(consumer, TopicPartition(topic, partition))
+            start = after.get(partition, -1) + 1
+            if start < end:
+                consumer.assign([TopicPartition(topic, partition, start or OFFSET_BEGINNING)])
+                yield from _until(consumer, end, servers, topic)
+
+
+def first_offsets(options: Mapping[str, Any], topic: str) -> dict[int, int]:
+    """Return the first offset that the brokers still keep of each partition; empty where there is no such topic."""
+    with _reader_of(options, topic) as consumer:
+        return {
+            partition: int(consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=TIMEOUT_S)[0])
+            for partition in _partitions(consumer, str(options["bootstrap.servers"]), topic)
+        }
+
+
+@contextmanager
+def _reader_of(options: Mapping[str, Any], topic: str) -> Iterator[Consumer]:
+    """Give a reader of its own group that leaves no traces; Kafka's errors become ours."""
+    heard: list[KafkaError] = []
     consumer = Consumer(
         {**options, "group.id": f"gueststar-{uuid4()}", "enable.auto.commit": False, "auto.offset.reset": "earliest",
          "enable.partition.eof": False, "allow.auto.create.topics": False,
          "error_cb": heard.append}
     )  # fmt: skip
     try:
-        found = consumer.list_topics(topic, timeout=TIMEOUT_S).topics[topic]
-        if found.error is not None:
-            if found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-                return
-            raise error_of(found.error, servers, f"topic {topic}")
-        for partition in sorted(found.partitions):
-            end = _settled_end(consumer, TopicPartition(topic, partition))
-            start = after.get(partition, -1) + 1
-            if start < end:
-                consumer.assign([TopicPartition(topic, partition, start or OFFSET_BEGINNING)])
-                yield from _until(consumer, end, servers, topic)
+        yield consumer
     except KafkaException as problem:
         consumer.poll(0.0)  # so that the reason is heard
-        raise error_of(heard[0] if heard else problem.args[0], servers, f"topic {topic}") from None
+        reason = worst_of(heard) or problem.args[0]
+        raise error_of(reason, str(options["bootstrap.servers"]), f"topic {topic}") from None
     finally:
         consumer.close()
+
+
+def _partitions(consumer: Consumer, servers: str, topic: str) -> list[int]:
+    """Return a topic's partitions; none where there is no such topic."""
+    found = consumer.list_topics(topic, timeout=TIMEOUT_S).topics[topic]
+    if found.error is None:
+        return sorted(found.partitions)
+    if found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+        return []
+    raise error_of(found.error, servers, f"topic {topic}")
 
 
 def _settled_end(consumer: Consumer, partition: TopicPartition) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AclBinding,
     AclBindingFilter,
@@ -18,10 +19,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
-from gueststar.core.errors import ConfigError
+from gueststar.core.errors import ConfigError, GueststarError
 from gueststar.model.rights import Program
 from gueststar.store.settings import StreamSettings
-from gueststar.stream.clients import error_of
+from gueststar.stream.clients import error_of, worst_of
 
 TIMEOUT_S = 30.0
 
@@ -30,6 +31,9 @@ ReadersOf = Callable[[Program, str], Iterable[str]]
 
 EVERYBODY, EVERYBODYS_GROUPS = "*", "public"
 """Every user that can log in, and what the names of consumer groups begin with that are open to all."""
+
+_NEW_TOPIC = {"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime"}
+"""Settings of a new topic. Times are the brokers': they refuse messages of a publisher whose clock is far ahead."""
 
 RETRACTIONS = "_retractions"
 """What the name of a topic's retractions ends with."""
@@ -46,30 +50,42 @@ _READING = (AclOperation.READ, AclOperation.ALL, AclOperation.ANY)
 
 
 class Topics:
-    """Makes topics, once each."""
+    """Makes topics, and tells which is which."""
 
     def __init__(
         self, options: Mapping[str, Any], settings: StreamSettings, *, readers_of: ReadersOf | None = None
     ) -> None:
         """``readers_of`` tells who may read a program's topics; without it, whom ``settings.readers`` names."""
-        self._admin = AdminClient(dict(options))
+        self._heard: list[KafkaError] = []
         self._settings, self._servers = settings, str(options["bootstrap.servers"])
-        self._known: set[str] = set()
+        hearing: dict[str, Any] = {**options, "error_cb": self._heard.append}
+        try:
+            self._admin = AdminClient(hearing)
+        except KafkaException as problem:
+            raise error_of(problem.args[0], self._servers, "the client of the brokers") from None
+        self._known: dict[str, str] = {}
         self._readers_of = readers_of or (lambda program, _: named_readers(settings, program))
 
-    def ensure(self, name: str, program: int) -> None:
-        """Make a topic of a program, and its access list where the brokers have such lists.
+    def ensure(self, name: str, program: int) -> str:
+        """Make a topic of a program, and its access list where the brokers have such lists; return its own number.
 
-        Raises ConfigError where we may not, and for a topic of that name which others may read already; TransientError
-        where the brokers do not answer.
+        A topic that was deleted and made anew under the same name has another number. Raises ConfigError where we may
+        not, and for a topic of that name which others may read already; TransientError where the brokers do not answer.
         """
-        if name in self._known:
-            return
+        if name not in self._known:
+            self._make(name, program)
+            self._known[name] = self._number_of(name)
+        return self._known[name]
+
+    def forget(self) -> None:
+        """Ask the brokers again from now on: a topic may be gone."""
+        self._known.clear()
+
+    def _make(self, name: str, program: int) -> None:
         settings = self._settings
         wanted = NewTopic(
-            name, num_partitions=settings.partitions, replication_factor=settings.replication,
-            config={"cleanup.policy": "delete"},
-        )  # fmt: skip
+            name, num_partitions=settings.partitions, replication_factor=settings.replication, config=_NEW_TOPIC
+        )
         self._done(self._admin.create_topics([wanted], operation_timeout=TIMEOUT_S), f"topic {name}")
         self._check_closed(name, Program(program))
         lists = [
@@ -77,7 +93,21 @@ class Topics:
         ]
         if lists:
             self._done(self._admin.create_acls(lists), f"access list of {name}", but=(KafkaError.SECURITY_DISABLED,))
-        self._known.add(name)
+
+    def _number_of(self, name: str) -> str:
+        """Return the brokers' number of a topic; one that was just made may take a moment to be known."""
+        end = time.monotonic() + TIMEOUT_S
+        while True:
+            (future,) = self._admin.describe_topics(TopicCollection([name])).values()
+            try:
+                return str(future.result(timeout=2 * TIMEOUT_S).topic_id)
+            except KafkaException as problem:
+                error: KafkaError = problem.args[0]
+                if error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART or time.monotonic() > end:
+                    raise self._error(error, f"topic {name}") from None
+                time.sleep(0.1)
+            except TimeoutError:
+                raise self._error(None, f"topic {name}") from None
 
     def _check_closed(self, name: str, program: Program) -> None:
         """Raise ConfigError if a topic that is not for everybody may be read by more than its program's readers."""
@@ -123,7 +153,7 @@ class Topics:
         except KafkaException as problem:
             if problem.args[0].code() == KafkaError.SECURITY_DISABLED:
                 return None
-            raise error_of(problem.args[0], self._servers, "access lists") from None
+            raise self._error(problem.args[0], "access lists") from None
 
     def change_lists(self, *, add: Iterable[AclBinding], remove: Iterable[AclBinding]) -> None:
         """Add and remove entries of access lists; what is removed goes first."""
@@ -140,9 +170,14 @@ class Topics:
             except KafkaException as problem:
                 error: KafkaError = problem.args[0]
                 if error.code() not in harmless:
-                    raise error_of(error, self._servers, what) from None
+                    raise self._error(error, what) from None
             except TimeoutError:
-                raise error_of(None, self._servers, what) from None
+                raise self._error(None, what) from None
+
+    def _error(self, error: KafkaError | None, what: str) -> GueststarError:
+        """Return an error as one of ours; a login that was refused shows in the background, and as a time-out here."""
+        self._admin.poll(0.0)
+        return error_of(worst_of([*self._heard, error] if error else self._heard), self._servers, what)
 
 
 def named_readers(settings: StreamSettings, program: Program) -> tuple[str, ...]:

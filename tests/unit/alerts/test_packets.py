@@ -124,6 +124,7 @@ def test_neighbours_are_the_three_nearest_and_the_nearest_stars(make_survey: Cal
         "ref_id": np.arange(n) + 100, "ra": np.full(n, 0.005), "dec": 20.01 + offsets / 3600.0,
         "epoch": np.full(n, 2016.0), "mag_g": np.full(n, 18.0), "mag_r": np.array([17.5, 17.5, 17.5, 17.5, 12.0]),
         "mag_i": np.full(n, np.nan), "mag_z": np.full(n, np.nan), "is_extended": offsets == 4.0,
+        "star_score": np.full(n, np.nan),
     }  # fmt: skip
     reference = {column.name: np.zeros(1, dtype=column.dtype) for column in SOURCE.columns}
     reference |= {"ra": np.array([0.005]), "dec": np.array([20.01 + 2.0 / 3600]), "mag": np.array([19.5])}
@@ -140,6 +141,24 @@ def test_neighbours_are_the_three_nearest_and_the_nearest_stars(make_survey: Cal
     assert (c["neargaia"], c["neargaiabright"]) == pytest.approx((1.0, 60.0), abs=1e-3)
     assert c["distnr"] == pytest.approx(2.0, abs=1e-3)
     assert (c["magnr"], c["decnr"]) == (19.5, pytest.approx(20.01 + 2.0 / 3600))
+
+
+def test_a_graded_score_is_told_where_the_catalog_has_one_and_a_galaxy_is_no_star_of_gaia(
+    make_survey: Callable[..., Survey],
+) -> None:
+    survey = make_survey()
+    record = make_record(61000.2)
+    offsets, n = np.array([1.0, 4.0, 20.0]), 3
+    values = {column.name: np.zeros(n, dtype=column.dtype) for column in REFCAT.columns}
+    values |= {
+        "ref_id": np.arange(n), "ra": np.full(n, 0.005), "dec": 20.01 + offsets / 3600.0, "epoch": np.full(n, 2025.0),
+        "mag_r": np.full(n, 12.0), "is_extended": offsets == 1.0, "star_score": np.array([0.25, 0.75, np.nan]),
+    }  # fmt: skip
+    survey.observe(record, make_sources(record, np.array([0.005]), np.array([20.01])), refcat=REFCAT.catalog(values))
+    (packet,) = packets_of(survey)
+    c = packet["candidate"]
+    assert [c[f"sgscore{k}"] for k in (1, 2, 3)] == [0.25, 0.75, 1.0]
+    assert (c["neargaia"], c["neargaiabright"]) == pytest.approx((4.0, 4.0), abs=1e-3)
 
 
 def test_detections_that_fail_the_cuts_are_stored_but_not_alerted(make_survey: Callable[..., Survey]) -> None:

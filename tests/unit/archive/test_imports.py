@@ -130,7 +130,7 @@ def test_a_message_without_its_schema_is_kept_whole_and_found_by_its_first_field
     with AlertLog(tmp_path, survey="lsst") as log, AlertSearch(log) as search:
         (entry,) = log.entries()
         assert log.read(entry) == data
-        (found,) = search.run(AlertQuery(where="cone(12, -30, 1)"), columns="all").to_pylist()
+        (found,) = search.run(AlertQuery(where="cone(12, -30, 1)", columns="all")).to_pylist()
         assert (found["candid"], found["objectId"], found["visit"]) == (77, "77", 5)
         assert found["jd"] == pytest.approx(2461000.5 + 0.6 - 37.0 / 86400.0, abs=1e-7), "UTC"
         assert "psfFlux" not in found

@@ -93,9 +93,9 @@ def test_what_cannot_be_asked_is_refused_in_one_line(search: AlertSearch) -> Non
             candids(search, where=where)
         assert "\n" not in str(caught.value)
     with pytest.raises(ConfigError, match="no field 'rbb'; near it are rb"):
-        search.run(AlertQuery(), columns=["candid", "rbb"])
+        search.run(AlertQuery(columns=["candid", "rbb"]))
     with pytest.raises(ConfigError, match="healpix_29"):
-        search.run(AlertQuery(), columns=["healpix_29"])
+        search.run(AlertQuery(columns=["healpix_29"]))
     for cone in (Cone(10.0, 91.0, 3.0), Cone(10.0, 0.0, -3.0)):
         with pytest.raises(ConfigError):
             candids(search, cone=cone)

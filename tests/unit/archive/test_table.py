@@ -80,7 +80,7 @@ def test_files_that_are_damaged_lost_or_left_over_do_not_matter(tmp_path: Path) 
 def test_a_packet_that_cannot_be_read_is_found_by_what_the_log_knows_of_it(tmp_path: Path) -> None:
     with AlertLog(tmp_path) as log, AlertSearch(log) as search:
         log.append([OutboxAlert(5, "GST26strange", 20260101, 1, b"no packet"), *alerts([6])])
-        assert search.run(AlertQuery(object_name="GST26strange"), columns=["candid", "magpsf"]).to_pylist() == [
+        assert search.run(AlertQuery(object_name="GST26strange", columns=["candid", "magpsf"])).to_pylist() == [
             {"candid": 5, "magpsf": None}
         ]
         assert search.run(AlertQuery(where="magpsf > 0"))["candid"].to_pylist() == [6]

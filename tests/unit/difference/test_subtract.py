@@ -36,8 +36,9 @@ def test_tiles_leave_no_seam_when_the_psf_is_constant(sky) -> None:
 
     def filters(x, y, grid):
         return proper_transfer(
-            science.psf.stamp(x=0, y=0), reference.psf.stamp(x=0, y=0), grid, science_noise=400.0, reference_noise=400.0
-        )
+            science.psf.stamps(x=0 * x, y=0 * y), reference.psf.stamps(x=0 * x, y=0 * y), grid,
+            science_noise=400.0, reference_noise=400.0,
+        )  # fmt: skip
 
     planes = [science.pixels.image, reference.pixels.image, science.pixels.variance, reference.pixels.variance]
     none = MismatchNoise(0.0, 0.0, (), ())

@@ -46,11 +46,12 @@ def flux(days: float, value: float, error: float, *, procstatus: str = "0", **fi
 
 def encoded(told: dict[str, Any]) -> bytes:
     """Return a told packet as it lies in the log: fields that the test does not tell are empty."""
-    whole = told | {"schemavsn": "4.02", "publisher": "test", "cutoutScience": None, "cutoutTemplate": None}
+    empty = dict.fromkeys(("cutoutScience", "cutoutTemplate", "cutoutDifference"))
+    whole = {"schemavsn": "4.02", "publisher": "test"} | empty | told
     whole["candidate"] = _filled("candidate", told["candidate"])
     whole["prv_candidates"] = [_filled("prv_candidate", item) for item in told["prv_candidates"] or ()] or None
     whole["fp_hists"] = [_filled("fp_hist", item) for item in told["fp_hists"] or ()] or None
-    return encode_alert(whole | {"cutoutDifference": None})
+    return encode_alert(whole)
 
 
 def _filled(record: str, told: dict[str, Any]) -> dict[str, Any]:

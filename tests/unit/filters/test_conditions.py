@@ -16,6 +16,7 @@ from gueststar.core.errors import ConfigError
 from gueststar.formats.alert_table import alert_table_schema
 from gueststar.formats.conditions.evaluate import Batch, like_matcher
 from gueststar.formats.conditions.parse import MAX_CHARACTERS, parse_condition
+from gueststar.formats.conditions.text import text_of
 from gueststar.formats.conditions.tree import Kind, field_kinds
 from gueststar.store.condition_sql import condition_sql
 
@@ -167,6 +168,8 @@ def test_memory_and_database_agree_on_every_row(table: pa.Table, text: str) -> N
     said = in_memory(text, table)
     assert said == in_database(text, table)
     assert [k for k, true in enumerate(said) if true] == rows_in_database(text, table)
+    tree = parse_condition(text, FIELDS).tree
+    assert parse_condition(text_of(tree), FIELDS).tree.key == tree.key
 
 
 def rows(**columns: list[Any]) -> pa.Table:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gueststar.algorithms.streaks.kind import judge_kind
+from gueststar.algorithms.streaks.trace import Segment
 from gueststar.algorithms.streaks.tracks import SkyStreak, link_streaks
 from gueststar.model.wcs import Wcs
 
@@ -51,6 +52,18 @@ def test_streaks_of_different_bodies_in_two_exposures_are_not_linked() -> None:
     elsewhere = streak(2, 8, 60000.0 + 60.0 / 86400.0, (80, 0, 95, 5), is_complete=True)
     slower = streak(3, 8, 60000.0 + 60.0 / 86400.0, (30, 10, 36, 12), is_complete=True)
     assert link_streaks([first, elsewhere, slower]) == []
+
+
+def test_what_stays_on_its_pixels_is_no_body() -> None:
+    on_chip = Segment(100.0, 200.0, 160.0, 215.0)
+    first = streak(1, 7, 60000.0, (0, 0, 60, 15), is_complete=True)._replace(pixels=on_chip)
+    moved = Segment(101.0, 201.5, 158.0, 216.0)
+    later = streak(2, 8, 60000.0 + 600.0 / 86400.0, (900, 0, 960, 15), is_complete=True)._replace(pixels=moved)
+    crossing = Segment(120.0, 170.0, 140.0, 250.0)
+    other = streak(3, 8, 60000.0 + 600.0 / 86400.0, (910, 0, 930, 80), is_complete=True)._replace(pixels=crossing)
+    tracks = link_streaks([first, later, other])
+    assert [(t.streak_ids, t.link) for t in tracks] == [((1, 2), "same pixels")]
+    assert link_streaks([first, later._replace(detector=1)]) == []
 
 
 PLAIN = {"flux_scatter": 0.05, "flux_scatter_snr": 1.0, "broadening": 0.1, "broadening_err": 0.2}

@@ -11,6 +11,7 @@ from gueststar.algorithms.streaks.vet import DEFAULT_MODEL, TERMS, fit_model, sc
 CLEAN = StreakFeatures(
     snr=12.0, length_fwhm=15.0, evenness=0.98, flux_scatter=0.0, flux_scatter_snr=-0.5, residual=0.0, broadening=0.0,
     broadening_err=0.3, beside=0.15, noise=1.0, masked=0.0, mismatch=0.0, reference=0.05, axis_offset=10.0,
+    bend=0.1, step=0.05,
 )  # fmt: skip
 
 
@@ -24,6 +25,8 @@ def test_a_clean_streak_is_likely() -> None:
         {"evenness": 0.45, "flux_scatter": 1.0, "flux_scatter_snr": 20.0},  # two stars
         {"flux_scatter": 1.5, "flux_scatter_snr": 30.0},
         {"reference": 20.0},  # an edge-on galaxy
+        {"bend": 1.2},  # an arc
+        {"step": 1.9},  # an edge
         {"axis_offset": 0.0, "broadening": -2.0, "evenness": 0.7},  # a column
     ],
 )

@@ -28,7 +28,7 @@ def find_saturated_cores(is_saturated: NDArray[np.bool_], *, min_pixels: int = 2
     """
     labels = np.zeros(is_saturated.shape, dtype=np.int32)
     found = []
-    for number, (y, x) in enumerate(zip(*_connected(is_saturated, min_pixels, labels), strict=True), start=1):
+    for number, (y, x) in enumerate(connected_regions(is_saturated, min_pixels=min_pixels, scratch=labels), start=1):
         region = np.zeros((np.ptp(y) + 3, np.ptp(x) + 3), dtype=bool)
         region[y - y.min() + 1, x - x.min() + 1] = True
         depth = ndimage.distance_transform_edt(region)
@@ -39,12 +39,17 @@ def find_saturated_cores(is_saturated: NDArray[np.bool_], *, min_pixels: int = 2
     return SaturatedCores(table[:, 0], table[:, 1], table[:, 2], labels)
 
 
-def _connected(
-    is_saturated: NDArray[np.bool_], min_pixels: int, labels: NDArray[np.int32]
-) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
-    """Return rows and columns of the pixels of each 8-connected region of at least ``min_pixels``."""
-    y, x = np.divmod(np.flatnonzero(is_saturated), is_saturated.shape[1])
-    # Number every saturated pixel in the image of labels, so that its neighbours are found.
+def connected_regions(
+    is_inside: NDArray[np.bool_], *, min_pixels: int = 1, scratch: NDArray[np.int32] | None = None
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Return rows and columns of the pixels of each 8-connected region of at least ``min_pixels``.
+
+    Regions come in the order of their first pixels, reading row by row. The cost is that of the pixels inside: meant
+    for few of them. ``scratch`` is an image of zeros and becomes one again.
+    """
+    labels = np.zeros(is_inside.shape, dtype=np.int32) if scratch is None else scratch
+    y, x = np.divmod(np.flatnonzero(is_inside), is_inside.shape[1])
+    # Number every pixel inside in the image of labels, so that its neighbours are found.
     labels[y, x] = np.arange(1, y.size + 1)
     region = np.arange(y.size)
     _join_neighbours(labels, y, x, region)
@@ -52,7 +57,7 @@ def _connected(
     order = np.argsort(region, kind="stable")
     _, first, size = np.unique(region[order], return_index=True, return_counts=True)
     parts = [order[a : a + n] for a, n in zip(first, size, strict=True) if n >= min_pixels]
-    return [y[part] for part in parts], [x[part] for part in parts]
+    return [(y[part], x[part]) for part in parts]
 
 
 @njit(cache=True, error_model="numpy")

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gueststar.algorithms.streaks.bends import bend_of
 from gueststar.algorithms.streaks.line_fit import Pixels
 from gueststar.algorithms.streaks.search import FoundStreak
 from gueststar.algorithms.streaks.strips import measure_strips
@@ -46,6 +47,10 @@ class StreakFeatures(NamedTuple):
     """Median brightness of the reference along it, over its own; 0 on blank sky."""
     axis_offset: float
     """Pixels by which it leaves a row or column over its length, at most 10: defects of detectors do not."""
+    bend: float
+    """Significance that a parabola along it gains over the straight line, over its own: edges of ghosts are bent."""
+    step: float
+    """Significance of a step of brightness from one side to the other, over its own: edges have one."""
 
 
 NAMES = StreakFeatures._fields
@@ -88,6 +93,10 @@ def measure_features(
         mismatch=0.0 if inflation is None else _mismatch(streak, inflation),
         reference=0.0 if reference is None else _reference_ratio(streak, pixels, psf, fwhm, reference),
         axis_offset=min(dx, dy, 10.0),
+        bend=float(
+            bend_of(pixels, psf, fit.segment, fwhm=fwhm).gain / max(abs(strips.significance - streak.level), 1.0)
+        ),
+        step=float(strips.step / streak.noise / max(abs(strips.significance - streak.level), 1.0)),
     )
 
 

@@ -10,7 +10,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from gueststar.algorithms.streaks.trace import Segment
-from gueststar.algorithms.subtraction.fine_psf import FACTOR, FinePsf, stamp_at
+from gueststar.algorithms.subtraction.fine_psf import FACTOR, FinePsf, stamp_of
 
 STEP = 0.25
 """Pixels between entries of the tables."""
@@ -46,7 +46,7 @@ def make_tables(psf: FinePsf, segment: Segment, *, reach: float) -> LineTables:
         s = (node + 0.5) / n_nodes
         x = min(max(segment.x1 + s * (segment.x2 - segment.x1), 0.0), nx - 1.0)
         y = min(max(segment.y1 + s * (segment.y2 - segment.y1), 0.0), ny - 1.0)
-        _turn(stamp_at(psf.stamps, psf.cell[0], psf.cell[1], x, y), ux, uy, half_t, half_o, point[node])
+        _turn(stamp_of(psf, x=x, y=y), ux, uy, half_t, half_o, point[node])
     edge = np.cumsum(point, axis=1, dtype=np.float32)
     edge = (edge - 0.5 * point) * np.float32(STEP)  # the trapezium rule
     return LineTables(point, np.ascontiguousarray(edge), np.ascontiguousarray(edge[:, -1]), (half_o - 4) * STEP)

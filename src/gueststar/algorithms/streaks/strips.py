@@ -52,6 +52,17 @@ class Strips(NamedTuple):
         known = weights > 0.5 * self.weights[0].sum()
         return np.asarray(sums[known] / np.sqrt(weights[known]))
 
+    @property
+    def step(self) -> float:
+        """Significance by which the flux beside the line on one side is above that on the other."""
+        n = (len(self.sums) - 1) // 2
+        sums, weights = self.sums[1:].sum(axis=1), self.weights[1:].sum(axis=1)
+        w = weights[:n].sum(), weights[n:].sum()
+        if min(w) < 0.5 * n * self.weights[0].sum() or min(w) <= 0:
+            return 0.0
+        difference = sums[:n].sum() / w[0] - sums[n:].sum() / w[1]
+        return float(difference / np.sqrt(1.0 / w[0] + 1.0 / w[1]))
+
 
 def measure_strips(
     pixels: Pixels, psf: FinePsf, segment: Segment, *, fwhm: float, n_pieces: int, image: Float32Image | None = None
@@ -82,6 +93,15 @@ def _measured(
     )  # fmt: skip
     sums, weights, lost, broader = out
     return Strips(sums, weights, lost, (float(broader[0]), float(broader[1])))
+
+
+def measure_beside(
+    pixels: Pixels, psf: FinePsf, segment: Segment, *, fwhm: float, offsets: Floats, n_pieces: int
+) -> tuple[Floats, Floats]:
+    """Return sums and weights as in `Strips`, ``[offsets, n_pieces]``, of lines at distances (pixels) beside one."""
+    tables = make_tables(psf, segment, reach=1.5 * fwhm + 1.0)
+    strips = _measured(pixels, tables, segment, offsets, n_pieces, None)
+    return strips.sums, strips.weights
 
 
 def noise_of_lines(

@@ -1,4 +1,5 @@
-"""Streaks that belong together: pieces of one path across detectors, and one body in several exposures."""
+"""Streaks that belong together: pieces of one path across detectors, one body in several exposures, one place on the
+detector in several exposures."""
 
 from __future__ import annotations
 
@@ -9,8 +10,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gueststar.algorithms.streaks.search import share_on
+from gueststar.algorithms.streaks.trace import Segment
+
 Floats = NDArray[np.float64]
-Link = Literal["continued", "seen again"]
+Link = Literal["continued", "seen again", "same pixels"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,10 @@ class TrackConfig:
     """Longest time between two exposures that show one body."""
     rate_tolerance: float = 0.2
     """By which fraction rates of one body may differ, besides errors."""
+    same_pixels: float = 4.0
+    """How far beside one streak another of another exposure may lie to be the same defect or ghost, pixels."""
+    same_share: float = 0.6
+    """Which fraction of either must lie on the other for that."""
 
 
 class SkyStreak(NamedTuple):
@@ -47,6 +55,9 @@ class SkyStreak(NamedTuple):
     """Error of its place across, arcsec."""
     is_complete: bool
     """Whether both ends are seen."""
+    detector: int = 0
+    pixels: Segment | None = None
+    """Where it lies on the detector; None where that is not known."""
 
 
 class StreakTrack(NamedTuple):
@@ -65,9 +76,28 @@ def link_streaks(streaks: Sequence[SkyStreak], *, config: TrackConfig | None = N
     """Return groups of streaks of one night that are one path in one exposure, or one body in two or more.
 
     Pieces of one path lie on one great circle. A body seen again moved along its own streak, at the rate that its
-    length tells; that order of exposures also tells which end came first.
+    length tells; that order of exposures also tells which end came first. Streaks on the same pixels of several
+    exposures are ghosts, dust or defects: what moves on the sky moved on. They take part in no other track.
     """
     config = config or TrackConfig()
+    fixed = _groups([(a, b) for a, b in _pairs(len(streaks)) if is_same_place(streaks[a], streaks[b], config)])
+    bound = {k for group in fixed for k in group}
+    left = [k for k in range(len(streaks)) if k not in bound]
+    tracks = [_fixed_track(streaks, group) for group in fixed]
+    return _moving_tracks([streaks[k] for k in left], config) + tracks
+
+
+def is_same_place(a: SkyStreak, b: SkyStreak, config: TrackConfig) -> bool:
+    """Return whether two streaks of different exposures lie on the same pixels of a detector."""
+    if a.visit == b.visit or a.detector != b.detector or a.pixels is None or b.pixels is None:
+        return False
+    return all(
+        share_on(one, other, width=config.same_pixels) > config.same_share
+        for one, other in ((a.pixels, b.pixels), (b.pixels, a.pixels))
+    )
+
+
+def _moving_tracks(streaks: Sequence[SkyStreak], config: TrackConfig) -> list[StreakTrack]:
     continued = [
         (a, b) for a, b in _pairs(len(streaks))
         if streaks[a].visit == streaks[b].visit and is_continued(streaks[a], streaks[b], config)
@@ -128,6 +158,11 @@ def _displacement(a: SkyStreak, b: SkyStreak, config: TrackConfig) -> tuple[floa
         return None
     ends = _ends(first)
     return rate, bool((_middle(second) - _middle(first)) @ (ends[1] - ends[0]) > 0)
+
+
+def _fixed_track(streaks: Sequence[SkyStreak], group: list[int]) -> StreakTrack:
+    ordered = sorted(group, key=lambda k: (streaks[k].mjd_begin, streaks[k].streak_id))
+    return StreakTrack(tuple(streaks[k].streak_id for k in ordered), "same pixels", 0.0, None)
 
 
 def _continued_track(streaks: Sequence[SkyStreak], group: list[int]) -> StreakTrack:

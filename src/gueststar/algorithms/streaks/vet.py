@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 
 TERMS = (
     "snr", "length", "uneven", "scatter", "residual", "broad", "narrow", "beside", "masked", "mismatch", "reference",
-    "on_axis",
+    "on_axis", "bent", "step",
 )  # fmt: skip
 """What the model adds up, see `terms_of`."""
 
@@ -21,6 +21,7 @@ TERMS = (
 PRIOR = {
     "snr": 1.0, "length": 0.5, "uneven": -4.0, "scatter": -3.0, "residual": -2.0, "broad": -0.2, "narrow": -2.0,
     "beside": -1.0, "masked": -1.0, "mismatch": -1.0, "reference": -1.0, "on_axis": -2.0,
+    "bent": -5.0, "step": -2.0,
 }  # fmt: skip
 """What weights are expected to be; those on which few examples bear stay near."""
 
@@ -50,6 +51,8 @@ def terms_of(features: StreakFeatures) -> dict[str, float]:
         "mismatch": float(np.clip(f.mismatch, 0.0, 2.0)),
         "reference": float(np.log1p(f.reference)),
         "on_axis": float(np.clip(1.0 - f.axis_offset, 0.0, 1.0)) * float(f.length_fwhm > 6.0),
+        "bent": float(np.clip(f.bend - 3.0 / max(f.snr, 1.0), 0.0, 1.5)),
+        "step": float(np.clip(abs(f.step) - 3.0 / max(f.snr, 1.0), 0.0, 1.5)),
     }
 
 
@@ -104,6 +107,7 @@ DEFAULT_MODEL = StreakModel(
     weights={
         "snr": 1.70, "length": 1.01, "uneven": -7.11, "scatter": -4.39, "residual": -2.20, "broad": 0.0,
         "narrow": -1.97, "beside": 0.0, "masked": -2.13, "mismatch": -0.17, "reference": -3.11, "on_axis": -2.35,
+        "bent": -5.0, "step": -2.0,
     },
 )  # fmt: skip
 """The model that ships with the package, fitted as in `scripts/train_streak_vetting.py` to 130 artificial streaks in

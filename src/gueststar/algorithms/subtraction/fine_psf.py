@@ -79,6 +79,15 @@ def interleaved(stamps: NDArray[np.float32]) -> NDArray[np.float32]:
     return out
 
 
+def stamp_of(psf: FinePsf, *, x: float, y: float) -> NDArray[np.float32]:
+    """Return the fine stamp of the cell that holds (x, y), a view.
+
+    Outside of compiled code this one is for: numba cannot always hand out the array of a function that was loaded
+    from its cache as a part of other functions before.
+    """
+    return np.asarray(stamp_at.py_func(psf.stamps, psf.cell[0], psf.cell[1], x, y))
+
+
 def _upsample(stamps: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return band-limited interpolation by FACTOR of odd-sided periodic stamps."""
     k = stamps.shape[1]

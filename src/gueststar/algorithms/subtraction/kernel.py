@@ -32,10 +32,9 @@ class MatchingKernel(NamedTuple):
     """Smoothness penalty that was chosen."""
     n_stamps: int
 
-    def stamp(self, *, x: float, y: float) -> Float32Image:
-        """Return the kernel ``[k, k]`` at an image position."""
-        u, v = normalised(np.array([x], np.float64), np.array([y], np.float64), self.shape)
-        terms = polynomial_terms(u, v, self.order)[:, 0]
+    def stamps(self, *, x: Floats, y: Floats) -> Float32Image:
+        """Return the kernels ``[n, k, k]`` at image positions."""
+        terms = polynomial_terms(*normalised(x, y, self.shape), self.order).T
         return np.asarray(np.tensordot(terms, self.coefficients, axes=1), dtype=np.float32)
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 
 from gueststar.algorithms.psf.evaluate import normalised, polynomial_terms
+from gueststar.algorithms.stats.select import median_of
 
 Floats = NDArray[np.float64]
 Float32Image = NDArray[np.float32]
@@ -107,10 +108,9 @@ def interpolate_mesh(mesh: NDArray[np.floating], shape: tuple[int, int]) -> Floa
 
 def _clipped_median(values: Float32Image) -> float:
     for _ in range(2):
-        median = np.median(values)
-        sigma = 1.4826 * np.median(np.abs(values - median))
-        kept = values[np.abs(values - median) <= 3 * sigma]
+        distance = np.abs(values - np.float32(median_of(values)))
+        kept = values[distance <= 3 * 1.4826 * median_of(distance)]
         if kept.size < 8:
             break
         values = kept
-    return float(np.median(values))
+    return median_of(values)

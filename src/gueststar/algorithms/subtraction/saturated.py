@@ -7,6 +7,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from gueststar.algorithms.detection.saturated import connected_regions
 from gueststar.algorithms.subtraction.fine_psf import FinePsf, render_value, stamp_at
 from gueststar.algorithms.subtraction.match import PolynomialField
 from gueststar.algorithms.subtraction.stars import StarFits, fit_stars
@@ -18,16 +19,15 @@ Bools = NDArray[np.bool_]
 
 def find_saturated_cores(saturated: Bools, *, min_pixels: int = 2) -> tuple[Floats, Floats]:
     """Return (x, y) of the thickest place of each connected group of saturated pixels."""
-    labels, _ = ndimage.label(saturated, structure=np.ones((3, 3)))
     x, y = [], []
-    for k, window in enumerate(ndimage.find_objects(labels), 1):
-        core = np.pad(labels[window] == k, 1)
-        if core.sum() < min_pixels:
-            continue
+    for rows, columns in connected_regions(saturated, min_pixels=min_pixels):
+        top, left = int(rows.min()) - 1, int(columns.min()) - 1
+        core = np.zeros((int(rows.max()) - top + 2, int(columns.max()) - left + 2), dtype=bool)
+        core[rows - top, columns - left] = True
         depth = ndimage.distance_transform_edt(core)
-        rows, columns = np.nonzero(depth >= 0.9 * depth.max())
-        x.append(window[1].start - 1 + float(np.median(columns)))
-        y.append(window[0].start - 1 + float(np.median(rows)))
+        deep_rows, deep_columns = np.nonzero(depth >= 0.9 * depth.max())
+        x.append(left + float(np.median(deep_columns)))
+        y.append(top + float(np.median(deep_rows)))
     return np.array(x, dtype=np.float64), np.array(y, dtype=np.float64)
 
 

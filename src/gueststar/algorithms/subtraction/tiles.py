@@ -15,8 +15,9 @@ from gueststar.algorithms.subtraction.transfer import Transfer, matched_kernels,
 
 Float32Image = NDArray[np.float32]
 Pixel = TypeVar("Pixel", np.float32, np.bool_)
-TransferAt = Callable[[float, float, tuple[int, int]], Transfer]
-"""Gives the filters at image position (x, y) for a grid of (ny, nx)."""
+Floats = NDArray[np.float64]
+TransferAt = Callable[[Floats, Floats, tuple[int, int]], Transfer]
+"""Gives the filters at image positions (x, y) for a grid of (ny, nx), one place after another."""
 
 
 class MismatchNoise(NamedTuple):
@@ -90,12 +91,12 @@ def subtract_in_tiles(
     shape = science.shape
     out = TiledDifference(*(np.zeros(shape, np.float32) for _ in range(4)))
     for tile, grid in tile_layout((shape[0], shape[1]), tile_size=tile_size, ramp=ramp, margin=margin):
-        x, y = sum(tile.columns) / 2 - 0.5, sum(tile.rows) / 2 - 0.5
+        x, y = (np.array([sum(ends) / 2 - 0.5]) for ends in (tile.columns, tile.rows))
         planes = [
             cut_window(image, tile.y0, tile.x0, grid)
             for image in (science, reference, science_variance, reference_variance)
         ]
-        filters = transfer_at(x, y, grid), transfer_at(x, y, (2 * margin, 2 * margin))
+        filters = transfer_at(x, y, grid).of(0), transfer_at(x, y, (2 * margin, 2 * margin)).of(0)
         poor = None if noise.is_poor is None else cut_window(noise.is_poor, tile.y0, tile.x0, grid)
         _subtract_tile(planes, tile, grid, filters, noise._replace(is_poor=poor), out)
     return out
@@ -159,7 +160,8 @@ def _subtract_tile(
     d, s_r, s = _filter(n, r, *large)
     squares = [stamp_spectrum(kernel**2, grid) for kernel in matched_kernels(small)]
     difference, filtered_reference, score = (fft.irfft2(a, s=grid) for a in (d, s_r, s))
-    photon = fft.irfft2(squares[0] * v_n + squares[1] * v_r, s=grid)
+    _add_products_in_place(squares[0], v_n, squares[1], v_r)
+    photon = fft.irfft2(squares[0], s=grid)
     power = fft.rfft2(filtered_reference * filtered_reference)
     mismatch = _mismatch_variance(filtered_reference, power, noise.common, grid)
     if noise.is_poor is not None and noise.is_poor.any():
@@ -223,20 +225,34 @@ def _filter(n, r, a_n, a_r, psf):  # type: ignore[no-untyped-def]
     return d, s_r, s
 
 
+@njit(cache=True)
+def _add_products_in_place(a, b, c, d):  # type: ignore[no-untyped-def]
+    """Write a b + c d into a."""
+    for j in range(a.shape[0]):
+        one, other, third, fourth = a[j], b[j], c[j], d[j]
+        for i in range(one.size):
+            one[i] = one[i] * other[i] + third[i] * fourth[i]
+
+
 @njit(cache=True, error_model="numpy")
 def _lay_tile(  # type: ignore[no-untyped-def]
     difference, s, v, mismatch, norm,
     y0, x0, row0, column0, wy, wx, out_d, out_score, out_variance, out_inflation,
 ):  # fmt: skip
+    least, per_norm, n = np.float32(1e-20), np.float32(1.0 / norm), wx.size
+    a = column0 - x0
     for j in range(wy.size):
-        b = row0 + j - y0
-        for i in range(wx.size):
-            a = column0 + i - x0
-            photon = max(v[b, a], np.float32(1e-20))
-            total = photon + mismatch[b, a]
+        b, y = row0 + j - y0, row0 + j
+        d, own, light, more = (
+            difference[b, a : a + n], s[b, a : a + n], v[b, a : a + n], mismatch[b, a : a + n],
+        )  # fmt: skip
+        to_d, to_score = out_d[y, column0 : column0 + n], out_score[y, column0 : column0 + n]
+        to_variance, to_inflation = out_variance[y, column0 : column0 + n], out_inflation[y, column0 : column0 + n]
+        for i in range(n):
+            photon = max(light[i], least)
+            total = photon + more[i]
             w = wy[j] * wx[i]
-            y, x = row0 + j, column0 + i
-            out_d[y, x] += w * difference[b, a]
-            out_score[y, x] += w * s[b, a] / np.sqrt(total)
-            out_variance[y, x] += w * total / norm
-            out_inflation[y, x] += w * np.sqrt(total / photon)
+            to_d[i] += w * d[i]
+            to_score[i] += w * own[i] / np.sqrt(total)
+            to_variance[i] += w * total * per_norm
+            to_inflation[i] += w * np.sqrt(total / photon)

@@ -15,6 +15,7 @@ from scipy import fft
 
 Stamp = NDArray[np.float32]
 Spectrum = NDArray[np.complex64]
+Noise = NDArray[np.float32]
 
 
 FADE_POWER = 1e-3
@@ -23,7 +24,10 @@ thousandth of its signal there, but a bright star's residuals would ring at the 
 
 
 class Transfer(NamedTuple):
-    """Filters of one tile on its real-FFT grid, unit gain at zero frequency for a point source's flux."""
+    """Filters on a real-FFT grid, unit gain at zero frequency for a point source's flux.
+
+    Arrays are ``[..., ny, nx / 2 + 1]``: of one place, or of many along the first axis.
+    """
 
     science: Spectrum
     """A_n, applied to the science image."""
@@ -32,19 +36,23 @@ class Transfer(NamedTuple):
     psf: Spectrum
     """P_D, the PSF of the difference for a source in the science image (its sum is one)."""
 
+    def of(self, k: int) -> Transfer:
+        """Return the filters of one of many places."""
+        return Transfer(self.science[k], self.reference[k], self.psf[k])
+
 
 def stamp_spectrum(stamp: Stamp, shape: tuple[int, int]) -> Spectrum:
-    """Return the real FFT of an odd-sided stamp on a grid of ``shape``, its middle pixel at the origin."""
-    k = stamp.shape[0]
+    """Return the real FFT of odd-sided stamps ``[..., k, k]`` on grids of ``shape``, their middle at the origin."""
+    k = stamp.shape[-1]
     half = k // 2
-    rows = np.zeros((k, shape[1]), np.float32)
-    rows[:, : half + 1] = stamp[:, half:]
-    rows[:, shape[1] - half :] = stamp[:, :half]
-    along_x = fft.rfft(rows, axis=1)
-    full = np.zeros((shape[0], along_x.shape[1]), np.complex64)
-    full[: half + 1] = along_x[half:]
-    full[shape[0] - half :] = along_x[:half]
-    return np.asarray(fft.fft(full, axis=0, overwrite_x=True), dtype=np.complex64)
+    rows = np.zeros((*stamp.shape[:-1], shape[1]), np.float32)
+    rows[..., : half + 1] = stamp[..., half:]
+    rows[..., shape[1] - half :] = stamp[..., :half]
+    along_x = fft.rfft(rows, axis=-1)
+    full = np.zeros((*stamp.shape[:-2], shape[0], along_x.shape[-1]), np.complex64)
+    full[..., : half + 1, :] = along_x[..., half:, :]
+    full[..., shape[0] - half :, :] = along_x[..., :half, :]
+    return np.asarray(fft.fft(full, axis=-2, overwrite_x=True), dtype=np.complex64)
 
 
 def matched_kernels(transfer: Transfer) -> tuple[Stamp, Stamp]:
@@ -52,30 +60,36 @@ def matched_kernels(transfer: Transfer) -> tuple[Stamp, Stamp]:
 
     The transfer must be on a square grid of even side that holds the kernels; its last row and column are lost.
     """
-    size = transfer.psf.shape[0]
+    size = transfer.psf.shape[-2]
     matched = np.conj(transfer.psf)
     kernels = [
-        fft.fftshift(fft.irfft2(matched * a, s=(size, size)))[1:, 1:] for a in (transfer.science, transfer.reference)
+        fft.fftshift(fft.irfft2(matched * a, s=(size, size)), axes=(-2, -1))[..., 1:, 1:]
+        for a in (transfer.science, transfer.reference)
     ]
     return kernels[0], kernels[1]
 
 
 def psf_power(transfer: Transfer) -> float:
-    """Return the sum of the squares of the difference's PSF (its noise-equivalent area, inverted)."""
+    """Return the sum of the squares of the difference's PSF at one place (its noise-equivalent area, inverted)."""
     size = transfer.psf.shape[0]
     return float(np.sum(fft.irfft2(transfer.psf, s=(size, size)).astype(np.float64) ** 2))
 
 
 def filtered_stamp(transfer: Transfer, stamp: Stamp) -> Stamp:
     """Return what the science image's filter makes of a star on it; the grid must be square and larger than it."""
-    size, side = transfer.psf.shape[0], stamp.shape[0]
+    size, side = transfer.psf.shape[-2], stamp.shape[-1]
     index = np.arange(-(side // 2), side // 2 + 1)
     made = fft.irfft2(transfer.science * stamp_spectrum(stamp, (size, size)), s=(size, size))
-    return np.asarray(made[np.ix_(index, index)], dtype=np.float32)
+    return np.asarray(made[..., index[:, None], index], dtype=np.float32)
 
 
 def proper_transfer(
-    science_psf: Stamp, reference_psf: Stamp, shape: tuple[int, int], *, science_noise: float, reference_noise: float
+    science_psf: Stamp,
+    reference_psf: Stamp,
+    shape: tuple[int, int],
+    *,
+    science_noise: float | Noise,
+    reference_noise: float | Noise,
 ) -> Transfer:
     """Return the filters of proper image subtraction (Zackay, Ofek & Gal-Yam 2016, ApJ 830, 27, eq. 13 to 16).
 
@@ -83,8 +97,9 @@ def proper_transfer(
     science image's flux, its noise is white with the variance ``science_noise + reference_noise``.
     """
     p_n, p_r = stamp_spectrum(science_psf, shape), stamp_spectrum(reference_psf, shape)
-    total = np.float32(science_noise + reference_noise)
-    a, b = np.float32(science_noise) / total, np.float32(reference_noise) / total
+    own, other = _for_spectra(science_noise), _for_spectra(reference_noise)
+    total = own + other
+    a, b = own / total, other / total
     power = a * (p_r.real**2 + p_r.imag**2) + b * (p_n.real**2 + p_n.imag**2)
     # Where both PSFs are below a few per cent their ratio is that of the models' errors: let D fade there.
     scale = 1.0 / np.sqrt(power + np.float32(FADE_POWER))
@@ -98,8 +113,8 @@ def kernel_transfer(
     psf: Stamp,
     shape: tuple[int, int],
     *,
-    convolved_noise: float,
-    target_noise: float,
+    convolved_noise: float | Noise,
+    target_noise: float | Noise,
     convolves_science: bool,
 ) -> Transfer:
     """Return the filters of a kernel-matched difference with its noise decorrelated.
@@ -109,12 +124,18 @@ def kernel_transfer(
     ``psf`` is that of the science image.
     """
     k = stamp_spectrum(kernel, shape)
-    total = np.float32(convolved_noise + target_noise)
-    power = np.float32(target_noise) + np.float32(convolved_noise) * (k.real**2 + k.imag**2)
+    convolved, target = _for_spectra(convolved_noise), _for_spectra(target_noise)
+    total = convolved + target
+    power = target + convolved * (k.real**2 + k.imag**2)
     phi = np.sqrt(total / np.maximum(power, np.float32(1e-6) * total)).astype(np.float32)
     p = stamp_spectrum(psf, shape)
     if not convolves_science:
         return Transfer(phi.astype(np.complex64), phi * k, p * phi)
-    gain = np.float32(1.0 / max(float(kernel.sum()), 1e-6))
+    gain = (1.0 / np.maximum(kernel.sum(axis=(-2, -1), dtype=np.float64), 1e-6)).astype(np.float32)[..., None, None]
     # The kernel's sum is the flux scale of the other image: divide it out, so that D is in science units.
     return Transfer(phi * k * gain, (phi * gain).astype(np.complex64), p * phi * k * gain)
+
+
+def _for_spectra(noise: float | Noise) -> NDArray[np.float32]:
+    """Return noise of one place or of many so that it multiplies their spectra."""
+    return np.asarray(noise, np.float32)[..., None, None]

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gueststar.core import times
+from gueststar.formats.ztf_fields import MISSING
 from gueststar.model.catalog import Catalog
 from gueststar.model.photocal import NJY_ZERO_POINT
 from gueststar.model.visit import VISIT, VisitRecord
-from gueststar.pipelines.alerts.wire_fields import MISSING, Fields, detection_fields, exposure_fields, numbers
+from gueststar.pipelines.alerts.wire_fields import Fields, detection_fields, exposure_fields, numbers
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,7 @@ def candidate_fields(
     fields |= {name: [value] * n for name, value in _constants(record, reference).items()}
     fields |= _noise_fields(sources, record, central_pixels)
     fields |= {"ranr": numbers(reference_places[0]), "decnr": numbers(reference_places[1])}
-    by_stamps = sources["stamp_reliability"].astype(np.float64)
-    fields |= {"drb": [float(score) if np.isfinite(score) else None for score in by_stamps]}
+    fields |= {"drb": numbers(sources["stamp_reliability"])}
     fields |= {"drbversion": [record.network_version or "none"] * n}
     return fields | {"tooflag": [int(is_target_of_opportunity)] * n}
 

@@ -8,13 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gueststar.core.bits import SourceFlag
+from gueststar.formats.ztf_fields import MISSING, MISSING_FLUX
 from gueststar.model.catalog import Catalog
 from gueststar.model.photocal import NJY_ZERO_POINT
 from gueststar.pipelines.alerts.visible import VisibleHistory, images_of
-from gueststar.pipelines.alerts.wire_fields import MISSING, Fields, exposure_fields, numbers, rows_from
-
-MISSING_FLUX = -99999.0
-"""What a forced flux that could not be measured is on the wire."""
+from gueststar.pipelines.alerts.wire_fields import Fields, exposure_fields, numbers, rows_from
 
 _NOT_TOLD = ("pdiffimfilename", "programpi", "nid", "rbversion")
 _BAD_PIXELS, _NO_REFERENCE = "56", "57"
@@ -59,7 +57,7 @@ def reference_rows(sources: Catalog, ra: NDArray[np.float64], dec: NDArray[np.fl
             "decnr": numbers(dec),
             "magnr": numbers(sources["reference_mag"]),
             "sigmagnr": numbers(sources["reference_mag_err"]),
-            "chinr": numbers(sources["reference_chi2"]),
+            "chinr": numbers(np.sqrt(sources["reference_chi2"])),
             "sharpnr": numbers(sources["reference_sharpness"]),
         }
     )

@@ -7,8 +7,9 @@ import numpy as np
 from gueststar.algorithms.association.match import count_within, nearest
 from gueststar.algorithms.astrometry.proper_motion import propagate_positions
 from gueststar.algorithms.photocal.gaia_magnitude import gaia_g
+from gueststar.formats.ztf_fields import MISSING, MISSING_NAME
 from gueststar.model.catalog import Catalog, Column, Schema
-from gueststar.pipelines.alerts.wire_fields import MISSING, Fields, numbers
+from gueststar.pipelines.alerts.wire_fields import Fields, numbers
 
 SOLAR_SYSTEM_MATCH = Schema(
     "solar_system_match",
@@ -67,8 +68,8 @@ def catalog_fields(dia_sources: Catalog, refcat: Catalog | None, *, epoch_year: 
         fields |= _object_fields(refcat, index[:, k], distance[:, k], k + 1)
     fields["nmtchps"] = count_within(*here, ra, dec, radius_arcsec=_CATALOG_RADIUS_ARCSEC).tolist()
     mag = gaia_g(refcat["mag_g"], refcat["mag_r"], refcat["mag_i"])
-    is_bright = mag < _BRIGHT_MAG
-    for name, chosen in (("gaia", np.ones(refcat.n_rows, dtype=bool)), ("gaiabright", is_bright)):
+    is_star = ~refcat["is_extended"].astype(bool)
+    for name, chosen in (("gaia", is_star), ("gaiabright", is_star & (mag < _BRIGHT_MAG))):
         star, star_distance = nearest(*here, ra[chosen], dec[chosen], k=1, max_arcsec=_STAR_RADIUS_ARCSEC)
         fields[f"near{name}"] = numbers(star_distance[:, 0])
         magnitudes = np.append(mag[chosen], np.nan)  # row -1: none
@@ -85,7 +86,7 @@ def solar_system_fields(dia_sources: Catalog, matches: Catalog | None) -> Fields
             matches["name"].tolist(), strict=True,
         )  # fmt: skip
         known = {candid: (distance, mag, str(name)) for candid, distance, mag, name in rows}
-    found = [known.get(candid, (MISSING, MISSING, "null")) for candid in dia_sources["dia_source_id"].tolist()]
+    found = [known.get(candid, (MISSING, MISSING, MISSING_NAME)) for candid in dia_sources["dia_source_id"].tolist()]
     return {name: [row[k] for row in found] for k, name in enumerate(("ssdistnr", "ssmagnr", "ssnamenr"))}
 
 
@@ -94,7 +95,8 @@ def _object_fields(refcat: Catalog, index: np.ndarray, distance: np.ndarray, k: 
     fields: Fields = {
         f"s{band}mag{k}": numbers(np.where(is_found, refcat[f"mag_{band}"][row], np.nan)) for band in "griz"
     }
-    score = np.where(refcat["is_extended"][row], 0.0, 1.0)
+    graded = refcat["star_score"].astype(np.float64)
+    score = np.where(np.isfinite(graded), graded, np.where(refcat["is_extended"], 0.0, 1.0))[row]
     fields[f"sgscore{k}"] = numbers(np.where(is_found, score, np.nan))
     fields[f"distpsnr{k}"] = numbers(distance)
     fields[f"objectidps{k}"] = np.where(is_found, refcat["ref_id"][row], int(MISSING)).tolist()

@@ -21,6 +21,7 @@ from gueststar.pipelines.alerts.candidate import ReferenceFacts
 from gueststar.pipelines.alerts.history import Places
 from gueststar.pipelines.alerts.neighbours import with_reference
 from gueststar.pipelines.alerts.packet import AlertConfig, BuildAlerts, Neighbourhood
+from gueststar.pipelines.alerts.solar_system import SolarSystemConfig
 from gueststar.pipelines.alerts.view import known_since, object_names, objects_in_footprint, tiers_of_view
 from gueststar.pipelines.night.outcome import StepTimer
 from gueststar.store.alerts.log import AlertLog, drain_outbox
@@ -38,6 +39,8 @@ class AlertVisitConfig:
 
     association: AssociationConfig = field(default_factory=AssociationConfig)
     alerts: AlertConfig = field(default_factory=AlertConfig)
+    solar_system: SolarSystemConfig = field(default_factory=SolarSystemConfig)
+    """Which known Solar-System objects are told."""
     most_attempts: int = 5
     """How often a visit is associated anew when overlapping images overtake it."""
     most_wait_s: float = 300.0

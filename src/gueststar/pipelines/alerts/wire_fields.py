@@ -10,11 +10,9 @@ from numpy.typing import ArrayLike
 
 from gueststar.core import ids, times
 from gueststar.core.ids import MAX_PER_SIGN
+from gueststar.formats.ztf_fields import MISSING
 from gueststar.model.catalog import Catalog
 from gueststar.model.photocal import NJY_ZERO_POINT
-
-MISSING = -999.0
-"""What a number that does not exist is on the wire."""
 
 Fields = dict[str, list[Any]]
 
@@ -90,7 +88,7 @@ def detection_fields(sources: Catalog, visits: Catalog) -> Fields:
         "distnr": numbers(sources["reference_distance"] / visits["pixel_scale"]),
         "magnr": numbers(sources["reference_mag"]),
         "sigmagnr": numbers(sources["reference_mag_err"]),
-        "chinr": numbers(sources["reference_chi2"]),
+        "chinr": numbers(np.sqrt(sources["reference_chi2"])),
         "sharpnr": numbers(sources["reference_sharpness"]),
     }
 

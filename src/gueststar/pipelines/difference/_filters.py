@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gueststar.algorithms.psf.evaluate import crop_or_pad
+from gueststar.algorithms.stats.select import median_of
 from gueststar.algorithms.subtraction.fine_psf import cell_centres, interleaved
 from gueststar.algorithms.subtraction.kernel import MatchingKernel
 from gueststar.algorithms.subtraction.prepare import Pair
@@ -15,6 +16,8 @@ from gueststar.algorithms.subtraction.wings import common_wing, with_wing
 from gueststar.algorithms.warp.psf import fit_psf_polynomial
 from gueststar.model.psf import Psf
 from gueststar.pipelines.difference._stars import stamps_at_phases
+
+Floats = NDArray[np.float64]
 
 
 def with_common_wings(science: Psf, reference: Psf, *, radius_fwhm: float, nodes: int = 6) -> tuple[Psf, Psf]:
@@ -39,12 +42,12 @@ def _side(psf: Psf) -> int:
 
 def proper_filters(pair: Pair, science_psf: Psf, reference_psf: Psf, *, tile_size: int) -> TransferAt:
     """Return the filters of proper subtraction, from the two PSF models and the local noise."""
+    own, other = (LocalNoise(v, tile_size) for v in (pair.science_variance, pair.reference_variance))
 
-    def at(x: float, y: float, grid: tuple[int, int]) -> Transfer:
+    def at(x: Floats, y: Floats, grid: tuple[int, int]) -> Transfer:
         return proper_transfer(
-            science_psf.stamp(x=x, y=y), reference_psf.stamp(x=x, y=y), grid,
-            science_noise=_local_noise(pair.science_variance, x, y, tile_size),
-            reference_noise=_local_noise(pair.reference_variance, x, y, tile_size),
+            science_psf.stamps(x=x, y=y), reference_psf.stamps(x=x, y=y), grid,
+            science_noise=own.at(x, y), reference_noise=other.at(x, y),
         )  # fmt: skip
 
     return at
@@ -54,14 +57,13 @@ def kernel_filters(
     pair: Pair, kernel: MatchingKernel, science_psf: Psf, *, convolves_science: bool, tile_size: int
 ) -> TransferAt:
     """Return the filters of kernel matching with decorrelated noise."""
+    own, other = (LocalNoise(v, tile_size) for v in (pair.science_variance, pair.reference_variance))
+    convolved, target = (own, other) if convolves_science else (other, own)
 
-    def at(x: float, y: float, grid: tuple[int, int]) -> Transfer:
-        noise = [_local_noise(v, x, y, tile_size) for v in (pair.science_variance, pair.reference_variance)]
+    def at(x: Floats, y: Floats, grid: tuple[int, int]) -> Transfer:
         return kernel_transfer(
-            kernel.stamp(x=x, y=y), science_psf.stamp(x=x, y=y), grid,
-            convolved_noise=noise[0 if convolves_science else 1],
-            target_noise=noise[1 if convolves_science else 0],
-            convolves_science=convolves_science,
+            kernel.stamps(x=x, y=y), science_psf.stamps(x=x, y=y), grid,
+            convolved_noise=convolved.at(x, y), target_noise=target.at(x, y), convolves_science=convolves_science,
         )  # fmt: skip
 
     return at
@@ -78,11 +80,10 @@ def difference_psf(filters: TransferAt, science_psf: Psf, *, nodes: int = 5, gri
     side = min(_side(science_psf), grid - 1)
     phases = crop_or_pad_all(stamps_at_phases(science_psf, x=x, y=y, n=n), side)
     made = np.empty_like(phases)
-    for k, (px, py) in enumerate(zip(x, y, strict=True)):
-        transfer = filters(float(px), float(py), (grid, grid))
-        for b in range(n):
-            for a in range(n):
-                made[b, a, k] = filtered_stamp(transfer, phases[b, a, k])
+    transfer = filters(x, y, (grid, grid))
+    for b in range(n):
+        for a in range(n):
+            made[b, a] = filtered_stamp(transfer, phases[b, a])
     order = min(science_psf.order, 3)
     return Psf(fit_psf_polynomial(interleaved(made), x=x, y=y, shape=shape, order=order), order, shape, n)
 
@@ -92,7 +93,20 @@ def crop_or_pad_all(stamps: NDArray[np.float32], side: int) -> NDArray[np.float3
     return crop_or_pad(stamps.reshape(-1, *stamps.shape[-2:]), side).reshape(*stamps.shape[:-2], side, side)
 
 
-def _local_noise(variance: NDArray[np.float32], x: float, y: float, size: int) -> float:
-    half = size // 2
-    part = variance[max(int(y) - half, 0) : int(y) + half : 8, max(int(x) - half, 0) : int(x) + half : 8]
-    return float(np.median(part))
+class LocalNoise:
+    """Median variance in boxes of ``size`` pixels about places of an image."""
+
+    def __init__(self, variance: NDArray[np.float32], size: int) -> None:
+        self._variance, self._half = variance, size // 2
+        self._known: dict[tuple[int, int], float] = {}
+
+    def at(self, x: Floats, y: Floats) -> NDArray[np.float32]:
+        """Return the noise at positions (x, y); what was asked before is remembered."""
+        return np.array([self._one(int(px), int(py)) for px, py in zip(x, y, strict=True)], np.float32)
+
+    def _one(self, x: int, y: int) -> float:
+        if (x, y) not in self._known:
+            half = self._half
+            part = self._variance[max(y - half, 0) : y + half : 8, max(x - half, 0) : x + half : 8]
+            self._known[x, y] = median_of(part)
+        return self._known[x, y]

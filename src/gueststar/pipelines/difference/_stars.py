@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,8 +24,9 @@ NOT_FOR_STARS = UNUSABLE | MaskPlane.SUSPECT
 """Planes whose pixels must not lie in a star that is used to compare images."""
 
 
+@lru_cache(maxsize=8)  # the same few models are asked for by every step; a model is known by itself, not its values
 def fine_psf_of(psf: Psf, *, cells: int = 6) -> FinePsf:
-    """Return a PSF's stamps, finely sampled, on ``cells`` x ``cells`` parts of its image."""
+    """Return a PSF's stamps, finely sampled, on ``cells`` x ``cells`` parts of its image; nobody may alter them."""
     x, y = cell_centres(psf.shape, (cells, cells))
     if psf.oversampling == 1:
         return make_fine_psf(psf.stamps(x=x, y=y), psf.shape, (cells, cells))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gueststar.algorithms.streaks.kind import KindConfig
+from gueststar.algorithms.streaks.trace import Segment
 from gueststar.algorithms.streaks.tracks import SkyStreak, StreakTrack, TrackConfig, link_streaks
 from gueststar.model.catalog import Catalog
 
@@ -16,6 +17,7 @@ LISTED = (
     "streak_id", "visit", "detector", "mjd_begin", "mjd_end", "ra_1", "dec_1", "ra_2", "dec_2", "is_end_1_seen",
     "is_end_2_seen", "across_1_err", "across_2_err", "length", "length_err", "position_angle_deg",
     "position_angle_err", "rate", "mag", "snr", "reliability", "kind", "reason", "is_masked_trail",
+    "x_1", "y_1", "x_2", "y_2",
 )  # fmt: skip
 """Columns of `STREAK` that a night's account keeps of likely streaks."""
 
@@ -50,7 +52,8 @@ class LinkStreaks:
         """Return the tracks among the rows that `listed` made of a night's streaks.
 
         A track that was seen again at a rate an asteroid may have is an ``asteroid``, with the time of both ends of its
-        first streak; one that goes on across detectors faster than that is a ``satellite``.
+        first streak; one that goes on across detectors faster than that is a ``satellite``; one that stays on its
+        pixels is a ``detector`` effect.
         """
         by_id = {int(row["streak_id"]): row for row in rows}
         streaks = [_sky_streak(row) for row in rows]
@@ -59,7 +62,16 @@ class LinkStreaks:
     def _described(self, track: StreakTrack, by_id: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
         first = by_id[track.streak_ids[0]]
         is_slow = track.rate <= self.config.kind.max_asteroid_rate
-        kind = "satellite" if not is_slow else "asteroid" if track.link == "seen again" else "unclear"
+        is_fixed = track.link == "same pixels"
+        kind = (
+            "detector"
+            if is_fixed
+            else "satellite"
+            if not is_slow
+            else "asteroid"
+            if track.link == "seen again"
+            else "unclear"
+        )
         ends = [
             {"mjd_tai": first[time], "ra": first[f"ra_{end}"], "dec": first[f"dec_{end}"]}
             for time, end in zip(("mjd_begin", "mjd_end"), (1, 2) if track.is_forward else (2, 1), strict=True)
@@ -76,5 +88,10 @@ def _sky_streak(row: Mapping[str, Any]) -> SkyStreak:
         (float(row["ra_1"]), float(row["ra_2"])), (float(row["dec_1"]), float(row["dec_2"])),
         float(np.radians(row["position_angle_err"] or 0.0)),
         max(float(row["across_1_err"] or 0.0), float(row["across_2_err"] or 0.0)),
-        bool(row["is_end_1_seen"] and row["is_end_2_seen"]),
+        bool(row["is_end_1_seen"] and row["is_end_2_seen"]), int(row["detector"]), _on_pixels(row),
     )  # fmt: skip
+
+
+def _on_pixels(row: Mapping[str, Any]) -> Segment | None:
+    ends = [row.get(name) for name in ("x_1", "y_1", "x_2", "y_2")]
+    return None if any(end is None for end in ends) else Segment(*(float(end or 0.0) for end in ends))

@@ -16,6 +16,7 @@ from gueststar.model.catalog import Catalog
 from gueststar.model.image import CalibratedImage
 from gueststar.model.visit import VisitRecord
 from gueststar.pipelines.alerts.candidate import ReferenceFacts
+from gueststar.pipelines.alerts.solar_system import KnownObjects, match_known_objects
 from gueststar.pipelines.alerts.visit import AlertVisit, VisitOutcome, VisitProducts
 from gueststar.pipelines.difference.cutouts import cut_candidates
 from gueststar.pipelines.difference.forced import DifferenceForcedConfig, ImageFacts, MeasureOnDifference
@@ -25,6 +26,7 @@ from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.store.alerts.log import AlertLog
 from gueststar.store.detections.store import DetectionStore
 from gueststar.store.ledger import Job
+from gueststar.store.orbits import OrbitStore
 from gueststar.store.products import DataId, StagedProduct
 from gueststar.store.refcats import RefcatStore
 from gueststar.store.repo import SurveyRepo
@@ -46,6 +48,7 @@ class AssociateVisit:
         gc.freeze()  # code and tables loaded so far are no garbage: looking through them would cost 50 ms an image
         self.refcats = RefcatStore(repo.root / "refcats")
         self.log = AlertLog(repo.root)
+        self.known_objects = KnownObjects(OrbitStore(repo.root).read(), repo.camera.site, settings.alerts.solar_system)
         self.store = DetectionStore.of_survey(repo.root, repo.settings.database)
         self.alert_visit = AlertVisit(
             self.store, self.log, policy=rights_policy(repo.settings), clock=times.now_mjd_tai, config=settings.alerts
@@ -76,7 +79,8 @@ class AssociateVisit:
             reference_sources, refcat = self._reference_sources(job), self._neighbours(science)
         products = VisitProducts(
             record=record, dia_sources=candidates, cutouts=cutouts, reference=self._reference_facts(job),
-            reference_sources=reference_sources, refcat=refcat, measure_forced=measure, depth=depth,
+            reference_sources=reference_sources, refcat=refcat, solar_system=self._solar_system(candidates, record),
+            measure_forced=measure, depth=depth,
         )  # fmt: skip
         outcome = self.alert_visit.run(products, timer=timer)
         metrics = _metrics_of(outcome)
@@ -107,6 +111,7 @@ class AssociateVisit:
                 refcat=self.refcats.known_stars(
                     ra=circle.ra, dec=circle.dec, radius_deg=circle.radius_arcsec / 3600.0 + NEIGHBOUR_MARGIN_DEG
                 ),
+                solar_system=self._solar_system(candidates, record),
             )
         outcome = self.alert_visit.run(products, timer=timer)
         return Result((), _metrics_of(outcome), {}, timer.seconds)
@@ -136,6 +141,16 @@ class AssociateVisit:
         ra, dec = science.wcs.pixel_to_sky(x=(nx - 1) / 2, y=(ny - 1) / 2)
         radius = 0.5 * float(np.hypot(nx, ny)) * science.wcs.pixel_scale_arcsec / 3600.0 + NEIGHBOUR_MARGIN_DEG
         return self.refcats.known_stars(ra=float(ra), dec=float(dec), radius_deg=radius)
+
+    def _solar_system(self, dia_sources: Catalog, record: VisitRecord) -> Catalog:
+        """Return the known Solar-System objects near detections of an image (`SOLAR_SYSTEM_MATCH` rows)."""
+        config, (ra, dec) = self.settings.alerts.solar_system, record.corners
+        circle = enclosing_circle(ra, dec)
+        known = self.known_objects.near(
+            ra=circle.ra, dec=circle.dec, radius_deg=(circle.radius_arcsec + config.max_arcsec) / 3600.0,
+            mjd_tai=record.mjd_tai, faintest_mag=record.limiting_mag + config.max_beyond_limit_mag,
+        )  # fmt: skip
+        return match_known_objects(dia_sources, known, max_arcsec=config.max_arcsec)
 
     def _record(self, job: Job, science: ImageFrame, difference: CalibratedImage) -> VisitRecord:
         row = self.repo.ledger.exposure(job.exposure_id or 0)

@@ -13,7 +13,7 @@ from gueststar.core.bits import MaskPlane, SourceFlag
 from gueststar.model.camera import Camera
 from gueststar.model.catalog import Catalog
 from gueststar.model.exposure import ExposureInfo
-from gueststar.model.image import CalibratedImage
+from gueststar.model.image import CalibratedImage, MaskedImage
 from gueststar.pipelines.difference.cutouts import Triplet, cut_candidates
 from gueststar.pipelines.difference.detect import BrightStars, DetectCandidates, DetectionContext, Detections
 from gueststar.pipelines.difference.reference_warp import WarpReference
@@ -25,7 +25,6 @@ from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attemp
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
 from gueststar.pipelines.reference.chromatic import MatchReferenceToAir, Subbands, site_air, subband_shifts
-from gueststar.pipelines.science.catalogs import with_planes
 from gueststar.store.products import DataId
 
 
@@ -159,12 +158,12 @@ def streak_metrics(streaks: Streaks, min_reliability: float) -> dict[str, Any]:
 def with_footprints(result: DifferenceResult, found: Catalog, threshold: float) -> CalibratedImage:
     """Return the difference image with DETECTED and DETECTED_NEGATIVE set on the footprints of its detections."""
     pixels = result.difference.pixels
-    for is_positive, plane in ((True, MaskPlane.DETECTED), (False, MaskPlane.DETECTED_NEGATIVE)):
-        rows = found.select(found["is_positive"] == is_positive)
-        score = result.score if is_positive else -result.score
-        where = detected_regions(score, x=rows["x"], y=rows["y"], threshold=threshold, reach=1.5)
-        pixels = with_planes(pixels, where, plane)
-    return replace(result.difference, pixels=pixels)
+    mask = pixels.mask.copy()
+    for sign, plane in ((1, MaskPlane.DETECTED), (-1, MaskPlane.DETECTED_NEGATIVE)):
+        rows = found.select(found["is_positive"] == (sign > 0))
+        where = detected_regions(result.score, x=rows["x"], y=rows["y"], threshold=threshold, reach=1.5, sign=sign)
+        mask[where] |= int(plane)
+    return replace(result.difference, pixels=MaskedImage(pixels.image, pixels.variance, mask))
 
 
 def detection_context(info: ExposureInfo, detector_id: int, camera: Camera) -> DetectionContext:

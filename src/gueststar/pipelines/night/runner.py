@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from gueststar.core.errors import ConfigError, ServiceDown, TransientError
+from gueststar.core.errors import ConfigError, DataError, ServiceDown, TransientError
 from gueststar.model.calibration import CalibrationKind
 from gueststar.pipelines.night.association import AssociateVisit
 from gueststar.pipelines.night.calibrations.frames import MAKERS, CalibrationWork, run_calibration
@@ -32,6 +32,7 @@ from gueststar.store.alerts.table import AlertTable
 from gueststar.store.ledger import ExposureState, JobState
 from gueststar.store.repo import SurveyRepo
 from gueststar.stream.clients import has_stream
+from gueststar.stream.filter_round import run_filters
 from gueststar.stream.publish import Publisher
 
 STAGES = ("calibrate", "science", "reference", "difference", "associate", "movers", "precover", "learn", "inject")
@@ -149,7 +150,8 @@ class NightRunner:
             if self.ledger.start(job_id):
                 self._settle([associate.run(job_id, job)])
             self.progress("associate", n_done, len(jobs))
-        self._publish()
+        self._publish(night)
+        self._filter(night)
         self._file_alerts()
 
     def _file_alerts(self) -> None:
@@ -160,7 +162,7 @@ class NightRunner:
         except ServiceDown as problem:
             self.ledger.event("archive", text=f"the table of alerts is behind the log: {problem}")
 
-    def _publish(self) -> None:
+    def _publish(self, night: int) -> None:
         """Send what waits in the alert log, where there is a stream; brokers that stay away do not stop a night."""
         settings = self.repo.settings.stream
         if not has_stream(self.repo.root, settings):
@@ -168,10 +170,19 @@ class NightRunner:
         try:
             with Publisher(self.repo.root, settings) as publisher:
                 receipt = publisher.publish()
-        except (TransientError, ConfigError) as problem:
-            self.ledger.event("stream", text=f"alerts wait: {problem}")
+        except (TransientError, ConfigError, DataError) as problem:
+            self.ledger.event("stream", str(night), f"alerts wait: {problem}", is_waiting=True)
         else:
-            self.ledger.event("stream", text=receipt.line())
+            self.ledger.event("stream", str(night), receipt.line())
+
+    def _filter(self, night: int) -> None:
+        """Ask the users' filters of what was published, or of what is in the log where there is no stream."""
+        try:
+            lines = run_filters(self.repo.root, self.repo.settings)
+        except (TransientError, ConfigError, DataError) as problem:
+            lines = [f"filters wait: {problem}"]
+        for line in lines:
+            self.ledger.event("filters", str(night), line)
 
     def movers(self, night: int) -> None:
         """Link the night's candidates that move into tracklets."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from sqlalchemy import BigInteger, Column, Float, Index, Integer, String, Table, and_, delete, func, select, update
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, String, Table, and_, case, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from gueststar.store.alerts.log import ENTRIES, FOLDER, INDEX_NAME, METADATA
@@ -28,8 +28,16 @@ class Fate(StrEnum):
     """Set aside with its whole image until a person decides."""
     DROPPED = "dropped"
     """Held, and a person decided that it never leaves."""
+    RELEASED = "released"
+    """Was held, or gone; a person let it go: it waits, behind what was sent meanwhile."""
     DEAD = "dead"
     """The brokers will never take it."""
+    GONE = "gone"
+    """Was sent, but its topic has been deleted since."""
+
+
+BY_HAND = "released by hand"
+"""Reason of packets that were sent after a person let them go: they stand behind later ones."""
 
 
 _FATES = Table(
@@ -53,6 +61,14 @@ _RETRACTIONS = Table(
     Column("reason", String, nullable=False),
     Column("time", Float, nullable=False, doc="Unix seconds"),
     Column("is_sent", Integer, nullable=False, server_default="0"),
+)
+
+
+_TOPICS = Table(
+    "stream_topic",
+    METADATA,
+    Column("topic", String, primary_key=True),
+    Column("topic_id", String, nullable=False, doc="the brokers' own number: a topic made anew has another"),
 )
 
 
@@ -99,16 +115,22 @@ class Publication:
         self._engine.dispose()
 
     def waiting(self, limit: int) -> list[AlertEntry]:
-        """Return the first packets of the log that nothing became of yet, in order of arrival."""
+        """Return the first packets of the log that are to be sent, in order of arrival."""
         query = (
             select(ENTRIES)
             .outerjoin(_FATES, _FATES.c.candid == ENTRIES.c.candid)
-            .where(_FATES.c.candid.is_(None))
+            .where(or_(_FATES.c.candid.is_(None), _FATES.c.fate == Fate.RELEASED))
             .order_by(ENTRIES.c.serial)
             .limit(limit)
         )
         with transaction(self._reader) as connection:
             return [AlertEntry(*row) for row in connection.execute(query)]
+
+    def released(self, candids: Iterable[int]) -> set[int]:
+        """Return those of some packets that a person let go."""
+        mine = and_(_FATES.c.fate == Fate.RELEASED, _FATES.c.candid.in_(list(candids)))
+        with transaction(self._reader) as connection:
+            return {int(candid) for candid in connection.execute(select(_FATES.c.candid).where(mine)).scalars()}
 
     def segment_size(self, segment: str) -> int:
         """Return how many packets one commit of a detector image put into the log."""
@@ -130,21 +152,42 @@ class Publication:
         return self._put([{"candid": c, "fate": fate, "topic": "", "reason": reason, "time": time} for c in candids])
 
     def _put(self, rows: Sequence[Mapping[str, object]]) -> int:
+        """Write fates of packets that wait; what has a fate keeps it. Return how many are new."""
         if not rows:
             return 0
+        new = insert(_FATES)
+        changed = {name: new.excluded[name] for name in ("fate", "topic", "partition", "offset", "time")}
+        reason = case((new.excluded.fate == Fate.SENT, _FATES.c.reason), else_=new.excluded.reason)
+        put = new.on_conflict_do_update(
+            index_elements=[_FATES.c.candid], set_=changed | {"reason": reason}, where=_FATES.c.fate == Fate.RELEASED
+        )
         with transaction(self._engine) as connection:
-            before = connection.execute(select(func.count()).select_from(_FATES)).scalar_one()
-            connection.execute(insert(_FATES).on_conflict_do_nothing(), rows)
-            return int(connection.execute(select(func.count()).select_from(_FATES)).scalar_one()) - int(before)
+            return connection.execute(put, rows).rowcount
 
-    def release(self, day_obs: int, *, is_dropped: bool = False) -> int:
-        """Let the held packets of a night go, or drop them for good; return how many they were."""
+    def release(self, day_obs: int, *, is_dropped: bool = False, fate: Fate = Fate.HELD) -> int:
+        """Let the held packets of a night (or the gone ones) go, or drop them for good; return how many they were."""
         of_night = select(ENTRIES.c.candid).where(ENTRIES.c.day_obs == day_obs)
-        held = and_(_FATES.c.fate == Fate.HELD, _FATES.c.candid.in_(of_night))
+        mine = and_(_FATES.c.fate == fate, _FATES.c.candid.in_(of_night))
+        values = {"fate": Fate.DROPPED} if is_dropped else {"fate": Fate.RELEASED, "reason": BY_HAND, "topic": ""}
         with transaction(self._engine) as connection:
-            if is_dropped:
-                return connection.execute(update(_FATES).where(held).values(fate=Fate.DROPPED)).rowcount
-            return connection.execute(delete(_FATES).where(held)).rowcount
+            return connection.execute(update(_FATES).where(mine).values(values)).rowcount
+
+    def recognise(self, topic: str, topic_id: str) -> int:
+        """Take note of which topic bears a name now; return how many sent packets were on another of that name.
+
+        Those were deleted with it: they are `Fate.GONE` from now on, and their offsets count no more.
+        """
+        with transaction(self._engine) as connection:
+            known = connection.execute(select(_TOPICS.c.topic_id).where(_TOPICS.c.topic == topic)).scalar()
+            if known == topic_id:
+                return 0
+            row = insert(_TOPICS).values(topic=topic, topic_id=topic_id)
+            connection.execute(row.on_conflict_do_update(index_elements=["topic"], set_={"topic_id": topic_id}))
+            if known is None:
+                return 0
+            sent = and_(_FATES.c.topic == topic, _FATES.c.fate == Fate.SENT)
+            why = {"fate": Fate.GONE, "reason": f"topic {topic} was deleted after they were sent", "topic": ""}
+            return connection.execute(update(_FATES).where(sent).values(why)).rowcount
 
     def last_offsets(self, topic: str) -> dict[int, int]:
         """Return the last known offset of each partition of a topic."""
@@ -157,8 +200,8 @@ class Publication:
             return {int(partition): int(offset) for partition, offset in connection.execute(query)}
 
     def counts(self, day_obs: int) -> dict[tuple[int, str], int]:
-        """Return the number of a night's packets by (program, fate); ``waiting`` is the fate of those without one."""
-        fate = func.coalesce(_FATES.c.fate, "waiting")
+        """Return the number of a night's packets by (program, fate); ``waiting`` is the fate of those to be sent."""
+        fate = case((func.coalesce(_FATES.c.fate, Fate.RELEASED) == Fate.RELEASED, "waiting"), else_=_FATES.c.fate)
         query = (
             select(ENTRIES.c.program, fate, func.count())
             .outerjoin(_FATES, _FATES.c.candid == ENTRIES.c.candid)
@@ -173,7 +216,7 @@ class Publication:
         query = (
             select(_FATES.c.fate, _FATES.c.reason, func.count())
             .join(ENTRIES, _FATES.c.candid == ENTRIES.c.candid)
-            .where(ENTRIES.c.day_obs == day_obs, _FATES.c.fate != Fate.SENT)
+            .where(ENTRIES.c.day_obs == day_obs, _FATES.c.fate.notin_([Fate.SENT, Fate.RELEASED]))
             .group_by(_FATES.c.fate, _FATES.c.reason)
         )
         with transaction(self._reader) as connection:
@@ -196,6 +239,19 @@ class Publication:
         with transaction(self._reader) as connection:
             return [(int(candid), str(fate)) for candid, fate in connection.execute(query)]
 
+    def places_on(self, topic: str) -> list[SentPacket]:
+        """Return where on a topic each packet lies that was sent to it."""
+        columns = (_FATES.c.candid, _FATES.c.topic, _FATES.c.partition, _FATES.c.offset)
+        with transaction(self._reader) as connection:
+            mine = select(*columns).where(_FATES.c.topic == topic, _FATES.c.fate == Fate.SENT)
+            return [SentPacket(*row) for row in connection.execute(mine)]
+
+    def sent_by_hand(self, topic: str) -> set[int]:
+        """Return the packets on a topic that a person let go: they stand behind later ones."""
+        mine = and_(_FATES.c.topic == topic, _FATES.c.fate == Fate.SENT, _FATES.c.reason == BY_HAND)
+        with transaction(self._reader) as connection:
+            return {int(candid) for candid in connection.execute(select(_FATES.c.candid).where(mine)).scalars()}
+
     # Retractions
 
     def retract(self, candid: int, reason: str, *, time: float) -> bool:
@@ -215,6 +271,17 @@ class Publication:
         )
         with transaction(self._reader) as connection:
             return [Retraction(AlertEntry(*row[:-2]), row[-2], row[-1]) for row in connection.execute(query)]
+
+    def retractions(self, day_obs: int) -> dict[tuple[str, bool], int]:
+        """Return the number of a night's retractions by (reason, whether readers were told)."""
+        query = (
+            select(_RETRACTIONS.c.reason, _RETRACTIONS.c.is_sent, func.count())
+            .join(ENTRIES, _RETRACTIONS.c.candid == ENTRIES.c.candid)
+            .where(ENTRIES.c.day_obs == day_obs)
+            .group_by(_RETRACTIONS.c.reason, _RETRACTIONS.c.is_sent)
+        )
+        with transaction(self._reader) as connection:
+            return {(str(reason), bool(told)): int(n) for reason, told, n in connection.execute(query)}
 
     def mark_retracted(self, candids: Iterable[int]) -> None:
         """Record that readers were told."""

@@ -70,6 +70,8 @@ class AlertQuery:
     """Place in the order of arrival of the first."""
     where: str | None = None
     """A condition over the table's fields, in the language of filters."""
+    columns: Sequence[str] | Literal["all"] | None = None
+    """Fields of the answer; None: `SHOWN`, as far as the table has them."""
     limit: int | None = None
     order: Literal["time", "arrival"] = "time"
 
@@ -117,12 +119,9 @@ class AlertSearch:
             for name, kind in self._fields.items()
         ]
 
-    def run(self, query: AlertQuery, *, columns: Sequence[str] | Literal["all"] | None = None) -> pa.Table:
-        """Return the alerts that satisfy a query: these ``columns`` of them, or `SHOWN` as far as there are such.
-
-        Raises ConfigError for a field or condition that cannot be.
-        """
-        return self._answer(query, None, columns)
+    def run(self, query: AlertQuery) -> pa.Table:
+        """Return the alerts that satisfy a query; raises ConfigError for a field or condition that cannot be."""
+        return self._answer(query, None)
 
     def entries(self, query: AlertQuery) -> list[AlertEntry]:
         """Return the log's entries of the alerts that satisfy a query, in order of arrival; with a limit the first."""
@@ -135,13 +134,11 @@ class AlertSearch:
         grouped = "SELECT night, programid, count(*) AS n FROM alert WHERE {} GROUP BY ALL ORDER BY ALL"
         return self._answer(query, grouped)
 
-    def _answer(
-        self, query: AlertQuery, statement: str | None, columns: Sequence[str] | Literal["all"] | None = None
-    ) -> pa.Table:
+    def _answer(self, query: AlertQuery, statement: str | None) -> pa.Table:
         for attempt in range(_ATTEMPTS):
             try:
                 self._refresh()
-                return self._ask(query, statement or self._listing(query, columns))
+                return self._ask(query, statement or self._listing(query))
             except _DAMAGED:
                 if attempt == _ATTEMPTS - 1:
                     raise
@@ -181,8 +178,8 @@ class AlertSearch:
         own = alert_table_schema() if self.log.survey is None else ()
         return pa.schema([*PLACES, *(field for field in own if field.name not in PLACES.names)]).empty_table()
 
-    def _listing(self, query: AlertQuery, columns: Sequence[str] | Literal["all"] | None) -> str:
-        chosen = list(self._fields) if columns == "all" else columns
+    def _listing(self, query: AlertQuery) -> str:
+        chosen = list(self._fields) if query.columns == "all" else query.columns
         for name in chosen or ():
             _check_field(name, self._fields)
         names = ", ".join(_quoted(name) for name in chosen or [name for name in SHOWN if name in self._fields])

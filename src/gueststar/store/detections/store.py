@@ -271,10 +271,13 @@ class DetectionStore:
         with transaction(self._engine) as connection:
             connection.execute(update(OUTBOX).where(OUTBOX.c.sequence == sequence).values(is_sent=True, payload=None))
 
-    def n_waiting(self) -> int:
-        """Return how many alerts are not in the log yet."""
+    def n_waiting(self, day_obs: int | None = None) -> int:
+        """Return how many alerts (of one night, if given) are not in the log yet."""
+        query = select(func.count()).where(OUTBOX.c.is_sent.is_(False))
+        if day_obs is not None:
+            query = query.where(OUTBOX.c.day_obs == day_obs)
         with transaction(self._reader) as connection:
-            return int(connection.execute(select(func.count()).where(OUTBOX.c.is_sent.is_(False))).scalar_one())
+            return int(connection.execute(query).scalar_one())
 
     # Other questions
 

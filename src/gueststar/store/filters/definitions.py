@@ -27,6 +27,8 @@ _OWNER = re.compile(r"[a-z][a-z0-9._]{0,62}[a-z0-9]")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,60}[a-z0-9]")
 """No underscore: so a topic's name tells owner and filter apart."""
 
+_TOPIC = "filter_"
+
 METADATA = sqlalchemy.MetaData()
 
 FILTERS = Table(
@@ -43,6 +45,7 @@ FILTERS = Table(
     Column("is_ascending", Boolean, nullable=False),
     Column("state", String, nullable=False),
     Column("reason", String, nullable=False, server_default=""),
+    Column("first_serial", Integer, nullable=False, doc="of the log: what arrived before is not for it"),
     Column("time", Double, nullable=False, doc="when it was added, Unix seconds"),
     UniqueConstraint("owner", "name", "version"),
 )
@@ -90,7 +93,7 @@ class FilterRequest:
     @property
     def topic(self) -> str:
         """The topic that its alerts go to."""
-        return f"filter_{self.owner}_{self.name}"
+        return f"{_TOPIC}{self.owner}_{self.name}"
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,8 @@ class StoredFilter:
     state: FilterState
     reason: str
     """Why it is paused."""
+    first_serial: int
+    """Place in the order of arrival from which on alerts are for it."""
     time: float
     """When it was added, Unix seconds."""
 
@@ -133,18 +138,23 @@ class FilterStore:
         """Close the connections."""
         self._engine.dispose()
 
-    def add(self, request: FilterRequest) -> StoredFilter:
-        """Store a filter, active, as the next version of its name; the version before runs no more."""
+    def add(self, request: FilterRequest, *, first_serial: int = 1) -> StoredFilter:
+        """Store a filter, active, as the next version of its name; the version before runs no more.
+
+        It is for alerts from ``first_serial`` of the log on, or from where the version before began if that runs.
+        """
         same = (FILTERS.c.owner == request.owner) & (FILTERS.c.name == request.name)
         with transaction(self._engine) as connection:
             last = connection.execute(select(func.max(FILTERS.c.version)).where(same)).scalar() or 0
+            before = select(FILTERS.c.first_serial).where(same, FILTERS.c.state == FilterState.ACTIVE)
+            first_serial = connection.execute(before).scalar() or first_serial
             running = FILTERS.c.state.in_([FilterState.ACTIVE, FilterState.PAUSED])
             connection.execute(update(FILTERS).where(same, running).values(state=FilterState.REPLACED))
             row = {
                 "owner": request.owner, "name": request.name, "version": last + 1, "condition": request.condition,
                 "programs": ",".join(str(int(program)) for program in request.programs), "cap": request.cap,
                 "order_by": request.order_by, "is_ascending": request.is_ascending, "state": FilterState.ACTIVE,
-                "reason": "", "time": time.time(),
+                "reason": "", "first_serial": first_serial, "time": time.time(),
             }  # fmt: skip
             connection.execute(insert(FILTERS).values(row))
         return self.versions(request.owner, request.name)[-1]
@@ -167,14 +177,24 @@ class FilterStore:
             raise ConfigError(f"{owner} has no filter {name}: gueststar filter list shows those that are")
         return found
 
-    def set_state(self, owner: str, name: str, state: FilterState, *, reason: str = "") -> StoredFilter:
-        """Pause, resume or remove the last version of a filter; ConfigError if there is none that could be."""
+    def set_state(
+        self, owner: str, name: str, state: FilterState, *, reason: str = "", version: int | None = None,
+        first_serial: int | None = None,
+    ) -> StoredFilter:  # fmt: skip
+        """Pause, resume or remove the last version of a filter; ConfigError if there is none that could be.
+
+        If ``version`` is told and there is a later one, nothing is done. ``first_serial``: from where on alerts are for
+        it now.
+        """
         last = self.versions(owner, name)[-1]
+        if version is not None and version != last.version:
+            return last
         if last.state is FilterState.REMOVED:
             raise ConfigError(f"filter {last.label} was removed; add it again")
         key = (FILTERS.c.owner == owner) & (FILTERS.c.name == name) & (FILTERS.c.version == last.version)
         with transaction(self._engine) as connection:
-            connection.execute(update(FILTERS).where(key).values(state=state, reason=reason))
+            news = {"state": state, "reason": reason, "first_serial": first_serial or last.first_serial}
+            connection.execute(update(FILTERS).where(key).values(news))
         return self.versions(owner, name)[-1]
 
 
@@ -183,4 +203,20 @@ def _filter_of(row: sqlalchemy.Row) -> StoredFilter:
     request = FilterRequest(
         row.owner, row.name, row.condition, programs, row.cap, row.order_by, bool(row.is_ascending)
     )  # fmt: skip
-    return StoredFilter(request, row.version, FilterState(row.state), row.reason, row.time)
+    return StoredFilter(request, row.version, FilterState(row.state), row.reason, row.first_serial, row.time)
+
+
+def has_filters(root: Path, database: str | None) -> bool:
+    """Return whether a survey ever had a filter, without making anything."""
+    if database is None and not (root / FILE_NAME).exists():
+        return False
+    store = FilterStore.of(root, database)
+    try:
+        return bool(store.filters(states=FilterState))
+    finally:
+        store.close()
+
+
+def owner_of_topic(topic: str) -> str:
+    """Return whose topic it is."""
+    return topic.removeprefix(_TOPIC).rpartition("_")[0]

@@ -36,6 +36,9 @@ from gueststar.store.sql import connect, reading, sqlite_url, transaction
 FATES = METADATA.tables["publication"]
 """What became of each packet on the main stream."""
 
+TOPICS = METADATA.tables["stream_topic"]
+"""The brokers' own numbers of topics."""
+
 WAITING = "waiting"
 CAPPED = "capped"
 """Passed, but beyond the most that the filter takes of one exposure."""
@@ -223,6 +226,21 @@ class FilterMarks:
         query = select(_MATCHES.c.candid).where(_MATCHES.c.topic == topic, _MATCHES.c.fate == Fate.SENT)
         with transaction(self._reader) as connection:
             return {int(candid) for candid in connection.execute(query).scalars()}
+
+    def recognise(self, topic: str, topic_id: str) -> int:
+        """Take note of which topic bears a name now; return how many sent alerts were on another of that name.
+
+        Those were deleted with it: their offsets count no more, and they are not sent again.
+        """
+        with transaction(self._engine) as connection:
+            known = connection.execute(select(TOPICS.c.topic_id).where(TOPICS.c.topic == topic)).scalar()
+            if known == topic_id:
+                return 0
+            row = insert(TOPICS).values(topic=topic, topic_id=topic_id)
+            connection.execute(row.on_conflict_do_update(index_elements=["topic"], set_={"topic_id": topic_id}))
+            mine = and_(_MATCHES.c.topic == topic, _MATCHES.c.fate == Fate.SENT)
+            gone = update(_MATCHES).where(mine).values(fate=Fate.GONE, reason="the topic was deleted", offset=None)
+            return connection.execute(gone).rowcount if known is not None else 0
 
     def last_offsets(self, topic: str) -> dict[int, int]:
         """Return the last known offset of each partition of a topic."""

@@ -1,0 +1,187 @@
+"""What a detector image costs from the raw file to its alert packets, everything written, on one core.
+
+Run: python benchmarks/raw_to_alerts.py [--epochs N] [--keep FOLDER] [--profile FOLDER] [hl] [gp]
+The data lie in ``$GUESTSTAR_SHARED/data`` or ``../shared/data`` (bench_hl, bench_gp: raw exposures, masters, a co-add
+as reference). A repository gets masters, reference catalog, reference (`differences.enter_reference`) and raw files;
+then the night's own runner takes each exposure through science, difference and association, in one process that did
+one exposure of another repository before, so that compiled code is loaded. Seconds are of CPU, medians over the
+exposures, from the ledger, where each step's are written down; *beside the work* is what the process spent outside of
+its units of work (planning, registry, ledger), shared by the exposures; of little meaning for a single one. The first
+exposure of a repository reads the masters, the others find them in memory. Peak memory is that of the whole process.
+``--keep`` keeps what does not depend on the code measured, ``--profile`` writes a profile of each stage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import multiprocessing
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from catalogs import CAMERA, data_folder
+from differences import enter_reference
+from gueststar.formats.calibrated_image import read_calibrated_image
+from gueststar.formats.calibration_master import read_calibration_master
+from gueststar.formats.parquet import read_catalog
+from gueststar.model.calibration import KINDS
+from gueststar.pipelines.night.engine import InlineEngine
+from gueststar.pipelines.night.runner import NightRunner
+from gueststar.pipelines.night.settings import PipelineSettings
+from gueststar.store.ledger import Job, JobState
+from gueststar.store.products import DataId
+from gueststar.store.repo import SurveyRepo
+from single_exposure import write_masters
+
+STAGES = {"science": "science", "difference": "difference", "associate": "association"}
+"""Stage of a night -> kind of its jobs."""
+
+AIMS = {
+    "hl": {"science": 2.5, "warp to vet": 2.0, "raw to packets": 4.0, "peak memory, MB": 1200.0},
+    "gp": {"science": 7.0, "warp to vet": 4.0, "raw to packets": 10.0, "peak memory, MB": 1500.0},
+}
+"""Seconds of CPU, and memory, at most."""
+
+VETTED = ("warp", "subtract", "detect", "vet")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the exposures of one repository cost."""
+
+    jobs: dict[str, list[Job]]
+    """By stage, in order of exposure."""
+    cpu_s: float
+    """Of the process, all exposures together."""
+    peak_mb: float
+
+    def stage(self, name: str) -> float:
+        return float(np.median([job.cpu_s or 0.0 for job in self.jobs[name]]))
+
+    def step(self, stage: str, name: str) -> float:
+        return float(np.median([job.metrics["steps"].get(name, 0.0) for job in self.jobs[stage]]))
+
+    @property
+    def beside_s(self) -> float:
+        works = sum(job.cpu_s or 0.0 for jobs in self.jobs.values() for job in jobs)
+        return (self.cpu_s - works) / len(self.jobs["science"])
+
+    def figures(self) -> dict[str, float]:
+        stages = [self.stage(name) for name in STAGES]
+        return {
+            "science": stages[0],
+            "warp to vet": sum(self.step("difference", name) for name in VETTED),
+            "raw to packets": sum(stages),
+            "raw to packets and all beside the work": sum(stages) + self.beside_s,
+            "peak memory, MB": self.peak_mb,
+        }
+
+
+def make_survey(data: Path, root: Path, kept: Path, n_epochs: int) -> None:
+    """Make a repository with everything but results: masters, reference, catalog, raw files."""
+    raws = sorted(data.glob("sci*_raw.fits.fz"))[:n_epochs]
+    for words in (
+        ["init", root, "--camera", CAMERA],
+        ["refcat", "import", root, data / "refcat.fits.gz"],
+        ["ingest", root, *raws, "--transfer", "direct"],
+    ):
+        subprocess.run([sys.executable, "-m", "gueststar", *map(str, words)], check=True, stdout=subprocess.DEVNULL)
+    image, sources = enter_reference(data, kept)
+    with SurveyRepo.open(root) as survey:
+        info = survey.ledger.exposures(observation_type="science")[0].info
+        for kind, path in write_masters(data, kept).items():
+            glass = info.physical_filter if KINDS[kind].is_per_filter else None
+            data_id = DataId(detector=0, physical_filter=glass)
+            survey.commit([survey.stage(kind, data_id, read_calibration_master(path))])
+            survey.certify(kind, data_id, info.mjd_tai - 100.0, info.mjd_tai + 100.0)
+        for field in survey.ledger.fields():  # pointings differ by minutes of arc: there may be more than one
+            place = DataId(field=field.id, detector=0, band=info.band)
+            survey.put("reference_image", place, read_calibrated_image(image))
+            survey.put("reference_source", place, read_catalog(sources))
+
+
+def measure(root: Path, profiles: Path | None = None) -> Measured:
+    """Take all exposures of a repository from raw file to packets and return what it cost."""
+    begin = time.process_time()
+    with SurveyRepo.open(root) as survey, survey.only_writer(), InlineEngine() as engine:
+        runner = NightRunner(survey, engine, PipelineSettings.of(survey.camera.settings))
+        for night in runner.nights():
+            for stage in STAGES:
+                with _profiled(profiles and profiles / f"{stage}.prof"):
+                    getattr(runner, stage)(night)
+        cpu_s = time.process_time() - begin
+        jobs = {stage: _done(survey, kind) for stage, kind in STAGES.items()}
+    return Measured(jobs, cpu_s, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0)
+
+
+@contextmanager
+def _profiled(path: Path | None) -> Iterator[None]:
+    if path is None:
+        yield
+        return
+    with cProfile.Profile() as profile:
+        yield
+    profile.dump_stats(path)
+
+
+def _done(survey: SurveyRepo, kind: str) -> list[Job]:
+    jobs = survey.ledger.jobs(kind=kind)
+    if lost := [job for job in jobs if job.state is not JobState.DONE]:
+        sys.exit(f"{kind}: {lost[0].state}, {lost[0].reason} {lost[0].traceback}")
+    return sorted(jobs, key=lambda job: job.exposure_id or 0)
+
+
+def in_fresh_process(warm: Path, root: Path, profiles: Path | None) -> Measured:
+    """Measure in a process of its own, after it did the exposures of the repository ``warm``."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        pool.submit(measure, warm).result()
+        return pool.submit(measure, root, profiles).result()
+
+
+def print_table(name: str, found: Measured) -> None:
+    """Print what the stages and their steps cost, and the figures that have aims."""
+    n_alerts = [int(job.metrics["n_alerts"]) for job in found.jobs["associate"]]
+    print(f"\nbench_{name}, {len(n_alerts)} exposures, alerts {n_alerts}")
+    for stage, jobs in found.jobs.items():
+        each = ", ".join(f"{job.cpu_s or 0.0:.2f}" for job in jobs)
+        print(f"{stage:28} {found.stage(stage):8.2f} s   ({each})")
+        for step in jobs[-1].metrics["steps"]:
+            print(f"    {step:24} {found.step(stage, step):8.3f}")
+    print(f"{'beside the work':28} {found.beside_s:8.2f} s an exposure")
+    for figure, value in found.figures().items():
+        aim = AIMS[name].get(figure)
+        mark = "" if aim is None else f"aim {aim:g} " + ("met" if value <= aim else "MISSED")
+        print(f"{figure:44} {value:8.2f}   {mark}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("fields", nargs="*", default=["hl", "gp"], metavar="FIELD")
+    parser.add_argument("--epochs", type=int, default=4, help="exposures of each field, where there are as many")
+    parser.add_argument("--keep", type=Path, help="folder of references and masters; they stay")
+    parser.add_argument("--profile", type=Path, help="folder for a profile of each stage")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in options.fields:
+            data, folder = data_folder() / f"bench_{name}", Path(scratch) / name
+            kept = (options.keep or Path(scratch)) / name
+            for path in (folder, kept, options.profile):
+                if path is not None:
+                    path.mkdir(parents=True, exist_ok=True)
+            make_survey(data, folder / "warm", kept, n_epochs=1)
+            make_survey(data, folder / "measured", kept, n_epochs=options.epochs)
+            print_table(name, in_fresh_process(folder / "warm", folder / "measured", options.profile))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Two-body motion of small bodies about the Sun, and how an observer sees them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+GAUSS = 0.01720209895
+"""Gaussian gravitational constant, au**1.5 per day."""
+LIGHT_DAYS_PER_AU = 0.0057755183
+OBLIQUITY_DEG = 23.43928
+"""Of the ecliptic of J2000."""
+SLOPE = 0.15
+"""G of the H, G system where nothing better is known."""
+
+
+class Elements(NamedTuple):
+    """Keplerian elements (ecliptic and equinox J2000), arrays of equal length; degrees, au, MJD."""
+
+    a: Floats
+    e: Floats
+    inclination: Floats
+    node: Floats
+    """Longitude of the ascending node."""
+    perihelion: Floats
+    """Argument of perihelion."""
+    mean_anomaly: Floats
+    """At the epoch."""
+    epoch_mjd: Floats
+    absolute_magnitude: Floats
+    """H in V."""
+
+    def select(self, index: NDArray[np.integer] | NDArray[np.bool_]) -> Elements:
+        """Return the bodies that an index picks."""
+        return Elements(*(values[index] for values in self))
+
+
+class Apparent(NamedTuple):
+    """Where and how bright bodies appear."""
+
+    ra: Floats
+    dec: Floats
+    mag_v: Floats
+    distance_au: Floats
+    sun_distance_au: Floats
+    phase_angle: Floats
+
+
+def seen_from(
+    elements: Elements, *, observer: Floats, sun: Floats, mjd: float, slope: Floats | float = SLOPE
+) -> Apparent:
+    """Return astrometric places, degrees ICRS: two-body motion about the Sun, light time included.
+
+    ``observer`` and ``sun`` are barycentric ``[3]``, au, at ``mjd`` in the time scale of the elements' epochs.
+    """
+    light_time = np.zeros_like(elements.a)
+    for _ in range(3):
+        helio = heliocentric(elements, mjd - light_time)
+        towards = helio + (sun - observer)[:, None]
+        distance = np.sqrt((towards**2).sum(axis=0))
+        light_time = LIGHT_DAYS_PER_AU * distance
+    r = np.sqrt((helio**2).sum(axis=0))
+    cosine = np.clip((helio * towards).sum(axis=0) / (r * distance), -1, 1)
+    ra = np.degrees(np.arctan2(towards[1], towards[0])) % 360.0
+    dec = np.degrees(np.arcsin(towards[2] / distance))
+    phase = np.degrees(np.arccos(cosine))
+    mag = apparent_magnitude(elements.absolute_magnitude, r, distance, phase, slope=slope)
+    return Apparent(ra, dec, mag, distance, r, phase)
+
+
+def apparent_magnitude(
+    absolute: Floats, sun_distance: Floats, distance: Floats, phase_deg: Floats, *, slope: Floats | float = SLOPE
+) -> Floats:
+    """Return V by the H, G system (Bowell et al. 1989)."""
+    tangent = np.tan(np.radians(np.clip(phase_deg, 0.0, 150.0)) / 2)
+    dimming = (1.0 - slope) * np.exp(-3.33 * tangent**0.63) + slope * np.exp(-1.87 * tangent**1.22)
+    return np.asarray(absolute + 5.0 * np.log10(sun_distance * distance) - 2.5 * np.log10(dimming))
+
+
+def heliocentric(elements: Elements, mjd: Floats | float) -> Floats:
+    """Return heliocentric equatorial positions ``[3, n]``, au."""
+    motion = np.degrees(GAUSS) / elements.a**1.5
+    mean = np.radians((elements.mean_anomaly + motion * (mjd - elements.epoch_mjd)) % 360.0)
+    eccentric = solve_kepler(mean, elements.e)
+    x = elements.a * (np.cos(eccentric) - elements.e)
+    y = elements.a * np.sqrt(1.0 - elements.e**2) * np.sin(eccentric)
+    return _to_equatorial(x, y, elements)
+
+
+def solve_kepler(mean: Floats, e: Floats) -> Floats:
+    """Return the eccentric anomaly, radians, by Newton's method (e < 1)."""
+    eccentric = mean + e * np.sin(mean)
+    for _ in range(30):
+        step = (eccentric - e * np.sin(eccentric) - mean) / (1.0 - e * np.cos(eccentric))
+        eccentric = eccentric - np.clip(step, -0.5, 0.5)
+        if np.all(np.abs(step) < 1e-13):
+            break
+    return np.asarray(eccentric)
+
+
+def _to_equatorial(x: Floats, y: Floats, elements: Elements) -> Floats:
+    w, n, i = (np.radians(v) for v in (elements.perihelion, elements.node, elements.inclination))
+    u, v = x * np.cos(w) - y * np.sin(w), x * np.sin(w) + y * np.cos(w)
+    ecliptic_x = u * np.cos(n) - v * np.cos(i) * np.sin(n)
+    ecliptic_y = u * np.sin(n) + v * np.cos(i) * np.cos(n)
+    ecliptic_z = v * np.sin(i)
+    c, s = np.cos(np.radians(OBLIQUITY_DEG)), np.sin(np.radians(OBLIQUITY_DEG))
+    return np.array([ecliptic_x, c * ecliptic_y - s * ecliptic_z, s * ecliptic_y + c * ecliptic_z])
