@@ -16,13 +16,16 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from gueststar.algorithms.association.sky_index import healpix_29
 from gueststar.formats.alert_table import alert_table_schema
+from gueststar.formats.avro import encode_alert, schema_texts
 from gueststar.formats.packet_columns import PLACES
+from gueststar.model.detections import OutboxAlert
 from gueststar.model.rights import Program
 from gueststar.store.alerts.log import ENTRIES, AlertLog
 from gueststar.store.alerts.search import AlertQuery, AlertSearch, Cone
@@ -129,6 +132,44 @@ def measure(log: AlertLog, n: int, n_nights: int) -> None:
         print(f"{what:<40} {median:>10.1f} {longest:>8.1f} {found:>9.1f}")
 
 
+def packet(candid: int, random: np.random.Generator) -> OutboxAlert:
+    """Return a packet of the survey's own schema with a history of 20 items, and cut-outs of usual size."""
+    parts = {name: json.loads(text)["fields"] for name, text in schema_texts().items()}
+    empty = {"string": "", "float": 1.0, "double": 2461041.7, "int": 1, "long": candid}
+
+    def record(name: str) -> dict[str, Any]:
+        kinds = {f["name"]: f["type"] if isinstance(f["type"], str) else f["type"][-1] for f in parts[name]}
+        return {field: empty.get(kind) for field, kind in kinds.items()}
+
+    stamp = {"fileName": "stamp.fits.gz", "stampData": random.bytes(13_500)}
+    told = {
+        "schemavsn": "4.02", "publisher": "benchmark", "objectId": f"ZTF26{candid:07d}", "candid": candid,
+        "candidate": record("candidate") | {"ra": 10.0, "dec": 20.0, "programid": 1},
+        "prv_candidates": [record("prv_candidate") for _ in range(20)],
+        "fp_hists": [record("fp_hist") for _ in range(20)],
+        "cutoutScience": stamp, "cutoutTemplate": stamp, "cutoutDifference": stamp,
+    }  # fmt: skip
+    return OutboxAlert(candid, told["objectId"], 20260101, 1, encode_alert(told))
+
+
+def measure_packets(root: Path, n: int = 500) -> None:
+    """Print what packets cost to get into the log, and into the table behind it."""
+    random = np.random.default_rng(2)
+    alerts = [packet(candid, random) for candid in range(1, n + 1)]
+    with AlertLog(root) as log:
+        log.append(packet(candid, random) for candid in range(n + 1, n + 51))
+        AlertTable(log).complete()  # code is loaded
+        start = time.process_time()
+        for first in range(0, n, 50):
+            log.append(alerts[first : first + 50])
+        logged, start = time.process_time() - start, time.process_time()
+        AlertTable(log).complete()
+        filed = time.process_time() - start
+    size = sum(len(alert.payload) for alert in alerts) / n
+    print(f"packets of {size / 1000:.0f} kB, 50 a commit: {1000 * logged / n:.2f} ms of CPU each into the log, "
+          f"{1000 * filed / n:.2f} ms into the table")  # fmt: skip
+
+
 def main() -> None:
     """Fill an archive, search it, print."""
     options = argparse.ArgumentParser()
@@ -148,6 +189,7 @@ def main() -> None:
             size = sum(file.path.stat().st_size for file in files)
             print(f"{len(files)} files, {size / chosen.alerts:.0f} bytes an alert")
             measure(log, chosen.alerts, chosen.nights)
+        measure_packets(Path(folder) / "packets")
 
 
 if __name__ == "__main__":

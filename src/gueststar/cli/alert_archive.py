@@ -235,24 +235,27 @@ def verify(repo: Path, survey: str | None) -> None:
 @CHOICE
 @with_options(*_READER)
 @SURVEY
-@click.option("--form", type=click.Choice(["tar", "tar.gz", "parquet"]), help="Default: what OUT ends with.")
+@click.option("--form", type=click.Choice(["tar", "tar.gz", "parquet", "hats"]), help="Default: what OUT ends with.")
 @click.option("--cutouts", is_flag=True, help="In Parquet: cut-outs too.")
 def export(repo: Path, out: Path, survey: str | None, form: Any, cutouts: bool, **told: Any) -> None:
     """Export alerts of REPO: to a file OUT.tar, .tar.gz or .parquet, or to a folder OUT, a file a night and program.
 
-    Tar files hold the packets as they were sent, <candid>.avro; a folder gets MD5SUMS too. The same again is the same.
+    Tar files hold the packets as they were sent, <candid>.avro; a folder gets MD5SUMS too. With --form hats the folder
+    is a catalogue by place, for LSDB. The same again is the same.
     """
-    from gueststar.store.alerts.exports import export_file, export_nights
+    from gueststar.store.alerts.exports import export_file, export_hats, export_nights
     from gueststar.store.alerts.search import AlertSearch
 
     query = query_of(repo, told | {"survey": survey})
     is_folder = out.is_dir() or not out.suffix
     with opened_log(repo, survey) as log, AlertSearch(log) as archive:
         entries = archive.entries(query)
-        if not is_folder:
+        name = survey or _survey_name(repo)
+        if form == "hats":
+            done = [export_hats(log, entries, out, name=name, do_cutouts=cutouts)]
+        elif not is_folder:
             done = [export_file(log, entries, out, form=form, do_cutouts=cutouts)]
         else:
-            name = survey or _survey_name(repo)
             done = export_nights(log, entries, out, survey=name, form=form or "tar.gz", do_cutouts=cutouts)
     for path, n in done:
         click.echo(f"{n} alerts in {path}")

@@ -15,9 +15,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
+import pyarrow as pa
+
+from gueststar.algorithms.association.sky_index import healpix_29
 from gueststar.core.errors import ConfigError, DataError
 from gueststar.formats.atomic import appearing_whole
-from gueststar.formats.packet_families import leading_schemas
+from gueststar.formats.hats import describe_catalogue, divided
+from gueststar.formats.packet_families import identify, leading_schemas
 from gueststar.formats.packet_parquet import packet_schema, write_packets
 from gueststar.formats.packets import Packet, read_packet, schema_of
 from gueststar.model.rights import Program
@@ -26,6 +30,8 @@ from gueststar.store.alerts.schemas import known_schemas
 from gueststar.store.alerts.segments import AlertEntry, told_when_full
 
 SUMS = "MD5SUMS"
+ROWS_A_PIXEL = 100_000
+"""Rows of a file of a HATS catalogue at most."""
 Form = Literal["tar", "tar.gz", "parquet"]
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
@@ -90,6 +96,30 @@ def export_nights(
     return done
 
 
+def export_hats(
+    log: AlertLog, entries: Iterable[AlertEntry], folder: Path, *, name: str, rows_a_pixel: int = ROWS_A_PIXEL,
+    do_cutouts: bool = False,
+) -> Exported:  # fmt: skip
+    """Write packets as a HATS catalogue, which LSDB opens: Parquet files by pixels of the sky.
+
+    A pixel (nested HEALPix) is divided where it holds more than ``rows_a_pixel``. ConfigError if the folder has
+    something in it.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigError(f"{folder} is not empty: a HATS catalogue is written into a new folder")
+    chosen = sorted(entries, key=lambda entry: entry.candid)
+    places = [identify(packet) for packet in packets_of(log, chosen)]
+    keys = healpix_29([place.ra for place in places], [place.dec for place in places])
+    schema = _columns_of(log, chosen, folder, do_cutouts=do_cutouts)
+    pixels = divided(keys, rows_a_pixel)
+    with told_when_full(folder.parent):
+        for pixel in pixels:
+            inside = sorted(pixel.rows, key=lambda row: (keys[row], chosen[row].candid))
+            write_packets(folder / pixel.path, packets_of(log, [chosen[row] for row in inside]), schema)
+        describe_catalogue(folder, name=name, pixels=pixels, schema=schema)
+    return Exported(folder, len(chosen))
+
+
 def write_tar(file: IO[bytes] | gzip.GzipFile, log: AlertLog, entries: Sequence[AlertEntry]) -> None:
     """Write packets as a tar file that depends on nothing else."""
     with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive:
@@ -110,12 +140,15 @@ def packets_of(log: AlertLog, entries: Iterable[AlertEntry]) -> Iterator[Packet]
 
 
 def _write_parquet(log: AlertLog, entries: Sequence[AlertEntry], path: Path, *, do_cutouts: bool) -> int:
+    return write_packets(path, packets_of(log, entries), _columns_of(log, entries, path, do_cutouts=do_cutouts))
+
+
+def _columns_of(log: AlertLog, entries: Sequence[AlertEntry], path: Path, *, do_cutouts: bool) -> pa.Schema:
     schemas, leading = known_schemas(log.folder), leading_schemas()
     found = {id(s): s for s in (schema_of(log.read(e), schemas=schemas, leading=leading) for e in entries)}
     if not found:
         raise ConfigError(f"there are no alerts for {path}")
-    schema = packet_schema(list(found.values()), do_cutouts=do_cutouts)
-    return write_packets(path, packets_of(log, entries), schema)
+    return packet_schema(list(found.values()), do_cutouts=do_cutouts)
 
 
 def _write_sums(folder: Path, paths: Sequence[Path]) -> None:
