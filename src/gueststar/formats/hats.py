@@ -58,7 +58,8 @@ def describe_catalogue(folder: Path, *, name: str, pixels: Sequence[CataloguePix
     told = {
         "obs_collection": name, "dataproduct_type": "object", "hats_nrows": sum(len(p.rows) for p in pixels),
         "hats_col_ra": "ra", "hats_col_dec": "dec", "hats_col_healpix": KEY, "hats_col_healpix_order": KEY_ORDER,
-        "hats_cols_default": " ".join(plain), "hats_npix_suffix": ".parquet", "hats_order": max(p.order for p in pixels),
+        "hats_cols_default": " ".join(plain), "hats_npix_suffix": ".parquet",
+        "hats_order": max(p.order for p in pixels),
     }  # fmt: skip
     lines = "".join(f"{key}={value}\n" for key, value in told.items())
     for file in ("hats.properties", "properties"):
