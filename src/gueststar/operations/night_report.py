@@ -19,6 +19,7 @@ from gueststar.operations.arrivals import arrivals_of
 from gueststar.operations.calibration_products import MadeProducts, made_products
 from gueststar.operations.completeness import pooled_injections, with_injections
 from gueststar.operations.drift import Drift, drift_of
+from gueststar.operations.filters import filters_of
 from gueststar.operations.repeatability import repeatability
 from gueststar.operations.stream import stream_of
 from gueststar.operations.transparency import CloudyExposure, cloudy_exposures, with_extinction
@@ -67,6 +68,8 @@ class NightReport:
     """What became of the alerts on the stream; empty where the survey has none."""
     arrivals: dict[str, Any] = field(default_factory=dict)
     """Files that came again, and images that came late."""
+    filters: tuple[dict[str, Any], ...] = ()
+    """What users' filters made of the alerts; empty where there are none."""
     clouds: tuple[CloudyExposure, ...] = ()
     """Exposures that clouds dimmed."""
     calibrations: tuple[MadeProducts, ...] = ()
@@ -115,6 +118,7 @@ def make_report(repo: SurveyRepo, night: int, *, truth: dict[str, Any] | None = 
         peak_rss_mb=max((job.peak_rss_mb or 0.0 for job in jobs), default=0.0),
         cpu_s=sum(job.cpu_s or 0.0 for job in jobs),
         stream=stream_of(repo, night),
+        filters=tuple(filters_of(repo, night)),
         arrivals=arrivals_of(repo.ledger, account),
         clouds=tuple(cloudy_exposures(account)),
         calibrations=tuple(made_products(jobs)),
@@ -223,6 +227,7 @@ def as_json(report: NightReport) -> dict[str, Any]:
         "reasons": [{"fate": f, "reason": r, "n": n} for f, r, n in account.reasons()],
         "alerts": report.alerts,
         "stream": report.stream,
+        "filters": list(report.filters),
         "arrivals": report.arrivals,
         "clouds": [vars(cloudy) for cloudy in report.clouds],
         "calibrations": [vars(made) for made in report.calibrations],

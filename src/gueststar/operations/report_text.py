@@ -6,6 +6,7 @@ from gueststar.operations.account import RAW, Fate, NightAccount
 from gueststar.operations.arrivals import arrival_lines
 from gueststar.operations.completeness import class_lines, injection_lines
 from gueststar.operations.drift import drift_lines
+from gueststar.operations.filters import filter_lines
 from gueststar.operations.night_report import NightReport
 from gueststar.operations.repeatability import repeatability_lines
 from gueststar.operations.streaks import report_lines as streak_lines
@@ -56,6 +57,7 @@ def report_lines(report: NightReport) -> list[str]:
     if report.alerts:
         lines.append("alerts: " + ", ".join(f"{n} {program}" for program, n in sorted(report.alerts.items())))
     lines += stream_lines(report.stream)
+    lines += filter_lines(list(report.filters))
     if report.tracklets:
         lines.append(f"{len(report.tracklets)} tracklets of moving objects")
     lines += streak_lines(list(report.streaks), list(report.streak_tracks))

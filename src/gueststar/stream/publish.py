@@ -21,8 +21,9 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from gueststar.core.errors import DataError, TransientError
 from gueststar.model.flavour import Flavour
-from gueststar.store.alerts.log import FOLDER, AlertEntry, AlertLog
+from gueststar.store.alerts.log import FOLDER, AlertLog
 from gueststar.store.alerts.publication import Fate, Publication, SentPacket
+from gueststar.store.alerts.segments import AlertEntry
 from gueststar.store.settings import StreamSettings
 from gueststar.stream.access import readers_of
 from gueststar.stream.clients import client_options, error_of
@@ -126,13 +127,18 @@ class Publisher:
             raise
 
     def follow(
-        self, *, every_s: float = 1.0, tell: Callable[[str], None] = lambda _: None, is_over: Callable[[], bool]
-    ) -> None:
-        """Publish whatever enters the log until ``is_over``; brokers that stop are waited for as long as it takes."""
+        self, *, every_s: float = 1.0, tell: Callable[[str], None] = lambda _: None, is_over: Callable[[], bool],
+        then: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        """Publish whatever enters the log until ``is_over``; brokers that stop are waited for as long as it takes.
+
+        ``then`` is called behind each round.
+        """
         pause = every_s
         while not is_over():
             try:
                 receipt = self.publish()
+                then()
             except TransientError as problem:
                 if pause == every_s:
                     tell(f"{problem}; waiting for the brokers")

@@ -32,7 +32,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert
 
 from gueststar.model.flavour import Flavour
-from gueststar.store.alerts.log import ENTRIES, FOLDER, INDEX_NAME, METADATA, AlertEntry
+from gueststar.store.alerts.log import ENTRIES, FOLDER, INDEX_NAME, METADATA
+from gueststar.store.alerts.segments import AlertEntry
 from gueststar.store.sql import connect, reading, sqlite_url, transaction
 
 
@@ -270,6 +271,17 @@ class Publication:
         with transaction(self._reader) as connection:
             query = select(self._fates.c.candid).where(self._fates.c.topic == topic, self._fates.c.fate == Fate.SENT)
             return {int(candid) for candid in connection.execute(query).scalars()}
+
+    def unknown_to_the_log(self) -> list[tuple[int, str]]:
+        """Return candids, with their fates, that the log has not."""
+        query = (
+            select(self._fates.c.candid, self._fates.c.fate)
+            .outerjoin(ENTRIES, ENTRIES.c.candid == self._fates.c.candid)
+            .where(ENTRIES.c.candid.is_(None))
+            .order_by(self._fates.c.candid)
+        )
+        with transaction(self._reader) as connection:
+            return [(int(candid), str(fate)) for candid, fate in connection.execute(query)]
 
     def places_on(self, topic: str) -> list[SentPacket]:
         """Return where on a topic each packet lies that was sent to it."""
