@@ -310,4 +310,5 @@ def _nearest(problem: str, name: str, known: Mapping[str, str]) -> str:
     """Return the problem with the names that are most like what was written."""
     found = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     found += [other for other in known if name in other and other not in found][: 3 - len(found)]
-    return f"{problem}; nearest: {', '.join(known[other] for other in found)}" if found else problem
+    offer = f"nearest: {', '.join(known[other] for other in found)}" if found else "gueststar filter fields lists them"
+    return f"{problem}; {offer}"
