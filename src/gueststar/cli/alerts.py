@@ -131,10 +131,12 @@ def check(repo: Path, night: int) -> None:
     """Compare the topics of a night with the alert log of REPO, packet by packet; status 1 if they differ."""
     from gueststar.store.repo import SurveyRepo
     from gueststar.stream.agreement import agreement_of
+    from gueststar.stream.flavours import flavours_of
 
     with SurveyRepo.open(repo) as opened:
         found = [
-            agreement_of(opened.root, opened.settings.stream, night=night, program=program)
+            agreement_of(opened.root, opened.settings.stream, night=night, program=program, flavour=flavour)
+            for flavour in flavours_of(opened.settings.stream)
             for program in PROGRAMS["all"]
         ]
     for agreement in found:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from gueststar.core import times
 from gueststar.core.errors import ConfigError
@@ -46,6 +46,12 @@ class StreamSettings(BaseModel):
     """Brokers of a Kafka: host:port,host:port. None: the repository's own broker if it has one."""
     topic: str = "ztf_{night}_programid{program}"
     """Name of a night's topic of one program; brokers' readers look for this form."""
+    flavours: tuple[Literal["lite", "rubin"], ...] = ()
+    """Forms in which each alert is sent besides the full packet: without cut-outs, and as Rubin's alerts."""
+    lite_topic: str = "lite_{night}_programid{program}"
+    """Name of a night's topic of packets without cut-outs."""
+    rubin_topic: str = "rubin_{night}_programid{program}"
+    """Name of a night's topic of packets in Rubin's form."""
     security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
     sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = "SCRAM-SHA-512"
     username: str | None = None
@@ -62,7 +68,7 @@ class StreamSettings(BaseModel):
     readers: dict[Literal["public", "partnership", "private"], tuple[str, ...]] = {"public": ("*",)}
     """Kafka users that may read a program's topics; * is every user. Used where the brokers have access lists."""
 
-    @field_validator("topic")
+    @field_validator("topic", "lite_topic", "rubin_topic")
     @classmethod
     def _names_night_and_program(cls, text: str) -> str:
         if "{night}" not in text or "{program}" not in text:
@@ -72,6 +78,12 @@ class StreamSettings(BaseModel):
         except (LookupError, ValueError):
             raise ValueError("may hold {night} and {program} only") from None
         return text
+
+    @model_validator(mode="after")
+    def _flavours_have_topics_of_their_own(self) -> Self:
+        if len({self.topic, self.lite_topic, self.rubin_topic}) < 3:
+            raise ValueError("topic, lite_topic and rubin_topic must differ: their messages do")
+        return self
 
 
 class FilterSettings(BaseModel):

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gueststar.model.flavour import Flavour
 from gueststar.model.rights import Program
 from gueststar.store.alerts.log import AlertLog
 from gueststar.store.alerts.publication import Publication
 from gueststar.store.settings import StreamSettings
 from gueststar.stream.clients import client_options
+from gueststar.stream.flavours import content_of
 from gueststar.stream.read import first_offsets, read_topic
 from gueststar.stream.topics import topic_of
 
@@ -54,11 +56,13 @@ class Agreement:
         return f"{self.topic}: {self.n_in_log} in the log, {self.n_marked} sent, {self.n_on_topic} on the topic: {told}"
 
 
-def agreement_of(root: Path, settings: StreamSettings, *, night: int, program: Program) -> Agreement:
-    """Compare a night's topic of one program with the alert log."""
-    log, state = AlertLog(root), Publication(root)
+def agreement_of(
+    root: Path, settings: StreamSettings, *, night: int, program: Program, flavour: Flavour = Flavour.FULL
+) -> Agreement:
+    """Compare a night's topic of one program, in one flavour, with the alert log."""
+    log, state = AlertLog(root), Publication(root, flavour)
     try:
-        topic = topic_of(settings, night=night, program=program)
+        topic = topic_of(settings, night=night, program=program, flavour=flavour)
         options = client_options(root, settings)
         entries = {entry.candid: entry for entry in log.entries(programs=(program,), day_obs=night)}
         marked, by_hand, expired = state.sent_to(topic), state.sent_by_hand(topic), _expired(state, options, topic)
@@ -71,7 +75,7 @@ def agreement_of(root: Path, settings: StreamSettings, *, night: int, program: P
             if entry is None or packet.candid not in marked:
                 unknown += 1
                 continue
-            altered += log.read(entry) != packet.value
+            altered += content_of(flavour, log.read(entry)) != packet.value
             if packet.candid not in by_hand:
                 unordered += entry.serial < last_serial.get(packet.partition, 0)
                 last_serial[packet.partition] = max(entry.serial, last_serial.get(packet.partition, 0))

@@ -32,7 +32,7 @@ FOLDER = "broker"
 """Folder of a repository that holds the broker's data, settings and log."""
 
 HOST = "127.0.0.1"
-START_S = 90.0
+START_S = 180.0
 """A broker that does not answer after this time will not."""
 STOP_S = 60.0
 ADMIN = "gueststar"

@@ -19,13 +19,15 @@ from uuid import uuid4
 
 from confluent_kafka import KafkaError, Message, Producer
 
-from gueststar.core.errors import TransientError
+from gueststar.core.errors import DataError, TransientError
+from gueststar.model.flavour import Flavour
 from gueststar.store.alerts.log import FOLDER, AlertLog
 from gueststar.store.alerts.publication import Fate, Publication, SentPacket
 from gueststar.store.alerts.segments import AlertEntry
 from gueststar.store.settings import StreamSettings
 from gueststar.stream.access import readers_of
 from gueststar.stream.clients import client_options, error_of
+from gueststar.stream.flavours import content_of, flavours_of, headers_of
 from gueststar.stream.forms import Form, Headers, MessageParts, message_of
 from gueststar.stream.read import CANDID, read_topic
 from gueststar.stream.sending import NEVER, PACKETS_ARE_LARGE, PATIENCE_S, Delivery, Sender, produce
@@ -33,6 +35,9 @@ from gueststar.stream.topics import RETRACTIONS, Topics, topic_of
 
 BATCH = 500
 """Packets read from the log, sent and marked together: what a killed publisher reads back at most."""
+
+
+_NOTHING = "nothing to send"
 
 
 @dataclass
@@ -49,27 +54,35 @@ class PublishReceipt:
     n_retracted: int = 0
     held: dict[str, str] = field(default_factory=dict)
     """Segment of the log -> why it was held."""
+    flavours: dict[Flavour, PublishReceipt] = field(default_factory=dict)
+    """What was done in the flavours besides the full one."""
 
     def line(self) -> str:
         """Return it in words."""
         parts = [(self.n_sent, "sent"), (self.n_found, "found on the stream"), (self.n_held, "held")]
         parts += [(self.n_dead, "dead"), (self.n_retracted, "retracted")]
         parts += [(self.n_gone, "gone with a deleted topic")]
-        return ", ".join(f"{n} {what}" for n, what in parts if n) or "nothing to send"
+        told = [f"{n} {what}" for n, what in parts if n]
+        lines = [(flavour, receipt.line()) for flavour, receipt in self.flavours.items()]
+        told += [f"{flavour}: {line}" for flavour, line in lines if line != _NOTHING]
+        return ", ".join(told) or _NOTHING
 
 
 class Publisher:
-    """Sends the alert log of the repository at ``root`` to its stream.
+    """Sends the alert log of the repository at ``root`` to its stream, in all flavours that its settings name.
 
     Raises ConfigError if there is no stream or the login is wrong, and TransientError where the brokers do not answer;
     what was not sent waits in the log.
     """
 
-    def __init__(self, root: Path, settings: StreamSettings) -> None:
-        self.root, self.settings = root, settings
+    def __init__(self, root: Path, settings: StreamSettings, flavour: Flavour = Flavour.FULL) -> None:
+        """``flavour`` is that of this publisher's topics; the full one has those of the others under it."""
+        self.root, self.settings, self.flavour = root, settings, flavour
         self._options = client_options(root, settings)
         self._servers = str(self._options["bootstrap.servers"])
-        self._log, self._state = AlertLog(root), Publication(root)
+        self._log, self._state = AlertLog(root), Publication(root, flavour)
+        others = flavours_of(settings)[1:] if flavour is Flavour.FULL else ()
+        self._others = [Publisher(root, settings, other) for other in others]
         self._topics = Topics(self._options, settings, readers_of=readers_of(root, settings))
         self._sender = Sender(self._options)
         self._reconciled: set[str] = set()
@@ -88,22 +101,32 @@ class Publisher:
         self._sender.forget()
         self._state.close()
         self._log.close()
+        for other in self._others:
+            other.close()
 
     def publish(self) -> PublishReceipt:
         """Send all that waits, in order; return what was done."""
         receipt = PublishReceipt()
         with _only_publisher(self.root, self._name) as was_ours:
-            if not was_ours:
-                self._reconciled.clear()  # another was here, and may have been killed before it marked what it sent
-            try:
-                while entries := self._state.waiting(BATCH):
-                    for topic, group in _runs_of_a_topic(self._sendable(entries, receipt), self.settings):
-                        self._send_group(topic, group, receipt)
-                self._send_retractions(receipt)
-            except BaseException:
-                self._start_over()  # something may have arrived that is not marked
-                raise
+            self._send_waiting(receipt, was_ours=was_ours)
+            for other in self._others:
+                receipt.flavours[other.flavour] = PublishReceipt()
+                other._send_waiting(receipt.flavours[other.flavour], was_ours=was_ours)
         return receipt
+
+    def _send_waiting(self, receipt: PublishReceipt, *, was_ours: bool) -> None:
+        if not was_ours:
+            self._reconciled.clear()  # another was here, and may have been killed before it marked what it sent
+        try:
+            while entries := self._state.waiting(BATCH):
+                chosen = self._sendable(entries, receipt) if self.flavour is Flavour.FULL else entries
+                for topic, group in self._runs_of_a_topic(chosen):
+                    self._send_group(topic, group, receipt)
+            if self.flavour is Flavour.FULL:
+                self._send_retractions(receipt)
+        except BaseException:
+            self._start_over()  # something may have arrived that is not marked
+            raise
 
     def follow(
         self, *, every_s: float = 1.0, tell: Callable[[str], None] = lambda _: None, is_over: Callable[[], bool],
@@ -157,15 +180,25 @@ class Publisher:
             known = self._state.sent_to(topic)
             group = [entry for entry in group if entry.candid not in known]
         last = self._state.last_offsets(topic)
-        messages = ((entry.candid, _as_message(self._log, entry)) for entry in group)
         is_careful = topic in self._refusing
         self._refusing.discard(topic)
-        done = self._sender.send(topic, messages, is_careful=is_careful)
+        done = self._sender.send(topic, self._messages(group, receipt), is_careful=is_careful)
         if any(packet.offset <= last.get(packet.partition, -1) for packet in done.sent):
             return self._start_over()  # the topic was deleted and made anew meanwhile: read what is on it now
         receipt.n_sent += self._state.mark_sent(done.sent, time=time.time())
         if not done.is_whole:
             self._settle(topic, done, receipt, is_careful=is_careful)
+
+    def _messages(self, group: list[AlertEntry], receipt: PublishReceipt) -> Iterator[tuple[int, MessageParts]]:
+        """Yield candids and messages; a packet that the flavour cannot tell is a dead letter of it."""
+        for entry in group:
+            try:
+                content = content_of(self.flavour, self._log.read(entry))
+            except DataError as problem:
+                receipt.n_dead += self._state.set_aside([entry.candid], Fate.DEAD, str(problem), time=time.time())
+            else:
+                headers = headers_of(entry.candid, self.flavour)
+                yield entry.candid, MessageParts(entry.object_name, content, headers)
 
     def _settle(self, topic: str, done: Delivery, receipt: PublishReceipt, *, is_careful: bool) -> None:
         """Bury what will never be taken, and raise what stopped the others, unless it was their neighbours."""
@@ -201,6 +234,14 @@ class Publisher:
             self._state.mark_retracted([entry.candid])
             receipt.n_retracted += 1
 
+    def _runs_of_a_topic(self, entries: list[AlertEntry]) -> Iterator[tuple[str, list[AlertEntry]]]:
+        """Yield the packets by topic, each topic's in the log's order."""
+        groups: dict[str, list[AlertEntry]] = {}
+        for entry in entries:
+            topic = topic_of(self.settings, night=entry.day_obs, program=entry.program, flavour=self.flavour)
+            groups.setdefault(topic, []).append(entry)
+        yield from groups.items()
+
     def _start_over(self) -> None:
         """Believe nothing any more: what the brokers have, they will tell."""
         self._sender.forget()
@@ -210,15 +251,6 @@ class Publisher:
 
 def _as_message(log: AlertLog, entry: AlertEntry, form: Form = Form.CONTAINER) -> MessageParts:
     return message_of(log.read(entry), candid=entry.candid, object_name=entry.object_name, form=form)
-
-
-def _runs_of_a_topic(entries: list[AlertEntry], settings: StreamSettings) -> Iterator[tuple[str, list[AlertEntry]]]:
-    """Yield the packets by topic, each topic's in the log's order."""
-    groups: dict[str, list[AlertEntry]] = {}
-    for entry in entries:
-        topic = topic_of(settings, night=entry.day_obs, program=entry.program)
-        groups.setdefault(topic, []).append(entry)
-    yield from groups.items()
 
 
 @contextmanager

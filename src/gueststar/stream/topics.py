@@ -20,6 +20,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from gueststar.core.errors import ConfigError, GueststarError
+from gueststar.model.flavour import Flavour
 from gueststar.model.rights import Program
 from gueststar.store.settings import StreamSettings
 from gueststar.stream.clients import error_of, worst_of
@@ -39,11 +40,12 @@ RETRACTIONS = "_retractions"
 """What the name of a topic's retractions ends with."""
 
 
-def topic_of(settings: StreamSettings, *, night: int, program: int) -> str:
+def topic_of(settings: StreamSettings, *, night: int, program: int, flavour: Flavour = Flavour.FULL) -> str:
     """Return the topic of a night and program; ValueError for engineering data, which have none."""
     if Program(program) is Program.ENGINEERING:
         raise ValueError("engineering exposures are published nowhere")
-    return settings.topic.format(night=night, program=program)
+    name = {Flavour.LITE: settings.lite_topic, Flavour.RUBIN: settings.rubin_topic}.get(flavour, settings.topic)
+    return name.format(night=night, program=program)
 
 
 _READING = (AclOperation.READ, AclOperation.ALL, AclOperation.ANY)

@@ -51,7 +51,7 @@ def terms_of(features: StreakFeatures) -> dict[str, float]:
         "mismatch": float(np.clip(f.mismatch, 0.0, 2.0)),
         "reference": float(np.log1p(f.reference)),
         "on_axis": float(np.clip(1.0 - f.axis_offset, 0.0, 1.0)) * float(f.length_fwhm > 6.0),
-        "bent": float(np.clip(f.bend - 3.0 / max(f.snr, 1.0), 0.0, 1.5)),
+        "bent": float(np.clip(f.bend - 4.5 / max(f.snr, 1.0), 0.0, 1.5)),
         "step": float(np.clip(abs(f.step) - 3.0 / max(f.snr, 1.0), 0.0, 1.5)),
     }
 
@@ -102,13 +102,14 @@ def _maximum_likelihood(x: Floats, y: Floats, expected: Floats, penalty: float) 
 
 
 DEFAULT_MODEL = StreakModel(
-    "streak-1",
-    intercept=0.51,
+    "streak-2",
+    intercept=0.99,
     weights={
-        "snr": 1.70, "length": 1.01, "uneven": -7.11, "scatter": -4.39, "residual": -2.20, "broad": 0.0,
-        "narrow": -1.97, "beside": 0.0, "masked": -2.13, "mismatch": -0.17, "reference": -3.11, "on_axis": -2.35,
-        "bent": -5.0, "step": -2.0,
+        "snr": 3.15, "length": 0.0, "uneven": -4.44, "scatter": -5.45, "residual": -1.29, "broad": -0.25,
+        "narrow": -2.04, "beside": -0.69, "masked": -0.94, "mismatch": -0.93, "reference": -3.93, "on_axis": -1.62,
+        "bent": -5.02, "step": -2.00,
     },
 )  # fmt: skip
-"""The model that ships with the package, fitted as in `scripts/train_streak_vetting.py` to 130 artificial streaks in
-twelve images: simulated surveys, quadrants at high latitude and in the Galactic plane, and two real nights."""
+"""The model that ships with the package, fitted by `scripts/train_streak_vetting.py` to 144 artificial streaks in eight
+images of a real night, a simulated survey, and quadrants at high latitude and in the Galactic plane. Of 137 others in
+eight further images it keeps 97 %, and none of 73 false ones."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from sqlalchemy import BigInteger, Column, Float, Index, Integer, String, Table, and_, case, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
+from gueststar.model.flavour import Flavour
 from gueststar.store.alerts.log import ENTRIES, FOLDER, INDEX_NAME, METADATA
 from gueststar.store.alerts.segments import AlertEntry
 from gueststar.store.sql import connect, reading, sqlite_url, transaction
@@ -40,19 +41,25 @@ BY_HAND = "released by hand"
 """Reason of packets that were sent after a person let them go: they stand behind later ones."""
 
 
-_FATES = Table(
-    "publication",
-    METADATA,
-    Column("candid", BigInteger, primary_key=True, autoincrement=False),
-    Column("fate", String, nullable=False),
-    Column("topic", String, nullable=False, server_default=""),
-    Column("partition", Integer),
-    Column("offset", BigInteger, doc="of the message in its partition"),
-    Column("reason", String, nullable=False, server_default=""),
-    Column("time", Float, nullable=False, doc="Unix seconds"),
-    Index("publication_by_topic", "topic", "partition", "offset"),
-    Index("publication_by_fate", "fate"),
-)
+def _fates_of(flavour: Flavour) -> Table:
+    name = "publication" if flavour is Flavour.FULL else f"publication_{flavour}"
+    return Table(
+        name,
+        METADATA,
+        Column("candid", BigInteger, primary_key=True, autoincrement=False),
+        Column("fate", String, nullable=False),
+        Column("topic", String, nullable=False, server_default=""),
+        Column("partition", Integer),
+        Column("offset", BigInteger, doc="of the message in its partition"),
+        Column("reason", String, nullable=False, server_default=""),
+        Column("time", Float, nullable=False, doc="Unix seconds"),
+        Index(f"{name}_by_topic", "topic", "partition", "offset"),
+        Index(f"{name}_by_fate", "fate"),
+    )
+
+
+_TABLES = {flavour: _fates_of(flavour) for flavour in Flavour}
+_FATES = _TABLES[Flavour.FULL]
 
 _RETRACTIONS = Table(
     "retraction",
@@ -101,9 +108,10 @@ class Retraction:
 
 
 class Publication:
-    """The publication state of the repository at ``root``."""
+    """The publication state of the repository at ``root``: what became of each packet in one of its flavours."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, flavour: Flavour = Flavour.FULL) -> None:
+        self._flavour, self._fates = flavour, _TABLES[flavour]
         (root / FOLDER).mkdir(parents=True, exist_ok=True)
         self._engine = connect(sqlite_url(root / FOLDER / INDEX_NAME))
         self._reader = reading(self._engine)
@@ -115,22 +123,27 @@ class Publication:
         self._engine.dispose()
 
     def waiting(self, limit: int) -> list[AlertEntry]:
-        """Return the first packets of the log that are to be sent, in order of arrival."""
+        """Return the first packets of the log that are to be sent, in order of arrival.
+
+        Other flavours than the full one follow it: what is held, dropped or dead there does not leave in them.
+        """
         query = (
             select(ENTRIES)
-            .outerjoin(_FATES, _FATES.c.candid == ENTRIES.c.candid)
-            .where(or_(_FATES.c.candid.is_(None), _FATES.c.fate == Fate.RELEASED))
+            .outerjoin(self._fates, self._fates.c.candid == ENTRIES.c.candid)
+            .where(or_(self._fates.c.candid.is_(None), self._fates.c.fate == Fate.RELEASED))
             .order_by(ENTRIES.c.serial)
             .limit(limit)
         )
+        if self._flavour is not Flavour.FULL:
+            query = query.join(_FATES, _FATES.c.candid == ENTRIES.c.candid).where(_FATES.c.fate == Fate.SENT)
         with transaction(self._reader) as connection:
             return [AlertEntry(*row) for row in connection.execute(query)]
 
     def released(self, candids: Iterable[int]) -> set[int]:
         """Return those of some packets that a person let go."""
-        mine = and_(_FATES.c.fate == Fate.RELEASED, _FATES.c.candid.in_(list(candids)))
+        mine = and_(self._fates.c.fate == Fate.RELEASED, self._fates.c.candid.in_(list(candids)))
         with transaction(self._reader) as connection:
-            return {int(candid) for candid in connection.execute(select(_FATES.c.candid).where(mine)).scalars()}
+            return {int(candid) for candid in connection.execute(select(self._fates.c.candid).where(mine)).scalars()}
 
     def segment_size(self, segment: str) -> int:
         """Return how many packets one commit of a detector image put into the log."""
@@ -155,11 +168,13 @@ class Publication:
         """Write fates of packets that wait; what has a fate keeps it. Return how many are new."""
         if not rows:
             return 0
-        new = insert(_FATES)
+        new = insert(self._fates)
         changed = {name: new.excluded[name] for name in ("fate", "topic", "partition", "offset", "time")}
-        reason = case((new.excluded.fate == Fate.SENT, _FATES.c.reason), else_=new.excluded.reason)
+        reason = case((new.excluded.fate == Fate.SENT, self._fates.c.reason), else_=new.excluded.reason)
         put = new.on_conflict_do_update(
-            index_elements=[_FATES.c.candid], set_=changed | {"reason": reason}, where=_FATES.c.fate == Fate.RELEASED
+            index_elements=[self._fates.c.candid],
+            set_=changed | {"reason": reason},
+            where=self._fates.c.fate == Fate.RELEASED,
         )
         with transaction(self._engine) as connection:
             return connection.execute(put, rows).rowcount
@@ -167,10 +182,10 @@ class Publication:
     def release(self, day_obs: int, *, is_dropped: bool = False, fate: Fate = Fate.HELD) -> int:
         """Let the held packets of a night (or the gone ones) go, or drop them for good; return how many they were."""
         of_night = select(ENTRIES.c.candid).where(ENTRIES.c.day_obs == day_obs)
-        mine = and_(_FATES.c.fate == fate, _FATES.c.candid.in_(of_night))
+        mine = and_(self._fates.c.fate == fate, self._fates.c.candid.in_(of_night))
         values = {"fate": Fate.DROPPED} if is_dropped else {"fate": Fate.RELEASED, "reason": BY_HAND, "topic": ""}
         with transaction(self._engine) as connection:
-            return connection.execute(update(_FATES).where(mine).values(values)).rowcount
+            return connection.execute(update(self._fates).where(mine).values(values)).rowcount
 
     def recognise(self, topic: str, topic_id: str) -> int:
         """Take note of which topic bears a name now; return how many sent packets were on another of that name.
@@ -185,26 +200,28 @@ class Publication:
             connection.execute(row.on_conflict_do_update(index_elements=["topic"], set_={"topic_id": topic_id}))
             if known is None:
                 return 0
-            sent = and_(_FATES.c.topic == topic, _FATES.c.fate == Fate.SENT)
+            sent = and_(self._fates.c.topic == topic, self._fates.c.fate == Fate.SENT)
             why = {"fate": Fate.GONE, "reason": f"topic {topic} was deleted after they were sent", "topic": ""}
-            return connection.execute(update(_FATES).where(sent).values(why)).rowcount
+            return connection.execute(update(self._fates).where(sent).values(why)).rowcount
 
     def last_offsets(self, topic: str) -> dict[int, int]:
         """Return the last known offset of each partition of a topic."""
         query = (
-            select(_FATES.c.partition, func.max(_FATES.c.offset))
-            .where(_FATES.c.topic == topic, _FATES.c.fate == Fate.SENT)
-            .group_by(_FATES.c.partition)
+            select(self._fates.c.partition, func.max(self._fates.c.offset))
+            .where(self._fates.c.topic == topic, self._fates.c.fate == Fate.SENT)
+            .group_by(self._fates.c.partition)
         )
         with transaction(self._reader) as connection:
             return {int(partition): int(offset) for partition, offset in connection.execute(query)}
 
     def counts(self, day_obs: int) -> dict[tuple[int, str], int]:
         """Return the number of a night's packets by (program, fate); ``waiting`` is the fate of those to be sent."""
-        fate = case((func.coalesce(_FATES.c.fate, Fate.RELEASED) == Fate.RELEASED, "waiting"), else_=_FATES.c.fate)
+        fate = case(
+            (func.coalesce(self._fates.c.fate, Fate.RELEASED) == Fate.RELEASED, "waiting"), else_=self._fates.c.fate
+        )
         query = (
             select(ENTRIES.c.program, fate, func.count())
-            .outerjoin(_FATES, _FATES.c.candid == ENTRIES.c.candid)
+            .outerjoin(self._fates, self._fates.c.candid == ENTRIES.c.candid)
             .where(ENTRIES.c.day_obs == day_obs)
             .group_by(ENTRIES.c.program, fate)
         )
@@ -214,10 +231,10 @@ class Publication:
     def reasons(self, day_obs: int) -> dict[tuple[str, str], int]:
         """Return the number of a night's packets that were not sent by (fate, reason)."""
         query = (
-            select(_FATES.c.fate, _FATES.c.reason, func.count())
-            .join(ENTRIES, _FATES.c.candid == ENTRIES.c.candid)
-            .where(ENTRIES.c.day_obs == day_obs, _FATES.c.fate.notin_([Fate.SENT, Fate.RELEASED]))
-            .group_by(_FATES.c.fate, _FATES.c.reason)
+            select(self._fates.c.fate, self._fates.c.reason, func.count())
+            .join(ENTRIES, self._fates.c.candid == ENTRIES.c.candid)
+            .where(ENTRIES.c.day_obs == day_obs, self._fates.c.fate.notin_([Fate.SENT, Fate.RELEASED]))
+            .group_by(self._fates.c.fate, self._fates.c.reason)
         )
         with transaction(self._reader) as connection:
             return {(str(fate), str(reason)): int(n) for fate, reason, n in connection.execute(query)}
@@ -225,32 +242,35 @@ class Publication:
     def sent_to(self, topic: str) -> set[int]:
         """Return the packets that were sent to a topic."""
         with transaction(self._reader) as connection:
-            query = select(_FATES.c.candid).where(_FATES.c.topic == topic, _FATES.c.fate == Fate.SENT)
+            query = select(self._fates.c.candid).where(self._fates.c.topic == topic, self._fates.c.fate == Fate.SENT)
             return {int(candid) for candid in connection.execute(query).scalars()}
 
     def unknown_to_the_log(self) -> list[tuple[int, str]]:
         """Return candids, with their fates, that the log has not."""
         query = (
-            select(_FATES.c.candid, _FATES.c.fate)
-            .outerjoin(ENTRIES, ENTRIES.c.candid == _FATES.c.candid)
+            select(self._fates.c.candid, self._fates.c.fate)
+            .outerjoin(ENTRIES, ENTRIES.c.candid == self._fates.c.candid)
             .where(ENTRIES.c.candid.is_(None))
-            .order_by(_FATES.c.candid)
+            .order_by(self._fates.c.candid)
         )
         with transaction(self._reader) as connection:
             return [(int(candid), str(fate)) for candid, fate in connection.execute(query)]
 
     def places_on(self, topic: str) -> list[SentPacket]:
         """Return where on a topic each packet lies that was sent to it."""
-        columns = (_FATES.c.candid, _FATES.c.topic, _FATES.c.partition, _FATES.c.offset)
+        columns = (self._fates.c.candid, self._fates.c.topic, self._fates.c.partition, self._fates.c.offset)
         with transaction(self._reader) as connection:
-            mine = select(*columns).where(_FATES.c.topic == topic, _FATES.c.fate == Fate.SENT)
+            mine = select(*columns).where(self._fates.c.topic == topic, self._fates.c.fate == Fate.SENT)
             return [SentPacket(*row) for row in connection.execute(mine)]
 
     def sent_by_hand(self, topic: str) -> set[int]:
         """Return the packets on a topic that a person let go: they stand behind later ones."""
-        mine = and_(_FATES.c.topic == topic, _FATES.c.fate == Fate.SENT, _FATES.c.reason == BY_HAND)
+        mine = and_(self._fates.c.topic == topic, self._fates.c.fate == Fate.SENT)
+        query = select(_FATES.c.candid).where(
+            _FATES.c.reason == BY_HAND, _FATES.c.candid.in_(select(self._fates.c.candid).where(mine))
+        )
         with transaction(self._reader) as connection:
-            return {int(candid) for candid in connection.execute(select(_FATES.c.candid).where(mine)).scalars()}
+            return {int(candid) for candid in connection.execute(query).scalars()}
 
     # Retractions
 
