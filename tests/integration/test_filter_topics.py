@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -11,6 +12,7 @@ from confluent_kafka import Consumer, KafkaException
 
 from gueststar.model.rights import Program
 from gueststar.store.alerts.log import AlertLog
+from gueststar.store.alerts.publication import Publication
 from gueststar.store.filters.definitions import FilterRequest, FilterStore
 from gueststar.store.filters.marks import FilterMarks
 from gueststar.store.readers import ReaderStore
@@ -133,6 +135,21 @@ def test_lost_marks_are_read_from_the_topic(survey: Survey) -> None:
         log.rebuild_index()
     survey.publish()
     assert survey.on(topic) == survey.of_log(1, 2)
+
+
+def test_owners_are_told_once_what_is_taken_back(survey: Survey) -> None:
+    topic = survey.add("gina", "magpsf < 18")
+    put(survey.root, packet(1, magpsf=17.0), packet(2), sent=False)
+    survey.publish()
+    state = Publication(survey.root)
+    for candid in (1, 2):
+        state.retract(candid, "a ghost", time=1.0)
+    state.close()
+    assert survey.publish() == ["filters: 1 retracted"]
+    assert survey.publish() == []
+    ((candid, message),) = survey.on(topic + "_retractions")
+    assert candid == 1
+    assert json.loads(message)["reason"] == "a ghost"
 
 
 def test_only_its_owner_reads_a_filters_topic(survey: Survey, broker: LocalBroker) -> None:

@@ -29,12 +29,15 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert
 
 from gueststar.store.alerts.log import ENTRIES, FOLDER, INDEX_NAME, METADATA
-from gueststar.store.alerts.publication import Fate, SentPacket
+from gueststar.store.alerts.publication import Fate, Retraction, SentPacket
 from gueststar.store.alerts.segments import AlertEntry
 from gueststar.store.sql import connect, reading, sqlite_url, transaction
 
 FATES = METADATA.tables["publication"]
 """What became of each packet on the main stream."""
+
+RETRACTED = METADATA.tables["retraction"]
+"""Packets that are taken back."""
 
 TOPICS = METADATA.tables["stream_topic"]
 """The brokers' own numbers of topics."""
@@ -58,6 +61,7 @@ _MATCHES = Table(
     Column("offset", BigInteger),
     Column("reason", String, nullable=False, server_default=""),
     Column("time", Float, nullable=False, server_default="0", doc="of the fate, Unix seconds"),
+    Column("is_retracted", Integer, nullable=False, server_default="0", doc="and readers of the topic were told"),
     Index("filter_match_once", "topic", "candid", unique=True),
     Index("filter_match_by_fate", "topic", "fate"),
     Index("filter_match_by_exposure", "topic", "exposure"),
@@ -269,6 +273,25 @@ class FilterMarks:
         with transaction(self._engine) as connection:
             change = update(_MATCHES).where(key).values(fate=Fate.DEAD, reason=reason, time=time)
             return connection.execute(change).rowcount
+
+    def waiting_retractions(self) -> list[tuple[str, Retraction]]:
+        """Return the retractions of sent alerts that a topic's readers were not told of yet, oldest first."""
+        query = (
+            select(_MATCHES.c.topic, ENTRIES, RETRACTED.c.reason, RETRACTED.c.time)
+            .join(RETRACTED, RETRACTED.c.candid == ENTRIES.c.candid)
+            .join(_MATCHES, and_(_MATCHES.c.candid == ENTRIES.c.candid, _MATCHES.c.fate == Fate.SENT))
+            .where(_MATCHES.c.is_retracted == 0)
+            .order_by(RETRACTED.c.time, ENTRIES.c.serial, _MATCHES.c.topic)
+        )
+        with transaction(self._reader) as connection:
+            rows = connection.execute(query).all()
+        return [(str(row[0]), Retraction(AlertEntry(*row[1:-2]), row[-2], row[-1])) for row in rows]
+
+    def mark_retracted(self, topic: str, candid: int) -> None:
+        """Record that a topic's readers were told."""
+        key = and_(_MATCHES.c.topic == topic, _MATCHES.c.candid == candid)
+        with transaction(self._engine) as connection:
+            connection.execute(update(_MATCHES).where(key).values(is_retracted=1))
 
     # Telling
 
