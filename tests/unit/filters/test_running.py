@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ ALL = (Program.PUBLIC, Program.PARTNERSHIP, Program.PRIVATE)
 
 class Survey:
     def __init__(self, root: Path) -> None:
+        root.mkdir(exist_ok=True)
         self.root = root
         self.store = FilterStore.of(root, None)
         self.nights_of: Callable[[str], PacketNights] = lambda _: PacketNights.of_programs(ALL)
@@ -98,6 +100,25 @@ def test_an_owner_who_may_not_see_a_program_gets_none_of_it(survey: Survey) -> N
     assert survey.waiting("filter_alice_mine") == [11, 22]
     assert survey.waiting("filter_bob_mine") == [11, 12, 13, 22]
     assert survey.waiting("filter_carol_mine") == [11]
+
+
+def test_a_filter_says_the_same_where_what_it_may_not_see_never_was(tmp_path: Path) -> None:
+    told = []
+    for name, programs in (("whole", ALL), ("public", (Program.PUBLIC,))):
+        survey = Survey(tmp_path / name)
+        survey.nights_of = lambda _: PacketNights.of_programs((Program.PUBLIC,))
+        survey.add("magpsf < 18.5 OR drb > 0.5", programs=ALL, cap=2)
+        for night in range(3):
+            for program in programs:
+                made = (packet(100 * night + 10 * program + k, jd=JD + night, magpsf=16.0 + k) for k in range(6))
+                put(survey.root, *made, night=20251121 + night, program=program)
+        survey.run()
+        marks = FilterMarks(survey.root)
+        counts = [replace(count, cpu_s=0.0) for count in marks.counts()]
+        told.append((survey.waiting(), counts, marks.fates()))
+        marks.close()
+    assert told[0] == told[1]
+    assert told[0][0] != []
 
 
 def test_packets_that_no_filter_may_see_are_not_opened(survey: Survey, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,7 @@ _MATCHES = Table(
     Column("time", Float, nullable=False, server_default="0", doc="of the fate, Unix seconds"),
     Column("is_retracted", Integer, nullable=False, server_default="0", doc="and readers of the topic were told"),
     Index("filter_match_once", "topic", "candid", unique=True),
+    Index("filter_match_by_candid", "candid"),
     Index("filter_match_by_fate", "topic", "fate"),
     Index("filter_match_by_exposure", "topic", "exposure"),
 )
@@ -159,13 +160,14 @@ class FilterMarks:
             query = query.outerjoin(FATES, and_(FATES.c.candid == ENTRIES.c.candid, settled))
             query = query.having(func.count() == func.count(FATES.c.candid))
         with transaction(self._reader) as connection:
-            query = query.where(ENTRIES.c.serial > _place(connection))
+            is_new = ENTRIES.c.serial > _place(connection)
+            query = query.where(is_new)
             segments, n = list[str](), 0
             for segment, size in connection.execute(query.limit(limit)):
                 segments, n = [*segments, segment], n + int(size)
                 if n >= limit:
                     break
-            wanted = select(ENTRIES).where(ENTRIES.c.segment.in_(segments)).order_by(ENTRIES.c.serial)
+            wanted = select(ENTRIES).where(is_new, ENTRIES.c.segment.in_(segments)).order_by(ENTRIES.c.serial)
             return [AlertEntry(*row) for row in connection.execute(wanted)]
 
     def look_past(self) -> None:
