@@ -136,7 +136,10 @@ def _of_reader(account: NightAccount, repo: SurveyRepo) -> NightAccount:
     """Return the account of science exposures only, where it is not the operator's."""
     if repo.sight.reader.is_operator:
         return account
-    units = tuple(unit for unit in account.units if unit.exposure.info.observation_type == "science")
+    units = tuple(
+        replace(unit, metrics={name: value for name, value in unit.metrics.items() if name != "cpu_s"})
+        for unit in account.units if unit.exposure.info.observation_type == "science"
+    )  # fmt: skip
     return replace(account, units=units, refused=())
 
 

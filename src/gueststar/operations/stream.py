@@ -14,7 +14,7 @@ from gueststar.stream.clients import has_stream
 def stream_of(repo: SurveyRepo, night: int) -> dict[str, Any]:
     """Return a night's alerts by program and fate, and the reasons; empty where the survey has no stream.
 
-    A reader is told of the streams that he may read, and not of the reasons.
+    A reader is told of the streams that he may read, and not of reasons, retractions and what is still to come.
     """
     if not has_stream(repo.root, repo.settings.stream):
         return {}
@@ -27,10 +27,10 @@ def stream_of(repo: SurveyRepo, night: int) -> dict[str, Any]:
                 continue
             counts.setdefault(Program(program).name.lower(), {})[fate] = n
         told = state.reasons(night) if is_operator else {}
+        taken_back = state.retractions(night) if is_operator else {}
         reasons = [{"fate": fate, "reason": reason, "n": n} for (fate, reason), n in told.items()]
         retracted = [
-            {"reason": reason, "is_told": is_told, "n": n}
-            for (reason, is_told), n in sorted((state.retractions(night) if is_operator else {}).items())
+            {"reason": reason, "is_told": is_told, "n": n} for (reason, is_told), n in sorted(taken_back.items())
         ]
     finally:
         state.close()
@@ -40,7 +40,7 @@ def stream_of(repo: SurveyRepo, night: int) -> dict[str, Any]:
         "reasons": reasons,
         "retracted": retracted,
         "waiting_for": _last_trouble(repo, night) if is_waiting else "",
-        "not_in_log": _not_in_log(repo, night),
+        "not_in_log": _not_in_log(repo, night) if is_operator else 0,
     }
 
 

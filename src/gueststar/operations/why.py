@@ -47,7 +47,8 @@ def story_of_exposure(repo: SurveyRepo, row: ExposureRow) -> list[str]:
     ]
     if info.ra is not None and info.dec is not None:
         lines.append(f"  pointing RA {info.ra:.5f} Dec {info.dec:+.5f}, field {info.field}")
-    lines.append(f"  received {_clock(row.received)}, detectors {', '.join(map(str, row.detectors))}")
+    received = f"received {_clock(row.received)}, " if row.received else ""  # not told to readers
+    lines.append(f"  {received}detectors {', '.join(map(str, row.detectors))}")
     lines += [f"  file {f.path}: {f.status.value} {f.reason}" for f in _files_of(repo, row.id)]
     account = account_of(repo.ledger, info.day_obs)
     for unit in account.units:
@@ -108,7 +109,8 @@ def story_of_alert(repo: SurveyRepo, subject: str) -> list[str] | None:
         candidate, stream = packet["candidate"], Program(entry.program).name.lower()
         sign = "brighter" if candidate["isdiffpos"] in ("t", "1") else "fainter"
         lines += [
-            f"alert {entry.candid} of {entry.object_name}, {stream} stream, {entry.segment}",
+            f"alert {entry.candid} of {entry.object_name}, {stream} stream"
+            + (f", {entry.segment}" if repo.sight.reader.is_operator else ""),
             f"  RA {candidate['ra']:.6f} Dec {candidate['dec']:+.6f}, {sign} than the reference, "
             f"mag {candidate['magpsf']:.3f} ± {candidate['sigmapsf']:.3f}, reliability {candidate['rb']}",
             f"  history: {len(packet['prv_candidates'] or [])} items shown, {candidate['ndethist']} detections counted",
@@ -191,7 +193,8 @@ def _is_inside(ra: float, dec: float, corners: list[list[float]]) -> bool:
 
 def _story_of_file(repo: SurveyRepo, subject: str) -> list[str]:
     return [
-        f"file {f.path}: {f.status.value} {_clock(f.received)}{': ' + f.reason if f.reason else ''}"
+        f"file {f.path}: {f.status.value}{' ' + _clock(f.received) if f.received else ''}"
+        + (f": {f.reason}" if f.reason else "")
         for f in repo.ledger.files()
         if f.path.endswith(subject) or f.sha256.startswith(subject)
     ]

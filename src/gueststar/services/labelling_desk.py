@@ -111,7 +111,7 @@ class LabellingDesk:
 
     def _known(self, dia_source_id: int) -> Waiting:
         if dia_source_id not in self._waiting:
-            raise DataError(f"detection {dia_source_id} has no cut-outs in {self.repo.root}")
+            raise DataError(f"detection {dia_source_id} has no cut-outs on this desk")
         return self._waiting[dia_source_id]
 
     def _of(self, dia_source_id: int) -> tuple[Catalog, Any]:

@@ -60,8 +60,8 @@ class VisibleLedger(Ledger):
         yield
 
     def _exposures(self, conditions: list[ColumnElement[bool]]) -> list[ExposureRow]:
-        """Return visible exposures: every question for exposures ends here."""
-        return [replace(row, reason="") for row in super()._exposures(conditions) if self._may_see(row)]
+        """Return visible exposures: every question for exposures ends here. When they came is not told."""
+        return [replace(row, reason="", received=0.0) for row in super()._exposures(conditions) if self._may_see(row)]
 
     def is_visible(self, exposure_id: int | None) -> bool:
         """Return whether an exposure exists for this reader."""
@@ -75,8 +75,9 @@ class VisibleLedger(Ledger):
         """Return received files of visible exposures, without the folders they came from."""
         rows = super().files(**constraints)
         return [
-            replace(row, path=Path(row.path).name, reason="") for row in self._of_visible(rows)
-        ]  # fmt: skip
+            replace(row, path=Path(row.path).name, reason="", received=0.0, last_seen=0.0)
+            for row in self._of_visible(rows)
+        ]
 
     def fields(self) -> list[Field]:
         """Return the fields of visible exposures."""

@@ -6,7 +6,7 @@ import io
 import json
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import fastavro
 import numpy as np
@@ -15,16 +15,18 @@ import uvicorn
 from astropy.io import fits
 from confluent_kafka.serialization import MessageField, SerializationContext
 from matplotlib.image import imread
+from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from gueststar.core.errors import DataError
 from gueststar.formats.avro import alert_schema, decode_alert, lite_schema
 from gueststar.formats.cutouts import decode_cutout
 from gueststar.formats.schema_registry import LITE, REGISTERED, decode_message, encode_message, lite_message
-from gueststar.model.rights import Program
-from gueststar.services import alerts as service
+from gueststar.model.readers import Reader, Scope, Sight
+from gueststar.model.rights import Program, RightsPolicy
 from gueststar.services.alerts import alert_app
-from tests.unit.alerts.conftest import ALL_PROGRAMS, Survey, make_record, make_sources
+from gueststar.services.gate import Gate
+from tests.unit.alerts.conftest import Survey, make_record, make_sources
 
 
 @pytest.fixture
@@ -72,9 +74,7 @@ def test_cutouts_open_as_fits_and_as_pictures(survey: Survey, client: TestClient
     assert np.unravel_index(bright.argmax(), bright.shape) == (31, 31)
 
 
-def test_what_a_reader_may_not_see_is_answered_like_what_does_not_exist(
-    survey: Survey, client: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_reader_may_not_see_is_answered_like_what_does_not_exist(survey: Survey, client: TestClient) -> None:
     candid, data, _ = packet_of(survey, Program.PRIVATE)
     ways = ("{}.avro", "{}.json", "{}/cutouts/science.fits", "{}/cutouts/science.png")
     hidden = [client.get("/alerts/" + way.format(candid)) for way in ways]
@@ -83,10 +83,17 @@ def test_what_a_reader_may_not_see_is_answered_like_what_does_not_exist(
     for one, other in zip(hidden, absent, strict=True):
         assert one.text.replace(str(candid), "") == other.text.replace(str(candid + 1), "")
         assert set(one.headers) == set(other.headers)
-    monkeypatch.setattr(service, "programs_of", lambda request: ALL_PROGRAMS)
-    seen = client.get(f"/alerts/{candid}.avro")
+    seen = TestClient(alert_app(survey.log, cast("Gate", _Admitting()))).get(f"/alerts/{candid}.avro")
     assert seen.content == data
     assert seen.headers["cache-control"] == "private, no-store"
+
+
+class _Admitting:
+    """A gate that takes everybody for a reader of the private program."""
+
+    async def sight(self, request: Request, scope: Scope) -> Sight:
+        assert scope is Scope.ALERTS
+        return Sight(Reader.of_programs([Program.PRIVATE]), RightsPolicy(), 0.0)
 
 
 def test_requests_that_make_no_sense_are_refused_in_words(survey: Survey, client: TestClient) -> None:

@@ -154,7 +154,17 @@ def test_pointings_near_each_other_are_one_field_also_across_ra_zero_and_at_the_
     assert ledger.assign_field(ra=190.0, dec=89.99, tolerance_deg=0.05) == pole
     ledger.add_field(Field(700, 30.0, -5.0, "named"))
     assert ledger.assign_field(ra=30.01, dec=-5.0, tolerance_deg=0.05).name == "named"
-    assert ledger.assign_field(ra=50.0, dec=-5.0, tolerance_deg=0.05).id == 701
+    assert ledger.assign_field(ra=50.0, dec=-5.0, tolerance_deg=0.05).id > 999_999
+
+
+def test_the_number_of_a_field_does_not_depend_on_which_others_there_are(ledger, tmp_path):
+    alone, crowded = ledger, Ledger(f"sqlite:///{tmp_path}/another.sqlite3")
+    for ra in (10.0, 20.0, 30.0):
+        crowded.assign_field(ra=ra, dec=3.0, tolerance_deg=0.05)
+    here = {"ra": 40.0, "dec": 3.0, "tolerance_deg": 0.05}
+    assert alone.assign_field(**here).id == crowded.assign_field(**here).id
+    assert crowded.assign_field(ra=40.3, dec=3.0, tolerance_deg=0.05).id != crowded.assign_field(**here).id
+    crowded.close()
 
 
 def test_the_diary_keeps_what_happened_in_order(ledger):
