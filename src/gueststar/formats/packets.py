@@ -93,6 +93,17 @@ def packets_in(payload: bytes, *, schemas: Schemas | None = None, leading: Schem
         raise DataError(f"damaged: {told}") from problem
 
 
+def schema_of(payload: bytes, *, schemas: Schemas | None = None, leading: Schemas | None = None) -> Any:
+    """Return the parsed schema of a packet, without reading the packet; DataError where there is none."""
+    try:
+        if payload[:4] == MAGIC:
+            return _container(payload).schema
+        _, number = WIRE_HEADER.unpack_from(payload)
+        return (schemas or {}).get(number) or (leading or {})[number]
+    except _READ_ERRORS as problem:
+        raise DataError(f"damaged: {problem}") from problem
+
+
 def parsed_schema(text: str) -> Any:
     """Return a schema for reading; DataError if it is none."""
     try:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from gueststar.core.errors import ConfigError, DataError, TransientError
+from gueststar.core.errors import ConfigError, DataError, ServiceDown, TransientError
 from gueststar.model.calibration import CalibrationKind
 from gueststar.pipelines.night.association import AssociateVisit
 from gueststar.pipelines.night.calibrations.frames import MAKERS, CalibrationWork, run_calibration
@@ -27,6 +27,8 @@ from gueststar.pipelines.night.precovery import plan_precoveries, run_precovery
 from gueststar.pipelines.night.reference import run_reference
 from gueststar.pipelines.night.science import ScienceWork, run_science
 from gueststar.pipelines.night.settings import PipelineSettings
+from gueststar.store.alerts.log import AlertLog
+from gueststar.store.alerts.table import AlertTable
 from gueststar.store.ledger import ExposureState, JobState
 from gueststar.store.repo import SurveyRepo
 from gueststar.stream.clients import has_stream
@@ -150,6 +152,15 @@ class NightRunner:
             self.progress("associate", n_done, len(jobs))
         self._publish(night)
         self._filter(night)
+        self._file_alerts()
+
+    def _file_alerts(self) -> None:
+        """Bring the archive's table up to date; where that cannot be, the next search does it."""
+        try:
+            with AlertLog(self.repo.root) as log:
+                AlertTable(log).complete(do_wait=False)
+        except ServiceDown as problem:
+            self.ledger.event("archive", text=f"the table of alerts is behind the log: {problem}")
 
     def _publish(self, night: int) -> None:
         """Send what waits in the alert log, where there is a stream; brokers that stay away do not stop a night."""

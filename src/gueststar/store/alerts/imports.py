@@ -187,7 +187,7 @@ class PacketImport:
         return self._logs[survey]
 
     def _schemas_of_all(self) -> dict[int, Any]:
-        known: dict[int, Any] = {}
+        known: dict[int, Any] = known_schemas(self.root / OTHER_SURVEYS)
         for survey in surveys_of(self.root):
             if self.survey in (None, survey):
                 known |= known_schemas(self.root / OTHER_SURVEYS / survey)

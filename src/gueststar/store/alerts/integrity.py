@@ -60,6 +60,9 @@ class VerifyLog:
     def run(self, root: Path | None = None) -> Findings:
         """Return what was found; ``root`` is the repository whose publication is looked at too, if given."""
         self._remove_leftovers()
+        if self.log.last_serial() == 0 and self.log.segments():
+            n = self.log.rebuild_index()
+            self._findings.mended.append(f"{self.log.folder}: the index was gone, made anew of {n} packets")
         self._compare_segments()
         self._compare_table()
         if root is not None:
@@ -78,9 +81,10 @@ class VerifyLog:
                 self._lose(path, f"{segment.damage}; its first {len(segment.rows)} packets can be read")
             seen |= self._compare_rows(path, segment, schemas)
             self._progress(k, len(paths))
-        for entry in self.log.between(1, self.log.last_serial()):
-            if entry.candid not in seen and not self._is_there(entry):
-                self._lose(self.log.folder / entry.segment, f"packet {entry.candid} is gone; the index knew it")
+        for first in range(1, self.log.last_serial() + 1, _SERIALS_AT_ONCE):
+            for entry in self.log.between(first, first + _SERIALS_AT_ONCE - 1):
+                if entry.candid not in seen and not self._is_there(entry):
+                    self._lose(self.log.folder / entry.segment, f"packet {entry.candid} is gone; the index knew it")
 
     def _compare_rows(self, path: Path, segment: Segment, schemas: Schemas) -> set[int]:
         """Compare the packets of one segment with the index; return their candids."""
@@ -143,9 +147,7 @@ class VerifyLog:
         for file in wrong:
             self._findings.mended.append(f"{file.path}: did not agree with the index, made again")
         table.remove(wrong)
-        n = table.complete()
-        if n and not wrong:
-            self._findings.mended.append(f"{table.folder}: {n} packets were missing")
+        table.complete()
 
     def _agrees(self, file: TableFile) -> bool:
         names = ("serial", "candid", "night", "programid", "objectId")

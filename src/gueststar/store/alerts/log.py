@@ -14,7 +14,7 @@ import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
 from sqlalchemy import (
@@ -44,8 +44,10 @@ from gueststar.store.alerts.segments import (
     told_when_full,
     write_segment,
 )
-from gueststar.store.detections.store import DetectionStore
 from gueststar.store.sql import connect, reading, sqlite_url, transaction
+
+if TYPE_CHECKING:
+    from gueststar.store.detections.store import DetectionStore
 
 FOLDER = "alerts"
 """Folder of a repository that holds the log."""

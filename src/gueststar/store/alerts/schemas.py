@@ -10,6 +10,7 @@ from typing import Any
 from gueststar.core.errors import ConfigError, DataError
 from gueststar.formats.atomic import appearing_whole
 from gueststar.formats.packets import parsed_schema
+from gueststar.formats.schema_registry import REGISTERED
 from gueststar.store.alerts.log import TABLE_FOLDER, AlertLog
 
 FOLDER = "schemas"
@@ -17,8 +18,10 @@ FOLDER = "schemas"
 
 
 def known_schemas(log_folder: Path) -> dict[int, Any]:
-    """Return the parsed schemas that a log was given, by number."""
-    return {int(path.stem): parsed_schema(path.read_text()) for path in sorted((log_folder / FOLDER).glob("*.avsc"))}
+    """Return the parsed schemas that a log was given, by number, besides those of our own ZTF-like streams."""
+    own = {schema.id: schema.schema() for schema in REGISTERED if schema.subject.startswith("ztf")}
+    given = sorted((log_folder / FOLDER).glob("*.avsc"))
+    return own | {int(path.stem): parsed_schema(path.read_text()) for path in given}
 
 
 def keep_schema(log: AlertLog, number: int, text: str) -> None:

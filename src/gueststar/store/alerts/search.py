@@ -23,6 +23,7 @@ from gueststar.formats.alert_table import alert_table_schema
 from gueststar.formats.conditions.parse import parse_condition
 from gueststar.formats.conditions.tree import Kind, field_kinds
 from gueststar.formats.packet_columns import PLACES, joined
+from gueststar.model.readers import PacketNights
 from gueststar.model.rights import Program
 from gueststar.store.alerts.log import AlertLog
 from gueststar.store.alerts.segments import AlertEntry
@@ -54,8 +55,8 @@ class Cone(NamedTuple):
 class AlertQuery:
     """What is looked for; all that is given must hold. The default is every public alert."""
 
-    programs: Collection[Program] = (Program.PUBLIC,)
-    """Whose alerts may be seen."""
+    programs: Collection[Program] | PacketNights = (Program.PUBLIC,)
+    """Whose alerts may be taken, or of which nights."""
     candids: Collection[int] | None = None
     object_name: str | None = None
     cone: Cone | None = None
@@ -65,12 +66,23 @@ class AlertQuery:
     """Latest time."""
     first_night: int | None = None
     last_night: int | None = None
+    first_serial: int | None = None
+    """Place in the order of arrival of the first."""
     where: str | None = None
     """A condition over the table's fields, in the language of filters."""
-    columns: Sequence[str] | None = None
+    columns: Sequence[str] | Literal["all"] | None = None
     """Fields of the answer; None: `SHOWN`, as far as the table has them."""
     limit: int | None = None
     order: Literal["time", "arrival"] = "time"
+
+
+class SearchField(NamedTuple):
+    """A field that can be asked for."""
+
+    name: str
+    kind: Kind
+    unit: str
+    meaning: str
 
 
 class _Clause(NamedTuple):
@@ -98,10 +110,14 @@ class AlertSearch:
         """Forget what was read; the log stays open."""
         self._duckdb.close()
 
-    def fields(self) -> dict[str, Kind]:
-        """Return the fields that may be asked for, with their kinds."""
+    def fields(self) -> list[SearchField]:
+        """Return the fields that may be asked for."""
         self._refresh()
-        return dict(self._fields)
+        told = {field.name: field.metadata or {} for field in (*alert_table_schema(), *PLACES)}
+        return [
+            SearchField(name, kind, *(told.get(name, {}).get(key, b"").decode() for key in (b"unit", b"doc")))
+            for name, kind in self._fields.items()
+        ]
 
     def run(self, query: AlertQuery) -> pa.Table:
         """Return the alerts that satisfy a query; raises ConfigError for a field or condition that cannot be."""
@@ -122,7 +138,7 @@ class AlertSearch:
         for attempt in range(_ATTEMPTS):
             try:
                 self._refresh()
-                return self._ask(query, statement)
+                return self._ask(query, statement or self._listing(query))
             except _DAMAGED:
                 if attempt == _ATTEMPTS - 1:
                     raise
@@ -162,26 +178,27 @@ class AlertSearch:
         own = alert_table_schema() if self.log.survey is None else ()
         return pa.schema([*PLACES, *(field for field in own if field.name not in PLACES.names)]).empty_table()
 
-    def _ask(self, query: AlertQuery, statement: str | None) -> pa.Table:
+    def _listing(self, query: AlertQuery) -> str:
+        chosen = list(self._fields) if query.columns == "all" else query.columns
+        for name in chosen or ():
+            _check_field(name, self._fields)
+        names = ", ".join(_quoted(name) for name in chosen or [name for name in SHOWN if name in self._fields])
+        return f"SELECT {names} FROM alert WHERE {{}} ORDER BY {_ORDERS[query.order]} {_limit(query.limit)}"
+
+    def _ask(self, query: AlertQuery, statement: str) -> pa.Table:
         clauses = self._clauses(query)
-        if statement is None:
-            for name in query.columns or ():
-                _check_field(name, self._fields)
-            columns = query.columns or [name for name in SHOWN if name in self._fields]
-            chosen = ", ".join(_quoted(name) for name in columns)
-            statement = f"SELECT {chosen} FROM alert WHERE {{}} ORDER BY {_ORDERS[query.order]} {_limit(query.limit)}"
         text = statement.format(" AND ".join(f"({clause.text})" for clause in clauses))
         parameters = [value for clause in clauses for value in clause.parameters]
         return self._duckdb.sql(text, params=parameters).to_arrow_table()
 
     def _clauses(self, query: AlertQuery) -> list[_Clause]:
-        clauses = [_Clause("programid IN (SELECT unnest(?::BIGINT[]))", ([int(p) for p in query.programs],))]
+        clauses = [_allowed(query.programs)]
         if query.candids is not None or query.object_name is not None:
             entries = self.log.entries(programs=query.programs, object_name=query.object_name, candids=query.candids)
             clauses.append(_Clause("serial IN (SELECT unnest(?::BIGINT[]))", ([entry.serial for entry in entries],)))
         limits = {
             "jd >= ?": query.since_jd, "jd <= ?": query.until_jd, "night >= ?": query.first_night,
-            "night <= ?": query.last_night,
+            "night <= ?": query.last_night, "serial >= ?": query.first_serial,
         }  # fmt: skip
         clauses += [_Clause(text, (value,)) for text, value in limits.items() if value is not None]
         if query.cone is not None:
@@ -195,6 +212,13 @@ class AlertSearch:
         """Return what a condition asks, and where on the sky that can be."""
         condition = parse_condition(where, self._fields)
         return [_Clause(condition_sql(condition)), *(_near(*cone) for cone in condition.cones)]
+
+
+def _allowed(programs: Collection[Program] | PacketNights) -> _Clause:
+    nights = programs if isinstance(programs, PacketNights) else PacketNights.of_programs(programs)
+    each = ["(programid = ? AND night <= ?)" for _ in nights.last_night]
+    values = (value for program, night in nights.last_night.items() for value in (int(program), night))
+    return _Clause(" OR ".join(["FALSE", *each]), tuple(values))
 
 
 def _near(ra: float, dec: float, radius_arcsec: float) -> _Clause:

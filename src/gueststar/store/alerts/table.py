@@ -90,10 +90,9 @@ class AlertTable:
                 return 0
             self._sweep()
             n = 0
-            for first, last in self.missing():
-                for table in self._in_files(first, last):
-                    n += len(table)
-            self._merge()
+            while gaps := self.missing():  # again where merging met a damaged file
+                n += sum(len(table) for first, last in gaps for table in self._in_files(first, last))
+                self._merge()
             return n
 
     def rows_between(self, first: int, last: int) -> Iterator[pa.Table]:
@@ -160,7 +159,7 @@ class AlertTable:
                 for file in group:
                     if not _is_readable(file.path):
                         file.path.unlink(missing_ok=True)
-                return  # what is missing now is made again by the next one who completes
+                return  # what is missing now is made again
             self._write(group[0].first, group[-1].last, table)
             for file in group:
                 file.path.unlink(missing_ok=True)
