@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from gueststar.core.errors import ConfigError
+from gueststar.core.errors import ConfigError, TransientError
 from gueststar.model.readers import PacketNights
 from gueststar.model.rights import Program
 from gueststar.store.alerts.log import AlertLog
@@ -16,6 +17,7 @@ from gueststar.store.filters.definitions import FilterRequest, FilterState, Filt
 from gueststar.store.filters.marks import FilterMarks
 from gueststar.store.readers import ReaderStore
 from gueststar.store.settings import FilterSettings, SurveySettings
+from gueststar.stream.filter_round import run_filters
 from gueststar.stream.filters import FilterReceipt, RunFilters, checked, nights_of_owners
 
 from .packets import JD, mark, packet, put
@@ -292,3 +294,25 @@ def test_removed_filters_run_no_more_and_can_be_added_again(survey: Survey) -> N
         survey.store.set_state("alice", "mine", FilterState.ACTIVE)
     survey.add("magpsf < 30")
     assert survey.store.versions("alice", "mine")[-1].version == 2
+
+
+def test_a_survey_without_filters_is_left_alone(tmp_path: Path) -> None:
+    assert run_filters(tmp_path, SurveySettings()) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_survey_without_a_stream_asks_its_filters_of_what_is_in_the_log(survey: Survey) -> None:
+    ReaderStore.of(survey.root, None).add("alice", [])
+    survey.add("magpsf < 18")
+    put(survey.root, packet(1, magpsf=17.0), packet(2), sent=False)
+    assert run_filters(survey.root, SurveySettings()) == ["filters: 2 alerts, 1 passed, 0 over a cap"]
+    assert survey.waiting() == [1]
+
+
+def test_one_process_at_a_time_asks_the_filters(survey: Survey) -> None:
+    survey.add("magpsf < 18")
+    put(survey.root, packet(1))
+    with (survey.root / "alerts" / "filters.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(TransientError, match="another process asks the filters"):
+            run_filters(survey.root, SurveySettings())
