@@ -10,7 +10,7 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
-.PHONY: help setup kernels system-packages demo test check unit docs bench lock clean
+.PHONY: help setup kernels system-packages demo test check unit consumers docs bench lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -44,6 +44,10 @@ test: $(READY) kernels system-packages check ## Everything: check, then every te
 
 unit: $(READY) kernels ## The quick tests only
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile tests/unit
+
+consumers: $(READY) ## Foreign alert clients read a night from a real Kafka (environments of their own, about 1.5 GB)
+	sh scripts/make_consumer_environments.sh "" $(CURDIR)/$(BIN)/python
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -rs tests/consumers
 
 docs: $(READY) ## Build the documentation in docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html

@@ -160,19 +160,18 @@ def release(repo: Path, night: int, drop: bool, gone: bool) -> None:
 @click.option("--from", "first", type=click.IntRange(min=1), help="Begin at this place in the order of arrival.")
 @click.option("--limit", type=click.IntRange(min=1), help="Send this many at most, the first.")
 @click.option(
-    "--form", type=click.Choice(["container", "schema-in-key"]), default="container",
-    help="Of the messages: packets as they are, or as clients of Fink read them.",
-)  # fmt: skip
+    "--flavour", type=click.Choice(["full", "lite", "fink", "rubin"]), default="full", help="Form of the messages."
+)
 @click.option("--program", type=click.Choice(list(PROGRAMS)), default="public", help="Alerts of this stream.")
 @SURVEY
 def replay(
     repo: Path, topic: str, servers: str | None, client: Path | None, after: int | None, first: int | None,
-    survey: str | None, program: str, form: str, **told: Any,
+    survey: str | None, program: str, flavour: str, **told: Any,
 ) -> None:  # fmt: skip
     """Send alerts of REPO again, as they were, in order of arrival, to a TOPIC of your choice."""
+    from gueststar.model.flavour import Flavour
     from gueststar.stream.clients import replay_options
-    from gueststar.stream.forms import Form
-    from gueststar.stream.publish import replay as send_again
+        from gueststar.stream.publish import replay as send_again
     from gueststar.stream.topics import Topics
 
     if len(PROGRAMS[program]) > 1:
@@ -182,7 +181,7 @@ def replay(
     with opened_log(repo, survey) as log:
         entries = entries_behind(log, query, after=after, first=first)
         Topics(options, settings).ensure(topic, PROGRAMS[program][0])
-        click.echo(f"{send_again(log, entries, options, topic, form=Form(form))} alerts sent to {topic}")
+        click.echo(f"{send_again(log, entries, options, topic, flavour=Flavour(flavour))} alerts sent to {topic}")
 
 
 @command.group()

@@ -14,3 +14,5 @@ class Flavour(StrEnum):
     """Without cut-outs and without the schema, which it names by number."""
     RUBIN = "rubin"
     """In the form of Rubin's alerts, naming its schema by number."""
+    FINK = "fink"
+    """The full packet, its schema not before it but in the key of its message: as clients of Fink read."""

@@ -25,6 +25,7 @@ from gueststar.model.rights import Program
 from gueststar.services.gate import Gate
 from gueststar.services.schemas import SCHEMA_ROUTES, RegistryError, registry_answer
 from gueststar.store.alerts.log import AlertLog
+from gueststar.store.alerts.publication import Publication
 
 _CUTOUTS = {"science": "cutoutScience", "template": "cutoutTemplate", "difference": "cutoutDifference"}
 _FOREVER = "public, max-age=31536000, immutable"
@@ -33,12 +34,13 @@ _NOBODY = "private, no-store"
 _LARGEST_ZOOM = 20
 
 
-def alert_app(log: AlertLog, gate: Gate | None = None) -> Starlette:
+def alert_app(log: AlertLog, state: Publication, gate: Gate | None = None) -> Starlette:
     """Return the application that serves the packets of an alert log, and the schemas.
 
-    ``gate`` tells who asks, by his token; without it everybody is anonymous and nothing is released.
+    What ``state`` says is held or dropped is not served: it left by no other way either. ``gate`` tells who asks, by
+    his token; without it everybody is anonymous and nothing is released.
     """
-    handlers = _Alerts(log, gate)
+    handlers = _Alerts(log, state, gate)
     return Starlette(
         routes=[
             Route("/alerts/{candid:int}.avro", handlers.packet),
@@ -53,8 +55,8 @@ def alert_app(log: AlertLog, gate: Gate | None = None) -> Starlette:
 class _Alerts:
     """Handlers over one alert log; it is read in a thread, as it reads files."""
 
-    def __init__(self, log: AlertLog, gate: Gate | None) -> None:
-        self._log, self._gate = log, gate
+    def __init__(self, log: AlertLog, state: Publication, gate: Gate | None) -> None:
+        self._log, self._state, self._gate = log, state, gate
 
     async def packet(self, request: Request) -> Response:
         """Return a whole packet as it was sent."""
@@ -95,7 +97,9 @@ class _Alerts:
 
     def _read(self, candid: int, nights: PacketNights) -> tuple[bytes, Program] | None:
         entry = self._log.find(candid, programs=nights)
-        return None if entry is None else (self._log.read(entry), Program(entry.program))
+        if entry is None or self._state.is_kept_back(candid):
+            return None
+        return self._log.read(entry), Program(entry.program)
 
 
 def _cutout_response(data: bytes, kind: str, form: str, zoom: int) -> Response:
@@ -150,4 +154,4 @@ async def _damaged(_request: Request, problem: Exception) -> Response:
 
 def open_alert_app(root: Path) -> Starlette:
     """Return the application of the repository at ``root``."""
-    return alert_app(AlertLog(root), Gate(root))
+    return alert_app(AlertLog(root), Publication(root), Gate(root))

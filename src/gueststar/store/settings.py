@@ -46,12 +46,14 @@ class StreamSettings(BaseModel):
     """Brokers of a Kafka: host:port,host:port. None: the repository's own broker if it has one."""
     topic: str = "ztf_{night}_programid{program}"
     """Name of a night's topic of one program; brokers' readers look for this form."""
-    flavours: tuple[Literal["lite", "rubin"], ...] = ()
-    """Forms in which each alert is sent besides the full packet: without cut-outs, and as Rubin's alerts."""
+    flavours: tuple[Literal["lite", "rubin", "fink"], ...] = ()
+    """Forms in which each alert also leaves: without cut-outs; as those of Rubin; for clients of Fink."""
     lite_topic: str = "lite_{night}_programid{program}"
     """Name of a night's topic of packets without cut-outs."""
     rubin_topic: str = "rubin_{night}_programid{program}"
     """Name of a night's topic of packets in Rubin's form."""
+    fink_topic: str = "fink_{night}_programid{program}"
+    """Name of a night's topic of packets whose schema is in the message's key."""
     security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
     sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = "SCRAM-SHA-512"
     username: str | None = None
@@ -68,7 +70,7 @@ class StreamSettings(BaseModel):
     readers: dict[Literal["public", "partnership", "private"], tuple[str, ...]] = {"public": ("*",)}
     """Kafka users that may read a program's topics; * is every user. Used where the brokers have access lists."""
 
-    @field_validator("topic", "lite_topic", "rubin_topic")
+    @field_validator("topic", "lite_topic", "rubin_topic", "fink_topic")
     @classmethod
     def _names_night_and_program(cls, text: str) -> str:
         if "{night}" not in text or "{program}" not in text:
@@ -81,8 +83,8 @@ class StreamSettings(BaseModel):
 
     @model_validator(mode="after")
     def _flavours_have_topics_of_their_own(self) -> Self:
-        if len({self.topic, self.lite_topic, self.rubin_topic}) < 3:
-            raise ValueError("topic, lite_topic and rubin_topic must differ: their messages do")
+        if len({self.topic, self.lite_topic, self.rubin_topic, self.fink_topic}) < 4:
+            raise ValueError("topic, lite_topic, rubin_topic and fink_topic must differ: their messages do")
         return self
 
 

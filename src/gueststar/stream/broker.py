@@ -24,7 +24,9 @@ import psutil
 from gueststar.core.errors import ConfigError, TransientError
 from gueststar.formats.atomic import appearing_whole
 
-KAFKA_VERSION = "4.1.0"
+KAFKA_VERSION = "3.9.1"
+"""Of the last line of brokers that let librdkafka before 2.6.1 (kcat of Debian 12) log in with SCRAM."""
+
 SCALA_VERSION = "2.13"
 LOG4J_VERSION = "2.24.3"
 
@@ -43,21 +45,18 @@ _POM = """\
 <groupId>gueststar</groupId><artifactId>broker</artifactId><version>1</version><dependencies>
 <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_{scala}</artifactId><version>{kafka}</version></dependency>
 <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId><version>{log4j}</version>
+</dependency>
+<dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-1.2-api</artifactId><version>{log4j}</version>
 </dependency></dependencies></project>
 """
 
 _LOGGING = """\
-Configuration:
-  Appenders:
-    RollingFile:
-      name: file
-      fileName: {folder}/broker.log
-      filePattern: {folder}/broker.%i.log
-      PatternLayout: {{pattern: "%d %p %c: %m%n"}}
-      SizeBasedTriggeringPolicy: {{size: 10MB}}
-      DefaultRolloverStrategy: {{max: 3}}
-  Loggers:
-    Root: {{level: warn, AppenderRef: [{{ref: file}}]}}
+<Configuration><Appenders>
+<RollingFile name="file" fileName="{folder}/broker.log" filePattern="{folder}/broker.%i.log">
+<PatternLayout pattern="%d %p %c: %m%n"/>
+<SizeBasedTriggeringPolicy size="10MB"/><DefaultRolloverStrategy max="3"/>
+</RollingFile></Appenders>
+<Loggers><Root level="warn"><AppenderRef ref="file"/></Root></Loggers></Configuration>
 """
 
 
@@ -71,6 +70,8 @@ class BrokerState:
     is_secure: bool
     password: str
     """Of the user `ADMIN`; empty where the broker asks for none."""
+    kafka_version: str = "4.1.0"
+    """Of the programs that made its data: an older Kafka does not read what a newer one wrote."""
 
     @property
     def bootstrap_servers(self) -> str:
@@ -101,15 +102,17 @@ class LocalBroker:
         with SCRAM, and topics have access lists. Raises ConfigError where Java or Maven is missing, TransientError if
         it does not come up.
         """
-        jars = installed()
-        state = self.state or self._made(jars, is_secure=is_secure)
+        known = self.state
+        jars = installed(known.kafka_version if known else KAFKA_VERSION)
+        state = known or self._made(jars, is_secure=is_secure)
         if self.pid() is None:
             java = _program("java", "openjdk-17-jre-headless")
             command = [
                 java, f"-Xmx{memory_mb}m", "-XX:+UseSerialGC", "-cp", f"{jars}/*",
-                f"-Dlog4j2.configurationFile={self.folder}/log4j2.yaml",
+                f"-Dlog4j2.configurationFile={self.folder}/log4j2.xml",
                 "kafka.Kafka", str(self._properties),
             ]  # fmt: skip
+            (self.folder / "log4j2.xml").write_text(_LOGGING.format(folder=self.folder))
             with (self.folder / "console.log").open("ab") as console:
                 process = subprocess.Popen(
                     command, stdout=console, stderr=console, stdin=subprocess.DEVNULL, start_new_session=True
@@ -153,9 +156,10 @@ class LocalBroker:
         self.folder.mkdir(parents=True)
         port, controller_port = _free_ports(2)
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        state = BrokerState(port, controller_port, cluster, is_secure, secrets.token_urlsafe(18) if is_secure else "")
+        state = BrokerState(
+            port, controller_port, cluster, is_secure, secrets.token_urlsafe(18) if is_secure else "", KAFKA_VERSION
+        )  # fmt: skip
         _write_private(self._properties, _properties(self.folder, state))
-        (self.folder / "log4j2.yaml").write_text(_LOGGING.format(folder=self.folder))
         command = [
             _program("java", "openjdk-17-jre-headless"), "-cp", f"{jars}/*", "kafka.tools.StorageTool", "format",
             f"--cluster-id={cluster}", "-c", str(self._properties),
@@ -183,20 +187,20 @@ class LocalBroker:
         )
 
 
-def installed(cache: Path | None = None) -> Path:
-    """Return the folder of Kafka's programs, fetching them from Maven Central the first time.
+def installed(version: str = KAFKA_VERSION, *, cache: Path | None = None) -> Path:
+    """Return the folder of Kafka's programs of a version, fetching them from Maven Central the first time.
 
     They lie in the user's cache (``XDG_CACHE_HOME``, else ``~/.cache``) and serve every repository. Raises ConfigError
     where Maven is missing, TransientError where the fetch fails.
     """
     caches = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gueststar"
-    target = caches / f"kafka-{KAFKA_VERSION}"
+    target = caches / f"kafka-{version}"
     if target.is_dir():
         return target
-    work = caches / f"kafka-{KAFKA_VERSION}.{os.getpid()}"
+    work = caches / f"kafka-{version}.{os.getpid()}"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    (work / "pom.xml").write_text(_POM.format(scala=SCALA_VERSION, kafka=KAFKA_VERSION, log4j=LOG4J_VERSION))
+    (work / "pom.xml").write_text(_POM.format(scala=SCALA_VERSION, kafka=version, log4j=LOG4J_VERSION))
     command = [
         _program("mvn", "maven"), "-q", "-B", "-C", "dependency:copy-dependencies", "-DincludeScope=runtime",
         f"-DoutputDirectory={work}/jars",
@@ -204,9 +208,7 @@ def installed(cache: Path | None = None) -> Path:
     try:
         done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=900)
         if done.returncode != 0 or not list((work / "jars").glob("kafka_*.jar")):
-            raise TransientError(
-                f"Kafka {KAFKA_VERSION} cannot be fetched from Maven Central: {_last_line(done.stdout)}"
-            )
+            raise TransientError(f"Kafka {version} cannot be fetched from Maven Central: {_last_line(done.stdout)}")
         try:
             (work / "jars").rename(target)
         except OSError:  # another process was first

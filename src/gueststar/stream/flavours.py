@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from gueststar.formats.avro import decode_alert
-from gueststar.formats.schema_registry import lite_message
+from gueststar.formats.avro import decode_alert, split_container
+from gueststar.formats.schema_registry import lite_message, rubin_message
 from gueststar.model.flavour import Flavour
 from gueststar.store.settings import StreamSettings
-from gueststar.stream.forms import Headers
 from gueststar.stream.read import CANDID
+
+Headers = list[tuple[str, str | bytes | None]]
+"""Of a message."""
 
 
 def flavours_of(settings: StreamSettings) -> tuple[Flavour, ...]:
@@ -16,13 +18,22 @@ def flavours_of(settings: StreamSettings) -> tuple[Flavour, ...]:
 
 
 def content_of(flavour: Flavour, packet: bytes) -> bytes:
-    """Return what a flavour sends of a packet as it is in the log; the same packet gives the same bytes.
+    """Return the message of a packet as it is in the log; the same packet gives the same message.
 
     Raises DataError for a packet that the flavour cannot tell.
     """
     if flavour is Flavour.LITE:
         return lite_message(decode_alert(packet))
+    if flavour is Flavour.RUBIN:
+        return rubin_message(decode_alert(packet))
+    if flavour is Flavour.FINK:
+        return split_container(packet)[1]
     return packet
+
+
+def key_of(flavour: Flavour, packet: bytes, object_name: str) -> str:
+    """Return the key of a packet's message: the object's name; where clients look for the schema there, that."""
+    return split_container(packet)[0] if flavour is Flavour.FINK else object_name
 
 
 def headers_of(candid: int, flavour: Flavour = Flavour.FULL) -> Headers:

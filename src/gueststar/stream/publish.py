@@ -27,15 +27,13 @@ from gueststar.store.alerts.segments import AlertEntry
 from gueststar.store.settings import StreamSettings
 from gueststar.stream.access import readers_of
 from gueststar.stream.clients import client_options, error_of
-from gueststar.stream.flavours import content_of, flavours_of, headers_of
-from gueststar.stream.forms import Form, Headers, MessageParts, message_of
+from gueststar.stream.flavours import Headers, content_of, flavours_of, headers_of, key_of
 from gueststar.stream.read import CANDID, read_topic
-from gueststar.stream.sending import NEVER, PACKETS_ARE_LARGE, PATIENCE_S, Delivery, Sender, produce
+from gueststar.stream.sending import NEVER, PACKETS_ARE_LARGE, PATIENCE_S, Delivery, MessageParts, Sender, produce
 from gueststar.stream.topics import RETRACTIONS, Topics, topic_of
 
 BATCH = 500
 """Packets read from the log, sent and marked together: what a killed publisher reads back at most."""
-
 
 _NOTHING = "nothing to send"
 
@@ -189,16 +187,14 @@ class Publisher:
         if not done.is_whole:
             self._settle(topic, done, receipt, is_careful=is_careful)
 
-    def _messages(self, group: list[AlertEntry], receipt: PublishReceipt) -> Iterator[tuple[int, MessageParts]]:
-        """Yield candids and messages; a packet that the flavour cannot tell is a dead letter of it."""
+    def _messages(self, group: list[AlertEntry], receipt: PublishReceipt) -> Iterator[MessageParts]:
+        """Yield the packets' messages; a packet that the flavour cannot tell is a dead letter of it."""
         for entry in group:
+            packet = self._log.read(entry)
             try:
-                content = content_of(self.flavour, self._log.read(entry))
+                yield _parts_of(self.flavour, entry, packet)
             except DataError as problem:
                 receipt.n_dead += self._state.set_aside([entry.candid], Fate.DEAD, str(problem), time=time.time())
-            else:
-                headers = headers_of(entry.candid, self.flavour)
-                yield entry.candid, MessageParts(entry.object_name, content, headers)
 
     def _settle(self, topic: str, done: Delivery, receipt: PublishReceipt, *, is_careful: bool) -> None:
         """Bury what will never be taken, and raise what stopped the others, unless it was their neighbours."""
@@ -208,7 +204,7 @@ class Publisher:
             if item.is_local or is_careful:
                 reason = item.error.str()
                 receipt.n_dead += self._state.set_aside([item.candid], Fate.DEAD, reason, time=time.time())
-        if done.is_given_up or (any(not item.is_local for item in refused) and not is_careful):
+        if done.is_given_up or (not is_careful and any(not item.is_local for item in refused)):
             self._refusing.add(topic)
         elif len(refused) < len(done.undelivered) and (is_careful or not refused):
             raise error_of(done.trouble, self._servers, f"topic {topic}")
@@ -227,8 +223,8 @@ class Publisher:
             there = {packet.candid for packet in read_topic(self._options, topic)}
             if entry.candid not in there:
                 headers: Headers = [(CANDID, str(entry.candid).encode()), ("_format", b"json")]
-                message = MessageParts(entry.object_name, retraction.message(), headers)
-                done = self._sender.send(topic, [(entry.candid, message)])
+                message = MessageParts(entry.candid, entry.object_name, retraction.message(), headers)
+                done = self._sender.send(topic, [message])
                 if not done.is_whole:
                     raise error_of(done.trouble, self._servers, f"topic {topic}")
             self._state.mark_retracted([entry.candid])
@@ -249,8 +245,9 @@ class Publisher:
         self._topics.forget()
 
 
-def _as_message(log: AlertLog, entry: AlertEntry, form: Form = Form.CONTAINER) -> MessageParts:
-    return message_of(log.read(entry), candid=entry.candid, object_name=entry.object_name, form=form)
+def _parts_of(flavour: Flavour, entry: AlertEntry, packet: bytes) -> MessageParts:
+    headers = headers_of(entry.candid, flavour)
+    return MessageParts(entry.candid, key_of(flavour, packet, entry.object_name), content_of(flavour, packet), headers)
 
 
 @contextmanager
@@ -274,7 +271,12 @@ def _only_publisher(root: Path, name: str) -> Iterator[bool]:
 
 
 def replay(
-    log: AlertLog, entries: Iterable[AlertEntry], options: Mapping[str, Any], topic: str, *, form: Form = Form.CONTAINER
+    log: AlertLog,
+    entries: Iterable[AlertEntry],
+    options: Mapping[str, Any],
+    topic: str,
+    *,
+    flavour: Flavour = Flavour.FULL,
 ) -> int:
     """Send packets of the log again, to a topic of the caller's choice; return their number.
 
@@ -289,7 +291,7 @@ def replay(
 
     n = 0
     for n, entry in enumerate(entries, start=1):  # noqa: B007
-        produce(producer, topic, _as_message(log, entry, form), on_delivery=delivered)
+        produce(producer, topic, _parts_of(flavour, entry, log.read(entry)), on_delivery=delivered)
         producer.poll(0)
         if failed:
             break

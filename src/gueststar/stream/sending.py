@@ -11,15 +11,16 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from gueststar.store.alerts.publication import SentPacket
 from gueststar.stream.clients import worst_of
-from gueststar.stream.forms import MessageParts
+from gueststar.stream.flavours import Headers
 
 PATIENCE_S = 60.0
 """How long one attempt waits for the brokers' acknowledgement; those that stay away are tried again later."""
 
 PACKETS_ARE_LARGE = {
     "enable.idempotence": True, "enable.gapless.guarantee": True, "acks": "all",
-    "compression.type": "zstd", "linger.ms": 20, "batch.size": 2**20, "message.max.bytes": 4_000_000,
-    "queue.buffering.max.kbytes": 131072, "message.timeout.ms": int(1000 * PATIENCE_S),
+    "compression.type": "zstd", "compression.level": 1, "linger.ms": 20, "batch.size": 2**20,
+    "message.max.bytes": 4_000_000, "queue.buffering.max.kbytes": 131072,
+    "message.timeout.ms": int(1000 * PATIENCE_S), "log_level": 2,
 }  # fmt: skip
 """What a producer of packets of 70 kB with much in common is made with."""
 
@@ -31,6 +32,15 @@ NEVER = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaE
 
 _MOST_REPORTS = 10
 """How often a producer that gave up is asked for what it knows."""
+
+
+class MessageParts(NamedTuple):
+    """A packet as a message."""
+
+    candid: int
+    key: str
+    value: bytes
+    headers: Headers
 
 
 class Undelivered(NamedTuple):
@@ -70,18 +80,18 @@ class Sender:
         self._is_careful = False
         self._heard: list[KafkaError] = []
 
-    def send(self, topic: str, messages: Iterable[tuple[int, MessageParts]], *, is_careful: bool = False) -> Delivery:
-        """Send (candid, message) pairs and wait for all acknowledgements.
+    def send(self, topic: str, messages: Iterable[MessageParts], *, is_careful: bool = False) -> Delivery:
+        """Send messages and wait for all acknowledgements.
 
         ``is_careful``: one by one, each acknowledged before the next is sent. Brokers judge the size of a batch, so a
         small limit hits all packets in it; alone, each is judged by itself.
         """
         producer, done = self._connected(is_careful), Delivery()
-        for candid, message in messages:
+        for message in messages:
             try:
-                produce(producer, topic, message, on_delivery=_note(done, topic, candid))
+                produce(producer, topic, message, on_delivery=_note(done, topic, message.candid))
             except KafkaException as problem:
-                done.undelivered.append(Undelivered(candid, problem.args[0], is_local=True))
+                done.undelivered.append(Undelivered(message.candid, problem.args[0], is_local=True))
             done.is_given_up = not _heeded(producer, 2 * PATIENCE_S if is_careful else 0.0)
             if done.is_given_up or (is_careful and any(item.error.code() not in NEVER for item in done.undelivered)):
                 break

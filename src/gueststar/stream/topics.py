@@ -44,8 +44,11 @@ def topic_of(settings: StreamSettings, *, night: int, program: int, flavour: Fla
     """Return the topic of a night and program; ValueError for engineering data, which have none."""
     if Program(program) is Program.ENGINEERING:
         raise ValueError("engineering exposures are published nowhere")
-    name = {Flavour.LITE: settings.lite_topic, Flavour.RUBIN: settings.rubin_topic}.get(flavour, settings.topic)
-    return name.format(night=night, program=program)
+    names = {
+        Flavour.FULL: settings.topic, Flavour.LITE: settings.lite_topic, Flavour.RUBIN: settings.rubin_topic,
+        Flavour.FINK: settings.fink_topic,
+    }  # fmt: skip
+    return names[flavour].format(night=night, program=program)
 
 
 _READING = (AclOperation.READ, AclOperation.ALL, AclOperation.ANY)

@@ -12,6 +12,7 @@ from gueststar.core.errors import AccessDenied, DataError
 from gueststar.model.readers import ANONYMOUS, Scope
 from gueststar.model.rights import Program
 from gueststar.services.alerts import open_alert_app
+from gueststar.services.gate import Gate
 from gueststar.services.labelling import labelling_app
 from gueststar.services.labelling_desk import LabellingDesk
 from gueststar.store.alerts.log import AlertLog
@@ -157,6 +158,34 @@ def test_the_labelling_page_shows_a_reader_his_detections_only(marked: MarkedSur
     visits = {name: v for name, v in marked.closed(PRIVATE).items() if "visit" in name}
     assert found_in(said["carol"], visits) == visits.keys()
     assert found_in(said["anonymous"], marked.closed(*NOT_HIS["anonymous"])) == set()
+
+
+def test_a_program_labels_with_a_token_what_its_user_may_see_and_in_his_name(marked: MarkedSurvey) -> None:
+    users = ReaderStore.of(marked.root, None)
+    label, alerts = (users.new_token("alice", scopes=[scope], days=1.0) for scope in (Scope.LABEL, Scope.ALERTS))
+    users.close()
+    gate, labels = Gate(marked.root), LabelStore.of(marked.root, None)
+    with SurveyRepo.open(marked.root) as repo:
+        desk = LabellingDesk(repo, labels, person="operator")
+        with served(labelling_app(desk, key="k", gate=gate)) as client:
+            eyes = {"Authorization": f"Bearer {label}"}
+            seen = client.get("/next", headers=eyes).json()
+            answer = client.post(f"/detections/{seen['id']}/label", json={"kind": 11}, headers=eyes)
+            assert answer.json()["labelled"] == 1
+            hidden = min(desk._waiting.keys() - _desk_of(marked, "alice")._waiting.keys())
+            assert client.get(f"/detections/{hidden}", headers=eyes).status_code == 404
+            assert client.post(f"/detections/{hidden}/label", json={"kind": 11}, headers=eyes).status_code == 404
+            assert client.get("/next", headers={"Authorization": f"Bearer {alerts}"}).status_code == 403
+            assert client.get("/next").status_code == 401
+    gate.close()
+    stored = labels.current()
+    assert [(str(key), one.person) for key, one in stored.items()] == [(seen["id"], "alice")]
+    labels.retract_last("alice")
+
+
+def _desk_of(marked: MarkedSurvey, reader: str) -> LabellingDesk:
+    with open_as(marked.root, reader) as survey:
+        return LabellingDesk(survey, LabelStore.of(marked.root, None), person=reader)
 
 
 def test_the_alert_service_gives_a_packet_to_whom_it_may_and_to_others_as_one_that_never_was(

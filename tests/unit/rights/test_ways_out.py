@@ -73,6 +73,7 @@ OPENED_WHOLE = {
     "cli/alerts": "publication, comparison, replay: the operator's",
     "cli/ingest": "takes in",
     "cli/process": "works",
+    "cli/orbits": "orbits of others",
     "cli/refcat": "reference catalogs",
     "cli/serve": "services that ask at their own gate",
     "cli/user": "access lists of topics",

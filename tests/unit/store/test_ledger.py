@@ -175,6 +175,25 @@ def test_the_diary_keeps_what_happened_in_order(ledger):
     assert ledger.events(since=time.time() + 10) == []
 
 
+def test_a_ledger_of_the_first_layout_grows_and_keeps_its_exposures(tmp_path, exposure):
+    path = tmp_path / "ledger.sqlite3"
+    old, other = exposure(1), exposure(2, is_target_of_opportunity=True)
+    first = Ledger(f"sqlite:///{path}")
+    first.add_exposure(old)
+    first.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE exposures DROP COLUMN is_target_of_opportunity")
+        connection.execute("UPDATE ledger_versions SET version = 1")
+    for _ in range(2):
+        ledger = Ledger(f"sqlite:///{path}")
+        assert ledger.exposure(old.exposure_id).info == old
+        ledger.close()
+    ledger = Ledger(f"sqlite:///{path}")
+    ledger.add_exposure(other)
+    assert ledger.exposure(other.exposure_id).info == other
+    ledger.close()
+
+
 def test_a_ledger_of_a_newer_code_is_not_touched(tmp_path):
     path = tmp_path / "ledger.sqlite3"
     Ledger(f"sqlite:///{path}").close()
