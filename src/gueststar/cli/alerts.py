@@ -171,7 +171,7 @@ def replay(
     """Send alerts of REPO again, as they were, in order of arrival, to a TOPIC of your choice."""
     from gueststar.model.flavour import Flavour
     from gueststar.stream.clients import replay_options
-        from gueststar.stream.publish import replay as send_again
+    from gueststar.stream.publish import replay as send_again
     from gueststar.stream.topics import Topics
 
     if len(PROGRAMS[program]) > 1:
