@@ -1,6 +1,6 @@
 """CPU of filters: features of histories, the table, and many conditions on one batch; the same rows from DuckDB.
 
-    python -m benchmarks filters [--alerts 1200] [--filters 200]
+Run: python benchmarks/filters.py [--alerts 1200] [--filters 200]
 
 Packets are made up: 20 detections, 30 limits and 40 forced fluxes each. Times are the median of five, of one core.
 """

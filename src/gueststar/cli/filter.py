@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from gueststar.cli.as_reader import as_reader, packet_nights
+from gueststar.model.readers import OPERATOR
 from gueststar.model.rights import Program
 
 _REPO = click.argument("repo", type=click.Path(exists=True, file_okay=False, path_type=Path))
@@ -61,25 +63,24 @@ def add(
 @_REPO
 @click.argument("condition")
 @click.option("--nights", help="Survey nights YYYYMMDD or YYYYMMDD:YYYYMMDD; default: all.")
-@click.option("--owner", default="operator", show_default=True, help="Of what this user may see.")
+@as_reader("operator")
+@click.option("--survey", help="On imported alerts of this other survey, instead of REPO's own.")
 @click.option("--page", type=click.Path(dir_okay=False, path_type=Path), help="Write a page (HTML) with cut-outs.")
 @click.option("--pictures", default=40, show_default=True, type=click.IntRange(1), help="Most alerts on the page.")
 @_request_options
 def test(
-    repo: Path, condition: str, nights: str | None, owner: str, page: Path | None, pictures: int,
-    programs: tuple[str, ...], cap: int, order: str, ascending: bool,
+    repo: Path, condition: str, nights: str | None, as_reader: str | None, survey: str | None, page: Path | None,
+    pictures: int, programs: tuple[str, ...], cap: int, order: str, ascending: bool,
 ) -> None:  # fmt: skip
     """Try CONDITION on the alerts of past nights of REPO; nothing is sent."""
     from gueststar.operations.filter_page import write_filter_page
-    from gueststar.operations.filter_trial import nights_from, try_filter
-    from gueststar.store.alerts.log import AlertLog
-    from gueststar.store.readers import reader_named, sight_of
+    from gueststar.operations.filter_trial import log_of, nights_from, try_filter
     from gueststar.store.settings import read_settings
 
-    settings, (first, last) = read_settings(repo / "survey.yaml"), nights_from(nights)
-    allowed = sight_of(settings, reader_named(repo, settings, owner)).packet_nights()
-    request = _request(owner, "trial", condition, programs, cap, order, ascending)
-    with AlertLog(repo) as log:
+    (first, last), who = nights_from(nights), as_reader or OPERATOR.name
+    allowed = packet_nights(repo, read_settings(repo / "survey.yaml"), None, who)
+    request = _request(who, "trial", condition, programs, cap, order, ascending)
+    with log_of(repo, survey) as log:
         trial = try_filter(log, request, nights=allowed, first_night=first, last_night=last)
         for line in trial.lines():
             click.echo(line)

@@ -67,5 +67,5 @@ def _picture(packet: dict[str, Any]) -> str:
 
 def _written(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.5f}" if abs(value) >= 1e6 else f"{value:.6g}"
+        return f"{value:.5f}" if abs(value) >= 1e6 else f"{value:.8g}"
     return "not known" if value is None else str(value)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ from gueststar.core.errors import ConfigError
 from gueststar.formats.conditions.text import text_of
 from gueststar.formats.conditions.tree import Node
 from gueststar.model.readers import PacketNights
+from gueststar.store.alerts.imports import surveys_of
 from gueststar.store.alerts.log import AlertLog
 from gueststar.store.alerts.search import AlertQuery, AlertSearch
 from gueststar.store.filters.definitions import FilterRequest
@@ -164,3 +166,10 @@ def nights_from(text: str | None) -> tuple[int | None, int | None]:
     if len(words) > 2 or not all(len(word) == 8 and word.isdigit() for word in words):
         raise ConfigError(f"nights are YYYYMMDD or YYYYMMDD:YYYYMMDD, not {text!r}")
     return int(words[0]), int(words[-1])
+
+
+def log_of(root: Path, survey: str | None) -> AlertLog:
+    """Open the alert log of a survey, or of another survey whose alerts it imported; ConfigError for one it has not."""
+    if survey is not None and survey not in surveys_of(root):
+        raise ConfigError(f"{root} has no imported alerts of {survey!r}: {', '.join(surveys_of(root)) or 'of none'}")
+    return AlertLog(root, survey=survey)

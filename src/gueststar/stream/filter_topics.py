@@ -15,17 +15,17 @@ from gueststar.core.errors import ConfigError, DataError
 from gueststar.model.readers import OPERATOR
 from gueststar.model.rights import Program
 from gueststar.store.alerts.log import AlertLog
-from gueststar.store.alerts.publication import SentPacket
+from gueststar.store.alerts.publication import Retraction, SentPacket
 from gueststar.store.alerts.segments import AlertEntry
 from gueststar.store.filters.definitions import owner_of_topic
 from gueststar.store.filters.marks import FilterMarks
 from gueststar.store.settings import StreamSettings
 from gueststar.stream.clients import client_options, error_of
 from gueststar.stream.filters import NightsOf
-from gueststar.stream.forms import MessageParts, message_of
-from gueststar.stream.read import read_topic
-from gueststar.stream.sending import NEVER, Delivery, Sender
-from gueststar.stream.topics import Topics
+from gueststar.stream.flavours import Headers, headers_of
+from gueststar.stream.read import CANDID, read_topic
+from gueststar.stream.sending import NEVER, Delivery, MessageParts, Sender
+from gueststar.stream.topics import RETRACTIONS, Topics
 
 BATCH = 500
 """Packets read from the log, sent and marked together."""
@@ -45,13 +45,18 @@ class FilterDelivery:
     n_dead: int = 0
     n_withheld: int = 0
     """Packets that passed, and that their owner may not see any more."""
+    n_retracted: int = 0
     troubles: dict[str, str] = field(default_factory=dict)
     """Topic -> why nothing can be sent to it."""
 
     def lines(self) -> list[str]:
         """Return it in words."""
         parts = [(self.n_sent, "sent"), (self.n_found, "found on their topics"), (self.n_dead, "dead")]
-        parts += [(self.n_withheld, "withheld"), (self.n_gone, "gone with a deleted topic")]
+        parts += [
+            (self.n_withheld, "withheld"),
+            (self.n_retracted, "retracted"),
+            (self.n_gone, "gone with a deleted topic"),
+        ]
         told = ", ".join(f"{n} {what}" for n, what in parts if n)
         lines = [f"filters: {told}"] if told else []
         return lines + [f"{topic}: {problem}" for topic, problem in self.troubles.items()]
@@ -92,7 +97,24 @@ class FilterTopics:
             except ConfigError as problem:
                 done.troubles[topic] = str(problem)
                 self._start_over()
+        for topic, retraction in self._marks.waiting_retractions():
+            if topic not in done.troubles:
+                self._retract(topic, retraction, done)
         return done
+
+    def _retract(self, topic: str, retraction: Retraction, done: FilterDelivery) -> None:
+        """Tell a topic's owner, once, that a packet is taken back, if he may see it still."""
+        entry, name = retraction.entry, topic + RETRACTIONS
+        if self._nights_of(owner_of_topic(topic)).allows(Program(entry.program), day_obs=entry.day_obs):
+            self._topics.ensure(name, Program.PRIVATE)
+            if entry.candid not in {packet.candid for packet in read_topic(self._options, name)}:
+                headers: Headers = [(CANDID, str(entry.candid).encode()), ("_format", b"json")]
+                message = MessageParts(entry.candid, entry.object_name, retraction.message(), headers)
+                delivery = self._sender.send(name, [message])
+                if not delivery.is_whole:
+                    raise error_of(delivery.trouble, self._servers, f"topic {name}")
+            done.n_retracted += 1
+        self._marks.mark_retracted(topic, entry.candid)
 
     def _send_some(self, topic: str, done: FilterDelivery) -> bool:
         """Send the next packets of a topic; return whether there may be more."""
@@ -129,19 +151,18 @@ class FilterTopics:
         done.n_withheld += self._marks.set_aside(topic, lost, "its owner may not see it any more", time=time.time())
         return allowed
 
-    def _messages(
-        self, topic: str, waiting: list[tuple[AlertEntry, int]], done: FilterDelivery
-    ) -> list[tuple[int, MessageParts]]:
+    def _messages(self, topic: str, waiting: list[tuple[AlertEntry, int]], done: FilterDelivery) -> list[MessageParts]:
         owner, name = owner_of_topic(topic), topic.rpartition("_")[2]
         messages = []
         for entry, version in waiting:
             try:
-                plain = message_of(self._log.read(entry), candid=entry.candid, object_name=entry.object_name)
+                packet = self._log.read(entry)
             except DataError as problem:
                 done.n_dead += self._marks.set_aside(topic, [entry.candid], str(problem), time=time.time())
                 continue
-            told = [*plain.headers, (FILTER, f"{owner}/{name}".encode()), (VERSION, str(version).encode())]
-            messages.append((entry.candid, plain._replace(headers=told)))
+            headers = headers_of(entry.candid)
+            headers += [(FILTER, f"{owner}/{name}".encode()), (VERSION, str(version).encode())]
+            messages.append(MessageParts(entry.candid, entry.object_name, packet, headers))
         return messages
 
     def _reconcile(self, topic: str) -> int:

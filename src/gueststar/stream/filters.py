@@ -146,9 +146,10 @@ class RunFilters:
         for one in asked:
             if one.label in receipt.paused:
                 continue
-            begin = self._clock()
             try:
-                verdict = batch.verdict(self._condition(one).tree)
+                tree = self._condition(one).tree
+                begin = self._clock()
+                verdict = batch.verdict(tree)
                 is_for_it = serials >= one.first_serial
                 passed = self._chosen(one, alerts, verdict.is_true & is_for_it)
             except Exception as problem:  # one user's filter must not hold those of the others, whatever is wrong

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from gueststar.core.errors import ConfigError
+from gueststar.core.errors import ConfigError, TransientError
 from gueststar.model.readers import PacketNights
 from gueststar.model.rights import Program
 from gueststar.store.alerts.log import AlertLog
@@ -15,6 +17,7 @@ from gueststar.store.filters.definitions import FilterRequest, FilterState, Filt
 from gueststar.store.filters.marks import FilterMarks
 from gueststar.store.readers import ReaderStore
 from gueststar.store.settings import FilterSettings, SurveySettings
+from gueststar.stream.filter_round import run_filters
 from gueststar.stream.filters import FilterReceipt, RunFilters, checked, nights_of_owners
 
 from .packets import JD, mark, packet, put
@@ -24,6 +27,7 @@ ALL = (Program.PUBLIC, Program.PARTNERSHIP, Program.PRIVATE)
 
 class Survey:
     def __init__(self, root: Path) -> None:
+        root.mkdir(exist_ok=True)
         self.root = root
         self.store = FilterStore.of(root, None)
         self.nights_of: Callable[[str], PacketNights] = lambda _: PacketNights.of_programs(ALL)
@@ -98,6 +102,25 @@ def test_an_owner_who_may_not_see_a_program_gets_none_of_it(survey: Survey) -> N
     assert survey.waiting("filter_alice_mine") == [11, 22]
     assert survey.waiting("filter_bob_mine") == [11, 12, 13, 22]
     assert survey.waiting("filter_carol_mine") == [11]
+
+
+def test_a_filter_says_the_same_where_what_it_may_not_see_never_was(tmp_path: Path) -> None:
+    told = []
+    for name, programs in (("whole", ALL), ("public", (Program.PUBLIC,))):
+        survey = Survey(tmp_path / name)
+        survey.nights_of = lambda _: PacketNights.of_programs((Program.PUBLIC,))
+        survey.add("magpsf < 18.5 OR drb > 0.5", programs=ALL, cap=2)
+        for night in range(3):
+            for program in programs:
+                made = (packet(100 * night + 10 * program + k, jd=JD + night, magpsf=16.0 + k) for k in range(6))
+                put(survey.root, *made, night=20251121 + night, program=program)
+        survey.run()
+        marks = FilterMarks(survey.root)
+        counts = [replace(count, cpu_s=0.0) for count in marks.counts()]
+        told.append((survey.waiting(), counts, marks.fates()))
+        marks.close()
+    assert told[0] == told[1]
+    assert told[0][0] != []
 
 
 def test_packets_that_no_filter_may_see_are_not_opened(survey: Survey, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,3 +294,25 @@ def test_removed_filters_run_no_more_and_can_be_added_again(survey: Survey) -> N
         survey.store.set_state("alice", "mine", FilterState.ACTIVE)
     survey.add("magpsf < 30")
     assert survey.store.versions("alice", "mine")[-1].version == 2
+
+
+def test_a_survey_without_filters_is_left_alone(tmp_path: Path) -> None:
+    assert run_filters(tmp_path, SurveySettings()) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_survey_without_a_stream_asks_its_filters_of_what_is_in_the_log(survey: Survey) -> None:
+    ReaderStore.of(survey.root, None).add("alice", [])
+    survey.add("magpsf < 18")
+    put(survey.root, packet(1, magpsf=17.0), packet(2), sent=False)
+    assert run_filters(survey.root, SurveySettings()) == ["filters: 2 alerts, 1 passed, 0 over a cap"]
+    assert survey.waiting() == [1]
+
+
+def test_one_process_at_a_time_asks_the_filters(survey: Survey) -> None:
+    survey.add("magpsf < 18")
+    put(survey.root, packet(1))
+    with (survey.root / "alerts" / "filters.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(TransientError, match="another process asks the filters"):
+            run_filters(survey.root, SurveySettings())

@@ -312,6 +312,7 @@ def like_matcher(pattern: str) -> Callable[[str], bool]:
     n_last = len(pattern.rsplit("%", 1)[1])
 
     def matches(text: str) -> bool:
+        """Look for the parts in turn, each as far to the left as it goes."""
         found = first.match(text)
         for part in middle:
             if found is None:

@@ -28,7 +28,7 @@ start: disjunction
 ?atom: literal
      | FIELD                                                 -> field
      | FIELD "(" disjunction ("," disjunction)* ")"          -> call
-     | _CASE (_WHEN disjunction _THEN disjunction)+ [_ELSE disjunction] _END -> case
+     | _CASE (_WHEN disjunction _THEN disjunction)+ (_ELSE disjunction)? _END -> case
      | "(" disjunction ")"
 ?literal: NUMBER                                             -> number
         | TEXT                                               -> text

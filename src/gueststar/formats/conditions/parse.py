@@ -77,7 +77,7 @@ def parse_condition(text: str, fields: Mapping[str, Kind]) -> Condition:
 
 @cache
 def _grammar() -> Lark:
-    return Lark(GRAMMAR, parser="lalr", propagate_positions=True, maybe_placeholders=False)
+    return Lark(GRAMMAR, parser="lalr", propagate_positions=True)
 
 
 class _Refusal(Exception):
@@ -119,22 +119,27 @@ class _Builder(Transformer[Token, Node]):
 
     @v_args(inline=True)
     def start(self, tree: Node) -> Node:
+        """Return the whole, a condition."""
         return _truth(tree, "the whole")
 
     @v_args(meta=True)
     def disjunction(self, meta: Meta, parts: list[Node]) -> Node:
+        """Join by OR."""
         return self._made("or", Kind.TRUTH, meta, *(_truth(part, "each side of OR") for part in parts))
 
     @v_args(meta=True)
     def conjunction(self, meta: Meta, parts: list[Node]) -> Node:
+        """Join by AND."""
         return self._made("and", Kind.TRUTH, meta, *(_truth(part, "each side of AND") for part in parts))
 
     @v_args(meta=True, inline=True)
     def negated(self, meta: Meta, part: Node) -> Node:
+        """Negate."""
         return self._made("not", Kind.TRUTH, meta, _truth(part, "what NOT negates"))
 
     @v_args(meta=True, inline=True)
     def comparison(self, meta: Meta, left: Node, sign: Token, right: Node) -> Node:
+        """Compare two values of one kind."""
         operator = "<>" if sign == "!=" else str(sign)
         if operator not in ("=", "<>") and Kind.TRUTH in (left.kind, right.kind):
             raise _Refusal(meta, f"conditions have no order: {operator}")
@@ -143,14 +148,17 @@ class _Builder(Transformer[Token, Node]):
 
     @v_args(meta=True, inline=True)
     def is_null(self, meta: Meta, part: Node) -> Node:
+        """Ask whether a value is not known."""
         return self._made("is null", Kind.TRUTH, meta, part)
 
     @v_args(meta=True, inline=True)
     def is_not_null(self, meta: Meta, part: Node) -> Node:
+        """Ask whether a value is known."""
         return self._made("not", Kind.TRUTH, meta, self.is_null(meta, part))
 
     @v_args(meta=True, inline=True)
     def between(self, meta: Meta, part: Node, low: Node, high: Node) -> Node:
+        """Ask for a range, both ends included."""
         _same_kind(meta, "what BETWEEN compares", part, low, high)
         if part.kind is Kind.TRUTH:
             raise _Refusal(meta, "conditions have no order: BETWEEN")
@@ -159,10 +167,12 @@ class _Builder(Transformer[Token, Node]):
 
     @v_args(meta=True, inline=True)
     def not_between(self, meta: Meta, part: Node, low: Node, high: Node) -> Node:
+        """Ask for what is outside a range."""
         return self._made("not", Kind.TRUTH, meta, self.between(meta, part, low, high))
 
     @v_args(meta=True, inline=True)
     def member(self, meta: Meta, part: Node, *items: Node) -> Node:
+        """Ask whether a value is one of a list."""
         _same_kind(meta, "what IN compares", part, *items)
         values = tuple(item.values[0] for item in items)
         if part.kind is Kind.INTEGER and any(item.kind is Kind.NUMBER for item in items):
@@ -171,25 +181,30 @@ class _Builder(Transformer[Token, Node]):
 
     @v_args(meta=True, inline=True)
     def not_member(self, meta: Meta, part: Node, *items: Node) -> Node:
+        """Ask whether a value is none of a list."""
         return self._made("not", Kind.TRUTH, meta, self.member(meta, part, *items))
 
     @v_args(meta=True, inline=True)
     def like(self, meta: Meta, part: Node, pattern: Token) -> Node:
+        """Compare a text with a pattern."""
         if part.kind is not Kind.TEXT:
             raise _Refusal(part, f"LIKE is for text, this is of kind {part.kind.value}")
         return self._made("like", Kind.TRUTH, meta, part, values=(_plain_text(pattern),))
 
     @v_args(meta=True, inline=True)
     def not_like(self, meta: Meta, part: Node, pattern: Token) -> Node:
+        """Ask whether a text is not like a pattern."""
         return self._made("not", Kind.TRUTH, meta, self.like(meta, part, pattern))
 
     @v_args(meta=True, inline=True)
     def arithmetic(self, meta: Meta, left: Node, sign: Token, right: Node) -> Node:
+        """Compute with two numbers."""
         _numeric(f"the sides of {sign}", left, right)
         return self._made(str(sign), Kind.NUMBER, meta, left, right)
 
     @v_args(meta=True, inline=True)
     def signed(self, meta: Meta, sign: Token, part: Node) -> Node:
+        """Take a number with its sign."""
         _numeric(f"what follows {sign}", part)
         if sign == "+":
             return part
@@ -200,24 +215,29 @@ class _Builder(Transformer[Token, Node]):
 
     @v_args(meta=True, inline=True)
     def number(self, meta: Meta, token: Token) -> Node:
+        """Take a literal number: an integer, or one of double precision."""
         if token.isdigit():
             return self._constant(meta, int(token), Kind.INTEGER)
         return self._constant(meta, float(token), Kind.NUMBER)
 
     @v_args(meta=True, inline=True)
     def text(self, meta: Meta, token: Token) -> Node:
+        """Take a literal text."""
         return self._constant(meta, _plain_text(token), Kind.TEXT)
 
     @v_args(meta=True)
     def true(self, meta: Meta, _: list[Any]) -> Node:
+        """Take the literal TRUE."""
         return self._constant(meta, True, Kind.TRUTH)
 
     @v_args(meta=True)
     def false(self, meta: Meta, _: list[Any]) -> Node:
+        """Take the literal FALSE."""
         return self._constant(meta, False, Kind.TRUTH)
 
     @v_args(meta=True, inline=True)
     def field(self, meta: Meta, token: Token) -> Node:
+        """Look a field up, whatever its case."""
         name = token.lower().removeprefix(_PREFIX)
         if name == "null":
             raise _Refusal(meta, "nothing equals NULL: write IS NULL or IS NOT NULL")
@@ -228,6 +248,7 @@ class _Builder(Transformer[Token, Node]):
 
     @v_args(meta=True, inline=True)
     def call(self, meta: Meta, token: Token, *arguments: Node) -> Node:
+        """Call a function of the list."""
         name = token.lower()
         if name == "cone":
             return self._cone(meta, arguments)
@@ -258,6 +279,7 @@ class _Builder(Transformer[Token, Node]):
 
     @v_args(meta=True)
     def case(self, meta: Meta, parts: list[Node]) -> Node:
+        """Choose among values by conditions."""
         pairs = len(parts) // 2
         for k in range(pairs):
             _truth(parts[2 * k], "what follows WHEN")
@@ -310,4 +332,5 @@ def _nearest(problem: str, name: str, known: Mapping[str, str]) -> str:
     """Return the problem with the names that are most like what was written."""
     found = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     found += [other for other in known if name in other and other not in found][: 3 - len(found)]
-    return f"{problem}; nearest: {', '.join(known[other] for other in found)}" if found else problem
+    offer = f"nearest: {', '.join(known[other] for other in found)}" if found else "gueststar filter fields lists them"
+    return f"{problem}; {offer}"

@@ -28,6 +28,8 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{0,60}[a-z0-9]")
 """No underscore: so a topic's name tells owner and filter apart."""
 
 _TOPIC = "filter_"
+RETRACTIONS = "_retractions"
+"""What the name of a topic's retractions ends with."""
 
 METADATA = sqlalchemy.MetaData()
 
@@ -218,5 +220,5 @@ def has_filters(root: Path, database: str | None) -> bool:
 
 
 def owner_of_topic(topic: str) -> str:
-    """Return whose topic it is."""
-    return topic.removeprefix(_TOPIC).rpartition("_")[0]
+    """Return whose topic it is; that of a filter's retractions is the filter's."""
+    return topic.removeprefix(_TOPIC).removesuffix(RETRACTIONS).rpartition("_")[0]

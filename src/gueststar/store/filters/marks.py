@@ -29,12 +29,15 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert
 
 from gueststar.store.alerts.log import ENTRIES, FOLDER, INDEX_NAME, METADATA
-from gueststar.store.alerts.publication import Fate, SentPacket
+from gueststar.store.alerts.publication import Fate, Retraction, SentPacket
 from gueststar.store.alerts.segments import AlertEntry
 from gueststar.store.sql import connect, reading, sqlite_url, transaction
 
 FATES = METADATA.tables["publication"]
 """What became of each packet on the main stream."""
+
+RETRACTED = METADATA.tables["retraction"]
+"""Packets that are taken back."""
 
 TOPICS = METADATA.tables["stream_topic"]
 """The brokers' own numbers of topics."""
@@ -58,7 +61,9 @@ _MATCHES = Table(
     Column("offset", BigInteger),
     Column("reason", String, nullable=False, server_default=""),
     Column("time", Float, nullable=False, server_default="0", doc="of the fate, Unix seconds"),
+    Column("is_retracted", Integer, nullable=False, server_default="0", doc="and readers of the topic were told"),
     Index("filter_match_once", "topic", "candid", unique=True),
+    Index("filter_match_by_candid", "candid"),
     Index("filter_match_by_fate", "topic", "fate"),
     Index("filter_match_by_exposure", "topic", "exposure"),
 )
@@ -155,13 +160,14 @@ class FilterMarks:
             query = query.outerjoin(FATES, and_(FATES.c.candid == ENTRIES.c.candid, settled))
             query = query.having(func.count() == func.count(FATES.c.candid))
         with transaction(self._reader) as connection:
-            query = query.where(ENTRIES.c.serial > _place(connection))
+            is_new = ENTRIES.c.serial > _place(connection)
+            query = query.where(is_new)
             segments, n = list[str](), 0
             for segment, size in connection.execute(query.limit(limit)):
                 segments, n = [*segments, segment], n + int(size)
                 if n >= limit:
                     break
-            wanted = select(ENTRIES).where(ENTRIES.c.segment.in_(segments)).order_by(ENTRIES.c.serial)
+            wanted = select(ENTRIES).where(is_new, ENTRIES.c.segment.in_(segments)).order_by(ENTRIES.c.serial)
             return [AlertEntry(*row) for row in connection.execute(wanted)]
 
     def look_past(self) -> None:
@@ -269,6 +275,25 @@ class FilterMarks:
         with transaction(self._engine) as connection:
             change = update(_MATCHES).where(key).values(fate=Fate.DEAD, reason=reason, time=time)
             return connection.execute(change).rowcount
+
+    def waiting_retractions(self) -> list[tuple[str, Retraction]]:
+        """Return the retractions of sent alerts that a topic's readers were not told of yet, oldest first."""
+        query = (
+            select(_MATCHES.c.topic, ENTRIES, RETRACTED.c.reason, RETRACTED.c.time)
+            .join(RETRACTED, RETRACTED.c.candid == ENTRIES.c.candid)
+            .join(_MATCHES, and_(_MATCHES.c.candid == ENTRIES.c.candid, _MATCHES.c.fate == Fate.SENT))
+            .where(_MATCHES.c.is_retracted == 0)
+            .order_by(RETRACTED.c.time, ENTRIES.c.serial, _MATCHES.c.topic)
+        )
+        with transaction(self._reader) as connection:
+            rows = connection.execute(query).all()
+        return [(str(row[0]), Retraction(AlertEntry(*row[1:-2]), row[-2], row[-1])) for row in rows]
+
+    def mark_retracted(self, topic: str, candid: int) -> None:
+        """Record that a topic's readers were told."""
+        key = and_(_MATCHES.c.topic == topic, _MATCHES.c.candid == candid)
+        with transaction(self._engine) as connection:
+            connection.execute(update(_MATCHES).where(key).values(is_retracted=1))
 
     # Telling
 
