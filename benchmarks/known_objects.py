@@ -6,6 +6,7 @@ an invented main belt. The truth is an integration with the pull of Venus to Sat
 
 from __future__ import annotations
 
+import resource
 import sys
 import time
 
@@ -23,7 +24,7 @@ from gueststar.pipelines.alerts.solar_system import KnownObjects
 AGES = (30, 100, 200, 400)
 """Days since the epoch."""
 N_INTEGRATED = 200
-N_ASKED = 200_000
+N_ASKED = 1_000_000
 PLANETS = {
     "venus": 1 / 408523.7, "earth": 1 / 332946.05, "moon": 1 / 27068700.0, "mars": 1 / 3098708.0,
     "jupiter": 1 / 1047.3486, "saturn": 1 / 3497.898,
@@ -92,7 +93,8 @@ def print_costs(epoch_mjd: float) -> None:
         start = time.process_time()
         found = known.near(ra=180.0, dec=0.0, radius_deg=0.7, mjd_tai=epoch_mjd + 0.1)
         took = time.process_time() - start
-        print(f"{N_ASKED} orbits, {what}: {took * 1000:.1f} ms of CPU, {found.n_rows} found")
+        print(f"{N_ASKED} orbits, {what}: {took * 1000:.0f} ms of CPU, {found.n_rows} found")
+    print(f"most memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
 
 
 def main() -> None:

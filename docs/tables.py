@@ -11,7 +11,10 @@ from enum import IntFlag
 from pathlib import Path
 from typing import Any
 
+from gueststar.algorithms.alerts.history_features import FEATURES
+from gueststar.cli.ways_out import ADDRESSES, COMMANDS
 from gueststar.core.bits import UNUSABLE, MaskPlane, SourceFlag
+from gueststar.formats.conditions.grammar import GRAMMAR
 from gueststar.formats.ztf_fields import FieldRule, field_rules
 from gueststar.model import columns, instrumental_columns
 from gueststar.model.catalog import Schema
@@ -34,7 +37,10 @@ def write_tables(folder: Path) -> None:
         "metrics": _metrics(),
         "parameters": _parameters(PipelineSettings()),
         "products": _products(),
+        "ways_out": _ways_out(),
         "alert_fields": _alert_fields(),
+        "alert_features": _alert_features(),
+        "condition_grammar": f"```text\n{GRAMMAR.strip()}\n```\n",
     }
     for name, text in pages.items():
         path = folder / f"{name}.md"
@@ -78,6 +84,12 @@ def _products() -> str:
     return _table(("product", "meaning", "identified by", "holds"), rows)
 
 
+def _ways_out() -> str:
+    commands = [(f"`gueststar {name}`", way.eyes.value, way.what) for name, way in COMMANDS.items()]
+    addresses = [(f"`{name}`", way.eyes.value, way.what) for name, way in ADDRESSES.items()]
+    return _table(("way out", "for", "what leaves, and what holds it back"), sorted(commands) + sorted(addresses))
+
+
 def _alert_fields() -> str:
     parts = []
     for record in ("alert", "candidate", "prv_candidate", "fp_hist", "cutout"):
@@ -87,6 +99,11 @@ def _alert_fields() -> str:
         ]
         parts.append(f"## {record}\n\n" + _table(("field", "type", "meaning", "ours", "where not known"), rows))
     return "\n".join(parts)
+
+
+def _alert_features() -> str:
+    rows = [(f"`{feature.name}`", feature.kind, feature.unit, feature.doc) for feature in FEATURES]
+    return _table(("feature", "kind", "unit", "meaning"), rows)
 
 
 def _unknown(rule: FieldRule) -> str:

@@ -34,7 +34,7 @@ from tests.unit.alerts.conftest import Survey, make_record, make_sources
 pytestmark = pytest.mark.slow
 
 NIGHTS = (20251121, 20251122)
-FLAVOURS = ("lite",)
+FLAVOURS = ("lite", "rubin", "fink")
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def settings(broker: LocalBroker, request: pytest.FixtureRequest) -> StreamSetti
     form = f"{request.node.name}_{{night}}_programid{{program}}"
     return StreamSettings(
         bootstrap_servers=broker.state.bootstrap_servers, flavours=FLAVOURS, topic=f"ztf_{form}",
-        lite_topic=f"lite_{form}", rubin_topic=f"rubin_{form}",
+        lite_topic=f"lite_{form}", rubin_topic=f"rubin_{form}", fink_topic=f"fink_{form}",
     )  # fmt: skip
 
 
@@ -90,7 +90,10 @@ def test_each_flavour_has_every_packet_once_and_in_order(survey: Survey, setting
     with Publisher(survey.root, settings) as publisher:
         receipt = publisher.publish()
         assert receipt.n_sent == 50
-        assert {flavour: told.n_sent for flavour, told in receipt.flavours.items()} == {Flavour.LITE: 50}
+        assert {flavour: told.n_sent for flavour, told in receipt.flavours.items()} == {
+            Flavour.LITE: 50,
+            Flavour.RUBIN: 50,
+        }
         assert publisher.publish().line() == "nothing to send"
     assert_all_agree(survey, settings)
     full, lite = (on_topic(survey, settings, name, NIGHTS[1]) for name in (settings.topic, settings.lite_topic))
@@ -134,6 +137,7 @@ def test_a_flavour_that_is_asked_for_later_gets_what_was_sent_before_and_nothing
     only_full = settings.model_copy(update={"flavours": (), "max_alerts_per_image": 15})
     with Publisher(survey.root, only_full) as publisher:
         assert publisher.publish().n_held == 40
+    assert Publication(survey.root, Flavour.LITE).counts(NIGHTS[0]) == {(3, "waiting"): 10}
     with Publisher(survey.root, settings.model_copy(update={"max_alerts_per_image": 15})) as publisher:
         assert publisher.publish().flavours[Flavour.LITE].n_sent == 10
     assert on_topic(survey, settings, settings.lite_topic, NIGHTS[0]) == []
@@ -148,7 +152,9 @@ def test_a_packet_that_a_flavour_cannot_tell_is_a_dead_letter_of_it_alone(
         receipt = publisher.publish()
     assert (receipt.n_sent, receipt.n_dead) == (51, 0)
     assert (receipt.flavours[Flavour.LITE].n_sent, receipt.flavours[Flavour.LITE].n_dead) == (50, 1)
-    ((fate, reason),) = Publication(survey.root, Flavour.LITE).reasons(NIGHTS[0])
+    state = Publication(survey.root, Flavour.LITE)
+    assert state.counts(NIGHTS[0]) == {(1, "sent"): 20, (1, "dead"): 1, (3, "sent"): 10}
+    ((fate, reason),) = state.reasons(NIGHTS[0])
     assert fate == Fate.DEAD
     assert "cannot be read" in reason
 
@@ -158,7 +164,7 @@ def test_confluents_client_reads_the_lite_stream_through_our_registry(survey: Su
     avro = pytest.importorskip("confluent_kafka.schema_registry.avro")
     with Publisher(survey.root, settings) as publisher:
         publisher.publish()
-    server = uvicorn.Server(uvicorn.Config(alert_app(survey.log), port=0, log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(alert_app(survey.log, Publication(survey.root)), port=0, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

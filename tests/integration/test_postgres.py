@@ -16,6 +16,7 @@ from gueststar.model.exposure import ExposureInfo
 from gueststar.model.header import HeaderMapping, TimeMapping
 from gueststar.model.image import MaskedImage
 from gueststar.model.rights import Program
+from gueststar.store.filters.definitions import FilterRequest, FilterState, FilterStore, has_filters
 from gueststar.store.ledger_rows import ExposureState, JobState
 from gueststar.store.products import DataId
 from gueststar.store.repo import SurveyRepo
@@ -147,3 +148,15 @@ def test_a_database_without_the_extension_and_the_right_to_make_it_is_told(repo,
     nowhere = make_url(postgres.url).set(database="nowhere").render_as_string()
     with pytest.raises(ConfigError, match="cannot be prepared.*nowhere"):
         SurveyRepo.create(tmp_path / "gone", camera, nowhere)
+
+
+def test_filters_are_kept_with_their_versions(repo):
+    store = FilterStore.of(repo.root, repo.settings.database)
+    for condition in ("magpsf < 18", "magpsf < 19"):
+        store.add(FilterRequest("alice", "bright", condition), first_serial=5)
+    store.set_state("alice", "bright", FilterState.PAUSED, reason="a test")
+    first, last = store.versions("alice", "bright")
+    assert (first.state, last.state, last.reason, last.first_serial) == ("replaced", "paused", "a test", 5)
+    assert has_filters(repo.root, repo.settings.database)
+    assert not (repo.root / "filters.sqlite3").exists()
+    store.close()

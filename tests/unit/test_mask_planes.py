@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter, label
 
 import gueststar
 from gueststar.algorithms.detrend.edges import EdgeLines, find_vignetted, measure_edge_lines
@@ -133,6 +134,22 @@ def test_footprints_are_the_regions_of_detections_only() -> None:
     assert found.sum() == 9
     assert found[5:8, 5:8].all()
     assert not detected_regions(score, x=np.zeros(0), y=np.zeros(0), threshold=5.0, reach=1.5).any()
+
+
+def test_footprints_of_both_signs_are_what_labelling_the_whole_image_finds() -> None:
+    random = np.random.default_rng(3)
+    score = gaussian_filter(random.normal(size=(200, 240)), 3.0).astype(np.float32)
+    x, y = random.uniform(-2, 242, 60), random.uniform(-2, 202, 60)
+    for sign in (1, -1):
+        labels, _ = label(sign * score > 0.05, structure=np.ones((3, 3)))
+        near = np.zeros(score.shape, bool)
+        for px, py in zip(x, y, strict=True):
+            rows, columns = (slice(max(int(np.floor(p - 1.5)), 0), int(np.ceil(p + 1.5)) + 1) for p in (py, px))
+            near[rows, columns] = True
+        expected = np.isin(labels, np.unique(labels[near & (labels > 0)]))
+        found = detected_regions(score, x=x, y=y, threshold=0.05, reach=1.5, sign=sign)
+        assert 0 < found.sum() < found.size
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_sources_tell_that_they_made_the_psf_or_lie_in_halos() -> None:

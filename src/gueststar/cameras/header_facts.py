@@ -104,6 +104,13 @@ def program(camera: Camera, cards: Cards) -> tuple[Program, Doubts]:
     return Program(known[text]), ()
 
 
+def is_target_of_opportunity(camera: Camera, cards: Cards) -> bool:
+    """Return whether the header says that the exposure interrupted the survey."""
+    mapping = camera.header.target_of_opportunity
+    text = cards.text((mapping.keyword,)) if mapping else None
+    return mapping is not None and text is not None and text.lower() in {value.lower() for value in mapping.values}
+
+
 def airmass(
     camera: Camera, cards: Cards, pointing: tuple[float, float] | None, mjd_tai: float
 ) -> tuple[float | None, Doubts]:

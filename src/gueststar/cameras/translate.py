@@ -72,6 +72,7 @@ def translate(camera: Camera, raw: RawFile, *, now_mjd_tai: float | None = None)
         object_name=cards.text(camera.header.object_name) or "",
         airmass=airmass,
         principal_investigator=cards.text(camera.header.principal_investigator) or "",
+        is_target_of_opportunity=facts.is_target_of_opportunity(camera, cards),
     )
     warnings = (*time_doubts, *position_doubts, *program_doubts, *sky_doubts, *field_doubts, *lost, *wcs_doubts)
     return Translation(info, tuple(detector.id for detector in detectors), wcs, warnings)

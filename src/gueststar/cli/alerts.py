@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import json
 import sys
-import tarfile
 import time
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import click
 
+from gueststar.cli.alert_archive import CHOICE, COMMANDS, SURVEY, entries_behind, nights_of, opened_log, query_of
+from gueststar.cli.as_reader import STREAMS, as_reader
 from gueststar.core.errors import ConfigError, DataError
 from gueststar.model.rights import Program
 
-PROGRAMS: dict[str, tuple[Program, ...]] = {
-    "public": (Program.PUBLIC,),
-    "partnership": (Program.PARTNERSHIP,),
-    "private": (Program.PRIVATE,),
-    "all": (Program.PUBLIC, Program.PARTNERSHIP, Program.PRIVATE),
-}
+PROGRAMS = STREAMS
 
 _REPO = click.argument("repo", type=click.Path(exists=True, file_okay=False, path_type=Path))
 
 
 def _programs(function: Callable[..., Any]) -> Callable[..., Any]:
-    text = "Whose alerts; public unless told otherwise."
-    return click.option("--program", type=click.Choice(list(PROGRAMS)), default="public", help=text)(function)
+    text = "Alerts of this stream only."
+    option = click.option("--program", type=click.Choice(list(PROGRAMS)), help=text)
+    return option(as_reader("anonymous, or all of --program")(function))
 
 
 @click.group()
@@ -36,18 +32,23 @@ def command() -> None:
     """Find, show, export and publish alert packets."""
 
 
+for _archive_command in COMMANDS:
+    command.add_command(_archive_command)
+
+
 @command.command("list")
 @_REPO
 @click.option("--night", type=int, help="Survey night YYYYMMDD; default: all.")
 @click.option("--object", "object_name", help="Name of an object; default: all.")
 @_programs
-def list_alerts(repo: Path, night: int | None, object_name: str | None, program: str) -> None:
+@SURVEY
+def list_alerts(repo: Path, night: int | None, object_name: str | None, survey: str | None, **eyes: str | None) -> None:
     """List alerts of REPO in order of arrival: candid, object, night, program."""
-    from gueststar.store.alerts.log import AlertLog
-
-    for entry in AlertLog(repo).entries(programs=PROGRAMS[program], day_obs=night, object_name=object_name):
-        name = Program(entry.program).name.lower()
-        click.echo(f"{entry.candid} {entry.object_name} {entry.day_obs} {name} {entry.length}")
+    nights = nights_of(repo, {**eyes, "survey": survey})
+    with opened_log(repo, survey) as log:
+        for entry in log.entries(programs=nights, day_obs=night, object_name=object_name):
+            name = Program(entry.program).name.lower()
+            click.echo(f"{entry.candid} {entry.object_name} {entry.day_obs} {name} {entry.length}")
 
 
 @command.command()
@@ -55,41 +56,23 @@ def list_alerts(repo: Path, night: int | None, object_name: str | None, program:
 @click.argument("candid", type=int)
 @click.option("--cutouts", type=click.Path(dir_okay=False, path_type=Path), help="Also draw the cut-outs (PNG).")
 @_programs
-def show(repo: Path, candid: int, cutouts: Path | None, program: str) -> None:
+@SURVEY
+def show(repo: Path, candid: int, cutouts: Path | None, survey: str | None, **eyes: str | None) -> None:
     """Show the alert CANDID of REPO as JSON, cut-outs left out."""
-    from gueststar.formats.avro import decode_alert
-    from gueststar.store.alerts.log import AlertLog
+    from gueststar.store.alerts.exports import packets_of
 
-    log = AlertLog(repo)
-    entry = log.find(candid, programs=PROGRAMS[program])
-    if entry is None:
-        raise DataError(f"no {program} alert {candid} in {repo}: gueststar alerts list {repo} --program all")
-    packet = decode_alert(log.read(entry))
+    with opened_log(repo, survey) as log:
+        entry = log.find(candid, programs=nights_of(repo, {**eyes, "survey": survey}))
+        if entry is None:
+            whom = eyes["as_reader"] or eyes["program"] or "everybody"
+            raise DataError(f"no alert {candid} in {repo} for {whom}: gueststar alerts list")
+        (packet,) = (packet.record for packet in packets_of(log, [entry]))
     if cutouts is not None:
         from gueststar.formats.cutout_picture import draw_cutouts
 
         draw_cutouts(packet, cutouts)
     told = {key: value for key, value in packet.items() if not key.startswith("cutout")}
-    click.echo(json.dumps(told, indent=1))
-
-
-@command.command()
-@_REPO
-@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--night", type=int, help="Survey night YYYYMMDD; default: all.")
-@_programs
-def export(repo: Path, out: Path, night: int | None, program: str) -> None:
-    """Export alerts of REPO as a tar file OUT of packets, as they were sent."""
-    from gueststar.store.alerts.log import AlertLog
-
-    n = 0
-    with tarfile.open(out, "w") as archive:
-        for entry, data in AlertLog(repo).replay(programs=PROGRAMS[program], day_obs=night):
-            member = tarfile.TarInfo(f"{entry.candid}.avro")
-            member.size = len(data)
-            archive.addfile(member, BytesIO(data))
-            n += 1
-    click.echo(f"{n} alerts in {out}")
+    click.echo(json.dumps(told, indent=1, default=str))
 
 
 @command.command()
@@ -98,12 +81,19 @@ def export(repo: Path, out: Path, night: int | None, program: str) -> None:
 def publish(repo: Path, follow: bool) -> None:
     """Send the alerts of REPO that wait to its Kafka, each once and in order."""
     from gueststar.store.repo import SurveyRepo
+    from gueststar.stream.filter_round import run_filters
     from gueststar.stream.publish import Publisher
 
     with SurveyRepo.open(repo) as opened, Publisher(opened.root, opened.settings.stream) as publisher:
+
+        def ask_filters() -> None:
+            for line in run_filters(opened.root, opened.settings):
+                click.echo(line)
+
         if follow:
-            publisher.follow(tell=click.echo, is_over=lambda: False)
+            publisher.follow(tell=click.echo, is_over=lambda: False, then=ask_filters)
         receipt = publisher.publish()
+        ask_filters()
     click.echo(receipt.line())
     for segment, reason in receipt.held.items():
         click.echo(f"held {segment}: {reason}")
@@ -164,35 +154,34 @@ def release(repo: Path, night: int, drop: bool, gone: bool) -> None:
 @_REPO
 @click.argument("topic")
 @click.option("--to", "servers", help="Brokers host:port,host:port; default: those of the survey.")
-@click.option("--night", type=int, help="Survey night YYYYMMDD; default: all.")
+@click.option("--client", type=click.Path(exists=True, path_type=Path), help="File of client settings, name=value.")
+@CHOICE
 @click.option("--after", type=int, help="Begin behind this candid.")
-@click.option("--flavour", type=click.Choice(["full", "lite", "fink"]), default="full", help="Form of the messages.")
-@_programs
+@click.option("--from", "first", type=click.IntRange(min=1), help="Begin at this place in the order of arrival.")
+@click.option("--limit", type=click.IntRange(min=1), help="Send this many at most, the first.")
+@click.option(
+    "--flavour", type=click.Choice(["full", "lite", "fink", "rubin"]), default="full", help="Form of the messages."
+)
+@click.option("--program", type=click.Choice(list(PROGRAMS)), default="public", help="Alerts of this stream.")
+@SURVEY
 def replay(
-    repo: Path, topic: str, servers: str | None, night: int | None, after: int | None, flavour: str, program: str
-) -> None:
-    """Send alerts of REPO again, as they were, in order, to a TOPIC of your choice."""
+    repo: Path, topic: str, servers: str | None, client: Path | None, after: int | None, first: int | None,
+    survey: str | None, program: str, flavour: str, **told: Any,
+) -> None:  # fmt: skip
+    """Send alerts of REPO again, as they were, in order of arrival, to a TOPIC of your choice."""
     from gueststar.model.flavour import Flavour
-    from gueststar.store.alerts.log import AlertLog
-    from gueststar.store.repo import SurveyRepo
-    from gueststar.stream.clients import client_options
+    from gueststar.stream.clients import replay_options
     from gueststar.stream.publish import replay as send_again
     from gueststar.stream.topics import Topics
 
-    log = AlertLog(repo)
-    entries = log.entries(programs=PROGRAMS[program], day_obs=night)
-    if after is not None:
-        first = log.find(after, programs=PROGRAMS[program])
-        if first is None:
-            raise ConfigError(f"the log of {repo} has no {program} alert {after}")
-        entries = [entry for entry in entries if entry.serial > first.serial]
     if len(PROGRAMS[program]) > 1:
         raise ConfigError("one topic takes the alerts of one program: --program public, partnership or private")
-    with SurveyRepo.open(repo) as opened:
-        settings = opened.settings.stream
-        options = {"bootstrap.servers": servers} if servers else client_options(opened.root, settings)
-    Topics(options, settings).ensure(topic, PROGRAMS[program][0])
-    click.echo(f"{send_again(log, entries, options, topic, flavour=Flavour(flavour))} alerts sent to {topic}")
+    settings, options = replay_options(repo, servers=servers, file=client)
+    query = query_of(repo, told | {"survey": survey, "program": program})
+    with opened_log(repo, survey) as log:
+        entries = entries_behind(log, query, after=after, first=first)
+        Topics(options, settings).ensure(topic, PROGRAMS[program][0])
+        click.echo(f"{send_again(log, entries, options, topic, flavour=Flavour(flavour))} alerts sent to {topic}")
 
 
 @command.group()

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import click
 
+from gueststar.cli.as_reader import as_reader, reader_of
+from gueststar.model.readers import ANONYMOUS
+
 
 @click.command("forced")
 @click.argument("repo", type=click.Path(exists=True, file_okay=False, path_type=Path))
@@ -19,10 +22,12 @@ import click
 @click.option("--night", type=int, help="Only exposures of this survey night, YYYYMMDD.")
 @click.option("--program", "programs", multiple=True, type=click.Choice(["public", "partnership", "private"]),
               help="Programs that the reader may see (repeatable); default: public only.")  # fmt: skip
+@as_reader("anonymous")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write a Parquet table too.")
 def command(
     repo: Path, places: str | None, ra: float | None, dec: float | None, name: str | None, kind: str | None,
-    band: str | None, night: int | None, programs: tuple[str, ...], output: Path | None,
+    band: str | None, night: int | None, programs: tuple[str, ...], as_reader: str | None,
+    output: Path | None,
 ) -> None:  # fmt: skip
     """Print PSF fluxes at PLACES on all images in REPO that cover them.
 
@@ -30,21 +35,20 @@ def command(
     """
     from gueststar.formats.places import read_places
     from gueststar.operations.forced import forced_on_differences, forced_photometry, place_of_object
-    from gueststar.store.repo import SurveyRepo
+    from gueststar.store.visible import open_as
 
     if (ra is None) != (dec is None):
         raise click.UsageError("--ra and --dec belong together")
     if sum(given is not None for given in (places, ra, name)) != 1:
         raise click.UsageError("give PLACES, or --ra and --dec, or --object")
-    readers = programs or ("public",)
-    with SurveyRepo.open(repo) as survey:
+    with open_as(repo, reader_of(programs, as_reader, otherwise=ANONYMOUS)) as survey:
         if name is not None:
-            wanted = place_of_object(survey, name, programs=readers)
+            wanted = place_of_object(survey, name)
         else:
             wanted = read_places(places if places is not None else f"{ra},{dec}")
         is_difference = (kind or ("difference" if name else "science")) == "difference"
         measure = forced_on_differences if is_difference else forced_photometry
-        found = measure(survey, wanted, band=band, night=night, programs=readers)
+        found = measure(survey, wanted, band=band, night=night)
     if output:
         from gueststar.formats.parquet import write_catalog
 

@@ -13,6 +13,7 @@ from gueststar.core.errors import ConfigError, DataError, GueststarError
 COMMANDS = {
     "alerts": "Find, show and export alert packets.",
     "camera": "Draft, check and show camera descriptions.",
+    "filter": "Conditions of users over the alerts, each with a topic of its own.",
     "forced": "Fluxes at given places on the science images, detected or not.",
     "ingest": "Take raw exposures (or your own products) into a repository.",
     "init": "Make a survey repository.",
@@ -27,6 +28,7 @@ COMMANDS = {
     "serve": "Alerts, cut-outs and schemas over HTTP.",
     "simulate": "Make nights of raw exposures, with truth.",
     "streaks": "Streaks of satellites and of fast asteroids.",
+    "user": "Who may see what is not public, and with which tokens.",
     "vet": "Train and inspect the reliability score.",
     "why": "The whole causal story of one thing.",
 }

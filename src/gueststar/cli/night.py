@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from gueststar.cli.as_reader import as_reader
 from gueststar.core.errors import ConfigError
 
 
@@ -24,25 +25,31 @@ def command() -> None:
 )
 @click.option("--html", "html_file", type=click.Path(path_type=Path), help="Also write the report as an HTML page.")
 @click.option("--truth", type=click.Path(exists=True, path_type=Path), help="Folder of truth tables to compare with.")
-def report(repo: Path, night: int | None, json_file: Path | None, html_file: Path | None, truth: Path | None) -> None:
+@as_reader("the operator")
+def report(
+    repo: Path, night: int | None, json_file: Path | None, html_file: Path | None, truth: Path | None,
+    as_reader: str | None,
+) -> None:  # fmt: skip
     """Report a night of REPO; exit status 1 if any detector image is unexplained."""
     from gueststar.operations.night_report import as_json, make_report
     from gueststar.operations.report_html import render_html
     from gueststar.operations.report_text import report_lines
     from gueststar.operations.truth import compare_with_truth
-    from gueststar.store.repo import SurveyRepo
+    from gueststar.store.visible import open_as
 
-    survey = SurveyRepo.open(repo)
-    nights = sorted({row.info.day_obs for row in survey.ledger.exposures()})
-    if not nights:
-        raise ConfigError(f"{repo} holds no exposures: gueststar ingest {repo} FILES")
-    if night is not None and night not in nights:
-        raise ConfigError(f"no exposures of night {night} in {repo}; nights are {', '.join(map(str, nights))}")
-    chosen = night or nights[-1]
-    compared = compare_with_truth(survey, chosen, truth) if truth else None
-    made = make_report(survey, chosen, truth=compared)
-    if html_file:
-        html_file.write_text(render_html(made, survey))
+    if truth is not None and as_reader is not None:
+        raise ConfigError("--truth is the operator's: leave --as out")
+    with open_as(repo, as_reader) as survey:
+        nights = sorted({row.info.day_obs for row in survey.ledger.exposures()})
+        if not nights:
+            raise ConfigError(f"{repo} holds no exposures: gueststar ingest {repo} FILES")
+        if night is not None and night not in nights:
+            raise ConfigError(f"no exposures of night {night} in {repo}; nights are {', '.join(map(str, nights))}")
+        chosen = night or nights[-1]
+        compared = compare_with_truth(survey, chosen, truth) if truth else None
+        made = make_report(survey, chosen, truth=compared)
+        if html_file:
+            html_file.write_text(render_html(made, survey))
     text = json.dumps(as_json(made), indent=1, default=str)
     if json_file and str(json_file) == "-":
         click.echo(text)
@@ -56,12 +63,14 @@ def report(repo: Path, night: int | None, json_file: Path | None, html_file: Pat
 
 @command.command("list")
 @click.argument("repo", type=click.Path(exists=True, file_okay=False, path_type=Path))
-def list_nights(repo: Path) -> None:
+@as_reader("the operator")
+def list_nights(repo: Path, as_reader: str | None) -> None:
     """List the nights of REPO with their number of exposures."""
     from collections import Counter
 
-    from gueststar.store.repo import SurveyRepo
+    from gueststar.store.visible import open_as
 
-    rows = SurveyRepo.open(repo).ledger.exposures()
+    with open_as(repo, as_reader) as survey:
+        rows = survey.ledger.exposures()
     for night, n in sorted(Counter(row.info.day_obs for row in rows).items()):
         click.echo(f"{night} {n} exposures")

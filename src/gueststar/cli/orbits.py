@@ -24,8 +24,10 @@ def import_files(repo: Path, files: tuple[Path, ...]) -> None:
     """
     from gueststar.formats.orbit_table import read_orbits
     from gueststar.store.orbits import OrbitStore
+    from gueststar.store.repo import SurveyRepo
 
-    store = OrbitStore(repo)
+    with SurveyRepo.open(repo) as opened:
+        store = OrbitStore(opened.root)
     for path in files:
         found = read_orbits(path)
         n = store.take(found.catalog, metadata={path.name: found.catalog.n_rows})
@@ -43,7 +45,7 @@ def show(repo: Path) -> None:
         click.echo(line)
 
 
-@command.command()
+@command.command(context_settings={"ignore_unknown_options": True})
 @_REPO
 @click.argument("ra", type=float)
 @click.argument("dec", type=float)

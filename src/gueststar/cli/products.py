@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from gueststar.cli.as_reader import as_reader
 from gueststar.core.errors import ConfigError
 
 
@@ -18,13 +19,20 @@ from gueststar.core.errors import ConfigError
 @click.option("--night", type=int, help="Survey night, YYYYMMDD.")
 @click.option("--detector", type=int, help="Detector id.")
 @click.option("--field", type=int, help="Field number (reference products).")
+@as_reader("the operator")
 @click.option("--json", "is_json", is_flag=True, help="One JSON document instead of a table.")
 def command(
-    repo: str, product: str | None, night: int | None, detector: int | None, field: int | None, is_json: bool
+    repo: str,
+    product: str | None,
+    night: int | None,
+    detector: int | None,
+    field: int | None,
+    as_reader: str | None,
+    is_json: bool,
 ) -> None:
     """List the products of type PRODUCT in REPO with their files; without PRODUCT, the types there are."""
     from gueststar.store.products import PRODUCTS
-    from gueststar.store.repo import SurveyRepo
+    from gueststar.store.visible import open_as
 
     if product is None:
         for item in PRODUCTS.values():
@@ -32,7 +40,7 @@ def command(
         return
     constraints: dict[str, Any] = {"day_obs": night, "detector": detector, "field": field}
     try:
-        with SurveyRepo.open(repo) as opened:
+        with open_as(repo, as_reader) as opened:
             found = opened.find(product, **{key: value for key, value in constraints.items() if value is not None})
     except ConfigError as problem:
         click.echo(f"gueststar: {problem}", err=True)

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import click
 
+from gueststar.cli.as_reader import as_reader
+
 
 @click.command("reference")
 @click.argument("repo", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("place")
 @click.option("--band", help="Only references in this band.")
-def command(repo: Path, place: str, band: str | None) -> None:
+@as_reader("the operator")
+def command(repo: Path, place: str, band: str | None, as_reader: str | None) -> None:
     """Print all versions of the references of REPO that cover PLACE (RA,DEC in degrees), and their flux there.
 
     The flux of an object is that of its difference detection and that of the reference of the same reference_id (rfid
@@ -19,10 +22,10 @@ def command(repo: Path, place: str, band: str | None) -> None:
     """
     from gueststar.formats.places import read_places
     from gueststar.operations.references import ReferenceAt, references_at
-    from gueststar.store.repo import SurveyRepo
+    from gueststar.store.visible import open_as
 
     places = read_places(place)
-    with SurveyRepo.open(repo) as survey:
+    with open_as(repo, as_reader) as survey:
         found = references_at(survey, ra=float(places["ra"][0]), dec=float(places["dec"][0]), band=band)
     click.echo(",".join(ReferenceAt._fields))
     for item in found:

@@ -14,7 +14,8 @@ import click
 def command(repo: Path, host: str, port: int) -> None:
     """Serve the alerts of REPO by candid, their cut-outs, and the schemas of its streams, until interrupted.
 
-    Readers see public alerts only. Another machine's readers belong behind a proxy that speaks TLS.
+    Everybody sees public alerts, and those of released nights; a user who sends his token (gueststar user token) those
+    of his programs too. Another machine's readers belong behind a proxy that speaks TLS.
     """
     from gueststar.services.alerts import open_alert_app
     from gueststar.services.web_server import serve

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from gueststar.cli.as_reader import as_reader
+
 ROWS = click.argument("rows", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 REPO = click.argument("repo", type=click.Path(exists=True, file_okay=False, path_type=Path))
 
@@ -132,7 +134,8 @@ def label(repo: Path, out: Path, sources: int, artefacts: int | None, seed: int)
 @REPO
 @click.option("--port", default=8077, show_default=True, type=click.IntRange(0, 65535), help="0: any that is free.")
 @click.option("--person", default="", help="Who labels. Default: the user's name.")
-def page(repo: Path, port: int, person: str) -> None:
+@as_reader("the operator")
+def page(repo: Path, port: int, person: str, as_reader: str | None) -> None:
     """Serve REPO's labelling page to a browser on this machine, until it is interrupted.
 
     Detections are shown with their cut-outs and facts, those first that the model is least sure of; keys label them.
@@ -141,7 +144,7 @@ def page(repo: Path, port: int, person: str) -> None:
 
     from gueststar.services.labelling import serve_labelling
 
-    serve_labelling(repo, port=port, person=person or getpass.getuser(), tell=click.echo)
+    serve_labelling(repo, port=port, person=person or as_reader or getpass.getuser(), tell=click.echo, reader=as_reader)
 
 
 @command.command()

@@ -6,18 +6,22 @@ from pathlib import Path
 
 import click
 
+from gueststar.cli.as_reader import as_reader
+
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("repo", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("subject")
-def command(repo: Path, subject: str) -> None:
+@as_reader("the operator")
+def command(repo: Path, subject: str, as_reader: str | None) -> None:
     """Tell what arrived, what was used and what was rejected where, for SUBJECT in REPO.
 
     SUBJECT is an exposure's id, an alert's candid, an object's name, the name of a received file, or a place on
     the sky as RA,DEC in degrees.
     """
     from gueststar.operations.why import story_of
-    from gueststar.store.repo import SurveyRepo
+    from gueststar.store.visible import open_as
 
-    for line in story_of(SurveyRepo.open(repo), subject):
-        click.echo(line)
+    with open_as(repo, as_reader) as survey:
+        for line in story_of(survey, subject):
+            click.echo(line)

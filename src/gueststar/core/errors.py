@@ -15,6 +15,10 @@ class ConfigError(GueststarError):
     """A person must change something: stop, and name the key."""
 
 
+class AccessDenied(ConfigError):
+    """Somebody may not do or see this; the message tells no more than that."""
+
+
 class TransientError(GueststarError):
     """The world failed (disk, network, database): the same call may succeed later."""
 

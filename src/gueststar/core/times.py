@@ -9,6 +9,8 @@ import numpy as np
 from astropy.time import Time
 from numpy.typing import ArrayLike, NDArray
 
+from gueststar.core.errors import ConfigError
+
 MJD_ZERO_JD = 2400000.5
 """Julian date of MJD 0."""
 
@@ -16,6 +18,20 @@ MJD_ZERO_JD = 2400000.5
 def mjd_tai_from_utc(text: str) -> float:
     """Return MJD (TAI) of an ISO-8601 UTC date and time; raises ValueError if it is not one."""
     return float(Time(text.strip().rstrip("Z"), scale="utc", format="isot").tai.mjd)
+
+
+def jd_of_text(text: str) -> float:
+    """Return the Julian date (UTC) of an ISO-8601 UTC date or time, or of a Julian date; ConfigError otherwise."""
+    try:
+        number = float(text)
+    except ValueError:
+        try:
+            return float(Time(text.strip().rstrip("Z"), scale="utc").jd)
+        except ValueError:
+            raise ConfigError(f"{text!r} is no time: 2026-01-31, 2026-01-31T04:30 (UTC) or a Julian date") from None
+    if not 2_400_000.5 <= number < 2_500_000.5:
+        raise ConfigError(f"{text!r} is no Julian date of our times: dates are written 2026-01-31")
+    return number
 
 
 def mjd_tai_from_mjd_utc(mjd_utc: float) -> float:
@@ -66,4 +82,10 @@ def day_obs(mjd_tai: float, *, longitude_deg: float) -> int:
     """
     local = mjd_utc(mjd_tai) + longitude_deg / 360.0
     date = datetime(1858, 11, 17) + timedelta(days=math.floor(local - 0.5))
+    return date.year * 10000 + date.month * 100 + date.day
+
+
+def night_of_jd(jd: float, *, starts_h: float) -> int:
+    """Return the night (YYYYMMDD) of a Julian date (UTC), in a count that changes at ``starts_h`` hours of UTC."""
+    date = datetime(1858, 11, 17) + timedelta(days=math.floor(jd - MJD_ZERO_JD - starts_h / 24.0))
     return date.year * 10000 + date.month * 100 + date.day

@@ -17,6 +17,10 @@ from gueststar.formats.avro_encoder import MISFITS, RecordEncoder, misfit, zigza
 SCHEMA_VERSION = "4.02"
 """``schemavsn`` of the packets that are written."""
 
+RUBIN_VERSION = "10.0"
+"""Version of Rubin's alert schema whose form our Rubin flavour has."""
+
+_RUBIN_PARTS = ("mpc_orbits", "ssSource", "diaObject", "diaForcedSource", "diaSource", "alert")
 _PARTS = ("cutout", "fp_hist", "prv_candidate", "candidate", "alert")
 _READ_ERRORS = (ValueError, IndexError, KeyError, TypeError, EOFError, OverflowError, StopIteration)
 
@@ -40,6 +44,21 @@ def lite_schema(version: str = SCHEMA_VERSION) -> Any:
     parts = [text for name, text in schema_texts(version).items() if name not in ("cutout", "alert")]
     folder = resources.files("gueststar.formats") / "schemas" / "ztf_lite" / version
     return _whole((*parts, (folder / "alert.avsc").read_text()))
+
+
+@cache
+def rubin_schema(version: str = RUBIN_VERSION) -> Any:
+    """Return the parsed schema of a packet in the form of Rubin's alerts."""
+    return _whole(tuple(_rubin_text(name, version) for name in _RUBIN_PARTS))
+
+
+def rubin_field_names(record: str, version: str = RUBIN_VERSION) -> tuple[str, ...]:
+    """Return the names of a record's fields in the form of Rubin's alerts, in schema order."""
+    return tuple(field["name"] for field in json.loads(_rubin_text(record, version))["fields"])
+
+
+def _rubin_text(record: str, version: str) -> str:
+    return (resources.files("gueststar.formats") / "schemas" / "rubin" / version / f"{record}.avsc").read_text()
 
 
 def schema_text(schema: Any) -> str:

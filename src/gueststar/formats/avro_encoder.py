@@ -112,6 +112,7 @@ def _numbers_together(group: list[tuple[str, Any, int]]) -> Encode:
     all_null = b"".join(b"\x02" if branch == 0 else b"\0" for _, _, branch in group) if every_second else None
 
     def encode(record: Mapping[str, Any]) -> bytes:
+        """Return the run's bytes."""
         values = take(record)
         if None in values:
             if all_null is not None and values.count(None) == len(values):
@@ -161,6 +162,7 @@ def _fixed(kind: str) -> Encode:
 
 def _whole(limit: int) -> Encode:
     def encode(value: Any) -> bytes:
+        """Return an int or long; a bool is none."""
         if type(value) is not int:
             raise TypeError(f"{value!r} is not an integer")
         if 0 <= value < _SMALL:
@@ -200,6 +202,7 @@ def _boolean(value: Any) -> bytes:
 
 def _array(item: Encode) -> Encode:
     def encode(values: Sequence[Any]) -> bytes:
+        """Return one block of items and the end."""
         if not isinstance(values, list | tuple):
             raise TypeError(f"{type(values)} is no list")
         if not values:

@@ -50,10 +50,14 @@ def encode_cutout(stamp: NDArray[np.float32]) -> bytes:
 
     Noise repeats nothing: only runs are looked for, which halves the time and adds one percent to the size.
     """
-    pixels = np.ascontiguousarray(stamp, dtype=">f4").tobytes()
-    padding = bytes(-len(pixels) % _BLOCK)
     packer = zlib.compressobj(1, zlib.DEFLATED, _GZIP_WINDOW, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
-    return packer.compress(_header(*stamp.shape) + pixels + padding) + packer.flush()
+    return packer.compress(fits_of(stamp)) + packer.flush()
+
+
+def fits_of(stamp: NDArray[np.float32]) -> bytes:
+    """Return a FITS image of float32 pixels in electrons, not compressed; the same pixels give the same bytes."""
+    pixels = np.ascontiguousarray(stamp, dtype=">f4").tobytes()
+    return _header(*stamp.shape) + pixels + bytes(-len(pixels) % _BLOCK)
 
 
 def decode_cutout(data: bytes) -> NDArray[np.float32]:

@@ -16,8 +16,9 @@ from typing import Any
 import fastavro
 
 from gueststar.core.errors import DataError
-from gueststar.formats.avro import alert_schema, lite_schema, schema_text
+from gueststar.formats.avro import alert_schema, lite_schema, rubin_schema, schema_text
 from gueststar.formats.avro_encoder import MISFITS, RecordEncoder, misfit
+from gueststar.formats.rubin_packet import rubin_packet
 
 _HEAD = struct.Struct(">bI")
 
@@ -44,11 +45,15 @@ class RegisteredSchema:
 REGISTERED = (
     RegisteredSchema(40200, "ztf-alert", 1, alert_schema),
     RegisteredSchema(40201, "ztf-alert-lite", 1, lite_schema),
+    RegisteredSchema(41000, "rubin-alert", 1, rubin_schema),
 )
 """All that was ever published: new ones are added, old ones stay."""
 
 LITE = 40201
 """Number of the schema of packets without cut-outs."""
+
+RUBIN = 41000
+"""Number of the schema of packets in the form of Rubin's alerts; in Rubin's own registry it has another."""
 
 
 def schema_with_id(number: int) -> RegisteredSchema:
@@ -88,6 +93,11 @@ def decode_message(data: bytes) -> dict[str, Any]:
 @cache
 def _encoder(number: int) -> RecordEncoder:
     return RecordEncoder(schema_with_id(number).schema())
+
+
+def rubin_message(packet: dict[str, Any]) -> bytes:
+    """Return a whole packet (decoded) as a message in the form of Rubin's alerts; raises DataError if it cannot be."""
+    return encode_message(RUBIN, rubin_packet(packet))
 
 
 def lite_message(packet: dict[str, Any]) -> bytes:

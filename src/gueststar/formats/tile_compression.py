@@ -22,7 +22,7 @@ _INTEGERS: dict[int, Any] = {16: np.int16, 32: np.int32}
 _CODES = ("RICE_1", "RICE_ONE")
 
 
-class CompressedImage(NamedTuple):
+class Extension(NamedTuple):
     """An extension as it stands in a file."""
 
     header: fits.Header
@@ -37,7 +37,7 @@ def compress(
     *,
     tile: tuple[int, int],
     step: float | None = None,
-) -> CompressedImage | None:
+) -> Extension | None:
     """Return a plane as an extension: int32 as it is, float32 rounded to dithered multiples of ``step``.
 
     Values that are not finite are stored as NaN. ``tile`` is (ny, nx). None where a float plane's range
@@ -62,7 +62,7 @@ def compress(
         header.append(card)
     for key, value in cards.items():
         header[key] = value
-    return CompressedImage(header, rows.tobytes() + tiles.heap.tobytes())
+    return Extension(header, rows.tobytes() + tiles.heap.tobytes())
 
 
 def _table_header(name: str, shape: tuple[int, ...], rows: NDArray[Any], n_heap: int, longest: int) -> fits.Header:

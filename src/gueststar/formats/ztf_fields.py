@@ -138,7 +138,7 @@ _ON_WIRE = {
     "rbversion": "model and its calibration",
     "drbversion": "`none` where no network scored",
     "nframesref": "0: reference made elsewhere",
-    "tooflag": "0: headers are not asked for targets of opportunity yet",
+    "tooflag": "as the card says that `header.target_of_opportunity` names; 0 where the camera names none",
     "procstatus": "`0`, or codes: `56` unusable pixels, `57` no reference source within 5 arcsec in this filter",
     "forcediffimflux": "negative values are kept; electrons, to be used with this record's magzpsci",
     "ranr": "degrees",

@@ -36,6 +36,8 @@ class ExposureInfo:
     object_name: str = ""
     airmass: float | None = None
     principal_investigator: str = ""
+    is_target_of_opportunity: bool = False
+    """It interrupted the survey."""
 
     def __post_init__(self) -> None:
         if not 30000 < self.mjd_start < 100000:

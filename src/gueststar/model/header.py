@@ -55,6 +55,14 @@ class ProgramMapping(HeaderPart):
     """Where the card is absent; by default the narrowest. A value that is not known always is private."""
 
 
+class OpportunityMapping(HeaderPart):
+    """Where it is written that an exposure interrupted the survey for a target of opportunity."""
+
+    keyword: str
+    values: tuple[str, ...] = ("1", "t", "true", "y", "yes", "too")
+    """Values that say so (case does not matter); all others, and no card, say that it did not."""
+
+
 class HeaderMapping(HeaderPart):
     """From header cards to the facts of an exposure (`gueststar.model.exposure.ExposureInfo`).
 
@@ -90,6 +98,8 @@ class HeaderMapping(HeaderPart):
     """Cards with the survey's field number; empty: fields are found from pointings."""
     program: ProgramMapping = ProgramMapping()
     principal_investigator: tuple[str, ...] = ()
+    target_of_opportunity: OpportunityMapping | None = None
+    """None: no exposure of this camera counts as one."""
     detector_keyword: str | None = None
     """Card (primary header) that names the CCD or detector in a file that holds a part of the camera."""
     detector_keyword_means: Literal["detector_id", "detector_name", "ccd"] = "ccd"

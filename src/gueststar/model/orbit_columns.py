@@ -21,3 +21,6 @@ ORBIT = Schema(
     ),
 )
 """Osculating heliocentric orbits: elliptic, two-body."""
+
+PREDICTED = Schema("predicted_orbit", tuple(column for column in ORBIT.columns if column.name != "title"))
+"""What predictions need of them: a million titles would take more memory than all else."""

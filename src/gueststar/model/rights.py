@@ -12,8 +12,12 @@ exposure that triggered it), columns where a history item comes from.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import IntEnum
+
+EVERY_NIGHT, NO_NIGHT = 99_999_999, 0
+"""Last nights of a program of which all exposures, or none, may be seen."""
 
 
 class Program(IntEnum):
@@ -38,11 +42,15 @@ class Releases:
 
     def is_released(self, program: Program, *, day_obs: int, at_mjd_tai: float) -> bool:
         """Return whether an exposure of ``program`` on ``day_obs`` is public at ``at_mjd_tai``."""
+        return day_obs <= self.last_night(program, at_mjd_tai=at_mjd_tai)
+
+    def last_night(self, program: Program, *, at_mjd_tai: float) -> int:
+        """Return the last night (YYYYMMDD) whose exposures of ``program`` are public; `NO_NIGHT` if none is."""
         if program is Program.PUBLIC:
-            return True
+            return EVERY_NIGHT
         if program is Program.ENGINEERING:
-            return False
-        return any(day_obs <= night and at_mjd_tai >= when for night, when in self.until.get(program, ()))
+            return NO_NIGHT
+        return max((night for night, when in self.until.get(program, ()) if at_mjd_tai >= when), default=NO_NIGHT)
 
 
 @dataclass(frozen=True)
@@ -67,3 +75,10 @@ class RightsPolicy:
             return True
         both = {item, in_stream}
         return self.do_share_partnership_and_private and both == {Program.PARTNERSHIP, Program.PRIVATE}
+
+    def programs_in(self, stream: Program) -> tuple[Program, ...]:
+        """Return the programs whose exposures a stream may always show, whatever has been released."""
+        return tuple(
+            program for program in Program
+            if self.may_appear(program, in_stream=stream, item_day_obs=EVERY_NIGHT + 1, at_mjd_tai=-math.inf)
+        )  # fmt: skip

@@ -2,45 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import numpy as np
 
-from gueststar.core import times
 from gueststar.core.errors import ConfigError, DataError
 from gueststar.model.catalog import Catalog
-from gueststar.model.rights import Program
 from gueststar.operations import figures
 from gueststar.pipelines.lightcurves.light_curve import Epoch, LightCurveConfig, MakeLightCurve
 from gueststar.store.products import DataId
 from gueststar.store.repo import SurveyRepo
-from gueststar.store.settings import rights_policy
 
 
 def light_curve_at(
-    repo: SurveyRepo,
-    *,
-    ra: float,
-    dec: float,
-    band: str | None,
-    radius_arcsec: float,
-    flux: str,
-    programs: Collection[str],
+    repo: SurveyRepo, *, ra: float, dec: float, band: str | None, radius_arcsec: float, flux: str
 ) -> Catalog:
-    """Return the light curve at a place in one band, of exposures whose program the reader may see.
+    """Return the light curve at a place in one band, of the exposures of a survey as its reader sees it.
 
     Raises ConfigError where the band is not told and several were observed, DataError where nothing is there.
     """
-    readers = [Program[name.upper()] for name in programs]
-    policy, now = rights_policy(repo.settings), times.now_mjd_tai()
     product = "aperture_source" if flux.startswith("ap_") else "source"
     epochs = []
     for row in repo.ledger.exposures(observation_type="science"):
-        seen = any(
-            policy.may_appear(row.info.program, in_stream=reader, item_day_obs=row.info.day_obs, at_mjd_tai=now)
-            for reader in readers
-        )
-        if not seen or row.info.band is None or band not in (None, row.info.band):
+        if row.info.band is None or band not in (None, row.info.band):
             continue
         for detector in row.detectors:
             found = repo.find_one(product, DataId(visit=row.id, detector=detector))
@@ -50,7 +32,7 @@ def light_curve_at(
     if len(bands) > 1:
         raise ConfigError(f"several bands were observed: choose one with --band ({', '.join(bands)})")
     if not epochs:
-        raise DataError(f"no catalog{f' in {band}' if band else ''} that programs {', '.join(programs)} may see")
+        raise DataError(f"no catalog{f' in {band}' if band else ''} that {repo.sight.reader.name} may see")
     config = LightCurveConfig(radius_arcsec=radius_arcsec, flux=flux)
     return MakeLightCurve(config).run(epochs, ra=ra, dec=dec)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from gueststar.operations.arrivals import arrivals_of
 from gueststar.operations.calibration_products import MadeProducts, made_products
 from gueststar.operations.completeness import pooled_injections, with_injections
 from gueststar.operations.drift import Drift, drift_of
+from gueststar.operations.filters import filters_of
 from gueststar.operations.repeatability import repeatability
 from gueststar.operations.stream import stream_of
 from gueststar.operations.transparency import CloudyExposure, cloudy_exposures, with_extinction
@@ -67,6 +68,8 @@ class NightReport:
     """What became of the alerts on the stream; empty where the survey has none."""
     arrivals: dict[str, Any] = field(default_factory=dict)
     """Files that came again, and images that came late."""
+    filters: tuple[dict[str, Any], ...] = ()
+    """What users' filters made of the alerts; empty where there are none."""
     clouds: tuple[CloudyExposure, ...] = ()
     """Exposures that clouds dimmed."""
     calibrations: tuple[MadeProducts, ...] = ()
@@ -83,6 +86,8 @@ class NightReport:
     """How far what the reliability model saw has moved; None where nothing was scored."""
     truth: dict[str, Any] = field(default_factory=dict)
     """Comparison with the truth, where there is one."""
+    reader: str = ""
+    """For whose eyes it was made; empty for the operator's."""
 
     @property
     def is_explained(self) -> bool:
@@ -91,9 +96,13 @@ class NightReport:
 
 
 def make_report(repo: SurveyRepo, night: int, *, truth: dict[str, Any] | None = None) -> NightReport:
-    """Return the report of a night from what the ledger holds."""
+    """Return the report of a night from what the ledger holds.
+
+    A reader's report tells of science exposures that he may see, and nothing that was made of exposures of all
+    programs: references, calibrations, tracklets, costs, drift.
+    """
     jobs = repo.ledger.jobs(day_obs=night)
-    account = with_injections(with_extinction(account_of(repo.ledger, night), repo), jobs)
+    account = with_injections(with_extinction(_of_reader(account_of(repo.ledger, night), repo), repo), jobs)
     exposures = {unit.exposure.id: unit.exposure for unit in account.units}
     tracklet_jobs = [job for job in jobs if job.kind == "tracklets" and job.state is JobState.DONE]
     return NightReport(
@@ -109,6 +118,7 @@ def make_report(repo: SurveyRepo, night: int, *, truth: dict[str, Any] | None = 
         peak_rss_mb=max((job.peak_rss_mb or 0.0 for job in jobs), default=0.0),
         cpu_s=sum(job.cpu_s or 0.0 for job in jobs),
         stream=stream_of(repo, night),
+        filters=tuple(filters_of(repo, night)),
         arrivals=arrivals_of(repo.ledger, account),
         clouds=tuple(cloudy_exposures(account)),
         calibrations=tuple(made_products(jobs)),
@@ -118,7 +128,19 @@ def make_report(repo: SurveyRepo, night: int, *, truth: dict[str, Any] | None = 
         streak_tracks=tuple(tracklet_jobs[-1].metrics.get("streak_tracks", ())) if tracklet_jobs else (),
         drift=drift_of(repo, night, jobs),
         truth=truth or {},
+        reader="" if repo.sight.reader.is_operator else repo.sight.reader.name,
     )
+
+
+def _of_reader(account: NightAccount, repo: SurveyRepo) -> NightAccount:
+    """Return the account of science exposures only, where it is not the operator's."""
+    if repo.sight.reader.is_operator:
+        return account
+    units = tuple(
+        replace(unit, metrics={name: value for name, value in unit.metrics.items() if name != "cpu_s"})
+        for unit in account.units if unit.exposure.info.observation_type == "science"
+    )  # fmt: skip
+    return replace(account, units=units, refused=())
 
 
 def value_of(unit: Unit, name: str) -> float:
@@ -196,6 +218,7 @@ def as_json(report: NightReport) -> dict[str, Any]:
         "camera": report.camera,
         "version": report.version,
         "night": account.day_obs,
+        "reader": report.reader or "operator",
         "is_explained": report.is_explained,
         "received": len(account.units),
         **{fate.value: account.count(fate) for fate in Fate},
@@ -204,6 +227,7 @@ def as_json(report: NightReport) -> dict[str, Any]:
         "reasons": [{"fate": f, "reason": r, "n": n} for f, r, n in account.reasons()],
         "alerts": report.alerts,
         "stream": report.stream,
+        "filters": list(report.filters),
         "arrivals": report.arrivals,
         "clouds": [vars(cloudy) for cloudy in report.clouds],
         "calibrations": [vars(made) for made in report.calibrations],

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from gueststar.core import times
+from gueststar.core.errors import ConfigError
 from gueststar.pipelines.alerts.solar_system import KnownObjects, SolarSystemConfig
 from gueststar.store.orbits import OrbitStore
 from gueststar.store.repo import SurveyRepo
@@ -29,10 +30,17 @@ def lines_of_orbits(root: Path) -> list[str]:
 
 
 def lines_near(root: Path, *, ra: float, dec: float, time_utc: str, radius_deg: float) -> list[str]:
-    """Return the known bodies within a cone at a moment, brightest first."""
+    """Return the known bodies within a cone at a moment, brightest first; ConfigError for a time that is none."""
+    try:
+        moment = times.mjd_tai_from_utc(time_utc)
+    except ValueError:
+        raise ConfigError(f"time {time_utc!r} cannot be read: write UTC as 2026-01-01T00:00:00") from None
     with SurveyRepo.open(root) as repo:
-        known = KnownObjects(OrbitStore(root).read(), repo.camera.site)
-    found = known.near(ra=ra, dec=dec, radius_deg=radius_deg, mjd_tai=times.mjd_tai_from_utc(time_utc))
+        known = KnownObjects(OrbitStore(root).predicted(), repo.camera.site)
+    found = known.near(ra=ra, dec=dec, radius_deg=radius_deg, mjd_tai=moment)
     found = found.select(np.argsort(found["mag_v"], kind="stable"))
     rows = zip(*(found[name].tolist() for name in ("name", "ra", "dec", "mag_v", "distance_au")), strict=True)
-    return [f"{name:>12s} {a:11.5f} {d:+10.5f}  V {mag:5.2f}  {distance:7.4f} au" for name, a, d, mag, distance in rows]
+    lines = [
+        f"{name:>12s} {a:11.5f} {d:+10.5f}  V {mag:5.2f}  {distance:7.4f} au" for name, a, d, mag, distance in rows
+    ]
+    return lines or [f"none; of {known.n_bodies} orbits {known.n_used(moment)} are of an epoch near enough to be used"]

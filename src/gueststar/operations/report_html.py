@@ -18,6 +18,7 @@ from gueststar.operations.account import RAW, Fate, Unit
 from gueststar.operations.arrivals import arrival_lines
 from gueststar.operations.completeness import class_tables, injection_lines
 from gueststar.operations.drift import drift_lines
+from gueststar.operations.filters import filter_lines
 from gueststar.operations.night_report import NightReport, science_units, value_of, worst_grade
 from gueststar.operations.repeatability import repeatability_lines
 from gueststar.operations.stream import stream_lines
@@ -89,7 +90,7 @@ def render_html(report: NightReport, repo: SurveyRepo, *, n_previews: int = 3) -
         else "",
         repeatability_lines=repeatability_lines(list(report.repeatability)),
         arrival_lines=arrival_lines(report.arrivals),
-        stream_lines=stream_lines(report.stream),
+        stream_lines=stream_lines(report.stream) + filter_lines(list(report.filters)),
         injection_lines=injection_lines(report.injections),
         drift_lines=drift_lines(report.drift)[:1],
         injections=embedded(figures.injections(report.injections)) if report.injections else "",

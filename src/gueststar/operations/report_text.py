@@ -6,6 +6,7 @@ from gueststar.operations.account import RAW, Fate, NightAccount
 from gueststar.operations.arrivals import arrival_lines
 from gueststar.operations.completeness import class_lines, injection_lines
 from gueststar.operations.drift import drift_lines
+from gueststar.operations.filters import filter_lines
 from gueststar.operations.night_report import NightReport
 from gueststar.operations.repeatability import repeatability_lines
 from gueststar.operations.streaks import report_lines as streak_lines
@@ -21,6 +22,8 @@ def report_lines(report: NightReport) -> list[str]:
         f"{report.survey}, camera {report.camera}, night {account.day_obs}",
         f"{len(account.units)} detector images received = {' + '.join(parts) or '0'}: {verdict}",
     ]
+    if report.reader:
+        lines[0] += f", as {report.reader} may see it"
     if origins := [f"{n} {origin}" for origin, n in account.origins()] if _has_own(account) else []:
         lines.append(f"  came in as: {', '.join(origins)}")
     lines += [f"  {fate}: {n} x {reason}" for fate, reason, n in account.reasons()]
@@ -54,10 +57,12 @@ def report_lines(report: NightReport) -> list[str]:
     if report.alerts:
         lines.append("alerts: " + ", ".join(f"{n} {program}" for program, n in sorted(report.alerts.items())))
     lines += stream_lines(report.stream)
+    lines += filter_lines(list(report.filters))
     if report.tracklets:
         lines.append(f"{len(report.tracklets)} tracklets of moving objects")
     lines += streak_lines(list(report.streaks), list(report.streak_tracks))
-    lines.append(f"{report.cpu_s:.1f} s of CPU, peak memory of a worker {report.peak_rss_mb:.0f} MB")
+    if not report.reader:
+        lines.append(f"{report.cpu_s:.1f} s of CPU, peak memory of a worker {report.peak_rss_mb:.0f} MB")
     lines += truth_lines(report)
     return lines
 

@@ -47,7 +47,8 @@ def story_of_exposure(repo: SurveyRepo, row: ExposureRow) -> list[str]:
     ]
     if info.ra is not None and info.dec is not None:
         lines.append(f"  pointing RA {info.ra:.5f} Dec {info.dec:+.5f}, field {info.field}")
-    lines.append(f"  received {_clock(row.received)}, detectors {', '.join(map(str, row.detectors))}")
+    received = f"received {_clock(row.received)}, " if row.received else ""  # not told to readers
+    lines.append(f"  {received}detectors {', '.join(map(str, row.detectors))}")
     lines += [f"  file {f.path}: {f.status.value} {f.reason}" for f in _files_of(repo, row.id)]
     account = account_of(repo.ledger, info.day_obs)
     for unit in account.units:
@@ -64,7 +65,8 @@ def story_of_exposure(repo: SurveyRepo, row: ExposureRow) -> list[str]:
 def job_lines(job: Job) -> list[str]:
     """Return what one unit of work used, measured and cost."""
     when = f" at {_clock(job.finished)}" if job.finished else ""
-    lines = [f"{job.kind}: {job.state.value}{when}, attempt {job.attempts}, {job.cpu_s or 0:.2f} s of CPU"]
+    cost = f", attempt {job.attempts}, {job.cpu_s or 0:.2f} s of CPU" if job.attempts else ""  # not told to readers
+    lines = [f"{job.kind}: {job.state.value}{when}{cost}"]
     if job.reason:
         lines.append(f"  because {job.reason}")
     for name, used in (job.metrics.get("inputs") or {}).items():
@@ -93,13 +95,10 @@ def job_lines(job: Job) -> list[str]:
 
 
 def story_of_alert(repo: SurveyRepo, subject: str) -> list[str] | None:
-    """Return the story of a candid or of an object's alerts; None if the log has none.
-
-    The operator's command sees all programs.
-    """
-    log, everyone = AlertLog(repo.root), tuple(Program)
-    entries = [e] if subject.isdigit() and (e := log.find(int(subject), programs=everyone)) else []
-    entries = entries or log.entries(programs=everyone, object_name=subject)
+    """Return the story of a candid or of an object's alerts; None if the log has none that the reader may take."""
+    log, nights = AlertLog(repo.root), repo.sight.packet_nights()
+    entries = [e] if subject.isdigit() and (e := log.find(int(subject), programs=nights)) else []
+    entries = entries or log.entries(programs=nights, object_name=subject)
     if not entries:
         return None
     from gueststar.formats.avro import decode_alert
@@ -110,7 +109,8 @@ def story_of_alert(repo: SurveyRepo, subject: str) -> list[str] | None:
         candidate, stream = packet["candidate"], Program(entry.program).name.lower()
         sign = "brighter" if candidate["isdiffpos"] in ("t", "1") else "fainter"
         lines += [
-            f"alert {entry.candid} of {entry.object_name}, {stream} stream, {entry.segment}",
+            f"alert {entry.candid} of {entry.object_name}, {stream} stream"
+            + (f", {entry.segment}" if repo.sight.reader.is_operator else ""),
             f"  RA {candidate['ra']:.6f} Dec {candidate['dec']:+.6f}, {sign} than the reference, "
             f"mag {candidate['magpsf']:.3f} ± {candidate['sigmapsf']:.3f}, reliability {candidate['rb']}",
             f"  history: {len(packet['prv_candidates'] or [])} items shown, {candidate['ndethist']} detections counted",
@@ -193,7 +193,8 @@ def _is_inside(ra: float, dec: float, corners: list[list[float]]) -> bool:
 
 def _story_of_file(repo: SurveyRepo, subject: str) -> list[str]:
     return [
-        f"file {f.path}: {f.status.value} {_clock(f.received)}{': ' + f.reason if f.reason else ''}"
+        f"file {f.path}: {f.status.value}{' ' + _clock(f.received) if f.received else ''}"
+        + (f": {f.reason}" if f.reason else "")
         for f in repo.ledger.files()
         if f.path.endswith(subject) or f.sha256.startswith(subject)
     ]

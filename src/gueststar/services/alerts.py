@@ -20,10 +20,12 @@ from gueststar.core.errors import DataError
 from gueststar.formats.avro import decode_alert
 from gueststar.formats.cutout_picture import stamp_png
 from gueststar.formats.cutouts import decode_cutout, plain_cutout
+from gueststar.model.readers import PacketNights, Scope
 from gueststar.model.rights import Program
-from gueststar.services.access import programs_of
+from gueststar.services.gate import Gate
 from gueststar.services.schemas import SCHEMA_ROUTES, RegistryError, registry_answer
 from gueststar.store.alerts.log import AlertLog
+from gueststar.store.alerts.publication import Publication
 
 _CUTOUTS = {"science": "cutoutScience", "template": "cutoutTemplate", "difference": "cutoutDifference"}
 _FOREVER = "public, max-age=31536000, immutable"
@@ -32,9 +34,13 @@ _NOBODY = "private, no-store"
 _LARGEST_ZOOM = 20
 
 
-def alert_app(log: AlertLog) -> Starlette:
-    """Return the application that serves the packets of an alert log, and the schemas."""
-    handlers = _Alerts(log)
+def alert_app(log: AlertLog, state: Publication, gate: Gate | None = None) -> Starlette:
+    """Return the application that serves the packets of an alert log, and the schemas.
+
+    What ``state`` says is held or dropped is not served: it left by no other way either. ``gate`` tells who asks, by
+    his token; without it everybody is anonymous and nothing is released.
+    """
+    handlers = _Alerts(log, state, gate)
     return Starlette(
         routes=[
             Route("/alerts/{candid:int}.avro", handlers.packet),
@@ -49,8 +55,8 @@ def alert_app(log: AlertLog) -> Starlette:
 class _Alerts:
     """Handlers over one alert log; it is read in a thread, as it reads files."""
 
-    def __init__(self, log: AlertLog) -> None:
-        self._log = log
+    def __init__(self, log: AlertLog, state: Publication, gate: Gate | None) -> None:
+        self._log, self._state, self._gate = log, state, gate
 
     async def packet(self, request: Request) -> Response:
         """Return a whole packet as it was sent."""
@@ -77,15 +83,23 @@ class _Alerts:
 
     async def _found(self, request: Request) -> tuple[bytes, Program]:
         """Return a packet that the reader may see, and the program that it was triggered in."""
-        candid, programs = request.path_params["candid"], programs_of(request)
-        found = await run_in_threadpool(self._read, candid, programs) if candid < 1 << 63 else None
+        candid, nights = request.path_params["candid"], await self._nights(request)
+        found = await run_in_threadpool(self._read, candid, nights) if candid < 1 << 63 else None
         if found is None:
             raise HTTPException(404, f"no alert {candid}")
         return found
 
-    def _read(self, candid: int, programs: tuple[Program, ...]) -> tuple[bytes, Program] | None:
-        entry = self._log.find(candid, programs=programs)
-        return None if entry is None else (self._log.read(entry), Program(entry.program))
+    async def _nights(self, request: Request) -> PacketNights:
+        """Return which packets whoever asks may take."""
+        if self._gate is None:
+            return PacketNights.of_programs([Program.PUBLIC])
+        return (await self._gate.sight(request, Scope.ALERTS)).packet_nights()
+
+    def _read(self, candid: int, nights: PacketNights) -> tuple[bytes, Program] | None:
+        entry = self._log.find(candid, programs=nights)
+        if entry is None or self._state.is_kept_back(candid):
+            return None
+        return self._log.read(entry), Program(entry.program)
 
 
 def _cutout_response(data: bytes, kind: str, form: str, zoom: int) -> Response:
@@ -130,7 +144,7 @@ def _for_browsers(value: Any) -> Any:
 
 async def _problem(_request: Request, problem: Exception) -> Response:
     assert isinstance(problem, HTTPException)
-    return JSONResponse({"error": problem.detail}, status_code=problem.status_code)
+    return JSONResponse({"error": problem.detail}, status_code=problem.status_code, headers=problem.headers)
 
 
 async def _damaged(_request: Request, problem: Exception) -> Response:
@@ -140,4 +154,4 @@ async def _damaged(_request: Request, problem: Exception) -> Response:
 
 def open_alert_app(root: Path) -> Starlette:
     """Return the application of the repository at ``root``."""
-    return alert_app(AlertLog(root))
+    return alert_app(AlertLog(root), Publication(root), Gate(root))

@@ -71,8 +71,8 @@ class LabellingDesk:
         return next((key for key in self._waiting if key not in labelled and key not in skipped), None)
 
     def progress(self) -> dict[str, int]:
-        """Return how many detections are waiting, and how many labels of each class there are."""
-        current = self.labels.current()
+        """Return how many detections are waiting, and how many labels of each class there are of them."""
+        current = {key: label for key, label in self.labels.current().items() if key in self._waiting}
         counts = {kind.title: 0 for kind in DetectionKind if kind is not DetectionKind.UNKNOWN}
         for label in current.values():
             counts[label.kind.title] += 1
@@ -111,7 +111,7 @@ class LabellingDesk:
 
     def _known(self, dia_source_id: int) -> Waiting:
         if dia_source_id not in self._waiting:
-            raise DataError(f"detection {dia_source_id} has no cut-outs in {self.repo.root}")
+            raise DataError(f"detection {dia_source_id} has no cut-outs on this desk")
         return self._waiting[dia_source_id]
 
     def _of(self, dia_source_id: int) -> tuple[Catalog, Any]:

@@ -26,4 +26,4 @@ def serve(app: ASGIApp, *, host: str = LOOPBACK, port: int = 0, tell: Callable[[
             raise ConfigError(f"{host} port {port} cannot be listened to ({reason}): choose another") from problem
         shown = f"[{host}]" if ":" in host else host
         tell(f"http://{shown}:{listening.getsockname()[1]}/")
-        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
+        uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[listening])

@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, fields
 from typing import Any
 
+import numpy as np
 from sqlalchemy import ColumnElement, Connection, Engine, Row, exists, func, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from gueststar.core.errors import ConfigError
+from gueststar.core.ids import content_id
 from gueststar.model.exposure import ExposureInfo
 from gueststar.model.rights import Program
 from gueststar.store import ledger_jobs
@@ -35,6 +37,12 @@ from gueststar.store.sql import connect, plain_json, reading, told_as_transient,
 from gueststar.store.tables import EVENTS, EXPOSURE_DETECTORS, EXPOSURES, FIELDS, FILES, JOBS, migrate
 
 __all__ = ["Account", "Event", "ExposureRow", "ExposureState", "Field", "FileRow", "FileStatus", "Job", "JobState", "Ledger"]  # fmt: skip  # noqa: E501
+
+FIRST_FIELD_NUMBER = 1_000_000
+"""Numbers of fields that no header names have seven digits; survey's own numberings are smaller."""
+
+_CELL_TOLERANCES = 4.0
+"""Width of the parts of the sky that such numbers tell apart, in tolerances of pointing."""
 
 _INFO_COLUMNS = tuple(item.name for item in fields(ExposureInfo))
 
@@ -212,7 +220,11 @@ class Ledger:
             return Field(**row._mapping) if row else None
 
     def assign_field(self, *, ra: float, dec: float, tolerance_deg: float, name: str = "") -> Field:
-        """Return the field whose centre is nearest within ``tolerance_deg``, or a new one there."""
+        """Return the field whose centre is nearest within ``tolerance_deg``, or a new one there.
+
+        Its number is made of its place (`_field_number`), not counted: it stands in packets, and a counter would tell
+        how many fields there are and in which order they were first visited, those of closed exposures included.
+        """
         with self._writing() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(7291807)"))
@@ -222,8 +234,8 @@ class Ledger:
             nearest = min(by_distance, key=lambda pair: pair[0], default=(math.inf, None))
             if nearest[1] is not None and nearest[0] <= tolerance_deg:
                 return nearest[1]
-            highest = connection.scalar(select(func.max(FIELDS.c.id))) or 0
-            created = Field(int(highest) + 1, ra, dec, name)
+            taken = set(connection.execute(select(FIELDS.c.id)).scalars())
+            created = Field(_field_number(ra, dec, tolerance_deg, taken), ra, dec, name)
             connection.execute(FIELDS.insert().values(**asdict(created)))
             return created
 
@@ -408,6 +420,18 @@ def _fate_of(jobs: list[Job]) -> tuple[ExposureState, str]:
     if fruitless:
         return ExposureState.PROCESSED, f"{len(fruitless)} of {len(jobs)} jobs without result: {fruitless[0].reason}"
     return ExposureState.PROCESSED, ""
+
+
+def _field_number(ra: float, dec: float, tolerance_deg: float, taken: set[int]) -> int:
+    """Return a number of seven digits that follows from the part of the sky (several tolerances wide) of a centre."""
+    from gueststar.core.healpix import healpix_key, pixel_of_key  # imports astropy, which few need
+
+    order = int(np.clip(np.floor(np.log2(58.6 / (_CELL_TOLERANCES * max(tolerance_deg, 1e-6)))), 0, 20))
+    cell = int(pixel_of_key(healpix_key(ra=[ra], dec=[dec]), order)[0])
+    number = FIRST_FIELD_NUMBER + content_id("field", order, cell) % (10 * FIRST_FIELD_NUMBER - FIRST_FIELD_NUMBER)
+    while number in taken:
+        number += 1
+    return number
 
 
 def separation_deg(ra1: float, dec1: float, ra2: float, dec2: float) -> float:

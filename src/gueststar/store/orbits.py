@@ -10,7 +10,7 @@ import numpy as np
 
 from gueststar.formats.parquet import read_catalog, read_metadata, write_catalog
 from gueststar.model.catalog import Catalog, concatenate
-from gueststar.model.orbit_columns import ORBIT
+from gueststar.model.orbit_columns import ORBIT, PREDICTED
 
 FILE = "orbits/orbits.parquet"
 """Where a repository keeps them."""
@@ -25,6 +25,10 @@ class OrbitStore:
     def read(self) -> Catalog:
         """Return `ORBIT` rows; none where nothing was imported."""
         return read_catalog(self.path, ORBIT) if self.path.exists() else ORBIT.empty()
+
+    def predicted(self) -> Catalog:
+        """Return `PREDICTED` rows: what predictions need of the orbits."""
+        return read_catalog(self.path, PREDICTED) if self.path.exists() else PREDICTED.empty()
 
     def metadata(self) -> dict[str, Any]:
         """Return where they come from."""

@@ -29,10 +29,12 @@ from gueststar.formats.raw import read_detector
 from gueststar.model.calibration import KINDS, CalibrationKind
 from gueststar.model.camera import Camera
 from gueststar.model.exposure import ExposureInfo
+from gueststar.model.readers import OPERATOR, Sight
 from gueststar.store.ledger import Ledger
 from gueststar.store.ledger_rows import Field
 from gueststar.store.product_files import digest_of, group_of, read_product, stored_path
 from gueststar.store.products import DataId, ProductRef, StagedProduct, product_named
+from gueststar.store.readers import sight_of
 from gueststar.store.settings import SurveySettings, read_settings, write_settings
 from gueststar.store.sql import checked_url, sqlite_url, told_as_transient
 from gueststar.store.staging import stage_product
@@ -131,6 +133,11 @@ class SurveyRepo:
 
         with told_as_transient():
             return Registry(self.root, self.camera)
+
+    @property
+    def sight(self) -> Sight:
+        """What whoever opened the survey may see of it now: everything, unless it was opened for a reader."""
+        return sight_of(self.settings, OPERATOR)
 
     def parameters(self, section: str) -> dict[str, Any]:
         """Return the overrides of a section of pipeline parameters: the survey's above the camera's."""

@@ -88,6 +88,17 @@ class StreamSettings(BaseModel):
         return self
 
 
+class FilterSettings(BaseModel):
+    """What filters of users may take."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    budget_ms: float = Field(default=100.0, gt=0)
+    """CPU of one filter on one batch of alerts; one that takes more is paused and reported."""
+    alerts_at_once: int = Field(default=1000, ge=1)
+    """Alerts of a batch, about: whole detector images are taken."""
+
+
 class SurveySettings(BaseModel):
     """Settings of one survey; unknown keys are errors."""
 
@@ -103,8 +114,14 @@ class SurveySettings(BaseModel):
     """What has become, or will become, public and when; nothing unless listed."""
     do_share_partnership_and_private: bool = False
     """Partnership alerts may carry private items and the reverse."""
+    groups: dict[str, tuple[Literal["partnership", "private"], ...]] = {
+        "partnership": ("partnership",), "private": ("private",),
+    }  # fmt: skip
+    """Groups of users, and the programs that each may see besides the public one."""
     stream: StreamSettings = StreamSettings()
     """Where alerts are published."""
+    filters: FilterSettings = FilterSettings()
+    """What filters of users may take."""
     parameters: dict[str, dict[str, Any]] = {}
     """Overrides of pipeline parameters by section, above those of the camera."""
 

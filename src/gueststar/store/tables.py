@@ -9,6 +9,7 @@ import sqlalchemy
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     Connection,
     Engine,
@@ -78,6 +79,7 @@ EXPOSURES = Table(
     Column("object_name", String, nullable=False, default=""),
     Column("airmass", Float),
     Column("principal_investigator", String, nullable=False, default=""),
+    Column("is_target_of_opportunity", Boolean, nullable=False, default=False, server_default=sqlalchemy.false()),
     Column("state", String(16), nullable=False, doc="received, processed, failed or held"),
     Column("reason", String, nullable=False, default=""),
     Column("received", Float, nullable=False, doc="Unix time"),
@@ -143,7 +145,15 @@ VERSIONS = Table(
 )
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = ()
+def _add_targets_of_opportunity(connection: Connection) -> None:
+    is_postgres = connection.dialect.name == "postgresql"
+    table, default = (f"{SCHEMA}.exposures", "false") if is_postgres else ("exposures", "0")
+    connection.exec_driver_sql(
+        f"ALTER TABLE {table} ADD COLUMN is_target_of_opportunity BOOLEAN NOT NULL DEFAULT {default}"
+    )
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_add_targets_of_opportunity,)
 """Step n brings an existing database from layout n + 1 to n + 2; steps are only ever added."""
 
 LAYOUT = 1 + len(MIGRATIONS)

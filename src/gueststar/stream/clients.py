@@ -10,7 +10,7 @@ from typing import Any
 from confluent_kafka import KafkaError
 
 from gueststar.core.errors import ConfigError, GueststarError, TransientError
-from gueststar.store.settings import StreamSettings
+from gueststar.store.settings import StreamSettings, read_settings
 from gueststar.stream.broker import ADMIN, LocalBroker
 
 _A_PERSON_MUST_ACT = frozenset(
@@ -72,6 +72,37 @@ def _own_broker(root: Path) -> dict[str, Any]:
             "sasl.password": state.password,
         }  # fmt: skip
     return options
+
+
+def replay_options(
+    root: Path, *, servers: str | None = None, file: Path | None = None
+) -> tuple[StreamSettings, dict[str, Any]]:
+    """Return what a replay is sent with: to the survey's brokers, to ``servers``, or as a file of client settings says.
+
+    The file has lines ``name=value`` in the names of librdkafka, as Kafka's own tools read them. ConfigError where it
+    cannot be read, or there are no brokers. ``root`` may be a folder that holds logs and no survey.
+    """
+    path = root / "survey.yaml"
+    settings = read_settings(path).stream if path.exists() else StreamSettings()
+    options: dict[str, Any] = {"log_level": _QUIET}
+    if file is not None:
+        options |= _properties(file)
+    if servers is not None:
+        options["bootstrap.servers"] = servers
+    if "bootstrap.servers" not in options:
+        options = client_options(root, settings) | options
+    return settings, options
+
+
+def _properties(file: Path) -> dict[str, str]:
+    try:
+        lines = [line.strip() for line in file.read_text().splitlines()]
+    except (OSError, UnicodeDecodeError) as problem:
+        raise ConfigError(f"{file}: cannot be read: {problem}") from None
+    pairs = [line.partition("=") for line in lines if line and not line.startswith("#")]
+    if bad := ["".join(pair) for pair in pairs if not pair[1]]:
+        raise ConfigError(f"{file}: {bad[0]!r} is not of the form name=value")
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def worst_of(heard: Sequence[KafkaError]) -> KafkaError | None:

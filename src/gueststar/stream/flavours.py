@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gueststar.formats.avro import decode_alert, split_container
-from gueststar.formats.schema_registry import lite_message
+from gueststar.formats.schema_registry import lite_message, rubin_message
 from gueststar.model.flavour import Flavour
 from gueststar.store.settings import StreamSettings
 from gueststar.stream.read import CANDID
@@ -24,6 +24,8 @@ def content_of(flavour: Flavour, packet: bytes) -> bytes:
     """
     if flavour is Flavour.LITE:
         return lite_message(decode_alert(packet))
+    if flavour is Flavour.RUBIN:
+        return rubin_message(decode_alert(packet))
     if flavour is Flavour.FINK:
         return split_container(packet)[1]
     return packet

@@ -21,9 +21,11 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from gueststar.core.errors import DataError, TransientError
 from gueststar.model.flavour import Flavour
-from gueststar.store.alerts.log import FOLDER, AlertEntry, AlertLog
+from gueststar.store.alerts.log import FOLDER, AlertLog
 from gueststar.store.alerts.publication import Fate, Publication, SentPacket
+from gueststar.store.alerts.segments import AlertEntry
 from gueststar.store.settings import StreamSettings
+from gueststar.stream.access import readers_of
 from gueststar.stream.clients import client_options, error_of
 from gueststar.stream.flavours import Headers, content_of, flavours_of, headers_of, key_of
 from gueststar.stream.read import CANDID, read_topic
@@ -79,7 +81,7 @@ class Publisher:
         self._log, self._state = AlertLog(root), Publication(root, flavour)
         others = flavours_of(settings)[1:] if flavour is Flavour.FULL else ()
         self._others = [Publisher(root, settings, other) for other in others]
-        self._topics = Topics(self._options, settings)
+        self._topics = Topics(self._options, settings, readers_of=readers_of(root, settings))
         self._sender = Sender(self._options)
         self._reconciled: set[str] = set()
         self._refusing: set[str] = set()
@@ -125,13 +127,18 @@ class Publisher:
             raise
 
     def follow(
-        self, *, every_s: float = 1.0, tell: Callable[[str], None] = lambda _: None, is_over: Callable[[], bool]
-    ) -> None:
-        """Publish whatever enters the log until ``is_over``; brokers that stop are waited for as long as it takes."""
+        self, *, every_s: float = 1.0, tell: Callable[[str], None] = lambda _: None, is_over: Callable[[], bool],
+        then: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        """Publish whatever enters the log until ``is_over``; brokers that stop are waited for as long as it takes.
+
+        ``then`` is called behind each round.
+        """
         pause = every_s
         while not is_over():
             try:
                 receipt = self.publish()
+                then()
             except TransientError as problem:
                 if pause == every_s:
                     tell(f"{problem}; waiting for the brokers")

@@ -16,6 +16,7 @@ from gueststar.core.errors import ConfigError
 from gueststar.store.settings import StreamSettings
 from gueststar.stream.broker import ADMIN
 from gueststar.stream.clients import client_options, error_of
+from gueststar.stream.topics import Topics
 
 TIMEOUT_S = 30.0
 SHORTEST_PASSWORD = 8
@@ -39,3 +40,4 @@ def set_password(root: Path, settings: StreamSettings, name: str, password: str)
             future.result(timeout=TIMEOUT_S)
         except KafkaException as problem:
             raise error_of(problem.args[0], str(options["bootstrap.servers"]), f"login {name}") from None
+    Topics(options, settings).let_use_groups(name)

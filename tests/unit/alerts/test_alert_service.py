@@ -6,7 +6,7 @@ import io
 import json
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import fastavro
 import numpy as np
@@ -15,16 +15,26 @@ import uvicorn
 from astropy.io import fits
 from confluent_kafka.serialization import MessageField, SerializationContext
 from matplotlib.image import imread
+from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from gueststar.core.errors import DataError
 from gueststar.formats.avro import alert_schema, decode_alert, lite_schema
 from gueststar.formats.cutouts import decode_cutout
-from gueststar.formats.schema_registry import LITE, REGISTERED, decode_message, encode_message, lite_message
-from gueststar.model.rights import Program
-from gueststar.services import alerts as service
+from gueststar.formats.schema_registry import (
+    LITE,
+    REGISTERED,
+    decode_message,
+    encode_message,
+    lite_message,
+    rubin_message,
+)
+from gueststar.model.readers import Reader, Scope, Sight
+from gueststar.model.rights import Program, RightsPolicy
 from gueststar.services.alerts import alert_app
-from tests.unit.alerts.conftest import ALL_PROGRAMS, Survey, make_record, make_sources
+from gueststar.services.gate import Gate
+from gueststar.store.alerts.publication import Fate, Publication
+from tests.unit.alerts.conftest import Survey, make_record, make_sources
 
 
 @pytest.fixture
@@ -39,7 +49,7 @@ def survey(make_survey: Callable[..., Survey]) -> Survey:
 
 @pytest.fixture
 def client(survey: Survey) -> TestClient:
-    return TestClient(alert_app(survey.log))
+    return TestClient(alert_app(survey.log, Publication(survey.root)))
 
 
 def packet_of(survey: Survey, program: Program) -> tuple[int, bytes, dict[str, Any]]:
@@ -72,9 +82,7 @@ def test_cutouts_open_as_fits_and_as_pictures(survey: Survey, client: TestClient
     assert np.unravel_index(bright.argmax(), bright.shape) == (31, 31)
 
 
-def test_what_a_reader_may_not_see_is_answered_like_what_does_not_exist(
-    survey: Survey, client: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_reader_may_not_see_is_answered_like_what_does_not_exist(survey: Survey, client: TestClient) -> None:
     candid, data, _ = packet_of(survey, Program.PRIVATE)
     ways = ("{}.avro", "{}.json", "{}/cutouts/science.fits", "{}/cutouts/science.png")
     hidden = [client.get("/alerts/" + way.format(candid)) for way in ways]
@@ -83,10 +91,28 @@ def test_what_a_reader_may_not_see_is_answered_like_what_does_not_exist(
     for one, other in zip(hidden, absent, strict=True):
         assert one.text.replace(str(candid), "") == other.text.replace(str(candid + 1), "")
         assert set(one.headers) == set(other.headers)
-    monkeypatch.setattr(service, "programs_of", lambda request: ALL_PROGRAMS)
-    seen = client.get(f"/alerts/{candid}.avro")
+    seen = TestClient(alert_app(survey.log, Publication(survey.root), cast("Gate", _Admitting()))).get(
+        f"/alerts/{candid}.avro"
+    )
     assert seen.content == data
     assert seen.headers["cache-control"] == "private, no-store"
+
+
+def test_what_is_held_back_from_the_stream_leaves_by_no_other_way(survey: Survey, client: TestClient) -> None:
+    candid, _, _ = packet_of(survey, Program.PUBLIC)
+    state = Publication(survey.root)
+    for fate in (Fate.HELD, Fate.DROPPED):
+        state.set_aside([candid], fate, "too many", time=0.0)
+        assert client.get(f"/alerts/{candid}.avro").status_code == 404
+    state.close()
+
+
+class _Admitting:
+    """A gate that takes everybody for a reader of the private program."""
+
+    async def sight(self, request: Request, scope: Scope) -> Sight:
+        assert scope is Scope.ALERTS
+        return Sight(Reader.of_programs([Program.PRIVATE]), RightsPolicy(), 0.0)
 
 
 def test_requests_that_make_no_sense_are_refused_in_words(survey: Survey, client: TestClient) -> None:
@@ -120,7 +146,7 @@ def test_the_registry_answers_in_its_own_form(client: TestClient) -> None:
 @pytest.fixture
 def address(survey: Survey) -> Iterator[str]:
     """The service on a free port of the loopback."""
-    server = uvicorn.Server(uvicorn.Config(alert_app(survey.log), port=0, log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(alert_app(survey.log, Publication(survey.root)), port=0, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
@@ -138,8 +164,10 @@ def test_confluents_deserializer_reads_a_lite_message_by_the_registry(survey: Su
     assert client.get_subjects() == sorted({schema.subject for schema in REGISTERED})
     assert client.get_latest_version("ztf-alert-lite").schema_id == LITE
     context = SerializationContext("lite_20251121_programid1", MessageField.VALUE)
-    read = avro.AvroDeserializer(client)(lite_message(packet), context)
+    deserialize = avro.AvroDeserializer(client)
+    read = deserialize(lite_message(packet), context)
     assert read == {key: value for key, value in packet.items() if not key.startswith("cutout")}
+    assert deserialize(rubin_message(packet), context) == decode_message(rubin_message(packet))
 
 
 def test_a_reader_of_whole_packets_finds_a_lite_one_without_cutouts(survey: Survey) -> None:

@@ -13,6 +13,7 @@ from gueststar.core.ids import object_name, object_name_parts
 from gueststar.model.exposure import ExposureInfo
 from gueststar.model.image import CalibratedImage, MaskedImage
 from gueststar.model.photocal import PhotoCal
+from gueststar.model.readers import ANONYMOUS, Reader
 from gueststar.model.rights import Program, RightsPolicy
 from gueststar.model.wcs import Wcs
 from gueststar.operations.forced import forced_on_differences, place_of_object
@@ -20,10 +21,12 @@ from gueststar.store.alerts.log import AlertLog
 from gueststar.store.detections.store import DetectionStore
 from gueststar.store.products import DataId
 from gueststar.store.repo import SurveyRepo
+from gueststar.store.visible import seen_by
 from tests.unit.alerts.conftest import NIGHT_ZERO, Survey, make_record, make_sources
 from tests.unit.alerts.test_limits import varying_psf
 
 PLACE = np.array([0.005]), np.array([20.01])
+PRIVATE = Reader.of_programs([Program.PRIVATE])
 SHAPE = (300, 340)
 
 
@@ -55,16 +58,17 @@ def test_a_fading_star_is_measured_on_the_differences_that_the_reader_may_see(re
     survey.observe(record, make_sources(record, *PLACE))
     name = survey.log.entries()[0].object_name
     store.close()
-    place = place_of_object(repo, name)
-    public = forced_on_differences(repo, place)
+    everybody = seen_by(repo, ANONYMOUS)
+    place = place_of_object(everybody, name)
+    public = forced_on_differences(everybody, place)
     assert public.n_rows == 1
-    both = forced_on_differences(repo, place, programs=("public", "private"))
+    both = forced_on_differences(seen_by(repo, PRIVATE), place)
     assert both.n_rows == 2
-    assert forced_on_differences(repo, place, programs=("private",), night=20251122).n_rows == 1
+    assert forced_on_differences(seen_by(repo, PRIVATE), place, night=20251122).n_rows == 1
     njy = PhotoCal(27.0, 0.01).njy_per_unit
     assert np.all(np.abs(both["psf_flux"] + 2000.0 * njy) < 5.0 * both["psf_flux_err"]), "negative, as it is"
     with pytest.raises(DataError, match="no difference image"):
-        forced_on_differences(repo, place, night=20251122)
+        forced_on_differences(everybody, place, night=20251122)
 
 
 def test_an_object_that_only_the_private_program_knows_does_not_exist_for_others(repo: SurveyRepo) -> None:
@@ -75,16 +79,19 @@ def test_an_object_that_only_the_private_program_knows_does_not_exist_for_others
         survey.observe(record, make_sources(record, PLACE[0], PLACE[1] + shift / 3600))
         private = survey.log.entries(programs=(Program.PRIVATE,))[0].object_name
         if program == 3:
-            with pytest.raises(DataError, match="know no object"):
-                place_of_object(repo, private)
+            with pytest.raises(DataError, match="anonymous knows no object"):
+                place_of_object(seen_by(repo, ANONYMOUS), private)
     public = survey.log.entries()[0].object_name
     store.close()
     assert public[5:] == private[5:]
-    assert place_of_object(repo, public)["dec"][0] == pytest.approx(20.01, abs=1e-9), "of its public detection only"
-    assert place_of_object(repo, private, programs=("private",))["dec"][0] > 20.0101
+    everybody = seen_by(repo, ANONYMOUS)
+    assert place_of_object(everybody, public)["dec"][0] == pytest.approx(20.01, abs=1e-9), (
+        "of its public detection only"
+    )
+    assert place_of_object(seen_by(repo, PRIVATE), private)["dec"][0] > 20.0101
     assert public[3:5] == "26"
-    with pytest.raises(DataError, match="know no object"):
-        place_of_object(repo, private)
+    with pytest.raises(DataError, match="anonymous knows no object"):
+        place_of_object(everybody, private)
 
 
 def test_a_name_is_taken_apart_as_it_was_made() -> None:

@@ -13,8 +13,9 @@ from click.testing import CliRunner
 
 from gueststar.algorithms.moving.observer import barycentric, observer_position
 from gueststar.algorithms.moving.orbits import Elements, seen_from
+from gueststar.cameras.load import load_camera
 from gueststar.cli.orbits import command
-from gueststar.core.errors import DataError
+from gueststar.core.errors import ConfigError, DataError
 from gueststar.formats.avro import decode_alert
 from gueststar.formats.orbit_table import read_orbits, short_name
 from gueststar.model.camera import Site
@@ -22,6 +23,7 @@ from gueststar.model.catalog import Catalog
 from gueststar.model.orbit_columns import ORBIT
 from gueststar.pipelines.alerts.solar_system import KnownObjects, SolarSystemConfig, match_known_objects
 from gueststar.store.orbits import OrbitStore
+from gueststar.store.repo import SurveyRepo
 from tests.unit.alerts.conftest import Survey, make_record, make_sources
 
 SITE = Site(name="Palomar", latitude_deg=33.36, longitude_deg=-116.86, height_m=1700.0)
@@ -160,12 +162,17 @@ def test_a_packet_tells_the_nearest_known_object(make_survey: Callable[..., Surv
 
 
 def test_orbits_are_imported_and_renewed_by_the_command(tmp_path: Path) -> None:
-    runner = CliRunner()
+    runner, repo = CliRunner(), tmp_path / "survey"
+    SurveyRepo.create(repo, load_camera("simcam")).close()
     file = tmp_path / "one.csv"
     text = "full_name,epoch_mjd,a,e,i,om,w,ma,H\n1 Ceres,{},2.77,0.08,10.6,80.3,73.5,334.3,3.33\n"
     for epoch in (60800, 61000):
         file.write_text(text.format(epoch))
-        done = runner.invoke(command, ["import", str(tmp_path), str(file)], catch_exceptions=False)
+        done = runner.invoke(command, ["import", str(repo), str(file)], catch_exceptions=False)
         assert "1 orbits; 1 bodies" in done.output
-    assert OrbitStore(tmp_path).read()["epoch_mjd"].tolist() == [61000.0]
-    assert "1 orbits; epochs MJD 61000" in runner.invoke(command, ["show", str(tmp_path)]).output
+    assert OrbitStore(repo).read()["epoch_mjd"].tolist() == [61000.0]
+    near = ["near", str(repo), "180", "-0.5", "2025-11-21T00:00:00", "--radius", "10"]
+    assert runner.invoke(command, near, catch_exceptions=False).exit_code == 0
+    with pytest.raises(ConfigError, match="not a survey repository"):
+        runner.invoke(command, ["import", str(tmp_path), str(file)], catch_exceptions=False)
+    assert "1 orbits; epochs MJD 61000" in runner.invoke(command, ["show", str(repo)]).output

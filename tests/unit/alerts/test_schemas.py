@@ -24,6 +24,12 @@ from tests.unit.alerts.conftest import Survey
 from tests.unit.alerts.test_every_field import observe
 
 FROZEN = {
+    "rubin/10.0/alert.avsc": "0edbe9880a3a7f2b",
+    "rubin/10.0/diaForcedSource.avsc": "fac4f0fe54b03825",
+    "rubin/10.0/diaObject.avsc": "b7138be8e0fdb1e3",
+    "rubin/10.0/diaSource.avsc": "01633f66e039f45a",
+    "rubin/10.0/mpc_orbits.avsc": "407c3ffc4b770da3",
+    "rubin/10.0/ssSource.avsc": "fad7467f5189421c",
     "ztf/4.02/alert.avsc": "3aca64a53018a3d7",
     "ztf/4.02/candidate.avsc": "ad12c9cc7782c333",
     "ztf/4.02/cutout.avsc": "ddc9e9d77d6c8ab3",

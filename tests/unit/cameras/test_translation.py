@@ -210,6 +210,22 @@ def test_program_is_private_where_its_card_is_missing_or_unknown(simcam: Run) ->
     assert simcam(named, PROPOSAL="misp").info.program is Program.PRIVATE
 
 
+def test_a_target_of_opportunity_is_told_by_the_card_that_the_description_names(simcam: Run) -> None:
+    for value, is_one in (
+        (1, True),
+        (True, True),
+        ("Yes", True),
+        (0, False),
+        (False, False),
+        (None, False),
+        ("", False),
+    ):
+        assert simcam(TOOFLAG=value).info.is_target_of_opportunity is is_one, value
+    assert not simcam({"target_of_opportunity": None}, TOOFLAG=1).info.is_target_of_opportunity
+    named = {"target_of_opportunity": {"keyword": "QUEUE", "values": ["Interrupt"]}}
+    assert simcam(named, QUEUE="INTERRUPT").info.is_target_of_opportunity
+
+
 def test_filters_are_known_by_name_alias_and_any_case(simcam: Run) -> None:
     assert {simcam(FILTER=name).info.physical_filter for name in ("sim_g", "g", "G", "SIM_G ")} == {"sim_g"}
 

@@ -58,13 +58,16 @@ def desk(repo, exposure):
 @pytest.fixture
 def client(desk):
     """A real HTTP client of a real server."""
-    server = uvicorn.Server(uvicorn.Config(labelling_app(desk), port=0, log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(labelling_app(desk, key="a key"), port=0, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
         time.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as one:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", follow_redirects=True) as one:
+        assert one.get("/").status_code == 401, "nothing without the key"
+        assert one.get("/next").status_code == 401
+        assert "key" not in str(one.get("/", params={"key": "a key"}).url), "from now on a cookie holds it"
         yield one
     server.should_exit = True
     thread.join()

@@ -154,7 +154,17 @@ def test_pointings_near_each_other_are_one_field_also_across_ra_zero_and_at_the_
     assert ledger.assign_field(ra=190.0, dec=89.99, tolerance_deg=0.05) == pole
     ledger.add_field(Field(700, 30.0, -5.0, "named"))
     assert ledger.assign_field(ra=30.01, dec=-5.0, tolerance_deg=0.05).name == "named"
-    assert ledger.assign_field(ra=50.0, dec=-5.0, tolerance_deg=0.05).id == 701
+    assert ledger.assign_field(ra=50.0, dec=-5.0, tolerance_deg=0.05).id > 999_999
+
+
+def test_the_number_of_a_field_does_not_depend_on_which_others_there_are(ledger, tmp_path):
+    alone, crowded = ledger, Ledger(f"sqlite:///{tmp_path}/another.sqlite3")
+    for ra in (10.0, 20.0, 30.0):
+        crowded.assign_field(ra=ra, dec=3.0, tolerance_deg=0.05)
+    here = {"ra": 40.0, "dec": 3.0, "tolerance_deg": 0.05}
+    assert alone.assign_field(**here).id == crowded.assign_field(**here).id
+    assert crowded.assign_field(ra=40.3, dec=3.0, tolerance_deg=0.05).id != crowded.assign_field(**here).id
+    crowded.close()
 
 
 def test_the_diary_keeps_what_happened_in_order(ledger):
@@ -163,6 +173,25 @@ def test_the_diary_keeps_what_happened_in_order(ledger):
     assert [(e.what, e.data) for e in ledger.events()] == [("start", {"n": 3}), ("stop", {})]
     assert ledger.events(what="stop")[0].subject == "night 20240101"
     assert ledger.events(since=time.time() + 10) == []
+
+
+def test_a_ledger_of_the_first_layout_grows_and_keeps_its_exposures(tmp_path, exposure):
+    path = tmp_path / "ledger.sqlite3"
+    old, other = exposure(1), exposure(2, is_target_of_opportunity=True)
+    first = Ledger(f"sqlite:///{path}")
+    first.add_exposure(old)
+    first.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE exposures DROP COLUMN is_target_of_opportunity")
+        connection.execute("UPDATE ledger_versions SET version = 1")
+    for _ in range(2):
+        ledger = Ledger(f"sqlite:///{path}")
+        assert ledger.exposure(old.exposure_id).info == old
+        ledger.close()
+    ledger = Ledger(f"sqlite:///{path}")
+    ledger.add_exposure(other)
+    assert ledger.exposure(other.exposure_id).info == other
+    ledger.close()
 
 
 def test_a_ledger_of_a_newer_code_is_not_touched(tmp_path):

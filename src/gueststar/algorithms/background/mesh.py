@@ -215,13 +215,16 @@ def expand_cells(cells, factor, ny, nx):  # type: ignore[no-untyped-def]
     """Return an image of ``ny`` x ``nx`` pixels by linear interpolation between the centres of cells."""
     image = np.empty((ny, nx), np.float32)
     n_rows = cells.shape[0]
-    held = -1
+    held = -2
     lower_row, upper_row = np.empty(nx, np.float32), np.empty(nx, np.float32)
     for y in range(ny):
         place = (y + 0.5) / factor - 0.5
         lower = min(max(math.floor(place), 0), max(n_rows - 2, 0))
         if lower != held:
-            _expand_row(cells[lower], factor, lower_row)
+            if lower == held + 1:
+                lower_row, upper_row = upper_row, lower_row
+            else:
+                _expand_row(cells[lower], factor, lower_row)
             _expand_row(cells[min(lower + 1, n_rows - 1)], factor, upper_row)
             held = lower
         share = np.float32(place - lower if n_rows > 1 else 0.0)

@@ -221,10 +221,11 @@ class _Rays:
         """Follow rays across the sources, fitting these anew as more of a ray's light is taken from them."""
         if self.is_struck is None or config.rays is None:
             return
+        planes = np.zeros(self.is_struck.shape, np.float32), np.zeros(self.is_struck.shape, np.float32)
         for _ in range(_RAY_ROUNDS):
             y, x = take_out_rays_in_place(
-                scene, psf, self.is_struck, is_spike=self.is_spike, config=config.rays
-            )  # fmt: skip
+                scene, psf, self.is_struck, is_spike=self.is_spike, config=config.rays, planes=planes
+            )
             if y.size == 0 or len(state.x) == 0:
                 break
             self.y, self.x = np.concatenate([self.y, y]), np.concatenate([self.x, x])

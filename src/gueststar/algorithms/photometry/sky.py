@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates, median_filter, uniform_filter
 
 from gueststar.algorithms.psf.scene import Scene
+from gueststar.algorithms.stats.select import median_of_line
 
 Floats64 = NDArray[np.float64]
 
@@ -68,7 +69,7 @@ def _box_medians(scene: Scene, rows: int, columns: int, step: int) -> Floats64:
                         values[n] = scene.residual[y, x]
                         n += 1
             if n > 50:
-                grid[j, i] = np.median(values[:n])
+                grid[j, i] = median_of_line(values[:n])
     return grid
 
 

@@ -26,6 +26,7 @@ def take_out_rays_in_place(
     is_spike: Booleans | None = None,
     config: CosmicRayConfig,
     most_rounds: int = 8,
+    planes: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
 ) -> tuple[Integers, Integers]:
     """Follow cosmic rays on from the pixels that they are known to have struck, under the light of stars.
 
@@ -34,17 +35,18 @@ def take_out_rays_in_place(
     the star's photons and the model's error included; those that touch the ray even if they are not sharp, provided
     that nothing else is left about them. Only pixels in the light of sources are looked at: in dark sky the
     search on the image itself has decided. Diffraction spikes (``is_spike``), which no model takes away,
-    are not looked at either.
+    are not looked at either. ``planes`` are two images of zeros to work with, for who calls this more than once: the
+    first stays as it is, and of the second only what is written anew is read.
 
     Returned are y and x of the new pixels; ``is_struck`` and ``scene.is_masked`` are set there, ``scene.sky_variance``
     becomes infinite and ``scene.residual`` zero.
     """
-    y, x = np.nonzero(is_struck)
+    y, x = np.divmod(np.flatnonzero(is_struck), is_struck.shape[1])
     if y.size == 0:
         return y, x
     limits = (config.significance, config.sharpness * sharpest_ratio(psf), config.sharpness_sigma)
-    # Both are looked at in the candidates' own pixels only: memory that is never touched costs nothing.
-    dark, noise = np.zeros_like(scene.residual), np.zeros_like(scene.residual)
+    # Both are looked at in the candidates' own pixels only.
+    dark, noise = (np.zeros(is_struck.shape, np.float32) for _ in range(2)) if planes is None else planes
     found_y, found_x = [], []
     for _ in range(most_rounds):
         y, x, is_touching = _candidates(scene, is_struck, y, x, noise)

@@ -6,9 +6,6 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-_SHIFT = 21
-"""Values are first counted by sign, exponent and two more bits: 2048 classes in their order."""
-
 
 def median_of(values: NDArray[np.float32]) -> float:
     """Return the median of float32 values of any shape, as ``np.median`` does; NaN if there are none.
@@ -23,34 +20,42 @@ def median_of(values: NDArray[np.float32]) -> float:
 def median_of_line(values):  # type: ignore[no-untyped-def]
     """Return the median of a contiguous line of at least one float32 value."""
     n = values.size
+    keys = np.empty(n, np.uint32)
     bits = values.view(np.int32)
-    counts = np.zeros(2048, np.int64)
     for k in range(n):
-        counts[_key(bits[k]) >> np.uint32(_SHIFT)] += 1
-    upper = _ranked(bits, counts, n // 2)
+        # A number that grows with the float32 that has these bits.
+        keys[k] = np.uint32(bits[k]) ^ (np.uint32(0x80000000) | np.uint32(bits[k] >> np.int32(31)))
+    spare, counts = np.empty(n, np.uint32), np.zeros(2048, np.int64)
+    upper = _ranked(keys, spare, counts, n // 2)
     if n % 2 == 1:
         return upper
-    return np.float32(0.5) * (_ranked(bits, counts, n // 2 - 1) + upper)
+    return np.float32(0.5) * (_ranked(keys, spare, counts, n // 2 - 1) + upper)
 
 
 @njit(cache=True)
-def _key(word):  # type: ignore[no-untyped-def]
-    """Return a number that grows with the float32 that has the bits of ``word``."""
-    return np.uint32(word) ^ (np.uint32(0x80000000) | np.uint32(word >> np.int32(31)))
-
-
-@njit(cache=True)
-def _ranked(bits, counts, rank):  # type: ignore[no-untyped-def]
-    """Return the value that has ``rank`` smaller ones, from the class that holds it."""
-    before, found = 0, 0
-    while before + counts[found] <= rank:
-        before += counts[found]
-        found += 1
-    some, n = np.empty(counts[found], np.int32), 0
-    for k in range(bits.size):
-        if _key(bits[k]) >> np.uint32(_SHIFT) == found:
-            some[n] = bits[k]
-            n += 1
-    values = some.view(np.float32)
-    values.sort()
-    return values[rank - before]
+def _ranked(keys, spare, counts, rank):  # type: ignore[no-untyped-def]
+    """Return the value whose key has ``rank`` smaller ones, settling 11 bits after another, from the highest."""
+    some, n = keys, keys.size
+    word = np.uint32(0)
+    for shift in (21, 10, 0):
+        down, digits = np.uint32(shift), np.uint32(2047 if shift else 1023)
+        counts[:] = 0
+        for k in range(n):
+            counts[(some[k] >> down) & digits] += 1
+        digit = 0
+        while counts[digit] <= rank:
+            rank -= counts[digit]
+            digit += 1
+        word |= np.uint32(digit) << down
+        if shift:
+            m = 0
+            for k in range(n):
+                key = some[k]
+                if (key >> down) & digits == digit:
+                    spare[m] = key
+                    m += 1
+            some, n = spare, m
+    is_negative = word < np.uint32(0x80000000)
+    one = np.empty(1, np.uint32)
+    one[0] = ~word if is_negative else word ^ np.uint32(0x80000000)
+    return one.view(np.float32)[0]

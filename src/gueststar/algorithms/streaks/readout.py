@@ -53,19 +53,34 @@ def without_shared(image: Float32Image, usable: NDArray[np.bool_], *, scale: flo
 def _part_sums(image, usable, most, n_parts, axis):  # type: ignore[no-untyped-def]
     """Return sums of clipped values and counts of parts of each row (axis 0) or column (axis 1)."""
     ny, nx = image.shape
-    n_lines, length = (ny, nx) if axis == 0 else (nx, ny)
-    sums, counts = np.zeros((n_lines, n_parts)), np.zeros((n_lines, n_parts))
-    part = np.empty(length, np.int64)
-    for k in range(length):
-        part[k] = k * n_parts // length
+    if axis == 1:  # row by row all the same, so that memory is read in its order
+        sums, counts = np.zeros((n_parts, nx)), np.zeros((n_parts, nx))
+        for y in range(ny):
+            part = y * n_parts // ny
+            _add_line(image[y], usable[y], most, sums[part], counts[part])
+        return sums.T.copy(), counts.T.copy()
+    sums, counts = np.zeros((ny, n_parts)), np.zeros((ny, n_parts))
     for y in range(ny):
-        for x in range(nx):
-            if usable[y, x]:
-                value = min(max(image[y, x], -most), most)
-                if axis == 0:
-                    sums[y, part[x]] += value
-                    counts[y, part[x]] += 1.0
-                else:
-                    sums[x, part[y]] += value
-                    counts[x, part[y]] += 1.0
+        for part in range(n_parts):
+            # Pixel k lies in part k n // nx.
+            some = slice(-(-part * nx // n_parts), -(-(part + 1) * nx // n_parts))
+            sums[y, part], counts[y, part] = _sum_line(image[y, some], usable[y, some], most)
     return sums, counts
+
+
+@njit(cache=True)
+def _add_line(values, usable, most, sums, counts):  # type: ignore[no-untyped-def]
+    for x in range(values.size):
+        value = min(max(values[x], -most), most)
+        sums[x] += value if usable[x] else np.float32(0)
+        counts[x] += 1.0 if usable[x] else 0.0
+
+
+@njit(cache=True, fastmath={"reassoc", "nsz"})
+def _sum_line(values, usable, most):  # type: ignore[no-untyped-def]
+    total, count = 0.0, 0.0
+    for x in range(values.size):
+        value = min(max(values[x], -most), most)
+        total += float(value) if usable[x] else 0.0
+        count += 1.0 if usable[x] else 0.0
+    return total, count

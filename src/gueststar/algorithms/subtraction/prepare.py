@@ -78,6 +78,24 @@ def find_unusable(image, variance, mask, planes):  # type: ignore[no-untyped-def
     return out
 
 
+@njit(cache=True)
+def split_unusable(mask, other_mask, bad, unusable, defect, saturated):  # type: ignore[no-untyped-def]
+    """Return, of the ``bad`` pixels, those that are defects alone and the others; and all that are saturated.
+
+    ``unusable``, ``defect`` and ``saturated`` are bits of the masks; a bit counts if it is set in either mask.
+    """
+    is_defect, is_other = np.empty(mask.shape, np.bool_), np.empty(mask.shape, np.bool_)
+    is_saturated = np.empty(mask.shape, np.bool_)
+    for y in range(mask.shape[0]):
+        for x in range(mask.shape[1]):
+            planes = mask[y, x] | other_mask[y, x]
+            is_alone = (planes & unusable) == defect
+            is_defect[y, x] = bad[y, x] and is_alone
+            is_other[y, x] = bad[y, x] and not is_alone
+            is_saturated[y, x] = (planes & saturated) != 0
+    return is_defect, is_other, is_saturated
+
+
 def grow(bad: Bools, radius: float) -> Bools:
     """Return ``bad`` grown by a disc of ``radius`` pixels."""
     reach = int(radius)

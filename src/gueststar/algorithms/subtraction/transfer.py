@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy import fft
 
@@ -97,15 +98,29 @@ def proper_transfer(
     science image's flux, its noise is white with the variance ``science_noise + reference_noise``.
     """
     p_n, p_r = stamp_spectrum(science_psf, shape), stamp_spectrum(reference_psf, shape)
-    own, other = _for_spectra(science_noise), _for_spectra(reference_noise)
-    total = own + other
-    a, b = own / total, other / total
-    power = a * (p_r.real**2 + p_r.imag**2) + b * (p_n.real**2 + p_n.imag**2)
-    # Where both PSFs are below a few per cent their ratio is that of the models' errors: let D fade there.
-    scale = 1.0 / np.sqrt(power + np.float32(FADE_POWER))
-    scale *= np.float32(np.sqrt(1.0 + FADE_POWER))
-    a_n, a_r = p_r * scale, p_n * scale
-    return Transfer(a_n, a_r, p_n * a_n)
+    own, other = np.asarray(science_noise, np.float32), np.asarray(reference_noise, np.float32)
+    shares = np.broadcast_to(own / (own + other), p_n.shape[:-2]).ravel()
+    made = [np.empty_like(p_n) for _ in range(3)]
+    planes = (a.reshape(-1, *p_n.shape[-2:]) for a in (p_n, p_r, *made))
+    _proper(*planes, shares.astype(np.float32), np.float32(FADE_POWER))
+    return Transfer(*made)
+
+
+@njit(cache=True, error_model="numpy")
+def _proper(p_n, p_r, a_n, a_r, p_d, shares, fade):  # type: ignore[no-untyped-def]
+    """Write the filters and the difference's PSF; ``shares`` are those of the science image in the noise."""
+    one = np.float32(1)
+    gain = np.sqrt(one + fade)
+    for k in range(p_n.shape[0]):
+        a, b = shares[k], one - shares[k]
+        for j in range(p_n.shape[1]):
+            for i in range(p_n.shape[2]):
+                n, r = p_n[k, j, i], p_r[k, j, i]
+                power = a * (r.real * r.real + r.imag * r.imag) + b * (n.real * n.real + n.imag * n.imag)
+                # Where both PSFs are below a few per cent their ratio is that of the models' errors: let D fade there.
+                scale = gain / np.sqrt(power + fade)
+                first = r * scale
+                a_n[k, j, i], a_r[k, j, i], p_d[k, j, i] = first, n * scale, n * first
 
 
 def kernel_transfer(

@@ -40,6 +40,7 @@ _BIN_DAYS = 0.5
 _SPREAD = 1.5
 """How much farther a body may go in half a bin than it goes on average: those near the Earth turn."""
 _MARGIN_DEG = 0.1
+_AT_ONCE = 50_000
 _TDB_MINUS_TAI_DAYS = 32.184 / 86400.0
 
 
@@ -58,21 +59,33 @@ class SolarSystemConfig:
 class _Rough(NamedTuple):
     """Where all bodies are in one bin of time."""
 
-    vectors: NDArray[np.float64]
+    vectors: NDArray[np.float32]
     """``[n, 3]`` at its middle."""
-    reach_deg: Floats
+    reach_deg: NDArray[np.float32]
     """``[n]``: how far each may be from there within the bin."""
 
 
 class KnownObjects:
-    """The known bodies of the Solar System as a site sees them; ``orbits`` are `ORBIT` rows."""
+    """The known bodies of the Solar System as a site sees them; ``orbits`` are `ORBIT` or `PREDICTED` rows."""
 
     def __init__(self, orbits: Catalog, site: Site, config: SolarSystemConfig = SolarSystemConfig()) -> None:
         self.config = config
-        self._names, self._slope = orbits["name"], orbits["slope"]
+        self._names, self._slope = orbits["name"].astype(np.bytes_), orbits["slope"]
         self._elements = Elements(*(orbits[name] for name in Elements._fields))
         self._site = site
         self._rough: dict[int, _Rough] = {}
+
+    @property
+    def n_bodies(self) -> int:
+        """Number of bodies."""
+        return int(self._elements.a.size)
+
+    def n_used(self, mjd_tai: float) -> int:
+        """Return how many orbits are of an epoch near enough to a moment to be used."""
+        return int(np.count_nonzero(self._is_fresh(mjd_tai)))
+
+    def _is_fresh(self, mjd_tai: float) -> NDArray[np.bool_]:
+        return np.asarray(np.abs(mjd_tai - self._elements.epoch_mjd) <= self.config.max_epoch_days)
 
     def near(
         self, *, ra: float, dec: float, radius_deg: float, mjd_tai: float, faintest_mag: float = np.inf
@@ -86,8 +99,7 @@ class KnownObjects:
         (centre,) = unit_vectors(np.array([ra]), np.array([dec]))
         chord = np.sqrt(((rough.vectors - centre) ** 2).sum(axis=1))
         away = np.degrees(2.0 * np.arcsin(np.clip(chord / 2.0, 0.0, 1.0)))
-        is_fresh = np.abs(mjd_tai - self._elements.epoch_mjd) <= self.config.max_epoch_days
-        rows = np.flatnonzero((away <= radius_deg + rough.reach_deg) & is_fresh)
+        rows = np.flatnonzero((away <= radius_deg + rough.reach_deg) & self._is_fresh(mjd_tai))
         found = self._seen(rows, mjd_tai)
         is_inside = _separation_deg(found["ra"], found["dec"], centre) <= radius_deg
         return found.select(is_inside & ~(found["mag_v"] > faintest_mag))
@@ -99,7 +111,7 @@ class KnownObjects:
             self._elements.select(rows), observer=self._observer(mjd_tai), sun=barycentric("sun", mjd_tai),
             mjd=mjd_tai + _TDB_MINUS_TAI_DAYS, slope=self._slope[rows],
         )  # fmt: skip
-        return KNOWN_OBJECT.catalog({"name": self._names[rows], **seen._asdict()})
+        return KNOWN_OBJECT.catalog({"name": self._names[rows].astype(np.str_), **seen._asdict()})
 
     def _at(self, mjd_tai: float) -> _Rough:
         """Return the rough places for the bin that holds a moment; the last two bins are remembered."""
@@ -111,13 +123,20 @@ class KnownObjects:
         return self._rough[number]
 
     def _made(self, number: int) -> _Rough:
-        start, middle, end = (self._directions((number + part) * _BIN_DAYS) for part in (0.0, 0.5, 1.0))
-        farthest = np.sqrt(np.maximum(((start - middle) ** 2).sum(axis=1), ((end - middle) ** 2).sum(axis=1)))
-        return _Rough(middle, np.degrees(farthest) * _SPREAD + _MARGIN_DEG)
+        """Look at all bodies at the ends and the middle of a bin, some at a time: a million at once would need 1 GB."""
+        n = self._elements.a.size
+        vectors, reach = np.empty((n, 3), dtype=np.float32), np.empty(n, dtype=np.float32)
+        for first in range(0, n, _AT_ONCE):
+            part = slice(first, first + _AT_ONCE)
+            some = Elements(*(values[part] for values in self._elements))
+            start, middle, end = (self._directions(some, (number + at) * _BIN_DAYS) for at in (0.0, 0.5, 1.0))
+            farthest = np.sqrt(np.maximum(((start - middle) ** 2).sum(axis=1), ((end - middle) ** 2).sum(axis=1)))
+            vectors[part], reach[part] = middle, np.degrees(farthest) * _SPREAD + _MARGIN_DEG
+        return _Rough(vectors, reach)
 
-    def _directions(self, mjd_tai: float) -> NDArray[np.float64]:
+    def _directions(self, elements: Elements, mjd_tai: float) -> Floats:
         seen = seen_from(
-            self._elements, observer=self._observer(mjd_tai), sun=barycentric("sun", mjd_tai),
+            elements, observer=self._observer(mjd_tai), sun=barycentric("sun", mjd_tai),
             mjd=mjd_tai + _TDB_MINUS_TAI_DAYS,
         )  # fmt: skip
         return unit_vectors(seen.ra, seen.dec)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -17,14 +16,6 @@ from gueststar.model.rights import Program, RightsPolicy
 from gueststar.model.visit import VisitRecord
 
 _SUMS = ("weight", "sum_x", "sum_y", "sum_z", "inverse_variance_ra", "inverse_variance_dec")
-
-
-def programs_in_view(stream: Program, policy: RightsPolicy) -> tuple[Program, ...]:
-    """Return the programs whose exposures a stream may always show, whatever has been released."""
-    return tuple(
-        program for program in Program
-        if policy.may_appear(program, in_stream=stream, item_day_obs=99_999_999, at_mjd_tai=-math.inf)
-    )  # fmt: skip
 
 
 def tiers_of_view(working_set: WorkingSet, stream: Program, policy: RightsPolicy) -> list[Catalog]:
@@ -111,4 +102,4 @@ def object_names_known(known: WorkingSet, stream: Program, *, policy: RightsPoli
 
 
 def _visible_parts(parts: Catalog, stream: Program, policy: RightsPolicy) -> Catalog:
-    return parts.select(np.isin(parts["program"], [int(program) for program in programs_in_view(stream, policy)]))
+    return parts.select(np.isin(parts["program"], [int(program) for program in policy.programs_in(stream)]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,25 +42,23 @@ def _side(psf: Psf) -> int:
     return 2 * (psf.coefficients.shape[1] // 2 // psf.oversampling) + 1
 
 
-def proper_filters(pair: Pair, science_psf: Psf, reference_psf: Psf, *, tile_size: int) -> TransferAt:
+def proper_filters(noise: PairNoise, science_psf: Psf, reference_psf: Psf) -> TransferAt:
     """Return the filters of proper subtraction, from the two PSF models and the local noise."""
-    own, other = (LocalNoise(v, tile_size) for v in (pair.science_variance, pair.reference_variance))
 
     def at(x: Floats, y: Floats, grid: tuple[int, int]) -> Transfer:
         return proper_transfer(
             science_psf.stamps(x=x, y=y), reference_psf.stamps(x=x, y=y), grid,
-            science_noise=own.at(x, y), reference_noise=other.at(x, y),
+            science_noise=noise.science.at(x, y), reference_noise=noise.reference.at(x, y),
         )  # fmt: skip
 
     return at
 
 
 def kernel_filters(
-    pair: Pair, kernel: MatchingKernel, science_psf: Psf, *, convolves_science: bool, tile_size: int
+    noise: PairNoise, kernel: MatchingKernel, science_psf: Psf, *, convolves_science: bool
 ) -> TransferAt:
     """Return the filters of kernel matching with decorrelated noise."""
-    own, other = (LocalNoise(v, tile_size) for v in (pair.science_variance, pair.reference_variance))
-    convolved, target = (own, other) if convolves_science else (other, own)
+    convolved, target = noise if convolves_science else noise[::-1]
 
     def at(x: Floats, y: Floats, grid: tuple[int, int]) -> Transfer:
         return kernel_transfer(
@@ -91,6 +91,18 @@ def difference_psf(filters: TransferAt, science_psf: Psf, *, nodes: int = 5, gri
 def crop_or_pad_all(stamps: NDArray[np.float32], side: int) -> NDArray[np.float32]:
     """Return stamps ``[..., k, k]`` cut or padded to ``side``."""
     return crop_or_pad(stamps.reshape(-1, *stamps.shape[-2:]), side).reshape(*stamps.shape[:-2], side, side)
+
+
+class PairNoise(NamedTuple):
+    """The local noise of both images of a pair."""
+
+    science: LocalNoise
+    reference: LocalNoise
+
+    @classmethod
+    def of(cls, pair: Pair, *, size: int) -> PairNoise:
+        """Return the noise of a pair, in boxes of ``size`` pixels."""
+        return cls(LocalNoise(pair.science_variance, size), LocalNoise(pair.reference_variance, size))
 
 
 class LocalNoise:

@@ -16,7 +16,14 @@ from gueststar.algorithms.subtraction.normalise import (
     median_sigma,
     normalise_in_place,
 )
-from gueststar.algorithms.subtraction.prepare import Pair, find_unusable, grow, lost_power, prepare_pair
+from gueststar.algorithms.subtraction.prepare import (
+    Pair,
+    find_unusable,
+    grow,
+    lost_power,
+    prepare_pair,
+    split_unusable,
+)
 from gueststar.algorithms.subtraction.residuals import (
     StarResiduals,
     fit_mismatch,
@@ -30,7 +37,13 @@ from gueststar.core.bits import FOUND, UNUSABLE, MaskPlane
 from gueststar.core.errors import DataError
 from gueststar.model.image import CalibratedImage, MaskedImage
 from gueststar.model.psf import Psf
-from gueststar.pipelines.difference._filters import difference_psf, kernel_filters, proper_filters, with_common_wings
+from gueststar.pipelines.difference._filters import (
+    PairNoise,
+    difference_psf,
+    kernel_filters,
+    proper_filters,
+    with_common_wings,
+)
 from gueststar.pipelines.difference._stars import fine_psf_of, fit_same_stars, isolated_stars_of
 
 Floats = NDArray[np.float64]
@@ -207,10 +220,11 @@ class MakeDifference:
         brightest = np.argsort(-stars.flux, kind="stable")
         tested, fitted = brightest[::2][: config.max_test_stars], brightest[1::2][: 2 * config.max_test_stars]
         options: dict[Method, TransferAt] = {}
+        noise = PairNoise.of(pair, size=config.tile_size)
         if config.method != "kernel":
-            options["proper"] = proper_filters(pair, science_psf, reference_psf, tile_size=config.tile_size)
+            options["proper"] = proper_filters(noise, science_psf, reference_psf)
         if config.method != "proper":
-            kernel = self._kernel(pair, science_psf, reference_psf, stars, fitted)
+            kernel = self._kernel(pair, noise, science_psf, reference_psf, stars, fitted)
             if kernel is not None:
                 options["kernel"] = kernel
             elif not options:
@@ -242,7 +256,13 @@ class MakeDifference:
         return "kernel" if kernel < self.config.kernel_advantage * proper else "proper"
 
     def _kernel(
-        self, pair: Pair, science_psf: Psf, reference_psf: Psf, stars: StarFits, fitted: NDArray[np.intp]
+        self,
+        pair: Pair,
+        noise: PairNoise,
+        science_psf: Psf,
+        reference_psf: Psf,
+        stars: StarFits,
+        fitted: NDArray[np.intp],
     ) -> TransferAt | None:
         """Return the filters of a kernel that convolves the sharper image; None if it cannot be fitted."""
         science_fwhm, reference_fwhm = science_psf.central_fwhm, reference_psf.central_fwhm
@@ -255,9 +275,7 @@ class MakeDifference:
         )  # fmt: skip
         if kernel is None:
             return None
-        return kernel_filters(
-            pair, kernel, science_psf, convolves_science=convolves_science, tile_size=self.config.tile_size
-        )
+        return kernel_filters(noise, kernel, science_psf, convolves_science=convolves_science)
 
     def _mismatch(
         self,
@@ -289,11 +307,13 @@ class MakeDifference:
     def _excluded(self, science: CalibratedImage, reference: CalibratedImage, bad: Bools) -> Bools:
         """Return where the score means nothing: unusable pixels and what they spoil, and the edges."""
         config, (ny, nx) = self.config, science.shape
-        planes = science.pixels.mask | reference.pixels.mask
-        saturated = (planes & int(MaskPlane.SATURATED)) != 0
+        is_defect, is_other, is_saturated = split_unusable(
+            science.pixels.mask, reference.pixels.mask, bad,
+            int(UNUSABLE), int(MaskPlane.BAD), int(MaskPlane.SATURATED),
+        )  # fmt: skip
         fwhm = max(science.psf.central_fwhm, reference.psf.central_fwhm)
-        is_defect = bad & ((planes & int(UNUSABLE)) == int(MaskPlane.BAD))
-        excluded = grow(bad & ~is_defect, config.mask_growth) | grow(saturated, config.saturated_growth_fwhm * fwhm)
+        excluded = grow(is_other, config.mask_growth)
+        excluded |= grow(is_saturated, config.saturated_growth_fwhm * fwhm)
         stamp = science.psf.stamp(x=(nx - 1) / 2, y=(ny - 1) / 2)
         excluded |= lost_power(is_defect, stamp) > config.max_lost_power
         edge = round(config.edge_fwhm * science.psf.central_fwhm)
@@ -303,8 +323,9 @@ class MakeDifference:
 
 def _mask_of(science: MaskedImage, bad_reference: Bools) -> NDArray[np.int32]:
     """Return the science image's mask, with REFERENCE_MASKED where the reference cannot be used."""
-    keep = np.int32(~int(FOUND))
-    return (science.mask & keep) | np.where(bad_reference, np.int32(int(MaskPlane.REFERENCE_MASKED)), np.int32(0))
+    mask = science.mask & np.int32(~int(FOUND))
+    mask[bad_reference] |= np.int32(int(MaskPlane.REFERENCE_MASKED))
+    return mask
 
 
 def _star_metrics(fits: tuple[StarFits, StarFits], ratio: PolynomialField) -> dict[str, Any]:

@@ -48,7 +48,9 @@ class AssociateVisit:
         gc.freeze()  # code and tables loaded so far are no garbage: looking through them would cost 50 ms an image
         self.refcats = RefcatStore(repo.root / "refcats")
         self.log = AlertLog(repo.root)
-        self.known_objects = KnownObjects(OrbitStore(repo.root).read(), repo.camera.site, settings.alerts.solar_system)
+        self.known_objects = KnownObjects(
+            OrbitStore(repo.root).predicted(), repo.camera.site, settings.alerts.solar_system
+        )
         self.store = DetectionStore.of_survey(repo.root, repo.settings.database)
         self.alert_visit = AlertVisit(
             self.store, self.log, policy=rights_policy(repo.settings), clock=times.now_mjd_tai, config=settings.alerts
@@ -77,13 +79,14 @@ class AssociateVisit:
             depth = measure.measure.depth(difference)
         with timer("neighbours"):
             reference_sources, refcat = self._reference_sources(job), self._neighbours(science)
+            known = self._known_objects(record)
         products = VisitProducts(
             record=record, dia_sources=candidates, cutouts=cutouts, reference=self._reference_facts(job),
-            reference_sources=reference_sources, refcat=refcat, solar_system=self._solar_system(candidates, record),
-            measure_forced=measure, depth=depth,
+            reference_sources=reference_sources, refcat=refcat, solar_system=self._matched(candidates, known),
+            measure_forced=measure, depth=depth, is_target_of_opportunity=self._is_target_of_opportunity(job),
         )  # fmt: skip
         outcome = self.alert_visit.run(products, timer=timer)
-        metrics = _metrics_of(outcome)
+        metrics = _metrics_of(outcome, known)
         # As committed, not as measured a moment ago: a run killed since the commit would have left no product.
         with timer("write"):
             forced = self.store.forced_of_visit(record.visit, record.detector)
@@ -102,6 +105,7 @@ class AssociateVisit:
         ra, dec = record.corners
         circle = enclosing_circle(ra, dec)
         with timer("neighbours"):
+            known = self._known_objects(record)
             products = VisitProducts(
                 record=record,
                 dia_sources=candidates,
@@ -111,10 +115,11 @@ class AssociateVisit:
                 refcat=self.refcats.known_stars(
                     ra=circle.ra, dec=circle.dec, radius_deg=circle.radius_arcsec / 3600.0 + NEIGHBOUR_MARGIN_DEG
                 ),
-                solar_system=self._solar_system(candidates, record),
+                solar_system=self._matched(candidates, known),
+                is_target_of_opportunity=self._is_target_of_opportunity(job),
             )
         outcome = self.alert_visit.run(products, timer=timer)
-        return Result((), _metrics_of(outcome), {}, timer.seconds)
+        return Result((), _metrics_of(outcome, known), {}, timer.seconds)
 
     def _reference_sources(self, job: Job) -> Catalog | None:
         """Return the sources of the survey's reference of the place; None where it has none."""
@@ -126,6 +131,10 @@ class AssociateVisit:
         place = DataId(field=row.info.field, detector=job.detector, band=row.info.band)
         found = self.repo.find_one("reference_source", place)
         return None if found is None else self.repo.read(found)
+
+    def _is_target_of_opportunity(self, job: Job) -> bool:
+        row = self.repo.ledger.exposure(job.exposure_id or 0)
+        return row is not None and row.info.is_target_of_opportunity
 
     def _reference_facts(self, job: Job) -> ReferenceFacts:
         """Return what packets tell of the reference that was subtracted (a newer one may exist by now)."""
@@ -142,15 +151,18 @@ class AssociateVisit:
         radius = 0.5 * float(np.hypot(nx, ny)) * science.wcs.pixel_scale_arcsec / 3600.0 + NEIGHBOUR_MARGIN_DEG
         return self.refcats.known_stars(ra=float(ra), dec=float(dec), radius_deg=radius)
 
-    def _solar_system(self, dia_sources: Catalog, record: VisitRecord) -> Catalog:
-        """Return the known Solar-System objects near detections of an image (`SOLAR_SYSTEM_MATCH` rows)."""
+    def _known_objects(self, record: VisitRecord) -> Catalog:
+        """Return the known Solar-System objects in and about an image (`KNOWN_OBJECT` rows)."""
         config, (ra, dec) = self.settings.alerts.solar_system, record.corners
         circle = enclosing_circle(ra, dec)
-        known = self.known_objects.near(
+        return self.known_objects.near(
             ra=circle.ra, dec=circle.dec, radius_deg=(circle.radius_arcsec + config.max_arcsec) / 3600.0,
             mjd_tai=record.mjd_tai, faintest_mag=record.limiting_mag + config.max_beyond_limit_mag,
         )  # fmt: skip
-        return match_known_objects(dia_sources, known, max_arcsec=config.max_arcsec)
+
+    def _matched(self, dia_sources: Catalog, known: Catalog) -> Catalog:
+        """Return those near detections (`SOLAR_SYSTEM_MATCH` rows)."""
+        return match_known_objects(dia_sources, known, max_arcsec=self.settings.alerts.solar_system.max_arcsec)
 
     def _record(self, job: Job, science: ImageFrame, difference: CalibratedImage) -> VisitRecord:
         row = self.repo.ledger.exposure(job.exposure_id or 0)
@@ -187,13 +199,14 @@ class AssociateVisit:
         )  # fmt: skip
 
 
-def _metrics_of(outcome: VisitOutcome) -> dict[str, Any]:
+def _metrics_of(outcome: VisitOutcome, known: Catalog) -> dict[str, Any]:
     receipt = outcome.receipt
     return {
         "n_alerts": receipt.n_alerts,
         "n_new_objects": receipt.n_new_objects,
         "is_late": receipt.is_late,
         "not_alerted": outcome.not_alerted,
+        "n_solar_system_objects": known.n_rows,
     }
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from gueststar.core.errors import ConfigError, DataError, TransientError
+from gueststar.core.errors import ConfigError, DataError, ServiceDown, TransientError
 from gueststar.model.calibration import CalibrationKind
 from gueststar.pipelines.night.association import AssociateVisit
 from gueststar.pipelines.night.calibrations.frames import MAKERS, CalibrationWork, run_calibration
@@ -27,9 +27,12 @@ from gueststar.pipelines.night.precovery import plan_precoveries, run_precovery
 from gueststar.pipelines.night.reference import run_reference
 from gueststar.pipelines.night.science import ScienceWork, run_science
 from gueststar.pipelines.night.settings import PipelineSettings
+from gueststar.store.alerts.log import AlertLog
+from gueststar.store.alerts.table import AlertTable
 from gueststar.store.ledger import ExposureState, JobState
 from gueststar.store.repo import SurveyRepo
 from gueststar.stream.clients import has_stream
+from gueststar.stream.filter_round import run_filters
 from gueststar.stream.publish import Publisher
 
 STAGES = ("calibrate", "science", "reference", "difference", "associate", "movers", "precover", "learn", "inject")
@@ -148,6 +151,16 @@ class NightRunner:
                 self._settle([associate.run(job_id, job)])
             self.progress("associate", n_done, len(jobs))
         self._publish(night)
+        self._filter(night)
+        self._file_alerts()
+
+    def _file_alerts(self) -> None:
+        """Bring the archive's table up to date; where that cannot be, the next search does it."""
+        try:
+            with AlertLog(self.repo.root) as log:
+                AlertTable(log).complete(do_wait=False)
+        except ServiceDown as problem:
+            self.ledger.event("archive", text=f"the table of alerts is behind the log: {problem}")
 
     def _publish(self, night: int) -> None:
         """Send what waits in the alert log, where there is a stream; brokers that stay away do not stop a night."""
@@ -161,6 +174,15 @@ class NightRunner:
             self.ledger.event("stream", str(night), f"alerts wait: {problem}", is_waiting=True)
         else:
             self.ledger.event("stream", str(night), receipt.line())
+
+    def _filter(self, night: int) -> None:
+        """Ask the users' filters of what was published, or of what is in the log where there is no stream."""
+        try:
+            lines = run_filters(self.repo.root, self.repo.settings)
+        except (TransientError, ConfigError, DataError) as problem:
+            lines = [f"filters wait: {problem}"]
+        for line in lines:
+            self.ledger.event("filters", str(night), line)
 
     def movers(self, night: int) -> None:
         """Link the night's candidates that move into tracklets."""

@@ -244,9 +244,7 @@ def _used_stars(psf_stars: Catalog, solved: Solutions, sources: Catalog) -> dict
 
 def flag_used(catalog: Catalog, used: dict[SourceFlag, Catalog], pixels: MaskedImage, psf: Psf) -> Catalog:
     """Return a catalog that tells what its sources were used for, and which lie in halos."""
-    for flag, stars in used.items():
-        catalog = flag_near(catalog, stars["x"], stars["y"], flag)
-    return flag_halos(catalog, pixels.mask, fwhm=psf.central_fwhm)
+    return flag_halos(flag_near(catalog, used), pixels.mask, fwhm=psf.central_fwhm)
 
 
 def _detrended(

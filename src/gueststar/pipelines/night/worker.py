@@ -20,6 +20,9 @@ from gueststar.store.refcats import RefcatStore
 from gueststar.store.reliability_models import ReliabilityModels
 from gueststar.store.staging import stage_product
 
+KEPT_IMAGES = 3
+"""Images that a worker keeps: what one unit of work reads, and the reference that the next one may need again."""
+
 
 class WorkerContext:
     """A worker's door to one repository: reads files, writes to staging, never opens the registry."""
@@ -28,7 +31,7 @@ class WorkerContext:
         self.root = root
         self.camera: Camera = load_camera(str(root / "camera.yaml"))
         self.refcats = RefcatStore(root / "refcats")
-        self._image = lru_cache(maxsize=6)(read_calibrated_image)
+        self._image = lru_cache(maxsize=KEPT_IMAGES)(read_calibrated_image)
         self._frame = lru_cache(maxsize=2)(read_detrended_frame)
         self._models = ReliabilityModels(root)
 

@@ -173,22 +173,21 @@ def with_planes(pixels: MaskedImage, where: NDArray[np.bool_], plane: MaskPlane)
     return MaskedImage(pixels.image, pixels.variance, pixels.mask | np.where(where, np.int32(plane), np.int32(0)))
 
 
-def flag_near(catalog: Catalog, x: NDArray[Any], y: NDArray[Any], flag: SourceFlag, *, radius: float = 1.0) -> Catalog:
-    """Return a catalog with ``flag`` set on the source nearest to each position (pixels), if within ``radius``."""
-    if catalog.n_rows == 0 or len(x) == 0:
+def flag_near(catalog: Catalog, stars: dict[SourceFlag, Catalog], *, radius: float = 1.0) -> Catalog:
+    """Return a catalog with each flag set on the sources nearest to its ``stars``, if within ``radius`` pixels."""
+    if catalog.n_rows == 0 or not any(some.n_rows for some in stars.values()):
         return catalog
-    distance, row = cKDTree(np.column_stack([catalog["x"], catalog["y"]])).query(np.column_stack([x, y]))
-    flags = catalog["flags"].copy()
-    flags[row[distance <= radius]] |= int(flag)
+    tree, flags = cKDTree(np.column_stack([catalog["x"], catalog["y"]])), catalog["flags"].copy()
+    for flag, some in stars.items():
+        distance, row = tree.query(np.column_stack([some["x"], some["y"]]))
+        flags[row[distance <= radius]] |= int(flag)
     return catalog.replace(flags=flags)
 
 
 def flag_psf_stars(catalog: Catalog, stars: Catalog) -> Catalog:
     """Return a catalog with PSF_STAR and PSF_RESERVED set on the sources that are ``stars`` (PSF_STAR schema)."""
-    for column, flag in (("is_used", SourceFlag.PSF_STAR), ("is_reserved", SourceFlag.PSF_RESERVED)):
-        chosen_stars = stars.select(stars[column])
-        catalog = flag_near(catalog, chosen_stars["x"], chosen_stars["y"], flag)
-    return catalog
+    columns = {SourceFlag.PSF_STAR: "is_used", SourceFlag.PSF_RESERVED: "is_reserved"}
+    return flag_near(catalog, {flag: stars.select(stars[column]) for flag, column in columns.items()})
 
 
 def flag_halos(catalog: Catalog, mask: NDArray[np.int32], *, fwhm: float) -> Catalog:

@@ -2,36 +2,67 @@
 
 Packets lie in ``alerts/<night>/<program>/`` as tar files, one a commit, whose members are the packets
 (``<candid>.avro``): the files are the truth, and any tool reads them. The index beside them is derived
-and can be rebuilt. One candid is in the log once, however often it is handed in.
+and can be rebuilt. One candid is in the log once, however often it is handed in. Packets of other surveys
+lie in logs of the same form, ``other_surveys/<name>/``, and are never published as ours.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
+import json
 import os
-import tarfile
+import re
+import shutil
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
-from sqlalchemy import BigInteger, Column, Index, Integer, Select, String, Table, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Index,
+    Integer,
+    Select,
+    String,
+    Table,
+    false,
+    func,
+    or_,
+    select,
+)
 
-from gueststar.core.errors import DataError
-from gueststar.formats.atomic import appearing_whole
+from gueststar.core.errors import ConfigError, DataError
 from gueststar.model.detections import OutboxAlert
+from gueststar.model.readers import PacketNights
 from gueststar.model.rights import Program
-from gueststar.store.detections.store import DetectionStore
+from gueststar.store.alerts.segments import (
+    AlertEntry,
+    in_order_of_arrival,
+    read_segment,
+    segment_name,
+    told_when_full,
+    write_segment,
+)
 from gueststar.store.sql import connect, reading, sqlite_url, transaction
+
+if TYPE_CHECKING:
+    from gueststar.store.detections.store import DetectionStore
 
 FOLDER = "alerts"
 """Folder of a repository that holds the log."""
 
 INDEX_NAME = "index.sqlite"
 
+TABLE_FOLDER = "table"
+"""Folder of a log that holds the table of columns (`gueststar.store.alerts.table`)."""
+
+OTHER_SURVEYS = "other_surveys"
+"""Folder of a repository that holds the logs of other surveys' packets."""
+
 _PUBLIC_ONLY = (Program.PUBLIC,)
+_SURVEY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+_ROWS_AT_ONCE = 10_000
 METADATA = sqlalchemy.MetaData()
 ENTRIES = Table(
     "alert",
@@ -49,40 +80,39 @@ ENTRIES = Table(
 )
 
 
-@dataclass(frozen=True)
-class AlertEntry:
-    """One packet in the log."""
-
-    serial: int
-    """Order of arrival."""
-    candid: int
-    object_name: str
-    day_obs: int
-    program: int
-    segment: str
-    offset: int
-    length: int
-
-
 class AlertLog:
-    """The alert log of the repository at ``root``. Every look into it names the programs it may see."""
+    """The alert log of the repository at ``root``. Every look into it names the programs it may see.
 
-    def __init__(self, root: Path) -> None:
-        self.folder = root / FOLDER
-        self.folder.mkdir(parents=True, exist_ok=True)
+    ``survey`` names another survey whose packets were imported; None is the repository's own.
+    """
+
+    def __init__(self, root: Path, *, survey: str | None = None) -> None:
+        self.survey = survey
+        self.folder = root / FOLDER if survey is None else root / OTHER_SURVEYS / _checked_name(survey)
+        with told_when_full(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
         self._engine = connect(sqlite_url(self.folder / INDEX_NAME))
         self._reader = reading(self._engine)
         with transaction(self._engine) as connection:
             METADATA.create_all(connection)
+
+    def __enter__(self) -> AlertLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the connections to the index."""
         self._engine.dispose()
 
     def append(self, alerts: Iterable[OutboxAlert]) -> int:
-        """Put packets into the log, on disk when this returns; return how many were not there yet."""
+        """Put packets into the log, on disk when this returns; return how many were not there yet.
+
+        Raises ServiceDown where there is no room: then the log is as it was before, and the same call does the rest.
+        """
         batch = sorted(alerts, key=lambda alert: (alert.day_obs, alert.program, alert.candid))
-        with transaction(self._engine) as connection:  # the lock: one writer at a time
+        with told_when_full(self.folder), transaction(self._engine) as connection:  # the lock: one writer at a time
             known = set(
                 connection.execute(
                     select(ENTRIES.c.candid).where(ENTRIES.c.candid.in_([a.candid for a in batch]))
@@ -92,19 +122,36 @@ class AlertLog:
             groups: dict[tuple[int, int], list[OutboxAlert]] = {}
             for alert in fresh.values():
                 groups.setdefault((alert.day_obs, alert.program), []).append(alert)
+            serial = 1 + int(connection.execute(select(func.coalesce(func.max(ENTRIES.c.serial), 0))).scalar_one())
             for group in groups.values():
-                connection.execute(ENTRIES.insert(), self._write_segment(group))
+                connection.execute(ENTRIES.insert(), self._write_segment(group, serial))
+                serial += len(group)
         return len(fresh)
+
+    def last_serial(self) -> int:
+        """Return the place of the last packet in the order of arrival; 0 where the log is empty."""
+        with transaction(self._reader) as connection:
+            return int(connection.execute(select(func.coalesce(func.max(ENTRIES.c.serial), 0))).scalar_one())
+
+    def between(self, first: int, last: int) -> list[AlertEntry]:
+        """Return the entries of all programs whose serials are from ``first`` to ``last``, both included."""
+        query = select(ENTRIES).where(ENTRIES.c.serial.between(first, last)).order_by(ENTRIES.c.serial)
+        with transaction(self._reader) as connection:
+            return [AlertEntry(*row) for row in connection.execute(query)]
 
     def entries(
         self,
         *,
-        programs: Collection[Program] = _PUBLIC_ONLY,
+        programs: Collection[Program] | PacketNights = _PUBLIC_ONLY,
         day_obs: int | None = None,
         object_name: str | None = None,
+        candids: Collection[int] | None = None,
     ) -> list[AlertEntry]:
-        """Return entries in order of arrival: of some programs, and of one night or object if given."""
+        """Return entries in order of arrival: of some programs, and of one night, object or some candids if given."""
         query = self._visible(programs)
+        if candids is not None:
+            wanted = select(func.json_each(json.dumps([int(c) for c in candids])).table_valued("value").c.value)
+            query = query.where(ENTRIES.c.candid.in_(wanted))
         if day_obs is not None:
             query = query.where(ENTRIES.c.day_obs == day_obs)
         if object_name is not None:
@@ -112,7 +159,7 @@ class AlertLog:
         with transaction(self._reader) as connection:
             return [AlertEntry(*row) for row in connection.execute(query.order_by(ENTRIES.c.serial))]
 
-    def find(self, candid: int, *, programs: Collection[Program] = _PUBLIC_ONLY) -> AlertEntry | None:
+    def find(self, candid: int, *, programs: Collection[Program] | PacketNights = _PUBLIC_ONLY) -> AlertEntry | None:
         """Return the entry of a candid; None if there is none that these programs may see."""
         with transaction(self._reader) as connection:
             row = connection.execute(self._visible(programs).where(ENTRIES.c.candid == candid)).first()
@@ -132,40 +179,52 @@ class AlertLog:
         return data
 
     def replay(
-        self, *, programs: Collection[Program] = _PUBLIC_ONLY, day_obs: int | None = None
+        self, *, programs: Collection[Program] | PacketNights = _PUBLIC_ONLY, day_obs: int | None = None
     ) -> Iterator[tuple[AlertEntry, bytes]]:
         """Yield packets in order of arrival."""
         for entry in self.entries(programs=programs, day_obs=day_obs):
             yield entry, self.read(entry)
 
     def rebuild_index(self) -> int:
-        """Make the index anew from the files; return the number of packets."""
+        """Make the index anew from the files, in the order of arrival that they tell; return the number of packets.
+
+        Segments that are damaged are left out from the damage on: `gueststar.store.alerts.integrity` names them.
+        """
+        found = [row for path in self.segments() for row in read_segment(path, self.folder).rows]
         with transaction(self._engine) as connection:
             connection.execute(ENTRIES.delete())
-            seen: set[int] = set()
-            for path in sorted(self.folder.glob("*/*/*.tar")):
-                rows = [row for row in _rows_of_segment(path, self.folder) if row["candid"] not in seen]
-                seen.update(row["candid"] for row in rows)
-                if rows:
-                    connection.execute(ENTRIES.insert(), rows)
-        return len(seen)
+            rows = in_order_of_arrival(found)
+            for start in range(0, len(rows), _ROWS_AT_ONCE):
+                connection.execute(ENTRIES.insert(), rows[start : start + _ROWS_AT_ONCE])
+        shutil.rmtree(self.folder / TABLE_FOLDER, ignore_errors=True)  # it is known by serials
+        return len(rows)
 
-    def _write_segment(self, alerts: list[OutboxAlert]) -> list[dict[str, Any]]:
-        """Write one tar file, safe on disk when this returns; the same alerts give the same file."""
-        first = alerts[0]
-        digest = hashlib.blake2b(" ".join(str(alert.candid) for alert in alerts).encode(), digest_size=8).hexdigest()
-        path = self.folder / str(first.day_obs) / str(first.program) / f"{first.candid}_{digest}.tar"
-        with appearing_whole(path) as temporary, temporary.open("wb") as file:
-            _write_tar(file, alerts)
-            file.flush()
-            os.fsync(file.fileno())
+    def segments(self) -> list[Path]:
+        """Return the files of packets, by night, program and name."""
+        return sorted(path for path in self.folder.glob("*/*/*.tar") if not path.name.startswith("."))
+
+    def _write_segment(self, alerts: list[OutboxAlert], first_serial: int) -> list[dict[str, Any]]:
+        """Write one tar file, safe on disk when this returns; the same alerts get the same file name."""
+        path = self.folder / segment_name(alerts)
+        write_segment(path, alerts, first_serial)
         for folder in (path.parent, path.parent.parent, self.folder):
             _fsync_folder(folder)
-        return _rows_of_segment(path, self.folder)
+        return [row.values() for row in read_segment(path, self.folder).rows]
 
     @staticmethod
-    def _visible(programs: Collection[Program]) -> Select[Any]:
-        return select(ENTRIES).where(ENTRIES.c.program.in_([int(program) for program in programs]))
+    def _visible(programs: Collection[Program] | PacketNights) -> Select[Any]:
+        return select(ENTRIES).where(allowed(programs))
+
+
+def allowed(programs: Collection[Program] | PacketNights) -> ColumnElement[bool]:
+    """Return the condition on `ENTRIES` that packets may be taken: those of some programs, or up to some nights."""
+    nights = programs if isinstance(programs, PacketNights) else PacketNights.of_programs(programs)
+    return or_(
+        false(), *(
+            (ENTRIES.c.program == int(program)) & (ENTRIES.c.day_obs <= night)
+            for program, night in nights.last_night.items()
+        )
+    )  # fmt: skip
 
 
 def drain_outbox(store: DetectionStore, log: AlertLog) -> int:
@@ -181,25 +240,10 @@ def drain_outbox(store: DetectionStore, log: AlertLog) -> int:
     return n_new
 
 
-def _write_tar(file: io.BufferedWriter, alerts: list[OutboxAlert]) -> None:
-    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for alert in alerts:
-            member = tarfile.TarInfo(f"{alert.candid}.avro")
-            member.size = len(alert.payload)
-            member.pax_headers = {"GUESTSTAR.object": alert.object_name}
-            archive.addfile(member, io.BytesIO(alert.payload))
-
-
-def _rows_of_segment(path: Path, log_folder: Path) -> list[dict[str, Any]]:
-    with tarfile.open(path, "r:") as archive:
-        return [
-            {
-                "candid": int(Path(member.name).stem), "object_name": member.pax_headers["GUESTSTAR.object"],
-                "day_obs": int(path.parent.parent.name), "program": int(path.parent.name),
-                "segment": str(path.relative_to(log_folder)), "offset": member.offset_data, "length": member.size,
-            }
-            for member in archive
-        ]  # fmt: skip
+def _checked_name(survey: str) -> str:
+    if not _SURVEY_NAME.fullmatch(survey):
+        raise ConfigError(f"{survey!r} is no name of a survey: small letters, digits, _ and - only")
+    return survey
 
 
 def _fsync_folder(folder: Path) -> None:

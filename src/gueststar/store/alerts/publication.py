@@ -11,12 +11,29 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import BigInteger, Column, Float, Index, Integer, String, Table, and_, case, func, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    Index,
+    Integer,
+    Select,
+    String,
+    Table,
+    and_,
+    case,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.sqlite import insert
 
 from gueststar.model.flavour import Flavour
-from gueststar.store.alerts.log import ENTRIES, FOLDER, INDEX_NAME, METADATA, AlertEntry
+from gueststar.store.alerts.log import ENTRIES, FOLDER, INDEX_NAME, METADATA
+from gueststar.store.alerts.segments import AlertEntry
 from gueststar.store.sql import connect, reading, sqlite_url, transaction
 
 
@@ -133,16 +150,26 @@ class Publication:
             .order_by(ENTRIES.c.serial)
             .limit(limit)
         )
-        if self._flavour is not Flavour.FULL:
-            query = query.join(_FATES, _FATES.c.candid == ENTRIES.c.candid).where(_FATES.c.fate == Fate.SENT)
         with transaction(self._reader) as connection:
-            return [AlertEntry(*row) for row in connection.execute(query)]
+            return [AlertEntry(*row) for row in connection.execute(self._behind_the_full_stream(query))]
+
+    def _behind_the_full_stream(self, query: Select[Any]) -> Select[Any]:
+        """Return a query of the log reduced, for other flavours, to what was sent in full."""
+        if self._flavour is Flavour.FULL:
+            return query
+        return query.join(_FATES, _FATES.c.candid == ENTRIES.c.candid).where(_FATES.c.fate == Fate.SENT)
 
     def released(self, candids: Iterable[int]) -> set[int]:
         """Return those of some packets that a person let go."""
         mine = and_(self._fates.c.fate == Fate.RELEASED, self._fates.c.candid.in_(list(candids)))
         with transaction(self._reader) as connection:
             return {int(candid) for candid in connection.execute(select(self._fates.c.candid).where(mine)).scalars()}
+
+    def is_kept_back(self, candid: int) -> bool:
+        """Return whether a packet must not leave by any way: its image is held, or a person dropped it."""
+        mine = and_(self._fates.c.candid == candid, self._fates.c.fate.in_([Fate.HELD, Fate.DROPPED]))
+        with transaction(self._reader) as connection:
+            return connection.execute(select(self._fates.c.candid).where(mine)).first() is not None
 
     def segment_size(self, segment: str) -> int:
         """Return how many packets one commit of a detector image put into the log."""
@@ -224,6 +251,7 @@ class Publication:
             .where(ENTRIES.c.day_obs == day_obs)
             .group_by(ENTRIES.c.program, fate)
         )
+        query = self._behind_the_full_stream(query)
         with transaction(self._reader) as connection:
             return {(int(program), str(what)): int(n) for program, what, n in connection.execute(query)}
 
@@ -243,6 +271,17 @@ class Publication:
         with transaction(self._reader) as connection:
             query = select(self._fates.c.candid).where(self._fates.c.topic == topic, self._fates.c.fate == Fate.SENT)
             return {int(candid) for candid in connection.execute(query).scalars()}
+
+    def unknown_to_the_log(self) -> list[tuple[int, str]]:
+        """Return candids, with their fates, that the log has not."""
+        query = (
+            select(self._fates.c.candid, self._fates.c.fate)
+            .outerjoin(ENTRIES, ENTRIES.c.candid == self._fates.c.candid)
+            .where(ENTRIES.c.candid.is_(None))
+            .order_by(self._fates.c.candid)
+        )
+        with transaction(self._reader) as connection:
+            return [(int(candid), str(fate)) for candid, fate in connection.execute(query)]
 
     def places_on(self, topic: str) -> list[SentPacket]:
         """Return where on a topic each packet lies that was sent to it."""
