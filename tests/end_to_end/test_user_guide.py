@@ -11,6 +11,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,8 @@ from ..conftest import ROOT, shared_folder
 
 PAGES = sorted((ROOT / "docs" / "user_guide").glob("*.md"))
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+SIMULATION = re.compile(r"gueststar simulate (\w+)( --?[\w-]+ [\w.]+)*")
 
 
 def commands_of(page: Path) -> list[str]:
@@ -35,9 +38,15 @@ def commands_of(page: Path) -> list[str]:
     return commands
 
 
+@pytest.fixture(scope="module")
+def skies() -> dict[str, Path]:
+    """Simulated skies by the command that made them: several pages begin with the same one."""
+    return {}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [p for p in PAGES if commands_of(p)], ids=lambda p: p.stem)
-def test_commands_of_the_page_run(page: Path, tmp_path: Path) -> None:
+def test_commands_of_the_page_run(page: Path, tmp_path: Path, skies: dict[str, Path]) -> None:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     text = page.read_text()
     installed = re.search(r"<!-- needs file: (\S+) of the Debian package (\S+) -->", text)
@@ -49,7 +58,12 @@ def test_commands_of_the_page_run(page: Path, tmp_path: Path) -> None:
             pytest.skip(f"{page.name} needs the real data set {needed[1]}, which is not beside the checkout")
         environment["DATA"] = str(folder)
     for command in commands_of(page):
+        if command in skies:
+            shutil.copytree(skies[command], tmp_path / skies[command].name)
+            continue
         done = subprocess.run(
             command, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900
         )
         assert done.returncode == 0, f"$ {command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        if made := SIMULATION.fullmatch(command):
+            skies[command] = tmp_path / made[1]
