@@ -91,9 +91,9 @@ def made_up_conditions(rng: np.random.Generator, n: int) -> list[str]:
     texts = []
     for k in range(n):
         values = {
-            "rb": rng.uniform(0.3, 0.95), "mag": rng.uniform(17, 20), "faint": rng.uniform(14, 16), "n": rng.integers(1, 30),
-            "x": rng.uniform(0, 1), "fid": rng.integers(1, 4), "ra": rng.uniform(0, 360), "dec": rng.uniform(-30, 90),
-            "radius": rng.uniform(10, 30000),
+            "rb": rng.uniform(0.3, 0.95), "mag": rng.uniform(17, 20), "faint": rng.uniform(14, 16),
+            "n": rng.integers(1, 30), "x": rng.uniform(0, 1), "fid": rng.integers(1, 4),
+            "ra": rng.uniform(0, 360), "dec": rng.uniform(-30, 90), "radius": rng.uniform(10, 30000),
         }  # fmt: skip
         texts.append(forms[k % len(forms)].format(**values))
     return texts

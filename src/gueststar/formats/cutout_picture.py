@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gueststar.core.errors import DataError
 from gueststar.formats.atomic import appearing_whole
 from gueststar.formats.cutouts import decode_cutout
 
@@ -16,7 +17,12 @@ _PANELS = (("cutoutScience", "science"), ("cutoutTemplate", "reference"), ("cuto
 
 
 def draw_cutouts(packet: dict[str, Any], path: Path) -> None:
-    """Write science, reference and difference side by side as a PNG, y upwards, grey from 1 to 99 per cent."""
+    """Write science, reference and difference side by side as a PNG, y upwards, grey from 1 to 99 per cent.
+
+    Raises DataError for a packet whose cut-outs are not in the form of ZTF's.
+    """
+    if any(key not in packet or not isinstance(packet[key], dict | None) for key, _ in _PANELS):
+        raise DataError("its cut-outs are not in the form of ZTF's: they cannot be drawn")
     import matplotlib
 
     matplotlib.use("Agg")

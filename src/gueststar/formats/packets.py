@@ -117,6 +117,8 @@ def schema_text_of_file(path: Path) -> str:
 
     Raises DataError if one is not there or none at all.
     """
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file")
     try:
         return json.dumps(_plain(fastavro.schema.load_schema(path)))
     except (*_READ_ERRORS, fastavro.schema.SchemaParseException, fastavro.schema.UnknownType) as problem:

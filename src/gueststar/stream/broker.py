@@ -37,6 +37,8 @@ HOST = "127.0.0.1"
 START_S = 180.0
 """A broker that does not answer after this time will not."""
 STOP_S = 60.0
+_LOOKS = 20
+"""How often a process that has no command line yet is looked at."""
 ADMIN = "gueststar"
 """User of a secured broker that may do everything: the publisher."""
 
@@ -128,7 +130,11 @@ class LocalBroker:
         """
         try:
             process = psutil.Process(int((self.folder / "pid").read_text().split()[0]))
-            is_ours = str(self._properties) in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
+            for _ in range(_LOOKS):
+                if (words := process.cmdline()) or process.status() == psutil.STATUS_ZOMBIE:
+                    break
+                time.sleep(0.05)  # a process that is just being started has no command line yet
+            is_ours = str(self._properties) in words and process.status() != psutil.STATUS_ZOMBIE
         except (OSError, ValueError, IndexError, psutil.Error):
             return None
         return process.pid if is_ours else None

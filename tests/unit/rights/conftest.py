@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
-from io import StringIO
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import httpx
@@ -87,7 +87,8 @@ class MarkedSurvey:
 
     def run(self, *words: object) -> tuple[int, bytes]:
         """Run a command; return its status and what it says."""
-        told, before, ended = StringIO(), sys.argv, 0
+        raw = BytesIO()
+        told, before, ended = TextIOWrapper(raw, encoding="utf-8", write_through=True), sys.argv, 0
         sys.argv = ["gueststar", *map(str, words)]
         try:
             with redirect_stdout(told), redirect_stderr(told):
@@ -96,7 +97,7 @@ class MarkedSurvey:
             ended = int(end.code or 0)
         finally:
             sys.argv = before
-        return ended, told.getvalue().encode()
+        return ended, raw.getvalue()
 
     def closed(self, *programs: Program) -> dict[str, Canary]:
         """Return the canaries of programs, by program and kind."""

@@ -68,6 +68,10 @@ def everything_for(survey: MarkedSurvey, reader: str, out: Path, asked: Asked) -
         run("why", root, name)
         run("forced", root, "--object", name)
     run("alerts", "export", root, out / "alerts.tar")
+    run("alerts", "search", root, "--format", "json", "--columns", "all")
+    run("alerts", "search", root, "--where", "magpsf < 99", "--count")
+    run("alerts", "search", root, "--cone", *OWN_PLACE, 5)
+    run("filter", "test", root, "magpsf < 99", "--page", out / "filter.html")
     for k, (ra, dec) in enumerate((SHARED_PLACE, OWN_PLACE)):
         run("lightcurve", root, f"{ra},{dec}", "-o", out / f"curve{k}.parquet")
         run("forced", root, f"{ra},{dec}", "-o", out / f"forced{k}.parquet")

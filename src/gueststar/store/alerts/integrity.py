@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from sqlalchemy import delete, func, select
 
@@ -154,7 +155,7 @@ class VerifyLog:
         try:
             columns = pq.read_table(file.path, columns=list(names), use_threads=False)
             told = sorted(zip(*(columns[name].to_pylist() for name in names), strict=True))
-        except Exception:  # whatever a damaged file makes of the reader: it is derived, and made again
+        except (pa.ArrowException, OSError, KeyError, ValueError):  # damaged: it is derived, and made again
             return False
         known = [
             (entry.serial, entry.candid, entry.day_obs, entry.program, entry.object_name)
