@@ -226,6 +226,7 @@ class Judge:
             floor = self.floor.errors(float(np.median(truth.flux[own][s])))[0]
             figures[f"scatter {name}, mmag"] = 1085.7 * spread(ratio[s] / scale)
             figures[f"scatter {name}, floor"] = 1085.7 * floor
+            figures[f"error of the pulls {name}"] = 1.17 / float(np.sqrt(max(np.count_nonzero(s), 1)))
             figures[f"pull of flux {name}"] = spread((flux[s] / scale - truth.flux[own][s]) * scale / error[s])
             for axis, values, (_, _, errors) in zip("xy", left, places, strict=True):
                 if errors is not None:
