@@ -22,7 +22,7 @@ from gueststar.core.errors import AccessDenied, ConfigError
 from gueststar.model.readers import ANONYMOUS, OPERATOR, Reader, Scope, Sight
 from gueststar.model.rights import Program
 from gueststar.store.settings import SurveySettings, rights_policy
-from gueststar.store.sql import connect, reading, sqlite_url, transaction
+from gueststar.store.sql import connect, database_url, reading, transaction
 
 FILE_NAME = "readers.sqlite3"
 """Name of the SQLite file in a repository; only the operator may read it."""
@@ -100,11 +100,7 @@ class ReaderStore:
     @classmethod
     def of(cls, root: Path, database: str | None) -> ReaderStore:
         """Return the store of a survey: in its database server, or a file in the repository that others cannot read."""
-        if database:
-            return cls(database)
-        path = root / FILE_NAME
-        path.touch(mode=0o600)
-        return cls(sqlite_url(path))
+        return cls(database_url(database, root / FILE_NAME))
 
     def close(self) -> None:
         """Close the connections."""

@@ -49,6 +49,14 @@ def checked_url(url: str) -> str:
     return str(parsed.set(drivername="postgresql+psycopg2"))
 
 
+def database_url(database: str | None, file: Path) -> str:
+    """Return where tables of a survey lie: in its database server, else in a file that nobody but its owner reads."""
+    if database:
+        return database
+    file.touch(mode=0o600)
+    return sqlite_url(file)
+
+
 def sqlite_url(path: Path) -> str:
     """Return the URL of a SQLite file."""
     return f"sqlite:///{path}"

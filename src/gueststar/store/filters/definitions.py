@@ -18,7 +18,7 @@ from sqlalchemy import Boolean, Column, Double, Integer, String, Table, UniqueCo
 
 from gueststar.core.errors import ConfigError
 from gueststar.model.rights import Program
-from gueststar.store.sql import connect, reading, sqlite_url, transaction
+from gueststar.store.sql import connect, database_url, reading, transaction
 
 FILE_NAME = "filters.sqlite3"
 """Name of the SQLite file in a repository; only the operator may read it."""
@@ -130,11 +130,7 @@ class FilterStore:
     @classmethod
     def of(cls, root: Path, database: str | None) -> FilterStore:
         """Return the filters of a survey: in its database server, or a file that others cannot read."""
-        if database:
-            return cls(database)
-        path = root / FILE_NAME
-        path.touch(mode=0o600)
-        return cls(sqlite_url(path))
+        return cls(database_url(database, root / FILE_NAME))
 
     def close(self) -> None:
         """Close the connections."""
