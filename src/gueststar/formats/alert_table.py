@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from functools import cache
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -84,13 +85,13 @@ def features_of(packets: Records) -> dict[str, Floats]:
     own = np.array([packet["candidate"]["candid"] for packet in packets], dtype=np.int64)
     found = np.array([_candid(item) for item in items], dtype=np.int64)
     is_detection = (found > 0) & (found != own[group] if len(items) else True)
-    detections = Detections(group, *_detections(items))
-    limits = Limits(group, _numbers(items, "jd"), _numbers(items, "diffmaglim"))
-    is_limit = (found <= 0) & np.isfinite(limits.mag)
+    detections = Detections(group[is_detection], *_detections(list(compress(items, is_detection))))
+    unseen = list(compress(items, found <= 0))
+    limits = Limits(group[found <= 0], _numbers(unseen, "jd"), _numbers(unseen, "diffmaglim"))
     return history_features(
         alerts,
-        picked(detections, is_detection),
-        picked(limits, is_limit),
+        detections,
+        picked(limits, np.isfinite(limits.mag)),
         _forced(*_flat(packet.get("fp_hists") for packet in packets)),
     )
 
