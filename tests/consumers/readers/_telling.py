@@ -14,9 +14,14 @@ def counts_of(alert):
     return [1 + n_seen, len(history) - n_seen, len(alert["fp_hists"] or [])]
 
 
-def librdkafka_options(group):
+def group_of(client):
+    """Return the name of a client's consumer group: where one logs in, it begins with the login."""
+    return f"{ASKED['user']}-{client}" if ASKED["user"] else client
+
+
+def librdkafka_options(client):
     """Return the settings of a consumer made of librdkafka."""
-    options = {"bootstrap.servers": ASKED["servers"], "group.id": group, "auto.offset.reset": "earliest"}
+    options = {"bootstrap.servers": ASKED["servers"], "group.id": group_of(client), "auto.offset.reset": "earliest"}
     if ASKED["user"]:
         options |= {
             "security.protocol": "sasl_plaintext", "sasl.mechanism": "SCRAM-SHA-512", "sasl.username": ASKED["user"],
@@ -25,11 +30,11 @@ def librdkafka_options(group):
     return options
 
 
-def confluent_messages(group):
+def confluent_messages(client):
     """Yield the messages of the topic as confluent-kafka gives them."""
     from confluent_kafka import Consumer
 
-    consumer = Consumer(librdkafka_options(group))
+    consumer = Consumer(librdkafka_options(client))
     consumer.subscribe([ASKED["topic"]])
     for _ in range(ASKED["n"]):
         message = consumer.poll(30)

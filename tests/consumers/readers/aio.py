@@ -4,7 +4,7 @@ import asyncio
 import io
 
 import fastavro
-from _telling import ASKED, counts_of, tell
+from _telling import ASKED, counts_of, group_of, tell
 from aiokafka import AIOKafkaConsumer
 
 
@@ -17,7 +17,11 @@ async def read():
         if ASKED["user"] else {}
     )  # fmt: skip
     consumer = AIOKafkaConsumer(
-        ASKED["topic"], bootstrap_servers=ASKED["servers"], group_id="aio", auto_offset_reset="earliest", **login
+        ASKED["topic"],
+        bootstrap_servers=ASKED["servers"],
+        group_id=group_of("aio"),
+        auto_offset_reset="earliest",
+        **login,
     )
     await consumer.start()
     packets = {}

@@ -1,6 +1,6 @@
 """AMPEL: its loader of the stream, its supplier and shaper of alerts, its filter, its reader of nightly tars."""
 
-from _telling import ASKED, tell
+from _telling import ASKED, group_of, tell
 from ampel.alert.load.TarAlertLoader import TarAlertLoader
 from ampel.log.AmpelLogger import AmpelLogger
 from ampel.ztf.alert.ZiAlertSupplier import ZiAlertSupplier
@@ -31,7 +31,7 @@ login = (
     if ASKED["user"] else {}
 )  # fmt: skip
 loader = UWAlertLoader(
-    bootstrap=ASKED["servers"], stream="ztf_uw_public", group_name="ampel", timeout=10,
+    bootstrap=ASKED["servers"], stream="ztf_uw_public", group_name=group_of("ampel"), timeout=10,
     kafka_consumer_properties=login,
 )  # fmt: skip
 packets, alerts = counted(loader.alerts(limit=ASKED["n"]))

@@ -1,10 +1,10 @@
 """fink-client: its consumer on the topic whose keys are the schema, its reader of files on exported packets."""
 
-from _telling import ASKED, counts_of, tell
+from _telling import ASKED, counts_of, group_of, tell
 from fink_client.avro_utils import AlertReader
 from fink_client.consumer import AlertConsumer
 
-config = {"group.id": "fink", "bootstrap.servers": ASKED["servers"]}
+config = {"group.id": group_of("fink"), "bootstrap.servers": ASKED["servers"]}
 if ASKED["user"]:
     config |= {"username": ASKED["user"], "password": ASKED["password"]}
 packets = {}
