@@ -19,6 +19,10 @@ class AccessDenied(ConfigError):
     """Somebody may not do or see this; the message tells no more than that."""
 
 
+class OutOfScope(AccessDenied):
+    """Who asks is known, and may not do or see this."""
+
+
 class TransientError(GueststarError):
     """The world failed (disk, network, database): the same call may succeed later."""
 

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from gueststar.core import times
-from gueststar.core.errors import AccessDenied
+from gueststar.core.errors import AccessDenied, OutOfScope
 from gueststar.model.readers import ANONYMOUS, Scope, Sight
 from gueststar.store.readers import ReaderStore, reader_of, sight_of
 from gueststar.store.settings import SurveySettings, read_settings
@@ -78,11 +78,10 @@ class Gate:
         try:
             number = self._verified(token.strip(), address)
             user = self._store.holder(number, scope=scope, at_mjd_tai=self._clock())
+        except OutOfScope as problem:
+            raise HTTPException(403, str(problem)) from None
         except AccessDenied as problem:
-            is_known = "good for" in str(problem)
-            raise HTTPException(
-                403 if is_known else 401, str(problem), headers=None if is_known else _CHALLENGE
-            ) from None
+            raise HTTPException(401, str(problem), headers=_CHALLENGE) from None
         return sight_of(settings, reader_of(settings, user), at_mjd_tai=self._clock())
 
     def _verified(self, token: str, address: str) -> str:

@@ -18,7 +18,7 @@ from sqlalchemy import Column, Double, Engine, LargeBinary, String, Table, delet
 from sqlalchemy.exc import IntegrityError
 
 from gueststar.core import times
-from gueststar.core.errors import AccessDenied, ConfigError
+from gueststar.core.errors import AccessDenied, ConfigError, OutOfScope
 from gueststar.model.readers import ANONYMOUS, OPERATOR, Reader, Scope, Sight
 from gueststar.model.rights import Program
 from gueststar.store.settings import SurveySettings, rights_policy
@@ -210,7 +210,7 @@ class ReaderStore:
         if row is None or user is None or _token_of(row).state(at_mjd_tai=at_mjd_tai) != "valid":
             raise AccessDenied("the token is not valid")
         if scope not in _token_of(row).scopes:
-            raise AccessDenied(f"the token is not good for {scope}")
+            raise OutOfScope(f"the token is not good for {scope}")
         return _user_of(user)
 
 
