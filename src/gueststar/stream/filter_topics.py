@@ -22,9 +22,9 @@ from gueststar.store.filters.marks import FilterMarks
 from gueststar.store.settings import StreamSettings
 from gueststar.stream.clients import client_options, error_of
 from gueststar.stream.filters import NightsOf
-from gueststar.stream.flavours import Headers, headers_of
-from gueststar.stream.read import CANDID, read_topic
-from gueststar.stream.sending import NEVER, Delivery, MessageParts, Sender
+from gueststar.stream.flavours import headers_of
+from gueststar.stream.read import read_topic
+from gueststar.stream.sending import Delivery, MessageParts, Sender, send_retraction
 from gueststar.stream.topics import RETRACTIONS, Topics
 
 BATCH = 500
@@ -107,12 +107,7 @@ class FilterTopics:
         entry, name = retraction.entry, topic + RETRACTIONS
         if self._nights_of(owner_of_topic(topic)).allows(Program(entry.program), day_obs=entry.day_obs):
             self._topics.ensure(name, Program.PRIVATE)
-            if entry.candid not in {packet.candid for packet in read_topic(self._options, name)}:
-                headers: Headers = [(CANDID, str(entry.candid).encode()), ("_format", b"json")]
-                message = MessageParts(entry.candid, entry.object_name, retraction.message(), headers)
-                delivery = self._sender.send(name, [message])
-                if not delivery.is_whole:
-                    raise error_of(delivery.trouble, self._servers, f"topic {name}")
+            send_retraction(self._sender, self._options, name, retraction)
             done.n_retracted += 1
         self._marks.mark_retracted(topic, entry.candid)
 
@@ -174,13 +169,12 @@ class FilterTopics:
     def _settle(self, topic: str, delivery: Delivery, done: FilterDelivery, *, is_careful: bool) -> None:
         """Bury what will never be taken, and raise what stopped the others, unless it was their neighbours."""
         self._start_over()
-        refused = [item for item in delivery.undelivered if item.error.code() in NEVER]
-        for item in refused:
-            if item.is_local or is_careful:
-                done.n_dead += self._marks.set_aside(topic, [item.candid], item.error.str(), time=time.time())
-        if delivery.is_given_up or (any(not item.is_local for item in refused) and not is_careful):
+        verdict = delivery.verdict(is_careful=is_careful)
+        for item in verdict.dead:
+            done.n_dead += self._marks.set_aside(topic, [item.candid], item.error.str(), time=time.time())
+        if verdict.must_be_careful:
             self._refusing.add(topic)
-        elif len(refused) < len(delivery.undelivered) and (is_careful or not refused):
+        elif verdict.is_stopped:
             raise error_of(delivery.trouble, self._servers, f"topic {topic}")
 
     def _start_over(self) -> None:

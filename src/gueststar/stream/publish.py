@@ -27,9 +27,17 @@ from gueststar.store.alerts.segments import AlertEntry
 from gueststar.store.settings import StreamSettings
 from gueststar.stream.access import readers_of
 from gueststar.stream.clients import client_options, error_of
-from gueststar.stream.flavours import Headers, content_of, flavours_of, headers_of, key_of
-from gueststar.stream.read import CANDID, read_topic
-from gueststar.stream.sending import NEVER, PACKETS_ARE_LARGE, PATIENCE_S, Delivery, MessageParts, Sender, produce
+from gueststar.stream.flavours import content_of, flavours_of, headers_of, key_of
+from gueststar.stream.read import read_topic
+from gueststar.stream.sending import (
+    PACKETS_ARE_LARGE,
+    PATIENCE_S,
+    Delivery,
+    MessageParts,
+    Sender,
+    produce,
+    send_retraction,
+)
 from gueststar.stream.topics import RETRACTIONS, Topics, topic_of
 
 BATCH = 500
@@ -199,14 +207,13 @@ class Publisher:
     def _settle(self, topic: str, done: Delivery, receipt: PublishReceipt, *, is_careful: bool) -> None:
         """Bury what will never be taken, and raise what stopped the others, unless it was their neighbours."""
         self._start_over()
-        refused = [item for item in done.undelivered if item.error.code() in NEVER]
-        for item in refused:
-            if item.is_local or is_careful:
-                reason = item.error.str()
-                receipt.n_dead += self._state.set_aside([item.candid], Fate.DEAD, reason, time=time.time())
-        if done.is_given_up or (not is_careful and any(not item.is_local for item in refused)):
+        verdict = done.verdict(is_careful=is_careful)
+        for item in verdict.dead:
+            reason = item.error.str()
+            receipt.n_dead += self._state.set_aside([item.candid], Fate.DEAD, reason, time=time.time())
+        if verdict.must_be_careful:
             self._refusing.add(topic)
-        elif len(refused) < len(done.undelivered) and (is_careful or not refused):
+        elif verdict.is_stopped:
             raise error_of(done.trouble, self._servers, f"topic {topic}")
 
     def _reconcile(self, topic: str) -> int:
@@ -220,13 +227,7 @@ class Publisher:
             entry = retraction.entry
             topic = topic_of(self.settings, night=entry.day_obs, program=entry.program) + RETRACTIONS
             self._topics.ensure(topic, entry.program)
-            there = {packet.candid for packet in read_topic(self._options, topic)}
-            if entry.candid not in there:
-                headers: Headers = [(CANDID, str(entry.candid).encode()), ("_format", b"json")]
-                message = MessageParts(entry.candid, entry.object_name, retraction.message(), headers)
-                done = self._sender.send(topic, [message])
-                if not done.is_whole:
-                    raise error_of(done.trouble, self._servers, f"topic {topic}")
+            send_retraction(self._sender, self._options, topic, retraction)
             self._state.mark_retracted([entry.candid])
             receipt.n_retracted += 1
 

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from gueststar.store.alerts.publication import SentPacket
-from gueststar.stream.clients import worst_of
+from gueststar.store.alerts.publication import Retraction, SentPacket
+from gueststar.stream.clients import error_of, worst_of
 from gueststar.stream.flavours import Headers
+from gueststar.stream.read import CANDID, read_topic
 
 PATIENCE_S = 60.0
 """How long one attempt waits for the brokers' acknowledgement; those that stay away are tried again later."""
@@ -52,6 +53,17 @@ class Undelivered(NamedTuple):
     """The client itself refused it."""
 
 
+class Verdict(NamedTuple):
+    """What follows from a delivery that is not whole."""
+
+    dead: list[Undelivered]
+    """What will never be taken."""
+    must_be_careful: bool
+    """The next messages must go one by one: which one was refused is not known."""
+    is_stopped: bool
+    """What stopped the others was not their neighbours."""
+
+
 @dataclass
 class Delivery:
     """What became of some messages."""
@@ -69,6 +81,15 @@ class Delivery:
     def is_whole(self) -> bool:
         """Whether every message is acknowledged."""
         return not (self.undelivered or self.is_given_up)
+
+    def verdict(self, *, is_careful: bool) -> Verdict:
+        """Return what follows for messages that were sent one by one (``is_careful``) or together."""
+        refused = [item for item in self.undelivered if item.error.code() in NEVER]
+        dead = [item for item in refused if item.is_local or is_careful]
+        if self.is_given_up or (not is_careful and any(not item.is_local for item in refused)):
+            return Verdict(dead, must_be_careful=True, is_stopped=False)
+        is_stopped = len(refused) < len(self.undelivered) and (is_careful or not refused)
+        return Verdict(dead, must_be_careful=False, is_stopped=is_stopped)
 
 
 class Sender:
@@ -116,6 +137,17 @@ class Sender:
             self._producer = Producer(options | ONE_BY_ONE if is_careful else options)
             self._is_careful = is_careful
         return self._producer
+
+
+def send_retraction(sender: Sender, options: Mapping[str, Any], topic: str, retraction: Retraction) -> None:
+    """Put a retraction on an existing topic unless it is on it; raises as `error_of` where it is not taken."""
+    entry = retraction.entry
+    if entry.candid in {packet.candid for packet in read_topic(options, topic)}:
+        return
+    headers: Headers = [(CANDID, str(entry.candid).encode()), ("_format", b"json")]
+    done = sender.send(topic, [MessageParts(entry.candid, entry.object_name, retraction.message(), headers)])
+    if not done.is_whole:
+        raise error_of(done.trouble, str(options["bootstrap.servers"]), f"topic {topic}")
 
 
 def produce(producer: Producer, topic: str, message: MessageParts, **rest: Any) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,17 +21,11 @@ FARTHEST = 4.0
 N_PIECES = 16
 
 
-class Bend(NamedTuple):
-    """The parabola along which a line is brightest."""
+def bend_gain(pixels: Pixels, psf: FinePsf, segment: Segment, *, fwhm: float) -> float:
+    """Return the significance that the best of a range of parabolas has more than the straight line.
 
-    deflection: float
-    """How far the longer line's ends lie beside the straight one, FWHM; 0: straight."""
-    gain: float
-    """Significance of what the parabola has more than the straight line: the root of the difference of the squares."""
-
-
-def bend_of(pixels: Pixels, psf: FinePsf, segment: Segment, *, fwhm: float) -> Bend:
-    """Return along which of a range of parabolas a line is brightest, and by how much."""
+    It is the root of the difference of the squares; 0 where none is better.
+    """
     longer = segment.moved(start=0.5 * (1.0 - LONGER) * segment.length, end=0.5 * (1.0 + LONGER) * segment.length)
     reach = FARTHEST * (1.0 + 1.0 / 3.0)
     offsets: Floats = np.arange(-reach, reach + 0.5 * STEP, STEP)
@@ -48,5 +40,4 @@ def bend_of(pixels: Pixels, psf: FinePsf, segment: Segment, *, fwhm: float) -> B
     significance = sum_on / np.sqrt(np.maximum(weight_on, 1e-300))
     straight = float(significance[deflections.size // 2])
     along = np.where(weight_on > 0.5 * weight_on.max(), np.sign(straight) * significance, 0.0)
-    best = int(np.argmax(along))
-    return Bend(float(deflections[best]), float(np.sqrt(max(along[best] ** 2 - straight**2, 0.0))))
+    return float(np.sqrt(max(float(along.max()) ** 2 - straight**2, 0.0)))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gueststar.algorithms.streaks.bends import bend_of
+from gueststar.algorithms.streaks.bends import bend_gain
 from gueststar.algorithms.streaks.line_fit import Pixels
 from gueststar.algorithms.streaks.search import FoundStreak
 from gueststar.algorithms.streaks.strips import measure_strips
@@ -93,9 +93,7 @@ def measure_features(
         mismatch=0.0 if inflation is None else _mismatch(streak, inflation),
         reference=0.0 if reference is None else _reference_ratio(streak, pixels, psf, fwhm, reference),
         axis_offset=min(dx, dy, 10.0),
-        bend=float(
-            bend_of(pixels, psf, fit.segment, fwhm=fwhm).gain / max(abs(strips.significance - streak.level), 1.0)
-        ),
+        bend=float(bend_gain(pixels, psf, fit.segment, fwhm=fwhm) / max(abs(strips.significance - streak.level), 1.0)),
         step=float(strips.step / streak.noise / max(abs(strips.significance - streak.level), 1.0)),
     )
 
