@@ -36,8 +36,8 @@ from gueststar.model.columns import APERTURE, DIA_SOURCE, SOURCE
 from gueststar.model.image import CalibratedImage, MaskedImage
 from gueststar.model.photocal import PhotoCal
 from gueststar.model.wcs import Wcs
-from gueststar.operations.account import Fate, account_of
-from gueststar.operations.night_report import NightReport, make_report
+from gueststar.operations.report.account import Fate, account_of
+from gueststar.operations.report.night_report import NightReport, make_report
 from gueststar.pipelines.calibration.relative_photometry import (
     CalibrateRelative,
     RelativeExposure,

@@ -45,7 +45,7 @@ from gueststar.model.image import CalibratedImage, MaskedImage
 from gueststar.model.photocal import PhotoCal
 from gueststar.model.psf import Psf
 from gueststar.model.wcs import Wcs
-from gueststar.operations.figures import blank, png
+from gueststar.operations.report.figures import blank, png
 from gueststar.pipelines.difference.detect import DetectionContext
 from gueststar.pipelines.difference.reference_warp import WarpReference
 from gueststar.pipelines.difference.score import ScoreDifference

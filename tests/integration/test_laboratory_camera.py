@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from gueststar.core.bits import UNUSABLE
 from gueststar.formats.raw import read_headers, read_section
-from gueststar.operations.account import Fate, account_of
+from gueststar.operations.report.account import Fate, account_of
 from gueststar.store.products import DataId
 from gueststar.store.repo import SurveyRepo
 from tests.end_to_end._survey import gueststar

@@ -14,7 +14,7 @@ from gueststar.cli import ingest as ingest_command
 from gueststar.cli import products as products_command
 from gueststar.model.columns import REFCAT
 from gueststar.model.wcs import Wcs
-from gueststar.operations.night_report import as_json, make_report
+from gueststar.operations.report.night_report import as_json, make_report
 from gueststar.pipelines.ingest_products import EntryOptions, ingest_products
 from gueststar.pipelines.night.process import process_nights
 from gueststar.store.ledger_rows import ExposureState, JobState

@@ -6,7 +6,7 @@ import pytest
 from gueststar.core.errors import ConfigError, DataError, MissingInput
 from gueststar.model.exposure import ExposureInfo
 from gueststar.model.rights import Program
-from gueststar.operations.account import Fate, account_of
+from gueststar.operations.report.account import Fate, account_of
 from gueststar.pipelines.night.outcome import Result, attempt
 from gueststar.store.ledger import Ledger
 

@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from gueststar.operations.calibration_products import made_products
+from gueststar.operations.report.calibration_products import made_products
 from gueststar.store.ledger import JobState
 
 

@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 
-from gueststar.operations.figures import completeness
+from gueststar.operations.report.figures import completeness
 
 
 @pytest.mark.parametrize("filled", [(10,), (3, 4), ()])

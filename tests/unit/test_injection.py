@@ -12,8 +12,8 @@ from gueststar.model.image import CalibratedImage, MaskedImage
 from gueststar.model.photocal import PhotoCal
 from gueststar.model.psf import Psf
 from gueststar.model.wcs import Wcs
-from gueststar.operations.completeness import injection_lines
-from gueststar.operations.figures import injections
+from gueststar.operations.report.completeness import injection_lines
+from gueststar.operations.report.figures import injections
 from gueststar.pipelines.injection.inject import InjectSources
 from gueststar.pipelines.injection.place import InjectionConfig
 from gueststar.pipelines.injection.score import Detections, ScoreInjections

@@ -8,8 +8,8 @@ from gueststar.model.image import CalibratedImage, MaskedImage
 from gueststar.model.photocal import PhotoCal
 from gueststar.model.psf import Psf
 from gueststar.model.wcs import Wcs
-from gueststar.operations.completeness import class_lines, pooled_injections
-from gueststar.operations.figures import injection_classes
+from gueststar.operations.report.completeness import class_lines, pooled_injections
+from gueststar.operations.report.figures import injection_classes
 from gueststar.pipelines.injection.inject import InjectedImage
 from gueststar.pipelines.injection.place import (
     ArtificialSources,

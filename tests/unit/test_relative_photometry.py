@@ -8,7 +8,7 @@ from gueststar.core.bits import SourceFlag
 from gueststar.core.errors import DataError
 from gueststar.formats.calibration_table import read_calibration_table, write_calibration_table
 from gueststar.model.catalog import Catalog
-from gueststar.operations.repeatability import repeatability, repeatability_lines
+from gueststar.operations.report.repeatability import repeatability, repeatability_lines
 from gueststar.pipelines.calibration.relative_photometry import (
     CalibrateRelative,
     RelativeExposure,

@@ -53,7 +53,7 @@ def add(
 
     A filter that is there already gets a new version. It is asked of what comes from now on.
     """
-    from gueststar.operations.filters import open_filters
+    from gueststar.operations.report.filters import open_filters
 
     with open_filters(repo) as desk:
         click.echo(desk.add(_request(owner, name, condition, programs, cap, order, ascending)))
@@ -94,7 +94,7 @@ def test(
 @click.option("--owner", help="Filters of this user only.")
 def list_filters(repo: Path, owner: str | None) -> None:
     """List the filters of REPO, and what became of the alerts that passed."""
-    from gueststar.operations.filters import open_filters
+    from gueststar.operations.report.filters import open_filters
 
     with open_filters(repo) as desk:
         for line in desk.lines(owner=owner):
@@ -107,7 +107,7 @@ def list_filters(repo: Path, owner: str | None) -> None:
 @_NAME
 def show(repo: Path, owner: str, name: str) -> None:
     """Show the filter NAME of OWNER with its versions and its counts by night, as JSON."""
-    from gueststar.operations.filters import open_filters
+    from gueststar.operations.report.filters import open_filters
 
     with open_filters(repo) as desk:
         click.echo(json.dumps(desk.story(owner, name), indent=1))
@@ -122,7 +122,7 @@ def _state_command(verb: str, state: str, doc: str) -> None:
     @_NAME
     @click.option("--reason", default="", help="Told in lists and reports.")
     def change(repo: Path, owner: str, name: str, reason: str) -> None:
-        from gueststar.operations.filters import open_filters
+        from gueststar.operations.report.filters import open_filters
         from gueststar.store.filters.definitions import FilterState
 
         with open_filters(repo) as desk:

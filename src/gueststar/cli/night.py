@@ -31,10 +31,10 @@ def report(
     as_reader: str | None,
 ) -> None:  # fmt: skip
     """Report a night of REPO; exit status 1 if any detector image is unexplained."""
-    from gueststar.operations.night_report import as_json, make_report
-    from gueststar.operations.report_html import render_html
-    from gueststar.operations.report_text import report_lines
-    from gueststar.operations.truth import compare_with_truth
+    from gueststar.operations.report.html import render_html
+    from gueststar.operations.report.night_report import as_json, make_report
+    from gueststar.operations.report.text import report_lines
+    from gueststar.operations.report.truth import compare_with_truth
     from gueststar.store.visible import open_as
 
     if truth is not None and as_reader is not None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from gueststar.core.errors import ConfigError, DataError
 from gueststar.model.catalog import Catalog
-from gueststar.operations import figures
+from gueststar.operations.report import figures
 from gueststar.pipelines.lightcurves.light_curve import Epoch, LightCurveConfig, MakeLightCurve
 from gueststar.store.products import DataId
 from gueststar.store.repo import SurveyRepo

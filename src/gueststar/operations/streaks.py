@@ -9,7 +9,7 @@ import numpy as np
 
 from gueststar.core import times
 from gueststar.core.errors import ConfigError
-from gueststar.operations.figures import blank, png
+from gueststar.operations.report.figures import blank, png
 from gueststar.store.products import DataId
 from gueststar.store.repo import SurveyRepo
 

@@ -10,7 +10,7 @@ from gueststar.core import times
 from gueststar.core.errors import ConfigError
 from gueststar.model.metrics import METRICS_BY_NAME
 from gueststar.model.rights import Program
-from gueststar.operations.account import RAW, account_of
+from gueststar.operations.report.account import RAW, account_of
 from gueststar.store.alerts.log import AlertLog
 from gueststar.store.ledger import ExposureRow, Job
 from gueststar.store.repo import SurveyRepo

@@ -58,12 +58,14 @@ class Ledger:
             migrate(self._engine)
 
     @contextmanager
-    def _writing(self) -> Iterator[Connection]:
+    def writing(self) -> Iterator[Connection]:
+        """Run the body of a ``with`` statement in one transaction: for the store's own modules."""
         with transaction(self._engine) as connection:
             yield connection
 
     @contextmanager
-    def _reading(self) -> Iterator[Connection]:
+    def reading(self) -> Iterator[Connection]:
+        """Run the body of a ``with`` statement in one transaction that only reads: for the store's own modules."""
         with transaction(self._reader) as connection:
             yield connection
 
@@ -90,7 +92,7 @@ class Ledger:
         """
         now = time.time()
         facts = {"pixel_checksum": pixel_checksum, "exposure_id": exposure_id, "day_obs": day_obs}
-        with self._writing() as connection:
+        with self.writing() as connection:
             known = connection.execute(
                 select(FILES.c.id, FILES.c.status).where(FILES.c.sha256 == sha256, FILES.c.path == path)
             ).first()
@@ -117,7 +119,7 @@ class Ledger:
         conditions = _equal(FILES, status=status, day_obs=day_obs, sha256=sha256, exposure_id=exposure_id)
         if since is not None:
             conditions.append(FILES.c.last_seen >= since)
-        with self._reading() as connection:
+        with self.reading() as connection:
             rows = connection.execute(select(FILES).where(*conditions).order_by(FILES.c.id))
             return [FileRow(**{**row._mapping, "status": FileStatus(row.status)}) for row in rows]
 
@@ -129,7 +131,7 @@ class Ledger:
         Doing so again adds the detectors that were not there; facts and state stay as they were.
         """
         checksums = dict(detectors) if isinstance(detectors, Mapping) else dict.fromkeys(detectors, "")
-        with self._writing() as connection:
+        with self.writing() as connection:
             _insert_new(connection, EXPOSURES, {"id": info.exposure_id}, _exposure_values(info))
             for detector, checksum in checksums.items():
                 key = {"exposure_id": info.exposure_id, "detector": detector}
@@ -161,7 +163,7 @@ class Ledger:
         parts = select(EXPOSURE_DETECTORS.c.exposure_id, EXPOSURE_DETECTORS.c.detector).join(
             EXPOSURES, EXPOSURES.c.id == EXPOSURE_DETECTORS.c.exposure_id
         )
-        with self._reading() as connection:
+        with self.reading() as connection:
             rows = connection.execute(select(EXPOSURES).where(*conditions).order_by(EXPOSURES.c.id)).all()
             detectors: dict[int, list[int]] = {}
             for exposure_id, detector in connection.execute(parts.where(*conditions)):
@@ -171,13 +173,13 @@ class Ledger:
     def pixel_checksums(self, exposure_id: int) -> dict[int, str]:
         """Return detector -> checksum of its decoded pixels, of the detectors received so far."""
         query = select(EXPOSURE_DETECTORS.c.detector, EXPOSURE_DETECTORS.c.pixel_checksum)
-        with self._reading() as connection:
+        with self.reading() as connection:
             rows = connection.execute(query.where(EXPOSURE_DETECTORS.c.exposure_id == exposure_id))
             return {row.detector: row.pixel_checksum for row in rows}
 
     def set_exposure_state(self, exposure_id: int, state: ExposureState, reason: str = "") -> None:
         """Write down an exposure's fate; ConfigError if it was never received."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             values = {"state": state, "reason": reason}
             changed = connection.execute(update(EXPOSURES).where(EXPOSURES.c.id == exposure_id).values(**values))
         if changed.rowcount == 0:
@@ -190,7 +192,7 @@ class Ledger:
         none succeeded; else processed, the reason telling how many of its jobs did not succeed.
         """
         row = select(EXPOSURES.c.id).where(EXPOSURES.c.id == exposure_id).with_for_update()
-        with self._writing() as connection:
+        with self.writing() as connection:
             if connection.execute(row).first() is None:  # taken first: two processes may settle at once
                 raise ConfigError(f"the ledger has no exposure {exposure_id}")
             found = ledger_jobs.jobs(connection, [JOBS.c.exposure_id == exposure_id])
@@ -204,18 +206,18 @@ class Ledger:
     def add_field(self, field: Field) -> None:
         """Write down a field of the survey's own numbering, or correct its centre."""
         values = asdict(field)
-        with self._writing() as connection:
+        with self.writing() as connection:
             _insert_new(connection, FIELDS, {"id": values.pop("id")}, values)
             connection.execute(update(FIELDS).where(FIELDS.c.id == field.id).values(**values))
 
     def fields(self) -> list[Field]:
         """Return all fields by number."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return [Field(**row._mapping) for row in connection.execute(select(FIELDS).order_by(FIELDS.c.id))]
 
     def field(self, field_id: int) -> Field | None:
         """Return one field, or None."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             row = connection.execute(select(FIELDS).where(FIELDS.c.id == field_id)).first()
             return Field(**row._mapping) if row else None
 
@@ -225,7 +227,7 @@ class Ledger:
         Its number is made of its place (`_field_number`), not counted: it stands in packets, and a counter would tell
         how many fields there are and in which order they were first visited, those of closed exposures included.
         """
-        with self._writing() as connection:
+        with self.writing() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(7291807)"))
             near = select(FIELDS).where(FIELDS.c.dec.between(dec - tolerance_deg, dec + tolerance_deg))
@@ -261,12 +263,12 @@ class Ledger:
             "exposure_id": exposure_id, "detector": detector, "day_obs": day_obs, "inputs": plain_json(inputs),
             "config": None if config is None else plain_json(config), "max_attempts": max_attempts,
         }  # fmt: skip
-        with self._writing() as connection:
+        with self.writing() as connection:
             return ledger_jobs.submit(connection, kind, key, values)
 
     def start(self, job_id: int, *, worker: str = "") -> bool:
         """Take a pending job: it is running and one attempt is counted. False: it was not pending."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             return ledger_jobs.start(connection, job_id, worker)
 
     def finish(
@@ -282,7 +284,7 @@ class Ledger:
         values = {"metrics": plain_json(metrics or {}), "cpu_s": cpu_s, "peak_rss_mb": peak_rss_mb}
         if inputs is not None:
             values["inputs"] = plain_json(inputs)
-        with self._writing() as connection:
+        with self.writing() as connection:
             ledger_jobs.settle(connection, job_id, JobState.DONE, reason="", error_kind="", traceback="", **values)
 
     def fail(
@@ -304,12 +306,12 @@ class Ledger:
         values: dict[str, Any] = {"reason": reason, "error_kind": error_kind, "traceback": traceback}
         if metrics is not None:
             values["metrics"] = plain_json(metrics)
-        with self._writing() as connection:
+        with self.writing() as connection:
             return ledger_jobs.settle(connection, job_id, state, **values)
 
     def hold(self, job_id: int, reason: str) -> None:
         """Set a job aside until something it needs exists."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             ledger_jobs.settle(connection, job_id, JobState.HELD, reason=reason)
 
     def release(self, job_id: int, config: Mapping[str, Any] | None = None) -> None:
@@ -317,7 +319,7 @@ class Ledger:
 
         ``config`` are the parameters of now, where the job has any.
         """
-        with self._writing() as connection:
+        with self.writing() as connection:
             ledger_jobs.release(connection, job_id, None if config is None else plain_json(config))
 
     def redo(self, job_id: int, *, before: float, config: Mapping[str, Any] | None = None) -> bool:
@@ -325,22 +327,22 @@ class Ledger:
 
         ``config`` are the parameters of now. False if it was not done, or later.
         """
-        with self._writing() as connection:
+        with self.writing() as connection:
             return ledger_jobs.redo(connection, job_id, before, None if config is None else plain_json(config))
 
     def supply(self, job_id: int, inputs: Any) -> bool:
         """Give a job other inputs to work from and make it pending; False if it is done or runs already."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             return ledger_jobs.supply(connection, job_id, plain_json(inputs))
 
     def reset_running(self, *, worker: str | None = None) -> int:
         """After a crash: make running jobs (of one worker, or all) pending, or quarantined; return how many."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             return ledger_jobs.reset_running(connection, worker)
 
     def job(self, job_id: int) -> Job | None:
         """Return one job, or None."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return next(iter(ledger_jobs.jobs(connection, [JOBS.c.id == job_id])), None)
 
     def jobs(
@@ -354,17 +356,17 @@ class Ledger:
     ) -> list[Job]:
         """Return jobs in the order of submission."""
         conditions = _equal(JOBS, kind=kind, state=state, day_obs=day_obs, exposure_id=exposure_id, detector=detector)
-        with self._reading() as connection:
+        with self.reading() as connection:
             return ledger_jobs.jobs(connection, conditions)
 
     def measurements(self, kind: str, name: str, *, before: int, n_nights: int) -> list[tuple[int, int, int, float]]:
         """Return (exposure, detector, night, value) of a numeric metric of done jobs, of the last nights before one."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return ledger_jobs.measurements(connection, kind, name, before=before, n_nights=n_nights)
 
     def job_counts(self, *, day_obs: int | None = None) -> dict[tuple[str, JobState], int]:
         """Return the number of jobs by (kind, state)."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return ledger_jobs.counts(connection, _equal(JOBS, day_obs=day_obs))
 
     # Diary and account
@@ -372,7 +374,7 @@ class Ledger:
     def event(self, what: str, subject: str = "", text: str = "", **data: Any) -> None:
         """Write an entry into the diary."""
         values = {"time": time.time(), "what": what, "subject": subject, "text": text, "data": plain_json(data)}
-        with self._writing() as connection:
+        with self.writing() as connection:
             connection.execute(EVENTS.insert().values(**values))
 
     def events(self, *, what: str | None = None, subject: str | None = None, since: float | None = None) -> list[Event]:
@@ -380,7 +382,7 @@ class Ledger:
         conditions = _equal(EVENTS, what=what, subject=subject)
         if since is not None:
             conditions.append(EVENTS.c.time >= since)
-        with self._reading() as connection:
+        with self.reading() as connection:
             rows = connection.execute(select(EVENTS).where(*conditions).order_by(EVENTS.c.id))
             return [Event(**{**row._mapping, "data": row.data or {}}) for row in rows]
 
@@ -392,7 +394,7 @@ class Ledger:
         )
         refused = _equal(FILES, day_obs=day_obs, status=FileStatus.REFUSED)
         query = select(EXPOSURES.c.id, EXPOSURES.c.state, EXPOSURES.c.reason, waiting.label("is_waiting"))
-        with self._reading() as connection:
+        with self.reading() as connection:
             rows = connection.execute(query.where(*conditions)).all()
             n_refused = connection.scalar(select(func.count()).select_from(FILES).where(*refused)) or 0
         number = {state: sum(row.state == state for row in rows) for state in ExposureState}

@@ -67,6 +67,10 @@ class Job:
     finished: float | None
     cpu_s: float | None
     peak_rss_mb: float | None
+    priority: int = 50
+    """Lower comes first."""
+    not_before: float | None = None
+    """It is not tried (again) before this time."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from gueststar.core import times
 from gueststar.core.errors import ConfigError
 from gueststar.formats.atomic import appearing_whole
 from gueststar.model.rights import Program, Releases, RightsPolicy
+from gueststar.store.operation_settings import OperationSettings
 
 
 class Release(BaseModel):
@@ -122,6 +123,8 @@ class SurveySettings(BaseModel):
     """Where alerts are published."""
     filters: FilterSettings = FilterSettings()
     """What filters of users may take."""
+    operation: OperationSettings = OperationSettings()
+    """How the survey is operated: landing places, mail, alarms, disks, cluster."""
     parameters: dict[str, dict[str, Any]] = {}
     """Overrides of pipeline parameters by section, above those of the camera."""
 

@@ -119,6 +119,8 @@ JOBS = Table(
     Column("finished", Float),
     Column("cpu_s", Float),
     Column("peak_rss_mb", Float),
+    Column("priority", Integer, nullable=False, default=50, server_default="50", doc="lower comes first"),
+    Column("not_before", Float, doc="Unix time before which it is not tried (again)"),
     Index("jobs_by_night", "day_obs", "kind", "state"),
     Index("jobs_by_exposure", "exposure_id", "detector"),
     Index("jobs_by_state", "state"),
@@ -137,6 +139,57 @@ EVENTS = Table(
     Index("events_by_subject", "subject"),
 )
 
+ALARMS = Table(
+    "alarms",
+    METADATA,
+    Column("id", _SERIAL, primary_key=True, autoincrement=True),
+    Column("kind", String(64), nullable=False, doc="what is wrong, a word of the playbook"),
+    Column("subject", String, nullable=False, default="", doc="with what: a disk, a night, a stage"),
+    Column("severity", String(16), nullable=False, doc="notice, warning or critical"),
+    Column("text", String, nullable=False, doc="one line: what is wrong and what to do"),
+    Column("opened", Float, nullable=False, doc="Unix time"),
+    Column("last_seen", Float, nullable=False, doc="Unix time"),
+    Column("n_seen", Integer, nullable=False, default=1),
+    Column("sent", Float, doc="last sent to people, Unix time"),
+    Column("acknowledged", String, doc="by whom; such an alarm is not sent again"),
+    Column("closed", Float, doc="Unix time"),
+    Index("alarms_by_kind", "kind", "subject", "closed"),
+)
+
+METRIC_VALUES = Table(
+    "metric_values",
+    METADATA,
+    Column("id", _SERIAL, primary_key=True, autoincrement=True),
+    Column("name", String(64), nullable=False, doc="AM1, PA1, depth..."),
+    Column("day_obs", Integer, doc="night it tells of; None: the survey"),
+    Column("scope", String, nullable=False, default="", doc="what it was measured on: band=r detector=3"),
+    Column("value", Float, doc="None: it could not be measured"),
+    Column("n", Integer, nullable=False, default=0, doc="what it rests on: stars, pairs, images"),
+    Column("version", String, nullable=False, doc="of the software that made the products"),
+    Column("measured", Float, nullable=False, doc="Unix time"),
+    Column("data", JSON),
+    Index("metric_values_by_name", "name", "day_obs"),
+)
+
+EXPECTED_EXPOSURES = Table(
+    "expected_exposures",
+    METADATA,
+    Column("id", BigInteger, primary_key=True, autoincrement=False, doc="from source and content"),
+    Column("day_obs", Integer, nullable=False),
+    Column("source", String(16), nullable=False, doc="schedule (planned) or log (taken)"),
+    Column("mjd_start", Float, doc="TAI; None: any time of the night"),
+    Column("exposure_id", BigInteger, doc="the camera's own, if told"),
+    Column("observation_type", String(16), nullable=False, default="science"),
+    Column("field", BigInteger),
+    Column("ra", Float, doc="degrees ICRS"),
+    Column("dec", Float),
+    Column("physical_filter", String),
+    Column("exposure_s", Float),
+    Column("program", Integer, doc="programid"),
+    Column("file", String, nullable=False, default="", doc="the list that told"),
+    Index("expected_by_night", "day_obs"),
+)
+
 VERSIONS = Table(
     "ledger_versions",
     METADATA,
@@ -153,7 +206,15 @@ def _add_targets_of_opportunity(connection: Connection) -> None:
     )
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_add_targets_of_opportunity,)
+def _add_operation(connection: Connection) -> None:
+    table = f"{SCHEMA}.jobs" if connection.dialect.name == "postgresql" else "jobs"
+    number = "DOUBLE PRECISION" if connection.dialect.name == "postgresql" else "FLOAT"
+    connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN priority INTEGER NOT NULL DEFAULT 50")
+    connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN not_before {number}")
+    METADATA.create_all(connection, tables=[ALARMS, METRIC_VALUES, EXPECTED_EXPOSURES])
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_add_targets_of_opportunity, _add_operation)
 """Step n brings an existing database from layout n + 1 to n + 2; steps are only ever added."""
 
 LAYOUT = 1 + len(MIGRATIONS)

@@ -55,7 +55,8 @@ class VisibleLedger(Ledger):
         self.sight = sight
 
     @contextmanager
-    def _writing(self) -> Iterator[Connection]:
+    def writing(self) -> Iterator[Connection]:
+        """Refuse."""
         _refuse(self.sight.reader)
         yield
 

@@ -18,7 +18,7 @@ from gueststar.algorithms.vetting.drift import (
 )
 from gueststar.formats.reliability_model import default_reliability_model
 from gueststar.model.metrics import Grade
-from gueststar.operations.drift import compare_nights, drift_lines
+from gueststar.operations.report.drift import compare_nights, drift_lines
 
 MODEL = replace(
     default_reliability_model(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gueststar.operations.stream import stream_lines
+from gueststar.operations.report.stream import stream_lines
 
 
 def test_flavours_are_told_behind_the_full_stream() -> None:

@@ -18,7 +18,7 @@ from gueststar.model.readers import PacketNights
 from gueststar.model.rights import Program
 from gueststar.operations.filter_page import write_filter_page
 from gueststar.operations.filter_trial import FilterTrial, nights_from, try_filter
-from gueststar.operations.filters import FilterDesk, filter_lines, filters_of, open_filters
+from gueststar.operations.report.filters import FilterDesk, filter_lines, filters_of, open_filters
 from gueststar.store.alerts.log import AlertLog
 from gueststar.store.filters.definitions import FilterRequest, FilterState
 from gueststar.store.filters.marks import FilterMarks

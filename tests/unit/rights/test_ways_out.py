@@ -77,7 +77,7 @@ OPENED_WHOLE = {
     "cli/refcat": "reference catalogs",
     "cli/serve": "services that ask at their own gate",
     "cli/user": "access lists of topics",
-    "operations/filters": "filters of all users: the operator's",
+    "operations/report/filters": "filters of all users: the operator's",
     "operations/labelling": "rows for training: the operator's",
     "operations/orbits": "the camera's place",
     "operations/reliability": "models",

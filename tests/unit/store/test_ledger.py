@@ -183,6 +183,10 @@ def test_a_ledger_of_the_first_layout_grows_and_keeps_its_exposures(tmp_path, ex
     first.close()
     with sqlite3.connect(path) as connection:
         connection.execute("ALTER TABLE exposures DROP COLUMN is_target_of_opportunity")
+        for column in ("priority", "not_before"):
+            connection.execute(f"ALTER TABLE jobs DROP COLUMN {column}")
+        for table in ("alarms", "metric_values", "expected_exposures"):
+            connection.execute(f"DROP TABLE {table}")
         connection.execute("UPDATE ledger_versions SET version = 1")
     for _ in range(2):
         ledger = Ledger(f"sqlite:///{path}")

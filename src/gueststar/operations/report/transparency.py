@@ -10,7 +10,7 @@ import numpy as np
 
 from gueststar.core import times
 from gueststar.model.metrics import METRICS_BY_NAME
-from gueststar.operations.account import NightAccount, Unit
+from gueststar.operations.report.account import NightAccount, Unit
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.transparency import ClearSkies
 from gueststar.store.repo import SurveyRepo

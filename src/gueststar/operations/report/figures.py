@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from gueststar.model.camera import Camera
 from gueststar.model.metrics import METRICS_BY_NAME
-from gueststar.operations.account import Fate, NightAccount
-from gueststar.operations.night_report import science_units, value_of
+from gueststar.operations.report.account import Fate, NightAccount
+from gueststar.operations.report.night_report import science_units, value_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,15 +13,15 @@ from gueststar.core import times
 from gueststar.formats.calibrated_image import read_calibrated_image
 from gueststar.model.metrics import METRICS_BY_NAME, Grade
 from gueststar.model.rights import Program
-from gueststar.operations import figures
-from gueststar.operations.account import RAW, Fate, Unit
-from gueststar.operations.arrivals import arrival_lines
-from gueststar.operations.completeness import class_tables, injection_lines
-from gueststar.operations.drift import drift_lines
-from gueststar.operations.filters import filter_lines
-from gueststar.operations.night_report import NightReport, science_units, value_of, worst_grade
-from gueststar.operations.repeatability import repeatability_lines
-from gueststar.operations.stream import stream_lines
+from gueststar.operations.report import figures
+from gueststar.operations.report.account import RAW, Fate, Unit
+from gueststar.operations.report.arrivals import arrival_lines
+from gueststar.operations.report.completeness import class_tables, injection_lines
+from gueststar.operations.report.drift import drift_lines
+from gueststar.operations.report.filters import filter_lines
+from gueststar.operations.report.night_report import NightReport, science_units, value_of, worst_grade
+from gueststar.operations.report.repeatability import repeatability_lines
+from gueststar.operations.report.stream import stream_lines
 from gueststar.store.products import DataId
 from gueststar.store.repo import SurveyRepo
 
@@ -74,7 +74,7 @@ def render_html(report: NightReport, repo: SurveyRepo, *, n_previews: int = 3) -
     """Return the page; pictures are embedded, so that the file can be mailed."""
     import jinja2
 
-    template = files("gueststar.operations").joinpath("templates/night.html").read_text()
+    template = files("gueststar.operations.report").joinpath("templates/night.html").read_text()
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     measured = {summary.name for summary in report.metrics}
     account, camera = report.account, repo.camera

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gueststar.operations.account import NightAccount
+from gueststar.operations.report.account import NightAccount
 from gueststar.store.ledger import FileStatus, Ledger
 
 

@@ -14,15 +14,15 @@ from gueststar.core import times
 from gueststar.model.camera import Camera
 from gueststar.model.metrics import METRICS, Grade
 from gueststar.model.rights import Program
-from gueststar.operations.account import Fate, NightAccount, Unit, account_of
-from gueststar.operations.arrivals import arrivals_of
-from gueststar.operations.calibration_products import MadeProducts, made_products
-from gueststar.operations.completeness import pooled_injections, with_injections
-from gueststar.operations.drift import Drift, drift_of
-from gueststar.operations.filters import filters_of
-from gueststar.operations.repeatability import repeatability
-from gueststar.operations.stream import stream_of
-from gueststar.operations.transparency import CloudyExposure, cloudy_exposures, with_extinction
+from gueststar.operations.report.account import Fate, NightAccount, Unit, account_of
+from gueststar.operations.report.arrivals import arrivals_of
+from gueststar.operations.report.calibration_products import MadeProducts, made_products
+from gueststar.operations.report.completeness import pooled_injections, with_injections
+from gueststar.operations.report.drift import Drift, drift_of
+from gueststar.operations.report.filters import filters_of
+from gueststar.operations.report.repeatability import repeatability
+from gueststar.operations.report.stream import stream_of
+from gueststar.operations.report.transparency import CloudyExposure, cloudy_exposures, with_extinction
 from gueststar.store.ledger import Job, JobState
 from gueststar.store.repo import SurveyRepo
 from gueststar.store.sql import plain_json

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gueststar.model.metrics import METRICS_BY_NAME
-from gueststar.operations.account import NightAccount
+from gueststar.operations.report.account import NightAccount
 from gueststar.store.ledger import ExposureRow, Job, JobState
 
 _COUNTS = ("n", "n_source", "n_differenced", "n_candidate", "n_alert")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from gueststar.operations.account import RAW, Fate, NightAccount
-from gueststar.operations.arrivals import arrival_lines
-from gueststar.operations.completeness import class_lines, injection_lines
-from gueststar.operations.drift import drift_lines
-from gueststar.operations.filters import filter_lines
-from gueststar.operations.night_report import NightReport
-from gueststar.operations.repeatability import repeatability_lines
+from gueststar.operations.report.account import RAW, Fate, NightAccount
+from gueststar.operations.report.arrivals import arrival_lines
+from gueststar.operations.report.completeness import class_lines, injection_lines
+from gueststar.operations.report.drift import drift_lines
+from gueststar.operations.report.filters import filter_lines
+from gueststar.operations.report.night_report import NightReport
+from gueststar.operations.report.repeatability import repeatability_lines
+from gueststar.operations.report.stream import stream_lines
 from gueststar.operations.streaks import report_lines as streak_lines
-from gueststar.operations.stream import stream_lines
 
 
 def report_lines(report: NightReport) -> list[str]:

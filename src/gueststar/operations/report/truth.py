@@ -24,8 +24,8 @@ from gueststar.model.catalog import Catalog
 from gueststar.model.metrics import METRICS_BY_NAME
 from gueststar.model.photocal import NJY_ZERO_POINT
 from gueststar.model.rights import Program
-from gueststar.operations.account import Fate, Unit, account_of
-from gueststar.operations.transparency import with_extinction
+from gueststar.operations.report.account import Fate, Unit, account_of
+from gueststar.operations.report.transparency import with_extinction
 from gueststar.store.alerts.log import AlertLog
 from gueststar.store.ledger import JobState
 from gueststar.store.products import DataId

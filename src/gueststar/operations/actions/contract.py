@@ -1,0 +1,44 @@
+"""What an action is: a function of a survey and a night that says what it did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from gueststar.store.repo import SurveyRepo
+
+
+@dataclass(frozen=True)
+class ActionContext:
+    """What an action works with."""
+
+    repo: SurveyRepo
+    night: int
+    """The night it concerns, YYYYMMDD."""
+    now: float
+    """Unix time."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """As the rule gives them."""
+    is_dry: bool = False
+    """Say what would be done, and do nothing."""
+
+
+@dataclass(frozen=True)
+class ActionResult:
+    """What an action did."""
+
+    state: Literal["done", "nothing", "unavailable", "failed"]
+    """It did something; there was nothing to do; the pipeline for it is not part of this version; it failed."""
+    text: str
+    """One line."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """Figures, JSON-able."""
+
+
+class Action(Protocol):
+    """A function that rules name. It may raise the errors of `gueststar.core.errors`: the operator writes them down."""
+
+    def __call__(self, context: ActionContext) -> ActionResult:
+        """Do it."""
+        ...
