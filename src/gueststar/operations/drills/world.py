@@ -51,11 +51,6 @@ class Plan:
     sweeps: bool = False
     """Fields are finished one after the other, as the sky turns, instead of in rounds over all of them."""
 
-    @property
-    def n_exposures(self) -> int:
-        """Science exposures of the night that is rehearsed."""
-        return self.n_fields * self.n_rounds
-
 
 @dataclass(frozen=True)
 class RawFile:
@@ -74,6 +69,18 @@ class World:
 
     folder: Path
     plan: Plan
+    night: int = NIGHT
+    """The night that is rehearsed, YYYYMMDD."""
+
+    @property
+    def n_exposures(self) -> int:
+        """Science exposures of the night."""
+        return sum(file.is_science for file in self.files())
+
+    @property
+    def n_images(self) -> int:
+        """Detector images of the sky that the night brings."""
+        return self.n_exposures * len(self.plan.detectors)
 
     @property
     def sky(self) -> Path:
@@ -135,8 +142,7 @@ def make_world(folder: Path, plan: Plan | None = None, *, database: str | None =
     Raises TransientError if a command fails, with what it said.
     """
     if (folder / "files.json").exists():
-        kept = json.loads((folder / "plan.json").read_text())
-        return World(folder, Plan(**{**kept, "detectors": tuple(kept["detectors"])}))
+        return read_world(folder)
     world = World(folder, plan or Plan())
     folder.mkdir(parents=True, exist_ok=True)
     scenario, camera = folder / "scenario.yaml", folder / "camera.yaml"
@@ -150,6 +156,19 @@ def make_world(folder: Path, plan: Plan | None = None, *, database: str | None =
     make_evening(world, world.evening, database=database)
     _write_files(world)
     return world
+
+
+def read_world(folder: Path) -> World:
+    """Return the world that lies in a folder."""
+    kept = json.loads((folder / "plan.json").read_text())
+    night = kept.pop("night")
+    return World(folder, Plan(**{**kept, "detectors": tuple(kept["detectors"])}), night)
+
+
+def write_world(world: World, files: Sequence[Mapping[str, Any]]) -> None:
+    """Write down a world: its plan, and the files of the night in the order in which the camera writes them."""
+    (world.folder / "plan.json").write_text(json.dumps({**asdict(world.plan), "night": world.night}))
+    (world.folder / "files.json").write_text(json.dumps(list(files), indent=1))
 
 
 def make_evening(world: World, root: Path, *, database: str | None = None) -> Path:
@@ -214,7 +233,7 @@ def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _write_files(world: World) -> None:
-    """Write the list of the night's raw files, in the order in which the camera writes them, and the plan."""
+    """Write down the night's raw files as the simulation made them."""
     with (world.sky / "schedule.csv").open() as lines:
         taken = {row["files"]: row for row in csv.DictReader(lines) if row["day_obs"] == str(NIGHT)}
     rows: list[dict[str, Any]] = []
@@ -226,8 +245,7 @@ def _write_files(world: World) -> None:
         field = int(row["field"]) if row else None
         rows.append({"path": place, "shutter_closed": closed, "is_science": row is not None, "field": field})
     rows.sort(key=lambda row: (row["is_science"], row["shutter_closed"]))
-    (world.folder / "plan.json").write_text(json.dumps(asdict(world.plan)))
-    (world.folder / "files.json").write_text(json.dumps(rows, indent=1))
+    write_world(world, rows)
 
 
 def _unix(text: str) -> float:
