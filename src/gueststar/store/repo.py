@@ -231,12 +231,12 @@ class SurveyRepo:
 
     def ingest_raw(
         self, path: Path | str, info: ExposureInfo, detector_ids: Iterable[int], *,
-        transfer: Transfer = "copy", pixel_checksum: str = "",
+        transfer: Transfer = "copy", pixel_checksum: str = "", received: float | None = None,
     ) -> list[ProductRef]:  # fmt: skip
         """Take in a raw file that holds these detectors of an exposure; again is the same.
 
-        The exposure is assigned to a field if its header named none. DataError if one of the detectors is
-        there already with other content.
+        The exposure is assigned to a field if its header named none. ``received`` is when the file was there, whole
+        (Unix time; None: now). DataError if one of the detectors is there already with other content.
         """
         from gueststar.store.butler_registry import StoredFile
 
@@ -254,7 +254,7 @@ class SurveyRepo:
             _bring(source, self.root / "products" / stored, transfer, first=files and files[0].path, root=self.root)
             files.append(StoredFile("raw", data_id, "raw", sha256, stored))
         refs = self._registry.add(files, is_versioned=False)
-        self.ledger.add_exposure(info, detectors=dict.fromkeys(detectors, pixel_checksum))
+        self.ledger.add_exposure(info, detectors=dict.fromkeys(detectors, pixel_checksum), received=received)
         return refs
 
     def add_exposure(self, info: ExposureInfo, detector_ids: Iterable[int]) -> ExposureInfo:
