@@ -16,9 +16,11 @@ from gueststar.pipelines.night.calibrations.frames import CalibrationWork
 from gueststar.pipelines.night.calibrations.known import CalibrationFinder
 from gueststar.pipelines.night.calibrations.learning import LearningWork
 from gueststar.pipelines.night.calibrations.making import LearnedImage
+from gueststar.pipelines.night.chain import ChainWork
 from gueststar.pipelines.night.difference import DifferenceWork
 from gueststar.pipelines.night.entry import EnteredScienceWork
 from gueststar.pipelines.night.entry_difference import EnteredDifferenceWork
+from gueststar.pipelines.night.outcome import FurtherJob
 from gueststar.pipelines.night.reference import ReferenceEpoch, ReferenceWork
 from gueststar.pipelines.night.science import ScienceWork
 from gueststar.pipelines.night.settings import DIFFERENCE, SCIENCE, PipelineSettings
@@ -26,7 +28,7 @@ from gueststar.pipelines.night.transparency import ClearSkies
 from gueststar.pipelines.overrides import as_plain
 from gueststar.pipelines.reference.select_epochs import EpochQuality, EpochSelection, SelectEpochs
 from gueststar.store.ledger import ExposureRow, Job, JobState
-from gueststar.store.products import DataId
+from gueststar.store.products import DataId, ProductRef
 from gueststar.store.repo import SurveyRepo
 
 REQUIRED_KINDS: tuple[CalibrationKind, ...] = ("bias", "flat")
@@ -178,9 +180,12 @@ class Planner:
                 found[job.kind][job.exposure_id, job.detector] = job
         return found
 
-    def science(self, night: int) -> list[ScienceWork | EnteredScienceWork]:
-        """Return the detector images of a night that are to be calibrated, or (a user's own) to be completed."""
-        work: list[ScienceWork | EnteredScienceWork] = []
+    def science(self, night: int, *, is_chained: bool = False) -> list[ScienceWork | EnteredScienceWork | ChainWork]:
+        """Return the detector images of a night that are to be calibrated, or (a user's own) to be completed.
+
+        With ``is_chained``, those that have a reference by now are to be compared with it in the same go.
+        """
+        work: list[ScienceWork | EnteredScienceWork | ChainWork] = []
         entered = self._entered(night)
         later = {place for stage, places in entered.items() if stage != "science" for place in places}
         kinds = [kind for kind in REQUIRED_KINDS if self.ledger.exposures(observation_type=kind)]
@@ -210,13 +215,47 @@ class Planner:
                 raw = self.repo.path("raw", DataId(exposure=row.id, detector=detector))
                 skies = skies or self._clear_skies(night)
                 expected = skies.expected(row.info, detector)
-                work.append(
-                    ScienceWork(
-                        job, self.repo.root, raw, row.info, detector, self.settings, calibrations=found,
-                        expected_zero_point=expected,
-                    )
+                own_work = ScienceWork(
+                    job, self.repo.root, raw, row.info, detector, self.settings, calibrations=found,
+                    expected_zero_point=expected,
                 )  # fmt: skip
+                is_left = is_chained and (row.id, detector) not in entered["difference"]
+                work.append((self._chained(night, row, own_work) if is_left else None) or own_work)
         return work
+
+    def _chained(self, night: int, row: ExposureRow, work: ScienceWork) -> ChainWork | None:
+        """Return a science image's work with that of its difference; None where there is none to make (yet)."""
+        key = {"visit": row.id, "detector": work.detector_id}
+        further = FurtherJob(
+            self.ledger.job_id("difference", key), "difference", key, exposure_id=row.id, detector=work.detector_id,
+            day_obs=night, config=self.settings.part(DIFFERENCE),
+        )  # fmt: skip
+        if not self.repo.camera.has_sky or not self._is_to_be_made(further.job_id):
+            return None
+        references = self._references_of(row, work.detector_id)
+        if not references:
+            return None
+        place = references[0].data_id
+        return ChainWork(
+            work, further, references[0].path, self.repo.path("reference_source", place), self._subbands(place)
+        )
+
+    def _is_to_be_made(self, job_id: int) -> bool:
+        """Return whether a difference would be made once its science image and reference are there."""
+        job = self.ledger.job(job_id)
+        if job is None or job.state in (JobState.PENDING, JobState.HELD):
+            return True
+        if job.state is JobState.DONE:
+            return self.renew_before is not None and (job.finished or 0.0) < self.renew_before
+        return self.do_retry and job.state is not JobState.RUNNING and job_id not in self._released
+
+    def adopt(self, job: FurtherJob) -> bool:
+        """Enter a job that a worker did of itself as one that runs; False if the ledger says that it is not to be."""
+        opened = self._open_job(
+            job.kind, dict(job.key), is_renewed=True, exposure_id=job.exposure_id, detector=job.detector,
+            day_obs=job.day_obs, config=job.config,
+        )  # fmt: skip
+        return opened is not None and self.ledger.start(opened)
 
     def _clear_skies(self, night: int) -> ClearSkies:
         """Return what a clear sky gives, from earlier nights only.
@@ -334,11 +373,7 @@ class Planner:
         return work
 
     def _difference(self, night: int, row: ExposureRow, detector: int) -> DifferenceWork | None:
-        references = (
-            self.repo.find("reference_image", field=row.info.field, detector=detector, band=row.info.band)
-            if row.info.field is not None
-            else []
-        )
+        references = self._references_of(row, detector)
         job = self._open_job(
             "difference", {"visit": row.id, "detector": detector}, is_ready=bool(references),
             is_renewed=bool(references), exposure_id=row.id, detector=detector, day_obs=night,
@@ -359,6 +394,12 @@ class Planner:
             reference=references[0].path, reference_sources=self.repo.path("reference_source", reference_id),
             settings=self.settings, subbands=self._subbands(reference_id),
         )  # fmt: skip
+
+    def _references_of(self, row: ExposureRow, detector: int) -> list[ProductRef]:
+        """Return the reference of an exposure's place and band, if there is one."""
+        if row.info.field is None:
+            return []
+        return self.repo.find("reference_image", field=row.info.field, detector=detector, band=row.info.band)
 
     def _subbands(self, reference: DataId) -> Path | None:
         """Return the sub-bands of a reference; None where they are not asked for or it was made without."""

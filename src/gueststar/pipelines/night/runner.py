@@ -15,6 +15,7 @@ from gueststar.model.calibration import CalibrationKind
 from gueststar.pipelines.night.association import AssociateVisit
 from gueststar.pipelines.night.calibrations.frames import MAKERS, CalibrationWork, run_calibration
 from gueststar.pipelines.night.calibrations.learning import LEARNERS, LearningWork, run_learning
+from gueststar.pipelines.night.chain import ChainWork, run_chain
 from gueststar.pipelines.night.difference import DifferenceWork, run_difference
 from gueststar.pipelines.night.engine import Call, DaskEngine, InlineEngine
 from gueststar.pipelines.night.entry import EnteredScienceWork, run_entered_science
@@ -55,7 +56,9 @@ def _silent(stage: str, done: int, total: int) -> None:
     return None
 
 
-def _science_call(work: ScienceWork | EnteredScienceWork) -> Call:
+def _science_call(work: ScienceWork | EnteredScienceWork | ChainWork) -> Call:
+    if isinstance(work, ChainWork):
+        return Call(work.job_id, run_chain, (work,))
     function = run_entered_science if isinstance(work, EnteredScienceWork) else run_science
     return Call(work.job_id, function, (work,))
 
@@ -82,6 +85,8 @@ class NightRunner:
         self.progress = progress
         self.planner = Planner(repo, settings, do_retry=do_retry, renew_before=renew_before)
         self._works: dict[int, CalibrationWork | LearningWork] = {}
+        self.is_chained = False
+        """Whether science images that have a reference are compared with it in the same go."""
 
     def recover(self) -> int:
         """Take back what a killed run left behind; return how many jobs were running."""
@@ -98,6 +103,7 @@ class NightRunner:
     def run(self, nights: Sequence[int], *, until: str = STAGES[-1]) -> None:
         """Process nights one after the other, as far as the stage ``until``."""
         wanted = STAGES[: STAGES.index(until) + 1]
+        self.is_chained = "difference" in wanted
         again = "" if self.planner.renew_before is None else " again"
         for night in nights:
             self.ledger.event("processing", str(night), f"night {night}{again} until {until}")
@@ -126,8 +132,8 @@ class NightRunner:
             self.repo.certify(work.kind, staged.data_id, start, end, run=staged.run)
 
     def science(self, night: int) -> None:
-        """Calibrate the night's science exposures."""
-        while works := self.planner.science(night):
+        """Calibrate the night's science exposures, and make the differences of those that have a reference by now."""
+        while works := self.planner.science(night, is_chained=self.is_chained):
             self._run("science", [_science_call(work) for work in works])
 
     def reference(self, night: int) -> None:
@@ -239,6 +245,7 @@ class NightRunner:
 
     def _settle(self, outcomes: Sequence[Outcome], after_commit: Callable[[Outcome], None] | None = None) -> None:
         """Commit a batch's products in one go, then write down each job's fate."""
+        outcomes = [part for outcome in outcomes for part in (outcome, *outcome.further) if self._is_ours(part)]
         staged = [product for outcome in outcomes for product in outcome.result.staged]
         if staged:
             self.repo.commit(staged)
@@ -246,6 +253,14 @@ class NightRunner:
             if outcome.state == "done" and after_commit is not None:
                 after_commit(outcome)
             self._write_down(outcome)
+
+    def _is_ours(self, outcome: Outcome) -> bool:
+        """Return whether an outcome counts: one that nobody asked for does where the ledger takes its job."""
+        if outcome.opens is None or self.planner.adopt(outcome.opens):
+            return True
+        for staged in outcome.result.staged:
+            staged.path.unlink(missing_ok=True)
+        return False
 
     def _write_down(self, outcome: Outcome) -> None:
         if outcome.state == "held":
