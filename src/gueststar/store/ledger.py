@@ -278,6 +278,11 @@ class Ledger:
         with self.writing() as connection:
             return ledger_jobs.submit(connection, kind, key, values)
 
+    @staticmethod
+    def job_id(kind: str, key: Mapping[str, Any]) -> int:
+        """Return the id that a job of this kind and key has, whether it was submitted yet or not."""
+        return ledger_jobs.job_id(kind, key)
+
     def start(self, job_id: int, *, worker: str = "") -> bool:
         """Take a pending job: it is running and one attempt is counted. False: it was not pending."""
         with self.writing() as connection:

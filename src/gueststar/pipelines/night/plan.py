@@ -17,9 +17,11 @@ from gueststar.pipelines.night.calibrations.frames import CalibrationWork
 from gueststar.pipelines.night.calibrations.known import CalibrationFinder
 from gueststar.pipelines.night.calibrations.learning import LearningWork
 from gueststar.pipelines.night.calibrations.making import LearnedImage
+from gueststar.pipelines.night.chain import ChainWork
 from gueststar.pipelines.night.difference import DifferenceWork
 from gueststar.pipelines.night.entry import EnteredScienceWork
 from gueststar.pipelines.night.entry_difference import EnteredDifferenceWork
+from gueststar.pipelines.night.outcome import FurtherJob
 from gueststar.pipelines.night.reference import ReferenceEpoch, ReferenceWork
 from gueststar.pipelines.night.science import ScienceWork
 from gueststar.pipelines.night.settings import DIFFERENCE, SCIENCE, PipelineSettings
@@ -27,7 +29,7 @@ from gueststar.pipelines.night.transparency import ClearSkies
 from gueststar.pipelines.overrides import as_plain
 from gueststar.pipelines.reference.select_epochs import EpochQuality, EpochSelection, SelectEpochs
 from gueststar.store.ledger import ExposureRow, Job, JobState
-from gueststar.store.products import DataId
+from gueststar.store.products import DataId, ProductRef
 from gueststar.store.repo import SurveyRepo
 
 REQUIRED_KINDS: tuple[CalibrationKind, ...] = ("bias", "flat")
@@ -45,6 +47,9 @@ def _kinds_before(kind: CalibrationKind) -> list[CalibrationKind]:
 
 Place = tuple[int, int]
 """Exposure and detector."""
+
+ImageWork = ScienceWork | EnteredScienceWork | ChainWork
+"""Work on a detector image, perhaps as far as its difference."""
 
 Entered = dict[str, dict[Place, Job]]
 """Jobs that a user's own products are the inputs of: stage -> (exposure, detector) -> job."""
@@ -194,26 +199,30 @@ class Planner:
                 found[job.kind][job.exposure_id, job.detector] = job
         return found
 
-    def science(self, night: int) -> list[ScienceWork | EnteredScienceWork]:
-        """Return the detector images of a night that are to be calibrated, or (a user's own) to be completed."""
-        self.look_again()
-        entered = self._entered(night)
-        rows = self.ledger.exposures(day_obs=night, observation_type="science")
-        images = ((row, detector) for row in rows for detector in row.detectors)
-        return [work for row, detector in images if (work := self._science(row, detector, entered)) is not None]
+    def science(self, night: int, *, is_chained: bool = False) -> list[ImageWork]:
+        """Return the detector images of a night that are to be calibrated, or (a user's own) to be completed.
 
-    def science_of(self, row: ExposureRow, detector: int) -> ScienceWork | EnteredScienceWork | None:
+        With ``is_chained``, those that have a reference by now are to be compared with it in the same go.
+        """
+        self.look_again()
+        entered, works = self._entered(night), []
+        for row in self.ledger.exposures(day_obs=night, observation_type="science"):
+            works += [self._science(row, detector, entered, is_chained=is_chained) for detector in row.detectors]
+        return [work for work in works if work is not None]
+
+    def science_of(self, row: ExposureRow, detector: int, *, is_chained: bool) -> ImageWork | None:
         """Return the work on one detector image, by what was known when `look_again` was called last.
 
         None where it is done, held, or not a science image.
         """
-        return self._science(row, detector, self._entered_of(self.ledger.jobs(exposure_id=row.id)))
+        entered = self._entered_of(self.ledger.jobs(exposure_id=row.id))
+        return self._science(row, detector, entered, is_chained=is_chained)
 
     def look_again(self) -> None:
         """Forget which calibrations are valid, which frames were received and what clear skies gave."""
         self._finder, self._kinds, self._glasses, self._skies = CalibrationFinder(self.repo), None, None, {}
 
-    def _science(self, row: ExposureRow, detector: int, entered: Entered) -> ScienceWork | EnteredScienceWork | None:
+    def _science(self, row: ExposureRow, detector: int, entered: Entered, *, is_chained: bool) -> ImageWork | None:
         night, key = row.info.day_obs, {"exposure": row.id, "detector": detector}
         if (own := entered["science"].get((row.id, detector))) is not None:
             if self._open_job("science", key) is None:
@@ -234,16 +243,52 @@ class Planner:
             return None
         raw = self.repo.path("raw", DataId(exposure=row.id, detector=detector))
         expected = self._clear_skies(night).expected(row.info, detector)
-        return ScienceWork(
+        work = ScienceWork(
             job, self.repo.root, raw, row.info, detector, self.settings, calibrations=found,
             expected_zero_point=expected,
         )  # fmt: skip
+        is_left = is_chained and (row.id, detector) not in entered["difference"]
+        return (self._chained(night, row, work) if is_left else None) or work
 
     def missing_kinds(self, row: ExposureRow, found: Iterable[CalibrationKind]) -> list[CalibrationKind]:
         """Return the kinds of products that an exposure needs besides those that were found for it."""
         if self._kinds is None:
             self._kinds = tuple(kind for kind in REQUIRED_KINDS if self.ledger.exposures(observation_type=kind))
         return [kind for kind in self._kinds if kind not in found and self._has_frames(kind, row)]
+
+    def _chained(self, night: int, row: ExposureRow, work: ScienceWork) -> ChainWork | None:
+        """Return a science image's work with that of its difference; None where there is none to make (yet)."""
+        key = {"visit": row.id, "detector": work.detector_id}
+        further = FurtherJob(
+            self.ledger.job_id("difference", key), "difference", key, exposure_id=row.id, detector=work.detector_id,
+            day_obs=night, config=self.settings.part(DIFFERENCE),
+        )  # fmt: skip
+        if not self.repo.camera.has_sky or not self._is_to_be_made(further.job_id):
+            return None
+        references = self._references_of(row, work.detector_id)
+        if not references:
+            return None
+        place = references[0].data_id
+        return ChainWork(
+            work, further, references[0].path, self.repo.path("reference_source", place), self._subbands(place)
+        )
+
+    def _is_to_be_made(self, job_id: int) -> bool:
+        """Return whether a difference would be made once its science image and reference are there."""
+        job = self.ledger.job(job_id)
+        if job is None or job.state in (JobState.PENDING, JobState.HELD):
+            return True
+        if job.state is JobState.DONE:
+            return self.renew_before is not None and (job.finished or 0.0) < self.renew_before
+        return self.do_retry and job.state is not JobState.RUNNING and job_id not in self._released
+
+    def adopt(self, job: FurtherJob) -> bool:
+        """Enter a job that a worker did of itself as one that runs; False if the ledger says that it is not to be."""
+        opened = self._open_job(
+            job.kind, dict(job.key), is_renewed=True, exposure_id=job.exposure_id, detector=job.detector,
+            day_obs=job.day_obs, config=job.config,
+        )  # fmt: skip
+        return opened is not None and self.ledger.start(opened)
 
     def _clear_skies(self, night: int) -> ClearSkies:
         """Return what a clear sky gives, from earlier nights only.
@@ -380,11 +425,7 @@ class Planner:
             self.ledger.hold(job.id, reason)
 
     def _difference(self, row: ExposureRow, detector: int) -> DifferenceWork | None:
-        references = (
-            self.repo.find("reference_image", field=row.info.field, detector=detector, band=row.info.band)
-            if row.info.field is not None
-            else []
-        )
+        references = self._references_of(row, detector)
         job = self._open_job(
             "difference", {"visit": row.id, "detector": detector}, is_ready=bool(references),
             is_renewed=bool(references), exposure_id=row.id, detector=detector, day_obs=row.info.day_obs,
@@ -405,6 +446,12 @@ class Planner:
             reference=references[0].path, reference_sources=self.repo.path("reference_source", reference_id),
             settings=self.settings, subbands=self._subbands(reference_id),
         )  # fmt: skip
+
+    def _references_of(self, row: ExposureRow, detector: int) -> list[ProductRef]:
+        """Return the reference of an exposure's place and band, if there is one."""
+        if row.info.field is None:
+            return []
+        return self.repo.find("reference_image", field=row.info.field, detector=detector, band=row.info.band)
 
     def _subbands(self, reference: DataId) -> Path | None:
         """Return the sub-bands of a reference; None where they are not asked for or it was made without."""

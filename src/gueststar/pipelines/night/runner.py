@@ -59,7 +59,9 @@ class NightRunner:
         self.repo, self.ledger, self.engine, self.settings = repo, repo.ledger, engine, settings
         self.progress = progress
         self.planner = Planner(repo, settings, do_retry=do_retry, renew_before=renew_before)
-        self.settling = Settling(repo)
+        self.settling = Settling(repo, self.planner.adopt)
+        self.is_chained = False
+        """Whether science images that have a reference are compared with it in the same go."""
 
     def recover(self) -> int:
         """Take back what a killed run left behind; return how many jobs were running."""
@@ -76,6 +78,7 @@ class NightRunner:
     def run(self, nights: Sequence[int], *, until: str = STAGES[-1]) -> None:
         """Process nights one after the other, as far as the stage ``until``."""
         wanted = STAGES[: STAGES.index(until) + 1]
+        self.is_chained = "difference" in wanted
         again = "" if self.planner.renew_before is None else " again"
         for night in nights:
             self.ledger.event("processing", str(night), f"night {night}{again} until {until}")
@@ -95,8 +98,8 @@ class NightRunner:
                 self._run("calibrate", works)
 
     def science(self, night: int) -> None:
-        """Calibrate the night's science exposures."""
-        while works := self.planner.science(night):
+        """Calibrate the night's science exposures, and make the differences of those that have a reference by now."""
+        while works := self.planner.science(night, is_chained=self.is_chained):
             self._run("science", works)
 
     def reference(self, night: int) -> None:

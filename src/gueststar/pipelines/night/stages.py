@@ -8,12 +8,13 @@ from typing import Any
 
 from gueststar.pipelines.night.calibrations.frames import CalibrationWork, run_calibration
 from gueststar.pipelines.night.calibrations.learning import LearningWork, run_learning
+from gueststar.pipelines.night.chain import ChainWork, run_chain
 from gueststar.pipelines.night.difference import DifferenceWork, run_difference
 from gueststar.pipelines.night.engine import Call
 from gueststar.pipelines.night.entry import EnteredScienceWork, run_entered_science
 from gueststar.pipelines.night.entry_difference import EnteredDifferenceWork, run_entered_difference
 from gueststar.pipelines.night.injection import InjectionWork, run_injection
-from gueststar.pipelines.night.outcome import Outcome
+from gueststar.pipelines.night.outcome import FurtherJob, Outcome
 from gueststar.pipelines.night.precovery import PrecoveryWork, run_precovery
 from gueststar.pipelines.night.reference import ReferenceWork, run_reference
 from gueststar.pipelines.night.science import ScienceWork, run_science
@@ -21,12 +22,13 @@ from gueststar.store.ledger import ExposureState, JobState
 from gueststar.store.repo import SurveyRepo
 
 Work = (
-    CalibrationWork | ScienceWork | EnteredScienceWork | ReferenceWork | DifferenceWork | EnteredDifferenceWork
+    CalibrationWork | ChainWork | ScienceWork | EnteredScienceWork | ReferenceWork | DifferenceWork | EnteredDifferenceWork
     | PrecoveryWork | LearningWork | InjectionWork
 )  # fmt: skip
 
 FUNCTIONS: dict[type, Callable[..., Outcome]] = {
     CalibrationWork: run_calibration,
+    ChainWork: run_chain,
     ScienceWork: run_science,
     EnteredScienceWork: run_entered_science,
     ReferenceWork: run_reference,
@@ -49,6 +51,8 @@ class Settling:
     """Commits products and writes the fate of jobs down."""
 
     repo: SurveyRepo
+    adopt: Callable[[FurtherJob], bool]
+    """Enters a job that a worker did of itself; False where its outcome does not count."""
     backoff_until: Callable[[Outcome], float | None] = lambda _: None
     """Unix time before which a failed attempt is not made again; None: at once."""
     _calibrations: dict[int, CalibrationWork | LearningWork] = field(default_factory=dict)
@@ -63,6 +67,7 @@ class Settling:
 
         Doing so again with the same outcomes changes nothing.
         """
+        outcomes = [part for outcome in outcomes for part in (outcome, *outcome.further) if self._is_ours(part)]
         staged = [product for outcome in outcomes for product in outcome.result.staged]
         if staged:
             self.repo.commit(staged)
@@ -73,6 +78,14 @@ class Settling:
             fates[outcome.job_id] = self._write_down(outcome)
             self._calibrations.pop(outcome.job_id, None)
         return fates
+
+    def _is_ours(self, outcome: Outcome) -> bool:
+        """Return whether an outcome counts: one that nobody asked for does where the ledger takes its job."""
+        if outcome.opens is None or self.adopt(outcome.opens):
+            return True
+        for staged in outcome.result.staged:
+            staged.path.unlink(missing_ok=True)
+        return False
 
     def _certify(self, outcome: Outcome) -> None:
         if (work := self._calibrations.get(outcome.job_id)) is None:
