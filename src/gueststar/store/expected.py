@@ -17,10 +17,10 @@ _AT_ONCE = 500
 
 
 class Expectations:
-    """The expected exposures in a survey's ledger. They are the operator's: no reader is told of them."""
+    """The expected exposures in a survey's ledger. They are the operator's: AccessDenied for a reader's."""
 
     def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
+        self.ledger = ledger.of_operator()
 
     def take(self, rows: Sequence[ExpectedExposure], *, file: str, source: ListSource, replaces: bool = False) -> int:
         """Write down what a list says; return how many exposures nobody had told of before.
