@@ -13,6 +13,7 @@ from gueststar.core.errors import ConfigError, DataError, GueststarError
 COMMANDS = {
     "alerts": "Find, show and export alert packets.",
     "camera": "Draft, check and show camera descriptions.",
+    "drill": "Rehearse a contingency and judge the recovery.",
     "filter": "Conditions of users over the alerts, each with a topic of its own.",
     "forced": "Fluxes at given places on the science images, detected or not.",
     "ingest": "Take raw exposures (or your own products) into a repository.",

@@ -49,6 +49,7 @@ COMMANDS: dict[str, WayOut] = {
     "camera list": WayOut(_N, "cameras"),
     "camera new": WayOut(_N, "a camera's description"),
     "camera show": WayOut(_N, "a camera's description"),
+    "drill": WayOut(_O, "figures of a rehearsal; on a survey's own nights: counts of all programs"),
     "filter add": WayOut(_O, "packets from now on, to a topic that only the filter's owner reads: what he may take"),
     "filter fields": WayOut(_N, "names of fields"),
     "filter list": WayOut(_O, "counts of all programs"),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
-from gueststar.operations.drills.judge import alert_packets
 from gueststar.operations.drills.servers import running_broker
 from gueststar.operations.drills.stage import Stage
 from gueststar.operations.drills.verdict import Protocol
@@ -24,8 +24,7 @@ def broker_down(stage: Stage, told: Protocol) -> None:
             broker.start()
             told.did("started the broker")
             stage.wait_for_all(root, operator)
-            n_made = len(alert_packets(root, stage.world.night))
-            operator.wait_until(lambda: _is_published(root), f"{n_made} alerts published", timeout_s=60)
+            told.expect("all alerts are published", is_met=wait_until_published(root, timeout_s=60))
             operator.stop()
         said = gueststar("alerts", "check", root, "--night", stage.world.night, statuses=(0, 1))
         is_whole = "missing" not in said or " 0 missing" in said
@@ -33,6 +32,11 @@ def broker_down(stage: Stage, told: Protocol) -> None:
     stage.judge(root, told)
 
 
-def _is_published(root: object) -> bool:
-    time.sleep(0.5)
-    return " 0 wait" in gueststar("alerts", "publish", root, statuses=(0, 3))
+def wait_until_published(root: Path, *, timeout_s: float) -> bool:
+    """Wait until no alert waits any more; return whether that came about."""
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        if " 0 wait" in gueststar("alerts", "publish", root, statuses=(0, 3)):
+            return True
+        time.sleep(0.5)
+    return False
