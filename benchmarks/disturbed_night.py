@@ -33,7 +33,7 @@ from gueststar.operations.drills.judge import compare_surveys
 from gueststar.operations.drills.operating import Operating
 from gueststar.operations.drills.servers import PostgresServer, copied_postgres, running_broker, running_postgres
 from gueststar.operations.drills.stage import BEFORE_S, Stage
-from gueststar.operations.drills.world import Plan, World, fresh_survey, gueststar, make_world
+from gueststar.operations.drills.world import Plan, World, fresh_survey, make_world
 from gueststar.store.repo import SurveyRepo
 
 AWAY_S = 60.0
@@ -122,8 +122,7 @@ def _disturbed(stage: Stage, root: Path, server: PostgresServer, disk: Path | No
             link.wait(600)
             stage.wait_for_all(root, operator, timeout_s=1200)
         _print_backlog(root, stage.world, outage, back)
-        wait_until_published(root, timeout_s=120)
-        said = gueststar("alerts", "check", root, "--night", stage.world.night, statuses=(0, 1))
+        _, said = wait_until_published(root, stage.world.night, timeout_s=120)
         print(f"disturbed: {time.monotonic() - begun:.0f} s; topics: {' '.join(said.split())}")
         operator.stop()
     return root
