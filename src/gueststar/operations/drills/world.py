@@ -43,7 +43,7 @@ class Plan:
     n_fields: int = 1
     n_epochs: int = 5
     """Exposures of each field in the night of the references."""
-    n_rounds: int = 6
+    n_rounds: int = 4
     """Exposures of each field in the night that is rehearsed."""
     every_s: float = 3.0
     """From one exposure to the next."""
