@@ -12,11 +12,11 @@ from typing import Any
 
 from gueststar.core.errors import ConfigError, DataError, ServiceDown, TransientError
 from gueststar.model.calibration import CalibrationKind
+from gueststar.pipelines.engine.contract import Call, Engine
 from gueststar.pipelines.night.association import AssociateVisit
 from gueststar.pipelines.night.calibrations.frames import MAKERS, CalibrationWork, run_calibration
 from gueststar.pipelines.night.calibrations.learning import LEARNERS, LearningWork, run_learning
 from gueststar.pipelines.night.difference import DifferenceWork, run_difference
-from gueststar.pipelines.night.engine import Call, DaskEngine, InlineEngine
 from gueststar.pipelines.night.entry import EnteredScienceWork, run_entered_science
 from gueststar.pipelines.night.entry_difference import EnteredDifferenceWork, run_entered_difference
 from gueststar.pipelines.night.injection import plan_injections, plan_nightly_injections, run_injection
@@ -71,7 +71,7 @@ class NightRunner:
     def __init__(
         self,
         repo: SurveyRepo,
-        engine: InlineEngine | DaskEngine,
+        engine: Engine,
         settings: PipelineSettings,
         *,
         progress: Progress = _silent,
