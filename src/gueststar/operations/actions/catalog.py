@@ -12,6 +12,7 @@ from gueststar.operations.actions.contract import Action
 from gueststar.operations.actions.export_candidates import export_candidates
 from gueststar.operations.actions.maintenance import maintenance
 from gueststar.operations.actions.moving_objects import moving_objects
+from gueststar.operations.actions.night_report import night_report
 from gueststar.operations.actions.source_matching import source_matching
 from gueststar.operations.actions.update_ephemerides import update_ephemerides
 
@@ -23,6 +24,7 @@ ACTIONS: Mapping[str, Action] = {
     "export_candidates": export_candidates,
     "maintenance": maintenance,
     "moving_objects": moving_objects,
+    "night_report": night_report,
     "source_matching": source_matching,
     "update_ephemerides": update_ephemerides,
     "verify_archive": verify_archive,
