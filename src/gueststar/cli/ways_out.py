@@ -66,6 +66,7 @@ COMMANDS: dict[str, WayOut] = {
     "metrics list": WayOut(_O, "figures over all exposures"),
     "metrics measure": WayOut(_O, "figures over all exposures"),
     "metrics show": WayOut(_O, "figures over all exposures"),
+    "night expect": WayOut(_O, "what schedules and observing logs expect"),
     "night list": WayOut(_R, "numbers of exposures that may be seen"),
     "night report": WayOut(_R, "the account of exposures that may be seen"),
     "orbits import": WayOut(_N, "orbits of others"),

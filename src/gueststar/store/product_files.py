@@ -23,7 +23,7 @@ from gueststar.model.catalog import Catalog
 from gueststar.model.cutouts import CandidateCutouts
 from gueststar.model.image import CalibratedImage, DetrendedFrame
 from gueststar.model.streaks import StreakCutouts
-from gueststar.store.products import SUFFIXES, DataId, Product
+from gueststar.store.products import PRODUCTS_RUN, SUFFIXES, DataId, Product, StagedProduct, product_named
 
 
 def write_product(product: Product, path: Path, value: Any) -> None:
@@ -84,6 +84,13 @@ def stored_path(product: Product, data_id: DataId, *, sha256: str, group: str) -
     words = [str(value).replace("/", "-") for value in data_id.values(product).values()]
     name = "_".join([product.name, *words])
     return f"{product.name}/{group}/{name}-{sha256[:12]}{SUFFIXES[product.holds]}"
+
+
+def path_of_staged(staged: StagedProduct, camera: Camera, *, run: str = PRODUCTS_RUN) -> str:
+    """Return where a staged product's file will lie in the products folder once it is committed to a collection."""
+    product, own_run = product_named(staged.product), staged.run or run
+    group = group_of(product, staged.data_id, camera, run=own_run)
+    return stored_path(product, staged.data_id, sha256=staged.sha256, group=group)
 
 
 def group_of(product: Product, data_id: DataId, camera: Camera, *, run: str) -> str:

@@ -64,23 +64,25 @@ def make_survey(root: Path, *, n: int = 16) -> Known:
     """Make a survey of one field, two nights, two bands and two programs, work and catalogs included."""
     rng = np.random.default_rng(3)
     camera = load_camera("simcam")
-    ra, dec = CENTRE[0] + rng.uniform(-0.3, 0.3, 800), CENTRE[1] + rng.uniform(-0.3, 0.3, 800)
-    mag = rng.uniform(14, 17, 800)
+    ra, dec = CENTRE[0] + rng.uniform(-0.3, 0.3, 500), CENTRE[1] + rng.uniform(-0.3, 0.3, 500)
+    mag = rng.uniform(14, 17, 500)
     with SurveyRepo.create(root, camera) as repo:
-        bright = filled(REFCAT, 800, ref_id=np.arange(800), ra=ra, dec=dec - CATALOG_MAS / 3.6e6,
-                        epoch=np.full(800, 2026.0, "f4"), **{f"mag_{b}": (mag - CATALOG_MMAG / 1e3).astype("f4") for b in "griz"})  # fmt: skip  # noqa: E501
+        bright = filled(REFCAT, 500, ref_id=np.arange(500), ra=ra, dec=dec - CATALOG_MAS / 3.6e6,
+                        epoch=np.full(500, 2026.0, "f4"), **{f"mag_{b}": (mag - CATALOG_MMAG / 1e3).astype("f4") for b in "griz"})  # fmt: skip  # noqa: E501
         RefcatStore(repo.root / "refcats").import_catalog("truth", bright)
-        visits = []
+        visits, staged = [], []
         for number in range(n):
             info = repo.add_exposure(
                 exposure(camera.name, number, Program.PRIVATE if number % 4 == 3 else Program.PUBLIC), [0]
             )
             which = DataId(visit=info.exposure_id, detector=0)
-            repo.put("source", which, catalog_of(rng, ra, dec, mag))
+            staged.append(repo.stage("source", which, catalog_of(rng, ra, dec, mag)))
             scores = np.array([0.9, 0.8, 0.1], dtype="f4")
-            repo.put("dia_source", which, filled(DIA_SOURCE, 3, dia_source_id=10 * number + np.arange(3), reliability=scores))  # fmt: skip  # noqa: E501
+            found = filled(DIA_SOURCE, 3, dia_source_id=10 * number + np.arange(3), reliability=scores)
+            staged.append(repo.stage("dia_source", which, found))
             _work(repo, info, number)
             visits.append(info.exposure_id)
+        repo.commit(staged)
     return Known(root, tuple(visits))
 
 

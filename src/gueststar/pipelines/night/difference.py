@@ -46,13 +46,14 @@ class DifferenceWork:
 
 def run_difference(work: DifferenceWork) -> Outcome:
     """Subtract, detect, vet and stage; every failure becomes an outcome."""
-    return attempt(work.job_id, lambda: _stage_difference(work))
+    return attempt(work.job_id, lambda: stage_difference(work))
 
 
-def _stage_difference(work: DifferenceWork) -> Result:
+def stage_difference(work: DifferenceWork, science: CalibratedImage | None = None) -> Result:
+    """Make a difference and stage its products; ``science`` is the image of ``work`` where it is at hand."""
     context, timer = WorkerContext.of(work.repo_root), StepTimer()
     with timer("read"):
-        science = context.image(work.science)
+        science = context.image(work.science) if science is None else science
     made = make_difference(work, context, science, timer)
     settings, detections = work.settings, made.detections
     result = made.result._replace(

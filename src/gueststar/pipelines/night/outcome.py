@@ -7,7 +7,7 @@ import resource
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -31,6 +31,22 @@ class Result:
 
 
 @dataclass(frozen=True)
+class FurtherJob:
+    """A job that a worker does after the one that was asked for: what the ledger is told when it comes back."""
+
+    job_id: int
+    """The id that a job of this kind and key always has (`Ledger.job_id`)."""
+    kind: str
+    key: Mapping[str, Any]
+    """What tells the unit from all others of its kind, JSON-able."""
+    exposure_id: int
+    detector: int
+    day_obs: int
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters that it runs with."""
+
+
+@dataclass(frozen=True)
 class Outcome:
     """The end of one attempt at one job."""
 
@@ -45,6 +61,10 @@ class Outcome:
     cpu_s: float = 0.0
     wall_s: float = 0.0
     peak_rss_mb: float = 0.0
+    further: tuple[Outcome, ...] = ()
+    """Of the jobs that the worker did in the same call after this one, each with what it ``opens``."""
+    opens: FurtherJob | None = None
+    """A job that nobody asked for by itself: it is entered in the ledger before its outcome is."""
 
     @property
     def is_retryable(self) -> bool:

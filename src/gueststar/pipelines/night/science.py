@@ -12,6 +12,7 @@ import numpy as np
 from gueststar.cameras.header_wcs import detector_wcs
 from gueststar.core.bits import MaskPlane, SourceFlag
 from gueststar.core.errors import DataError, MissingInput
+from gueststar.formats.calibrated_image import read_calibrated_image
 from gueststar.formats.raw import read_detector, read_headers
 from gueststar.model.calibration import Calibrations
 from gueststar.model.camera import Camera, Detector, Filter
@@ -79,10 +80,15 @@ class ScienceProducts:
 
 def run_science(work: ScienceWork) -> Outcome:
     """Process one detector image and stage its products; every failure becomes an outcome."""
-    return attempt(work.job_id, lambda: _stage_science(work))
+    return attempt(work.job_id, lambda: stage_science_work(work))
 
 
-def _stage_science(work: ScienceWork) -> Result:
+HandOn = Callable[[tuple[StagedProduct, CalibratedImage]], None]
+"""Takes a staged science image, and the image as its file will be read."""
+
+
+def stage_science_work(work: ScienceWork, *, hand_on: HandOn | None = None) -> Result:
+    """Process one detector image and stage its products; ``hand_on`` gets the image for what comes next."""
     context = WorkerContext.of(work.repo_root)
     timer = StepTimer()
     data_id = DataId(exposure=work.info.exposure_id, detector=work.detector_id)
@@ -99,6 +105,8 @@ def _stage_science(work: ScienceWork) -> Result:
     products = make_science(work, context, timer)
     with timer("write"):
         staged = stage_science(context, data_id, products)
+        if hand_on is not None:
+            hand_on((staged[0], read_calibrated_image(staged[0].path)))
     return Result(staged=staged, metrics=products.metrics, inputs=inputs, steps=timer.seconds)
 
 

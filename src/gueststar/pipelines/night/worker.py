@@ -15,6 +15,7 @@ from gueststar.model.camera import Camera
 from gueststar.model.catalog import Catalog
 from gueststar.model.image import CalibratedImage, DetrendedFrame
 from gueststar.pipelines.night.allocation import keep_freed_memory
+from gueststar.store.product_files import path_of_staged
 from gueststar.store.products import DataId, StagedProduct
 from gueststar.store.refcats import RefcatStore
 from gueststar.store.reliability_models import ReliabilityModels
@@ -45,6 +46,10 @@ class WorkerContext:
     def stage(self, product: str, data_id: DataId, value: Any) -> StagedProduct:
         """Write a product to the repository's staging folder, to be committed by the one writer."""
         return stage_product(self.root, self.camera, product, data_id, value)
+
+    def stored_path(self, staged: StagedProduct) -> Path:
+        """Return where a staged product will lie once it is committed."""
+        return self.root / "products" / path_of_staged(staged, self.camera)
 
     def image(self, path: Path) -> CalibratedImage:
         """Return an image, kept in memory for the next units that need it."""
