@@ -20,6 +20,7 @@ COMMANDS = {
     "init": "Make a survey repository.",
     "inject": "Put artificial sources into processed images: completeness and flux errors.",
     "lightcurve": "The light curve at a place.",
+    "metrics": "Named metrics of the survey: values, history, versions.",
     "night": "The night's account.",
     "orbits": "Orbits of known Solar-System bodies.",
     "process": "From raw exposures to alerts.",

@@ -11,6 +11,7 @@ from gueststar.operations.actions.clean_sandbox import clean_sandbox
 from gueststar.operations.actions.contract import Action
 from gueststar.operations.actions.export_candidates import export_candidates
 from gueststar.operations.actions.maintenance import maintenance
+from gueststar.operations.actions.measure_metrics import measure_metrics
 from gueststar.operations.actions.moving_objects import moving_objects
 from gueststar.operations.actions.night_report import night_report
 from gueststar.operations.actions.source_matching import source_matching
@@ -23,6 +24,7 @@ ACTIONS: Mapping[str, Action] = {
     "clean_sandbox": clean_sandbox,
     "export_candidates": export_candidates,
     "maintenance": maintenance,
+    "measure_metrics": measure_metrics,
     "moving_objects": moving_objects,
     "night_report": night_report,
     "source_matching": source_matching,
