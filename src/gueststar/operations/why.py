@@ -22,7 +22,7 @@ _PLACE = re.compile(r"^\s*([0-9.]+)\s*,\s*([+-]?[0-9.]+)\s*$")
 
 
 def story_of(repo: SurveyRepo, subject: str) -> list[str]:
-    """Return the story of an exposure id, a candid, an object name, a night (YYYYMMDD) or ``RA,DEC`` in degrees, as lines.
+    """Return the story of an exposure id, candid, object name, night (YYYYMMDD) or ``RA,DEC`` in degrees, as lines.
 
     Raises ConfigError if there is no such thing.
     """
