@@ -12,6 +12,9 @@ from gueststar.operations.actions.contract import Action
 from gueststar.operations.actions.export_candidates import export_candidates
 from gueststar.operations.actions.maintenance import maintenance
 from gueststar.operations.actions.moving_objects import moving_objects
+from gueststar.operations.actions.prepare_off_grid_fields import prepare_off_grid_fields
+from gueststar.operations.actions.readiness import readiness
+from gueststar.operations.actions.reference_synopsis import reference_synopsis
 from gueststar.operations.actions.source_matching import source_matching
 from gueststar.operations.actions.update_ephemerides import update_ephemerides
 
@@ -23,6 +26,9 @@ ACTIONS: Mapping[str, Action] = {
     "export_candidates": export_candidates,
     "maintenance": maintenance,
     "moving_objects": moving_objects,
+    "prepare_off_grid_fields": prepare_off_grid_fields,
+    "readiness": readiness,
+    "reference_synopsis": reference_synopsis,
     "source_matching": source_matching,
     "update_ephemerides": update_ephemerides,
     "verify_archive": verify_archive,
