@@ -11,7 +11,9 @@ from gueststar.operations.actions.clean_sandbox import clean_sandbox
 from gueststar.operations.actions.contract import Action
 from gueststar.operations.actions.export_candidates import export_candidates
 from gueststar.operations.actions.maintenance import maintenance
+from gueststar.operations.actions.measure_metrics import measure_metrics
 from gueststar.operations.actions.moving_objects import moving_objects
+from gueststar.operations.actions.night_report import night_report
 from gueststar.operations.actions.prepare_off_grid_fields import prepare_off_grid_fields
 from gueststar.operations.actions.readiness import readiness
 from gueststar.operations.actions.reference_synopsis import reference_synopsis
@@ -25,7 +27,9 @@ ACTIONS: Mapping[str, Action] = {
     "clean_sandbox": clean_sandbox,
     "export_candidates": export_candidates,
     "maintenance": maintenance,
+    "measure_metrics": measure_metrics,
     "moving_objects": moving_objects,
+    "night_report": night_report,
     "prepare_off_grid_fields": prepare_off_grid_fields,
     "readiness": readiness,
     "reference_synopsis": reference_synopsis,
