@@ -14,6 +14,9 @@ from gueststar.operations.actions.maintenance import maintenance
 from gueststar.operations.actions.measure_metrics import measure_metrics
 from gueststar.operations.actions.moving_objects import moving_objects
 from gueststar.operations.actions.night_report import night_report
+from gueststar.operations.actions.prepare_off_grid_fields import prepare_off_grid_fields
+from gueststar.operations.actions.readiness import readiness
+from gueststar.operations.actions.reference_synopsis import reference_synopsis
 from gueststar.operations.actions.source_matching import source_matching
 from gueststar.operations.actions.update_ephemerides import update_ephemerides
 
@@ -27,6 +30,9 @@ ACTIONS: Mapping[str, Action] = {
     "measure_metrics": measure_metrics,
     "moving_objects": moving_objects,
     "night_report": night_report,
+    "prepare_off_grid_fields": prepare_off_grid_fields,
+    "readiness": readiness,
+    "reference_synopsis": reference_synopsis,
     "source_matching": source_matching,
     "update_ephemerides": update_ephemerides,
     "verify_archive": verify_archive,
