@@ -29,6 +29,7 @@ COMMANDS = {
     "serve": "Alerts, cut-outs and schemas over HTTP.",
     "simulate": "Make nights of raw exposures, with truth.",
     "streaks": "Streaks of satellites and of fast asteroids.",
+    "survey": "Weeks and the whole survey: coverage, depth, trends.",
     "user": "Who may see what is not public, and with which tokens.",
     "vet": "Train and inspect the reliability score.",
     "why": "The whole causal story of one thing.",

@@ -10,14 +10,17 @@ from gueststar.operations.actions.maintenance import maintenance
 from gueststar.operations.actions.measure_metrics import measure_metrics
 from gueststar.operations.actions.moving_objects import moving_objects
 from gueststar.operations.actions.source_matching import source_matching
+from gueststar.operations.actions.survey_pages import coverage_maps, weekly_report
 from gueststar.operations.actions.update_ephemerides import update_ephemerides
 
 ACTIONS: Mapping[str, Action] = {
+    "coverage_maps": coverage_maps,
     "export_candidates": export_candidates,
     "maintenance": maintenance,
     "measure_metrics": measure_metrics,
     "moving_objects": moving_objects,
     "source_matching": source_matching,
     "update_ephemerides": update_ephemerides,
+    "weekly_report": weekly_report,
 }
 """Name -> action."""
