@@ -22,8 +22,8 @@ from gueststar.store.ledger import ExposureState, JobState
 from gueststar.store.repo import SurveyRepo
 
 Work = (
-    CalibrationWork | ChainWork | ScienceWork | EnteredScienceWork | ReferenceWork | DifferenceWork | EnteredDifferenceWork
-    | PrecoveryWork | LearningWork | InjectionWork
+    CalibrationWork | ChainWork | ScienceWork | EnteredScienceWork | ReferenceWork | DifferenceWork
+    | EnteredDifferenceWork | PrecoveryWork | LearningWork | InjectionWork
 )  # fmt: skip
 
 FUNCTIONS: dict[type, Callable[..., Outcome]] = {
