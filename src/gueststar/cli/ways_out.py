@@ -62,6 +62,7 @@ COMMANDS: dict[str, WayOut] = {
     "init": WayOut(_N, "an empty survey"),
     "inject": WayOut(_O, "completeness over all exposures"),
     "lightcurve": WayOut(_R, "magnitudes of exposures that may be seen, relative to stars on these"),
+    "night expect": WayOut(_O, "what schedules and observing logs expect"),
     "night list": WayOut(_R, "numbers of exposures that may be seen"),
     "night report": WayOut(_R, "the account of exposures that may be seen"),
     "orbits import": WayOut(_N, "orbits of others"),

@@ -69,6 +69,10 @@ class Ledger:
         with transaction(self._reader) as connection:
             yield connection
 
+    def of_operator(self) -> Ledger:
+        """Return this ledger to modules of the store whose tables are the operator's alone; a reader's refuses."""
+        return self
+
     def close(self) -> None:
         """Close the connections to the database."""
         self._engine.dispose()

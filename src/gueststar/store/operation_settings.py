@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import time
 from pathlib import Path
 from typing import Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -63,7 +65,25 @@ class AlarmSettings(_Section):
     @field_validator("quiet_hours", mode="before")
     @classmethod
     def _as_written(cls, hours: Any) -> Any:
-        return None if hours is None else tuple(str(item) for item in hours)
+        return None if hours is None else tuple(_clock_time(item) for item in hours)
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_a_time_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(f"{name!r} is no time zone such as America/Los_Angeles") from None
+        return name
+
+
+def _clock_time(written: Any) -> str:
+    """Return a time of day as HH:MM; YAML takes 22:00 without quotes for a number to the base 60."""
+    text = f"{written // 60:02d}:{written % 60:02d}" if isinstance(written, int) else str(written)
+    try:
+        return time.fromisoformat(text.rjust(5, "0")).strftime("%H:%M")
+    except ValueError:
+        raise ValueError(f"{text!r} is no time of day such as 22:30") from None
 
 
 class DiskSettings(_Section):
