@@ -38,7 +38,7 @@ from gueststar.operations.operator.trouble import (
     trouble_with_volume,
 )
 from gueststar.operations.rules.contract import Firing, Priority, Rules, SurveyFacts
-from gueststar.pipelines.night.engine import Call
+from gueststar.pipelines.engine.contract import Call
 from gueststar.pipelines.night.outcome import Outcome
 from gueststar.pipelines.night.publishing import publish_night
 from gueststar.pipelines.night.settings import PipelineSettings

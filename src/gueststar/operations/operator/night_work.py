@@ -24,7 +24,7 @@ from gueststar.operations.operator.series import Plan, Series
 from gueststar.operations.rules.contract import Decision, Priority, Recipe, Retry, Rules
 from gueststar.pipelines.night.association import AssociateVisit
 from gueststar.pipelines.night.calibrations.frames import MAKERS
-from gueststar.pipelines.night.engine import Call
+from gueststar.pipelines.engine.contract import Call
 from gueststar.pipelines.night.outcome import Outcome
 from gueststar.pipelines.night.plan import Planner
 from gueststar.pipelines.night.settings import PipelineSettings
