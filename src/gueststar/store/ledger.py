@@ -401,6 +401,15 @@ class Ledger:
         with self.reading() as connection:
             return ledger_jobs.counts(connection, _equal(JOBS, day_obs=day_obs))
 
+    def last_finished(self, kind: str) -> dict[int, float]:
+        """Return night -> when the last job of a kind ended, Unix time."""
+        query = select(JOBS.c.day_obs, func.max(JOBS.c.finished)).where(
+            JOBS.c.kind == kind, JOBS.c.day_obs.is_not(None)
+        )
+        with self.reading() as connection:
+            rows = connection.execute(query.group_by(JOBS.c.day_obs))
+            return {night: finished for night, finished in rows if finished is not None}
+
     # Diary and account
 
     def event(self, what: str, subject: str = "", text: str = "", **data: Any) -> None:

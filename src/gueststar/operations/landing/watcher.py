@@ -38,6 +38,8 @@ class PlaceWatcher:
         self.place = WatchedPlace(settings, is_known=journal.is_taken, monotonic=monotonic)
         self.trouble = ""
         """Why the place does not answer; empty while it does."""
+        self.n_scans = 0
+        """How often the place was read through."""
         self._whole: SimpleQueue[ArrivedFile] = SimpleQueue()
         self._changed: set[Path] = set()
         self._lock, self._stop, self._event = threading.Lock(), threading.Event(), threading.Event()
@@ -74,7 +76,7 @@ class PlaceWatcher:
 
     def scan(self) -> None:
         """Read through the place now."""
-        self._hand_over(self.place.scan)
+        self._hand_over(self.place.scan, is_scan=True)
 
     def _look(self) -> None:
         due = 0.0
@@ -92,7 +94,7 @@ class PlaceWatcher:
             self._event.wait(max(wait, 0.0))
             self._event.clear()
 
-    def _hand_over(self, look: Callable[[], list[WholeFile]]) -> None:
+    def _hand_over(self, look: Callable[[], list[WholeFile]], *, is_scan: bool = False) -> None:
         try:
             found = look()
             self.trouble = ""
@@ -108,6 +110,7 @@ class PlaceWatcher:
             for file in files:
                 self._whole.put(file)
             self._wake()
+        self.n_scans += is_scan
 
     def _received(self, file: WholeFile) -> ArrivedFile:
         before = self._journal.received(file.path, file.stamp)

@@ -15,12 +15,12 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from gueststar.core.clock import Clock
-from gueststar.core.errors import GueststarError, ServiceDown
+from gueststar.core.errors import ConfigError, GueststarError, ServiceDown
 from gueststar.operations.actions.contract import Action, ActionResult
-from gueststar.operations.landing.journal import ArrivedFile, ReceiptJournal
+from gueststar.operations.landing.journal import ReceiptJournal
 from gueststar.operations.operator.alarming import Alarming
 from gueststar.operations.operator.beat import Beat
 from gueststar.operations.operator.control import paused_because, signal_answered, signals_given
@@ -28,7 +28,14 @@ from gueststar.operations.operator.facts import night_of
 from gueststar.operations.operator.firings import ActiveFiring, Firings, InThread, RunningAction
 from gueststar.operations.operator.intake import Intake
 from gueststar.operations.operator.night_work import NightWork
-from gueststar.operations.operator.pipeline_actions import END_OF_NIGHT, WaitFor, link_movers, series_action
+from gueststar.operations.operator.pipeline_actions import (
+    END_OF_NIGHT,
+    Calibrate,
+    WaitFor,
+    link_movers,
+    publish_alerts,
+    series_action,
+)
 from gueststar.operations.operator.queue import Unit
 from gueststar.operations.operator.trouble import (
     FIRST_WAIT_S,
@@ -37,16 +44,24 @@ from gueststar.operations.operator.trouble import (
     trouble_with,
     trouble_with_volume,
 )
-from gueststar.operations.rules.contract import Firing, Priority, Rules, SurveyFacts
-from gueststar.pipelines.engine.contract import Call
+from gueststar.operations.rules.book import RuleBook
+from gueststar.operations.rules.contract import Firing
+from gueststar.operations.rules.facts import SurveyFactsSource
+from gueststar.operations.rules.record import SIGNAL, write_rules
+from gueststar.operations.watch.alarms import Courier
+from gueststar.pipelines.engine.contract import Engine
 from gueststar.pipelines.night.outcome import Outcome
 from gueststar.pipelines.night.publishing import publish_night
 from gueststar.pipelines.night.settings import PipelineSettings
-from gueststar.store.operator_state import WorkerState
 from gueststar.store.repo import SurveyRepo
 
 LOG = logging.getLogger(__name__)
 
+CLOSING = "nights that are over"
+"""Name under which the operator itself lets follow what follows a night, where images of it come later."""
+CLOSE = "close"
+ALARMS_EVERY_S = 15.0
+"""Alarms that are due are sent this often."""
 RULES_EVERY_S = 5.0
 """Rules that follow the clock are asked this often."""
 LOOK_EVERY_S = 60.0
@@ -63,34 +78,13 @@ SETTLE_AT_ONCE = 12
 Mode = Literal["running", "paused", "waiting", "stopping", "dry"]
 
 
-class Engine(Protocol):
-    """Where calls run."""
-
-    @property
-    def n_free(self) -> int:
-        """Calls that it would begin at once."""
-        ...
-
-    def submit(self, call: Call) -> None:
-        """Begin a call."""
-        ...
-
-    def collect(self, timeout_s: float) -> list[Outcome]:
-        """Return what ended, waiting for the first at most so long."""
-        ...
-
-    def workers(self) -> tuple[WorkerState, ...]:
-        """Return the workers."""
-        ...
-
-
 @dataclass(frozen=True)
 class Parts:
     """What an operator works with."""
 
     engine: Engine
     clock: Clock
-    load_rules: Callable[[SurveyRepo], Rules]
+    load_rules: Callable[[SurveyRepo], RuleBook]
     actions: Mapping[str, Action]
     intakes: tuple[Intake, ...] = ()
     open_repo: Callable[[SurveyRepo], SurveyRepo] = lambda repo: SurveyRepo.open(repo.root)
@@ -120,13 +114,12 @@ class Operator:
         self._unsettled: deque[tuple[Unit, Outcome]] = deque()
         self._due: dict[str, float] = {}
         self._not_published_before = 0.0
-        self._make_parts_of_repo()
+        self._idle_since = self.clock.now()
+        self.courier = Courier()
+        self.work = NightWork(repo, settings_of(repo), self.rules, clock=self.clock)
+        self.survey_facts = SurveyFactsSource(repo)
+        self.firings = Firings(self._begin_action, clock=self.clock)
         self.beat = Beat(self)
-
-    def _make_parts_of_repo(self) -> None:
-        settings = PipelineSettings.of(self.repo.camera.settings, self.repo.settings.parameters)
-        self.work = NightWork(self.repo, settings, self.rules, clock=self.clock)
-        self.firings = Firings(self.repo.ledger, self._begin_action, clock=self.clock)
 
     # The loop
 
@@ -136,6 +129,7 @@ class Operator:
         ``is_counted``: units that were running may have caused its end (they ran in its process).
         """
         self.repo.sweep_staging()
+        write_rules(self.repo.ledger, self.rules, now=self.clock.now())
         n_lost = self.work.reload(running=(), is_counted=is_counted)
         self.firings.reload(self.repo.ledger)
         self._find_open_nights()
@@ -216,7 +210,9 @@ class Operator:
         if self._flying:
             self._collect(timeout_s=_BUSY_REST_S)
             return
-        dues = [due for due in (self.work.queue.next_due(), self.work.order.next_due(), self.work.sets.next_due()) if due]
+        dues = [
+            due for due in (self.work.queue.next_due(), self.work.order.next_due(), self.work.sets.next_due()) if due
+        ]
         wait = min([BEAT_S, *(max(0.02, due - time.monotonic()) for due in dues)])
         self.wake.wait(_BUSY_REST_S if self._publishing or self.firings.active else wait)
         self.wake.clear()
@@ -285,12 +281,29 @@ class Operator:
         """Fetch what ended from the workers."""
         if not self._flying:
             return False
-        outcomes = self.engine.collect(timeout_s)
+        outcomes = self._outcomes(timeout_s)
         for outcome in outcomes:
             unit = self._flying.pop(outcome.job_id, None)
             if unit is not None:
                 self._unsettled.append((unit, outcome))
         return bool(outcomes)
+
+    def _outcomes(self, timeout_s: float) -> list[Outcome]:
+        """Return what ended; a unit that met what a person must mend is held."""
+        try:
+            return self.engine.collect(timeout_s)
+        except ConfigError as problem:
+            job_id = getattr(problem, "job_id", None)
+            self.alarming.wrong("configuration", "", str(problem), "critical")
+            return [] if job_id is None else [Outcome(job_id, "held", reason=str(problem), error_kind="ConfigError")]
+        except ServiceDown as problem:
+            if (unit := self._flying.pop(getattr(problem, "job_id", 0) or 0, None)) is None:
+                raise
+            return [self._as_put_off(unit, getattr(problem, "job_id", 0), str(problem))]
+
+    def _as_put_off(self, unit: Unit, job_id: int, reason: str) -> Outcome:
+        self._flying[job_id] = unit
+        return Outcome(job_id, "failed", reason=reason, error_kind="VolumeError")
 
     def _settle(self) -> bool:
         """Write down what ended; what could not be written down stays in hand."""
@@ -323,7 +336,9 @@ class Operator:
                 self._not_published_before = time.monotonic() + self.repo.settings.operation.queue.publish_every_s
             else:
                 self.work.has_new_alerts = True
-                self.alarming.wrong("alerts_waiting", "", "the brokers do not take alerts; they wait in the log", "critical")
+                self.alarming.wrong(
+                    "alerts_waiting", "", "the brokers do not take alerts; they wait in the log", "critical"
+                )
                 self._not_published_before = time.monotonic() + LONGEST_WAIT_S
         if self.work.has_new_alerts and time.monotonic() >= self._not_published_before:
             self.work.has_new_alerts = False
@@ -353,10 +368,15 @@ class Operator:
         signals = signals_given(self.repo.root) if self._is_due("signals", BEAT_S) else {}
         if not signals and not self._is_due("rules", RULES_EVERY_S):
             return
+        now = self.clock.now()
         for name, text in signals.items():
-            self.repo.ledger.event("signal", name, text)
+            self.repo.ledger.event(SIGNAL, name, text, at=now)
             self._say(f"signal {name}")
-        for firing in self.rules.due(self.survey_facts(frozenset(signals)), self.firings.last_fired):
+        is_idle = not (self.work.hands or self.work.undecided or self.n_landed)
+        facts = self.survey_facts.facts(
+            now=now, signals=frozenset(signals), is_idle=is_idle, idle_since=self._idle_since
+        )
+        for firing in self.rules.due(facts, self.firings.last_fired):
             self.firings.fire(firing)
             self._say(f"rule {firing.rule}: {', '.join(name for name, _ in firing.actions)}")
         if "night_begins" in signals:
@@ -364,24 +384,22 @@ class Operator:
         for name in signals:
             signal_answered(self.repo.root, name)
 
-    def survey_facts(self, signals: frozenset[str] = frozenset()) -> SurveyFacts:
-        """Return what rules may ask of the survey now."""
-        return self.beat.survey_facts(signals)
-
     def _begin_action(self, name: str, firing: Firing, arguments: Mapping[str, Any]) -> RunningAction:
         since = self.firings.last_fired.get(firing.rule, time.time())
-        found = series_action(
-            name, self.work, firing.night, arguments, priority=int(firing.priority), since=since
-        )
+        if name == CLOSE:
+            return _Closing(self, firing.night)
+        found = series_action(name, self.work, firing.night, arguments, priority=int(firing.priority), since=since)
         if found is not None:
             return found
+        if name == "calibrate":
+            return Calibrate(self.work, firing.night)
         if name == "publish":
-            return InThread(self._pool, _publish_action, self._open_again, **self._context(firing, arguments))
+            return self._in_thread(publish_alerts, firing, arguments)
         if name == "movers":
             return WaitFor(self.work, firing.night, lambda: self._in_thread(link_movers, firing, arguments))
         if name in self.parts.actions:
             return self._in_thread(self.parts.actions[name], firing, arguments)
-        return _Unknown(name)
+        raise ConfigError(f"{name!r} is no action: gueststar rules {self.repo.root} check")
 
     def _in_thread(self, action: Action, firing: Firing, arguments: Mapping[str, Any]) -> InThread:
         return InThread(self._pool, action, self._open_again, **self._context(firing, arguments))
@@ -432,7 +450,7 @@ class Operator:
             if not self.work.has_work_of(night):
                 n = self.work.changed.pop(night)
                 names = [*END_OF_NIGHT, *(name for name in ("night_report",) if name in self.parts.actions)]
-                actions = [*((name, {}) for name in names), (CLOSE, {"night": night})]
+                actions: list[tuple[str, Mapping[str, Any]]] = [(name, {}) for name in [*names, CLOSE]]
                 why = f"{n} detector images of a night that is over have come to their end"
                 self.firings.fire(Firing(CLOSING, actions, night, why=why))
                 return
@@ -491,20 +509,70 @@ class Operator:
     def _go_on(self) -> None:
         """Open the repository anew and find again what there is to do; what workers have goes on."""
         fresh = SurveyRepo.open(self.repo.root)
-        self.repo.close()
-        self.repo = self.alarming.repo = fresh
-        series, changed = self.work.series, self.work.changed
-        self._make_work(series, changed)
+        before, self.repo, self.alarming.repo = self.repo, fresh, fresh
+        before.close()
+        self.work.use(fresh, settings_of(fresh))
+        self.survey_facts = SurveyFactsSource(fresh)
+        running = {*self._flying, *(outcome.job_id for _, outcome in self._unsettled)}
+        self.work.ledger.reset_running(is_counted=False, but=running)
+        self._settle()
+        self.work.reload(running=self._flying, is_counted=False)
+        self.work.has_new_alerts = True
+        self.firings.reload(fresh.ledger)
+        self._find_open_nights()
         self.mode, self.why = "running", ""
         self._say("going on")
 
-    def _make_work(self, series: list[Any], changed: Any) -> None:
-        has_new_alerts = self.work.has_new_alerts
-        firings = self.firings
-        self._make_parts_of_repo()
-        self.firings = firings
-        self.work.changed, self.work.has_new_alerts = changed, has_new_alerts or True
-        running = {*self._flying, *(outcome.job_id for _, outcome in self._unsettled)}
-        self.work.reload(running=running, is_counted=False)
-        self.firings.reload(self.repo.ledger)
-        self._settle()
+    def reload_settings(self) -> None:
+        """Read survey.yaml and the rules anew; where one is wrong, go on with the last good ones."""
+        self.is_to_reload_settings = False
+        try:
+            fresh = SurveyRepo.open(self.repo.root)
+            self.rules = self.parts.load_rules(fresh)
+            settings_of(fresh)
+        except ConfigError as problem:
+            self.alarming.wrong("rules_invalid", str(self.repo.root), str(problem), "critical")
+            return
+        fresh.close()
+        self.alarming.right("rules_invalid", str(self.repo.root))
+        write_rules(self.repo.ledger, self.rules, now=self.clock.now())
+        self.work.rules = self.rules
+        self._say("settings and rules read anew")
+        self._go_on()
+
+    # What there is besides
+
+    def _look_around(self) -> None:
+        """Every so often: exposures that somebody else took in, alarms that are to be sent."""
+        if self.work.hands or self.work.undecided or self.n_landed:
+            self._idle_since = self.clock.now()
+        if self._is_due("look", LOOK_EVERY_S):
+            self.work.planner.look_again()
+            n_found = self.work.look_for_exposures()
+            if n_found:
+                self._say(f"{n_found} exposures that were taken in beside")
+        if self._is_due("alarms", ALARMS_EVERY_S):
+            self.courier.turn(self.repo, self.clock.now())
+
+    def _say(self, line: str) -> None:
+        """Tell what was done: to the log, and among the last lines of the picture."""
+        LOG.info(line)
+        self.recent.append(f"{time.strftime('%H:%M:%S', time.gmtime(self.clock.now()))} {line}")
+
+
+@dataclass
+class _Closing:
+    """The end of what follows a night."""
+
+    operator: Operator
+    night: int
+
+    def result(self) -> ActionResult:
+        """Write down that the night is closed."""
+        self.operator.repo.ledger.event("closed", str(self.night), f"night {self.night}: all that follows it is done")
+        return ActionResult("done", f"night {self.night} is closed")
+
+
+def settings_of(repo: SurveyRepo) -> PipelineSettings:
+    """Return the parameters of a survey's pipelines."""
+    return PipelineSettings.of(repo.camera.settings, repo.settings.parameters)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,13 +15,14 @@ from gueststar.core.clock import Clock
 from gueststar.core.errors import GueststarError, MissingInput, ServiceDown, TransientError
 from gueststar.operations.actions.contract import Action, ActionContext, ActionResult
 from gueststar.operations.rules.contract import Firing, Priority, Retry
+from gueststar.operations.rules.record import FIRING, last_fired, write_firing
 from gueststar.store.ledger import Ledger
 from gueststar.store.repo import SurveyRepo
 
 LOG = logging.getLogger(__name__)
 
-AT_ONCE = 2
-"""Actions that run beside each other: a long copy must not keep the night's readiness check waiting."""
+ACTION = "action"
+"""Kind of the diary's entries on what an action of a firing did."""
 
 _RECENT_S = 40 * 86400.0
 """Firings older than this are not looked for at a start."""
@@ -77,8 +79,10 @@ class ActiveFiring:
 class Firings:
     """Carries out the actions of rules, and writes down what became of each."""
 
-    def __init__(self, ledger: Ledger, begin: Begin, *, clock: Clock) -> None:
-        self.ledger, self._begin, self.clock = ledger, begin, clock
+    ledger: Ledger
+
+    def __init__(self, begin: Begin, *, clock: Clock) -> None:
+        self._begin, self.clock = begin, clock
         self.active: list[ActiveFiring] = []
         self.last_fired: dict[str, float] = {}
 
@@ -89,28 +93,22 @@ class Firings:
         """Find again in the ledger when rules fired last, and the firings that did not come to their end."""
         self.ledger = ledger
         running = {active.number for active in self.active}
+        self.last_fired = last_fired(ledger)
         found: dict[str, ActiveFiring] = {}
-        for event in ledger.events(what="rule"):
-            data = event.data
-            if data.get("state") == "fired":
-                self.last_fired[event.subject] = max(self.last_fired.get(event.subject, 0.0), data.get("at", event.time))
-                if event.time > self.clock.now() - _RECENT_S:
-                    found[data["firing"]] = _again(event.subject, data)
-            elif "firing" in data and data["firing"] in found:
-                found[data["firing"]].n_ended += 1
+        for event in ledger.events(since=time.time() - _RECENT_S):
+            number = event.data.get("firing", "")
+            if event.what == FIRING and number:
+                found[number] = _again(event.subject, event.data)
+            elif event.what == ACTION and number in found:
+                found[number].n_ended += 1
         self.active += [one for one in found.values() if not one.is_over and one.number not in running]
 
     def fire(self, firing: Firing) -> None:
         """Write a firing down, and let its actions begin."""
         active, now = ActiveFiring(firing, uuid4().hex[:12]), self.clock.now()
-        names = ", ".join(name for name, _ in firing.actions)
-        self.ledger.event(
-            "rule", firing.rule, f"{names}: {firing.why}" if firing.why else names, night=firing.night,
-            actions=[[name, dict(arguments)] for name, arguments in firing.actions], state="fired", at=now,
-            firing=active.number, priority=int(firing.priority), attempts=firing.retry.attempts,
-            backoff_s=firing.retry.backoff_s, why=firing.why,
-        )  # fmt: skip
-        self.last_fired[firing.rule] = now
+        retry = {"attempts": firing.retry.attempts, "backoff_s": firing.retry.backoff_s}
+        write_firing(self.ledger, firing, now=now, firing=active.number, why=firing.why, retry=retry)
+        self.last_fired[firing.rule] = self.last_fired[firing.key] = now
         self.active.append(active)
 
     def advance(self, *, now: float) -> list[tuple[ActiveFiring, str, ActionResult]]:
@@ -156,14 +154,15 @@ class Firings:
 
     def _write_down(self, active: ActiveFiring, name: str, result: ActionResult) -> None:
         self.ledger.event(
-            "rule", active.firing.rule, f"{name}: {result.text}", night=active.firing.night, actions=[name],
-            state=result.state, firing=active.number, data=dict(result.data),
+            ACTION, name, result.text, rule=active.firing.rule, night=active.firing.night, state=result.state,
+            firing=active.number, at=self.clock.now(), figures=dict(result.data),
         )  # fmt: skip
 
 
 def _again(rule: str, data: Mapping[str, Any]) -> ActiveFiring:
     firing = Firing(
-        rule=rule, actions=tuple((name, arguments) for name, arguments in data["actions"]), night=data["night"],
-        priority=Priority(data["priority"]), retry=Retry(data["attempts"], data["backoff_s"]), why=data["why"],
+        rule=rule, actions=tuple((item["action"], item["arguments"]) for item in data["actions"]), night=data["night"],
+        priority=Priority[data["priority"].upper()], retry=Retry(**data["retry"]), why=data["why"],
+        occasion=data["occasion"],
     )  # fmt: skip
     return ActiveFiring(firing, data["firing"])

@@ -17,15 +17,16 @@ from enum import StrEnum
 from gueststar.core.clock import Clock
 from gueststar.core.errors import ServiceDown
 from gueststar.operations.operator.calibration_sets import CalibrationSets
-from gueststar.operations.operator.facts import exposure_facts
 from gueststar.operations.operator.order import SkyOrder
 from gueststar.operations.operator.queue import Stage, Unit, WorkQueue
 from gueststar.operations.operator.series import Plan, Series
 from gueststar.operations.rules.contract import Decision, Priority, Recipe, Retry, Rules
+from gueststar.operations.rules.facts import ExposureFactsSource
+from gueststar.operations.rules.record import write_decision
+from gueststar.pipelines.engine.contract import Call
 from gueststar.pipelines.night.association import AssociateVisit
 from gueststar.pipelines.night.calibrations.frames import MAKERS
-from gueststar.pipelines.engine.contract import Call
-from gueststar.pipelines.night.outcome import Outcome
+from gueststar.pipelines.night.outcome import FurtherJob, Outcome
 from gueststar.pipelines.night.plan import Planner
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.stages import Settling, Work, call_of, settle_calibration_frames
@@ -41,7 +42,6 @@ _LONGEST_BACKOFF_S = 3600.0
 class Step(StrEnum):
     """Where a detector image stands."""
 
-    CALIBRATIONS = "waits for calibrations"
     SCIENCE = "science"
     DIFFERENCE = "difference"
     ASSOCIATION = "association"
@@ -66,20 +66,34 @@ class NightWork:
     """Plans, settles and associates; it neither waits nor runs anything but association."""
 
     def __init__(self, repo: SurveyRepo, settings: PipelineSettings, rules: Rules, *, clock: Clock) -> None:
-        self.repo, self.ledger, self.settings, self.rules, self.clock = repo, repo.ledger, settings, rules, clock
+        self.rules, self.clock = rules, clock
         queue = repo.settings.operation.queue
-        self.queue = WorkQueue(backlog_share=queue.backlog_share)
-        self.order = SkyOrder(repo.camera, patience_s=queue.patience_s)
         self.sets = CalibrationSets(quiet_s=queue.calibrations_quiet_s, patience_s=queue.patience_s)
-        self.planner = Planner(repo, settings)
-        self.settling = Settling(repo, self.planner.adopt, backoff_until=self._backoff_until)
         self.hands: dict[int, InHand] = {}
+        self.undecided: dict[int, ExposureRow] = {}
+        """Exposures whose rule cannot be asked before the night's calibrations are made."""
         self.series: list[Series] = []
         self.changed: Counter[int] = Counter()
         """Night -> images that reached their end since the night was closed."""
         self.has_new_alerts = False
+        self.last_calibrations = ""
         self._works: dict[int, Work] = {}
+        self.settling = Settling(repo, self._adopt, backoff_until=self._backoff_until)
+        self.use(repo, settings)
+
+    def use(self, repo: SurveyRepo, settings: PipelineSettings) -> None:
+        """Work with a repository that was opened anew, and perhaps with other settings; then `reload`."""
+        self.repo, self.ledger, self.settings = repo, repo.ledger, settings
+        self.planner = Planner(repo, settings)
+        self.settling.repo = repo
+        self.facts = ExposureFactsSource(repo)
+        queue = repo.settings.operation.queue
+        self.queue = WorkQueue(backlog_share=queue.backlog_share)
+        self.order = SkyOrder(repo.camera, patience_s=queue.patience_s)
         self._associate: AssociateVisit | None = None
+
+    def _adopt(self, job: FurtherJob) -> bool:
+        return self.planner.adopt(job)
 
     # Taking in
 
@@ -93,16 +107,18 @@ class NightWork:
         queue = self.repo.settings.operation.queue
         self.queue = WorkQueue(backlog_share=queue.backlog_share)
         self.order = SkyOrder(self.repo.camera, patience_s=queue.patience_s)
-        self.hands.clear()
         self._associate = None
-        self.look_for_exposures()
+        self.hands.clear()
+        self.undecided.clear()
         for series in self.series:
-            series.begin_again()
+            series.begin_again(running)
+        self.look_for_exposures()
         return n_lost
 
     def look_for_exposures(self) -> int:
         """Take every exposure that has no fate yet and is not in hand; return how many there were."""
-        rows = [row for row in self.ledger.exposures(state=ExposureState.RECEIVED) if row.id not in self.hands]
+        known = set(self.hands) | set(self.undecided)
+        rows = [row for row in self.ledger.exposures(state=ExposureState.RECEIVED) if row.id not in known]
         for row in rows:
             self.take(row)
         return len(rows)
@@ -124,32 +140,35 @@ class NightWork:
             self.ledger.set_exposure_state(row.id, ExposureState.HELD, reason)
 
     def _take(self, row: ExposureRow) -> None:
-        now = self.clock.now()
-        decision = self.rules.decide(exposure_facts(self.repo, self.planner, row, now=now))
-        jobs = self.ledger.jobs(exposure_id=row.id)
-        if not jobs:
-            self._tell(row, decision)
-        if decision.recipe is Recipe.ARCHIVE:
-            reason = f"archive only: {decision.why or 'as its rule says'} (rule {decision.rule})"
-            self.ledger.set_exposure_state(row.id, ExposureState.HELD, reason)
+        if self.sets.want(row.info.day_obs, now=time.monotonic()):
+            self.planner.ask_science(row)
+            self.undecided[row.id] = row
             return
+        now = self.clock.now()
+        decision = self.rules.decide(self.facts.facts(row, now=now))
+        known = self.hands.get(row.id)
+        if known is None or known.decision != decision:
+            write_decision(self.ledger, row.id, decision, now=now)
         hand = self.hands.setdefault(row.id, InHand(row, decision))
         hand.row, hand.decision = row, decision
         with self._facts_of(decision):
             self.planner.ask_science(row)
-        if not jobs:
-            jobs = self.ledger.jobs(exposure_id=row.id)
+        jobs = self.ledger.jobs(exposure_id=row.id)
+        if decision.recipe is Recipe.ARCHIVE:
+            self._archive(hand, jobs)
+            return
         for detector in row.detectors:
             if detector not in hand.steps:
                 self._advance(hand, detector, [job for job in jobs if job.detector == detector], is_fresh=True)
         self._close(hand)
 
-    def _tell(self, row: ExposureRow, decision: Decision) -> None:
-        text = f"exposure {row.id}: {decision.recipe}" + (f", because {decision.why}" if decision.why else "")
-        self.ledger.event(
-            "rule", decision.rule, text, night=row.info.day_obs, exposure=row.id, actions=[decision.recipe.value],
-            priority=int(decision.priority), state="decided",
-        )  # fmt: skip
+    def _archive(self, hand: InHand, jobs: Sequence[Job]) -> None:
+        reason = f"archive only: {hand.decision.why or 'as its rule says'} (rule {hand.decision.rule!r})"
+        for job in jobs:
+            if job.state in (JobState.PENDING, JobState.HELD):
+                self.ledger.hold(job.id, reason)
+        self.hands.pop(hand.row.id, None)
+        self.ledger.settle_exposure(hand.row.id)
 
     # The steps of an image
 
@@ -168,9 +187,7 @@ class NightWork:
             return
         if hand.decision.recipe is Recipe.ALERTS:
             self.order.expect(info, {detector}, priority=priority)
-        if step is Step.CALIBRATIONS:
-            self.sets.want(info.day_obs, now=time.monotonic())
-        elif step is Step.ASSOCIATION:
+        if step is Step.ASSOCIATION:
             self.order.ready(info, detector, now=time.monotonic())
         elif not is_running:
             stage: Stage = "science" if step is Step.SCIENCE else "difference"
@@ -185,12 +202,10 @@ class NightWork:
         if science is not None and science.state is not JobState.DONE:
             if science.state in _STUCK and not (is_fresh and science.state is JobState.HELD):
                 return Step.ENDED, False
-            if self.sets.want(hand.row.info.day_obs, now=time.monotonic()):
-                return Step.CALIBRATIONS, False
             return Step.SCIENCE, science.state is JobState.RUNNING
         if hand.decision.recipe is Recipe.IMAGES and (difference is None or difference.state is JobState.HELD):
             why = hand.decision.why or "as its rule says"
-            self.planner.hold_difference(hand.row, detector, f"images only: {why} (rule {hand.decision.rule})")
+            self.planner.hold_difference(hand.row, detector, f"images only: {why} (rule {hand.decision.rule!r})")
             return Step.ENDED, False
         if difference is None or difference.state is not JobState.DONE:
             is_stuck = difference is not None and difference.state in _STUCK
@@ -216,7 +231,7 @@ class NightWork:
     def plan(self, unit: Unit) -> Call | None:
         """Return the call for a unit that was taken from the queue; None where there is nothing to run (any more)."""
         if unit.stage == "other":
-            return call_of(self._works[unit.job])
+            return call_of(self._works[unit.job])._replace(what=unit.words())
         hand = self.hands.get(unit.exposure)
         if hand is None:
             return None
@@ -231,7 +246,7 @@ class NightWork:
             if unit.exposure in self.hands and self.hands[unit.exposure].steps[unit.detector] == unit.stage:
                 raise AssertionError(f"{unit} is asked for, and cannot be planned")
             return None
-        return call_of(work)
+        return call_of(work)._replace(what=unit.words())
 
     def settle(self, outcomes: Sequence[tuple[Unit, Outcome]]) -> None:
         """Commit what came back and ask for what follows; doing so again with the same changes nothing."""
@@ -313,12 +328,14 @@ class NightWork:
                 self._works[work.job_id] = work
                 job = self.ledger.job(work.job_id)
                 wait = max(0.0, (job.not_before if job and job.not_before else 0.0) - time.time())
-                unit = Unit(series.priority, 0.0, 0, getattr(work, "detector_id", 0), "other", work.job_id)
+                detector = getattr(work, "detector_id", 0)
+                unit = Unit(series.priority, 0.0, 0, detector, "other", work.job_id, f"{series.name} of {series.night}")
                 self.queue.put(unit, not_before=time.monotonic() + wait if wait else 0.0)
         ended = [series for series in self.series if series.is_ended]
         self.series = [series for series in self.series if not series.is_ended]
         for series in ended:
             if series.name == "calibrations":
+                self.last_calibrations = series.line()
                 self._calibrations_made(series.night)
         return ended
 
@@ -326,14 +343,15 @@ class NightWork:
         self.sets.made(night)
         settle_calibration_frames(self.repo, night)
         self.planner.ask_again()
-        for hand in [hand for hand in self.hands.values() if hand.row.info.day_obs == night]:
-            for detector, step in list(hand.steps.items()):
-                if step is Step.CALIBRATIONS:
-                    self._look(hand.row.id, detector)
+        self.facts.forget()
+        for row in [row for row in self.undecided.values() if row.info.day_obs == night]:
+            del self.undecided[row.id]
+            self.take(row)
 
     def plan_held(self, night: int) -> int:
         """Decide anew on the night's exposures of which something is held; return how many there are."""
         self.planner.ask_again()
+        self.facts.forget()
         held = {job.exposure_id or 0 for job in self.ledger.jobs(state=JobState.HELD, day_obs=night)}
         rows = [row for number in sorted(held - set(self.hands)) if (row := self.ledger.exposure(number))]
         for row in rows:
@@ -342,7 +360,8 @@ class NightWork:
 
     def has_work_of(self, night: int) -> bool:
         """Return whether exposures or calibration frames of a night are being worked on."""
-        return night in self.sets or any(hand.row.info.day_obs == night for hand in self.hands.values())
+        rows = [*self.undecided.values(), *(hand.row for hand in self.hands.values())]
+        return night in self.sets or any(row.info.day_obs == night for row in rows)
 
     # Facts of jobs
 

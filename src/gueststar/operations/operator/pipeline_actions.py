@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from gueststar.core.errors import ConfigError
+from gueststar.core.errors import ConfigError, TransientError
 from gueststar.operations.actions.contract import ActionContext, ActionResult
 from gueststar.operations.operator.night_work import NightWork
 from gueststar.operations.operator.series import Plan, Series
-from gueststar.pipelines.night.calibrations.frames import MAKERS
 from gueststar.pipelines.night.calibrations.learning import LEARNERS
 from gueststar.pipelines.night.injection import plan_injections, plan_nightly_injections
 from gueststar.pipelines.night.movers import link_night
 from gueststar.pipelines.night.plan import Planner
 from gueststar.pipelines.night.precovery import plan_precoveries
+from gueststar.pipelines.night.publishing import publish_night
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.stages import Settling
 from gueststar.store.ledger import JobState
@@ -51,6 +51,24 @@ class SeriesAction:
         return ActionResult("done" if any(figures.values()) else "nothing", self._series.line(), figures)
 
 
+class Calibrate:
+    """The calibration frames of a night are declared a complete set, of which products are made."""
+
+    def __init__(self, work: NightWork, night: int) -> None:
+        self._work, self._night, self._is_begun = work, night, False
+
+    def result(self) -> ActionResult | None:
+        """Return what was done; None while the products are being made."""
+        if not self._is_begun:
+            self._is_begun = True
+            if self._night not in self._work.sets:
+                return ActionResult("nothing", f"calibrate of {self._night}: no frames that are not made into products")
+            self._work.sets.ask(self._night)
+        if self._night in self._work.sets:
+            return None
+        return ActionResult("done", self._work.last_calibrations)
+
+
 class WaitFor:
     """An action in a thread that begins when nothing of its night is on its way any more."""
 
@@ -84,23 +102,21 @@ def series_action(
     return SeriesAction(work, series)
 
 
-def _plans(
-    name: str, work: NightWork, night: int, arguments: Mapping[str, Any], since: float
-) -> Iterable[Plan] | None:
-    repo, settings = work.repo, work.settings
-    if name == "calibrations":
-        return [lambda k=kind: work.planner.calibrations(night, k) for kind in MAKERS]  # type: ignore[misc]
+def _plans(name: str, work: NightWork, night: int, arguments: Mapping[str, Any], since: float) -> Iterable[Plan] | None:
     if name == "references":
         return [lambda: work.planner.references(night)]
     if name == "precover":
-        return [lambda: plan_precoveries(repo, settings, night)]
+        return [lambda: plan_precoveries(work.repo, work.settings, night)]
     if name == "learn":
         return [lambda k=kind: work.planner.learning(night, k) for kind in LEARNERS]  # type: ignore[misc]
     if name == "inject":
         return [lambda: _injections(work, night, arguments)]
     if name == "reprocess":
-        again = Planner(repo, settings, renew_before=since)
-        return [lambda: again.science(night), lambda: again.differences(night)]
+
+        def again() -> Planner:
+            return Planner(work.repo, work.settings, renew_before=since)
+
+        return [lambda: again().science(night), lambda: again().differences(night)]
     return None
 
 
@@ -128,3 +144,10 @@ def link_movers(context: ActionContext) -> ActionResult:
     n_tracklets = len(job.metrics["tracklets"])
     text = f"movers of {night}: {n_tracklets} tracklets of {job.metrics['n_dia_sources']} detections"
     return ActionResult("done", text, {"n_tracklets": n_tracklets})
+
+
+def publish_alerts(context: ActionContext) -> ActionResult:
+    """Send the alerts that wait, ask the users' filters and file the alerts."""
+    if publish_night(context.repo, context.night):
+        return ActionResult("done", "alerts that waited were sent, filters asked, the archive's table completed")
+    raise TransientError("the brokers do not take alerts; they wait in the log")

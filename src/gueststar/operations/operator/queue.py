@@ -9,7 +9,7 @@ from typing import Literal
 
 from gueststar.operations.rules.contract import Priority
 
-Stage = Literal["calibration", "science", "difference", "other"]
+Stage = Literal["science", "difference", "other"]
 
 
 @dataclass(frozen=True, order=True)
@@ -24,6 +24,14 @@ class Unit:
     stage: Stage = "science"
     job: int = 0
     """Of work that no exposure tells (``other``)."""
+    series: str = ""
+    """What such work belongs to."""
+
+    def words(self) -> str:
+        """Return what it is, for who watches."""
+        if self.stage == "other":
+            return f"{self.series}, detector {self.detector}"
+        return f"{self.stage} of exposure {self.exposure} detector {self.detector}"
 
 
 class WorkQueue:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from gueststar.pipelines.night.stages import Work
 from gueststar.store.ledger import JobState
@@ -49,9 +49,10 @@ class Series:
         if not self._running and not self._is_tried_again:
             self._plans.popleft()
 
-    def begin_again(self) -> None:
-        """Plan the stage that was running anew: the ledger knows what of it is done."""
-        self._running.clear()
+    def begin_again(self, running: Collection[int]) -> None:
+        """Plan the present stage anew when those of its jobs that are ``running`` have ended."""
+        self._running &= set(running)
+        self._is_tried_again = True
 
     def line(self) -> str:
         """Return what was done, in words."""

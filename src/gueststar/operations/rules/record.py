@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from gueststar.operations.rules.book import RuleBook
 from gueststar.operations.rules.contract import Decision, Firing
@@ -43,13 +44,13 @@ def operated_since(ledger: Ledger, now: float) -> float | None:
     return time_of(ends[0]) if ends is not None and time_of(ends[0]) <= now else None
 
 
-def write_firing(ledger: Ledger, firing: Firing, *, now: float, state: str = "fired") -> None:
-    """Write down that a rule fired."""
+def write_firing(ledger: Ledger, firing: Firing, *, now: float, state: str = "fired", **more: Any) -> None:
+    """Write down that a rule fired, and what ``more`` whoever carries it out wants to find again."""
     actions = [{"action": name, "arguments": dict(arguments)} for name, arguments in firing.actions]
     names = ", ".join(name for name, _ in firing.actions)
     ledger.event(
         FIRING, firing.rule, f"{firing.why}: {names}", night=firing.night, actions=actions, state=state,
-        occasion=firing.occasion, priority=firing.priority.name.lower(), at=now,
+        occasion=firing.occasion, priority=firing.priority.name.lower(), at=now, **more,
     )  # fmt: skip
 
 
