@@ -22,6 +22,7 @@ COMMANDS = {
     "lightcurve": "The light curve at a place.",
     "metrics": "Named metrics of the survey: values, history, versions.",
     "night": "The night's account.",
+    "operate": "The operator: run the survey by itself.",
     "orbits": "Orbits of known Solar-System bodies.",
     "process": "From raw exposures to alerts.",
     "products": "List products with their files.",

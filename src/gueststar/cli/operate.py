@@ -38,7 +38,7 @@ def command(
     from gueststar.operations.operator.start import OperateOptions, operate, unix_time
 
     if pause is not None or resume or signal_name is not None:
-        for line in speak(repo, pause=pause, do_resume=resume, signal=signal_name):
+        for line in speak(repo, pause_reason=pause, do_resume=resume, signal=signal_name):
             click.echo(line)
         return
     options = OperateOptions(

@@ -103,3 +103,17 @@ def holder_of(root: Path) -> str | None:
         return f"process {told['pid']} on {told['host']}"
     except (OSError, ValueError, KeyError):
         return None
+
+
+def speak(root: Path, *, pause_reason: str | None, do_resume: bool, signal: str | None) -> list[str]:
+    """Give the operator orders, and return what was said, as lines."""
+    lines = []
+    if signal is not None:
+        give_signal(root, signal)
+        lines.append(f"signal {signal} is given")
+    if do_resume:
+        lines.append("the operator goes on" if resume(root) else "the operator was not paused")
+    if pause_reason is not None:
+        pause(root, pause_reason)
+        lines.append(f"the operator begins nothing new: {pause_reason}")
+    return lines

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -45,7 +45,7 @@ from gueststar.operations.operator.trouble import (
     trouble_with_volume,
 )
 from gueststar.operations.rules.book import RuleBook
-from gueststar.operations.rules.contract import Firing
+from gueststar.operations.rules.contract import Firing, Priority
 from gueststar.operations.rules.facts import SurveyFactsSource
 from gueststar.operations.rules.record import SIGNAL, write_rules
 from gueststar.operations.watch.alarms import Courier
@@ -53,6 +53,7 @@ from gueststar.pipelines.engine.contract import Engine
 from gueststar.pipelines.night.outcome import Outcome
 from gueststar.pipelines.night.publishing import publish_night
 from gueststar.pipelines.night.settings import PipelineSettings
+from gueststar.store.ledger import JobState
 from gueststar.store.repo import SurveyRepo
 
 LOG = logging.getLogger(__name__)
@@ -122,6 +123,20 @@ class Operator:
         self.beat = Beat(self)
 
     # The loop
+
+    def rehearse_plan(self) -> Iterator[str]:
+        """Take in what lies in the landing places and say what would be run; nothing is."""
+        self.start()
+        while not all(intake.is_read for intake in self.parts.intakes) or self._take_files():
+            time.sleep(0.05)
+        for intake in self.parts.intakes:
+            intake.stop()
+        self.work.planner.look_again()
+        while (unit := self.work.queue.take(now=time.monotonic())) is not None:
+            call = self.work.plan(unit)
+            yield f"{Priority(unit.priority).name.lower()}: {unit.words()}: " + ("to be run" if call else "held")
+        for row in self.work.undecided.values():
+            yield f"exposure {row.id}: when the calibration frames of {row.info.day_obs} are made into products"
 
     def start(self, *, is_counted: bool = False) -> None:
         """Find again what an earlier operator left behind, and begin to watch.
@@ -210,9 +225,8 @@ class Operator:
         if self._flying:
             self._collect(timeout_s=_BUSY_REST_S)
             return
-        dues = [
-            due for due in (self.work.queue.next_due(), self.work.order.next_due(), self.work.sets.next_due()) if due
-        ]
+        parts = (self.work.queue, self.work.order, self.work.sets)
+        dues = [due for due in (part.next_due() for part in parts) if due is not None]
         wait = min([BEAT_S, *(max(0.02, due - time.monotonic()) for due in dues)])
         self.wake.wait(_BUSY_REST_S if self._publishing or self.firings.active else wait)
         self.wake.clear()
@@ -242,6 +256,11 @@ class Operator:
         """Whether the landing places were read through, no night is open, and nobody holds the operator up."""
         is_read = all(intake.is_read for intake in self.parts.intakes)
         return is_read and self.mode == "running" and not self._nights_to_close()
+
+    @property
+    def has_quarantined(self) -> bool:
+        """Whether units failed as often as they may be tried."""
+        return any(n for (_, state), n in self.repo.ledger.job_counts().items() if state is JobState.QUARANTINED)
 
     # Steps
 
@@ -336,9 +355,8 @@ class Operator:
                 self._not_published_before = time.monotonic() + self.repo.settings.operation.queue.publish_every_s
             else:
                 self.work.has_new_alerts = True
-                self.alarming.wrong(
-                    "alerts_waiting", "", "the brokers do not take alerts; they wait in the log", "critical"
-                )
+                text = "the brokers do not take alerts; they wait in the log"
+                self.alarming.wrong("alerts_waiting", "", text, "critical")
                 self._not_published_before = time.monotonic() + LONGEST_WAIT_S
         if self.work.has_new_alerts and time.monotonic() >= self._not_published_before:
             self.work.has_new_alerts = False
@@ -448,7 +466,7 @@ class Operator:
             return
         for night in sorted(self._nights_to_close()):
             if not self.work.has_work_of(night):
-                n = self.work.changed.pop(night)
+                n = self.work.changed[night]
                 names = [*END_OF_NIGHT, *(name for name in ("night_report",) if name in self.parts.actions)]
                 actions: list[tuple[str, Mapping[str, Any]]] = [(name, {}) for name in [*names, CLOSE]]
                 why = f"{n} detector images of a night that is over have come to their end"
@@ -492,19 +510,22 @@ class Operator:
         reserve_gb = self.repo.settings.operation.disks.reserve_gb
         while not self.stopping.is_set():
             self.alarming.wrong(kind, str(self.repo.root), problem, "critical")
-            self._collect(timeout_s=0.0)
             self.beat.write()
             self.stopping.wait(min(wait, BEAT_S))
+            if not self._is_due("knock", wait):
+                continue
             wait = min(1.5 * wait, LONGEST_WAIT_S)
-            if self._is_due("knock", wait) and not (trouble := trouble_with(self.repo, reserve_gb=reserve_gb)):
-                try:
-                    self._go_on()
-                except (ServiceDown, OSError) as again:
-                    trouble = str(again)
-                else:
-                    self.alarming.right(kind, str(self.repo.root))
-                    return
-            self.why = problem
+            try:
+                self._collect(timeout_s=0.0)
+                if trouble := trouble_with(self.repo, reserve_gb=reserve_gb):
+                    self.why = trouble
+                    continue
+                self._go_on()
+            except (ServiceDown, OSError) as again:
+                self.why = str(again)
+            else:
+                self.alarming.right(kind, str(self.repo.root))
+                return
 
     def _go_on(self) -> None:
         """Open the repository anew and find again what there is to do; what workers have goes on."""
@@ -569,6 +590,7 @@ class _Closing:
 
     def result(self) -> ActionResult:
         """Write down that the night is closed."""
+        self.operator.work.changed.pop(self.night, None)
         self.operator.repo.ledger.event("closed", str(self.night), f"night {self.night}: all that follows it is done")
         return ActionResult("done", f"night {self.night} is closed")
 

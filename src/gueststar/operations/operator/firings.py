@@ -107,7 +107,8 @@ class Firings:
         """Write a firing down, and let its actions begin."""
         active, now = ActiveFiring(firing, uuid4().hex[:12]), self.clock.now()
         retry = {"attempts": firing.retry.attempts, "backoff_s": firing.retry.backoff_s}
-        write_firing(self.ledger, firing, now=now, firing=active.number, why=firing.why, retry=retry)
+        more = {"firing": active.number, "why": firing.why, "retry": retry}
+        write_firing(self.ledger, firing, now=now, more=more)
         self.last_fired[firing.rule] = self.last_fired[firing.key] = now
         self.active.append(active)
 

@@ -16,6 +16,7 @@ from gueststar.operations.landing.journal import ArrivedFile, ReceiptJournal
 from gueststar.operations.landing.taking import remove_taken, take_raw
 from gueststar.operations.landing.watcher import PlaceWatcher
 from gueststar.operations.operator.facts import unix_of
+from gueststar.pipelines.expectations import take_schedule
 from gueststar.store.ledger import ExposureRow, FileStatus
 from gueststar.store.operation_settings import LandingPlace
 from gueststar.store.repo import SurveyRepo
@@ -141,8 +142,6 @@ class Intake:
     _is_removed = False
 
     def _take_schedule(self, repo: SurveyRepo, file: ArrivedFile) -> None:
-        from gueststar.operations.schedule import take_schedule
-
         try:
             take_schedule(repo, file.path)
         except GueststarError as problem:

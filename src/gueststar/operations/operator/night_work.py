@@ -78,6 +78,7 @@ class NightWork:
         self.has_new_alerts = False
         self.last_calibrations = ""
         self._works: dict[int, Work] = {}
+        self._frames: set[int] = set()
         self.settling = Settling(repo, self._adopt, backoff_until=self._backoff_until)
         self.use(repo, settings)
 
@@ -108,6 +109,7 @@ class NightWork:
         self.queue = WorkQueue(backlog_share=queue.backlog_share)
         self.order = SkyOrder(self.repo.camera, patience_s=queue.patience_s)
         self._associate = None
+        self._frames.clear()
         self.hands.clear()
         self.undecided.clear()
         for series in self.series:
@@ -117,7 +119,7 @@ class NightWork:
 
     def look_for_exposures(self) -> int:
         """Take every exposure that has no fate yet and is not in hand; return how many there were."""
-        known = set(self.hands) | set(self.undecided)
+        known = self._frames | set(self.hands) | set(self.undecided)
         rows = [row for row in self.ledger.exposures(state=ExposureState.RECEIVED) if row.id not in known]
         for row in rows:
             self.take(row)
@@ -126,7 +128,9 @@ class NightWork:
     def take(self, row: ExposureRow) -> None:
         """Take an exposure in hand, or further detectors of one."""
         if row.info.observation_type != "science":
-            self.sets.add(row.info.day_obs, now=time.monotonic())
+            if row.id not in self._frames:
+                self._frames.add(row.id)
+                self.sets.add(row.info.day_obs, now=time.monotonic())
             return
         try:
             self._take(row)

@@ -7,8 +7,8 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import tenacity
 
@@ -48,8 +48,10 @@ class OperateOptions:
     """How fast a rehearsal's clock runs."""
 
 
-def operate(root: Path, options: OperateOptions, *, tell: Callable[[str], None] = lambda _: None) -> None:
+def operate(root: Path, options: OperateOptions, *, tell: Callable[[str], None] = lambda _: None) -> bool:
     """Operate the survey at ``root`` until the process is told to stop, or nothing is left.
+
+    Returns whether no unit of work is left that failed as often as it may be tried.
 
     Raises TransientError where another process operates or processes it, ConfigError where settings or rules are
     wrong, ServiceDown where its database stays away.
@@ -66,10 +68,20 @@ def operate(root: Path, options: OperateOptions, *, tell: Callable[[str], None] 
                 operator.start(is_counted=isinstance(engine, InlineEngine))
                 try:
                     operator.run(until_idle=options.until_idle)
+                    return not operator.has_quarantined
                 finally:
                     operator.close()
         finally:
             engine.close()
+
+
+def unix_time(text: str) -> float:
+    """Return an ISO-8601 time (UTC unless it says otherwise) as Unix time; ConfigError if it is none."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"{text!r} is not a time such as 2026-01-01T02:00:00") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def clock_of(options: OperateOptions) -> Clock:
@@ -80,11 +92,9 @@ def clock_of(options: OperateOptions) -> Clock:
     return RehearsalClock(start=start, rate=options.rate)
 
 
-def parts_of(repo: SurveyRepo, engine: Engine, clock: Clock, **more: Any) -> Parts:
+def parts_of(repo: SurveyRepo, engine: Engine, clock: Clock) -> Parts:
     """Return what an operator of a repository works with."""
-    return Parts(
-        engine=engine, clock=clock, load_rules=load_rules_of, actions=ACTIONS, intakes=intakes_of(repo), **more
-    )
+    return Parts(engine=engine, clock=clock, load_rules=load_rules_of, actions=ACTIONS, intakes=intakes_of(repo))
 
 
 def load_rules_of(repo: SurveyRepo) -> RuleBook:

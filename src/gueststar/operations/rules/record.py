@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from gueststar.operations.rules.book import RuleBook
@@ -44,7 +45,9 @@ def operated_since(ledger: Ledger, now: float) -> float | None:
     return time_of(ends[0]) if ends is not None and time_of(ends[0]) <= now else None
 
 
-def write_firing(ledger: Ledger, firing: Firing, *, now: float, state: str = "fired", **more: Any) -> None:
+def write_firing(
+    ledger: Ledger, firing: Firing, *, now: float, state: str = "fired", more: Mapping[str, Any] = MappingProxyType({})
+) -> None:
     """Write down that a rule fired, and what ``more`` whoever carries it out wants to find again."""
     actions = [{"action": name, "arguments": dict(arguments)} for name, arguments in firing.actions]
     names = ", ".join(name for name, _ in firing.actions)
