@@ -11,6 +11,7 @@ from gueststar import __version__
 from gueststar.core.errors import ConfigError, DataError, GueststarError
 
 COMMANDS = {
+    "alarm": "What is wrong with the survey, and who takes care of it.",
     "alerts": "Find, show and export alert packets.",
     "camera": "Draft, check and show camera descriptions.",
     "drill": "Rehearse a contingency and judge the recovery.",
@@ -20,6 +21,7 @@ COMMANDS = {
     "init": "Make a survey repository.",
     "inject": "Put artificial sources into processed images: completeness and flux errors.",
     "lightcurve": "The light curve at a place.",
+    "log": "What the operator and its workers wrote down.",
     "metrics": "Named metrics of the survey: values, history, versions.",
     "night": "The night's account.",
     "operate": "The operator: run the survey by itself.",
@@ -29,6 +31,7 @@ COMMANDS = {
     "refcat": "Local reference catalogs.",
     "reference": "The versions of the references at a place, and their flux there.",
     "serve": "Alerts, cut-outs and schemas over HTTP.",
+    "service": "Unit files of systemd for a survey.",
     "simulate": "Make nights of raw exposures, with truth.",
     "streaks": "Streaks of satellites and of fast asteroids.",
     "user": "Who may see what is not public, and with which tokens.",

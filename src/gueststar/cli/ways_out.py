@@ -28,6 +28,11 @@ class WayOut(NamedTuple):
 _R, _O, _N = Eyes.READER, Eyes.OPERATOR, Eyes.NOBODY
 
 COMMANDS: dict[str, WayOut] = {
+    "alarm ack": WayOut(_O, "an alarm: what is wrong with the survey"),
+    "alarm check": WayOut(_O, "what is wrong with the survey, to those whom survey.yaml names"),
+    "alarm close": WayOut(_O, "an alarm"),
+    "alarm list": WayOut(_O, "alarms: they name exposures of all programs"),
+    "alarm test": WayOut(_O, "a message to those whom survey.yaml names"),
     "alerts broker start": WayOut(_N, "a broker; on loopback only"),
     "alerts broker status": WayOut(_N, "whether it runs"),
     "alerts broker stop": WayOut(_N, "nothing"),
@@ -63,6 +68,7 @@ COMMANDS: dict[str, WayOut] = {
     "init": WayOut(_N, "an empty survey"),
     "inject": WayOut(_O, "completeness over all exposures"),
     "lightcurve": WayOut(_R, "magnitudes of exposures that may be seen, relative to stars on these"),
+    "log": WayOut(_O, "lines of the operator and its workers on all exposures; the files are its owner's"),
     "metrics compare": WayOut(_O, "figures over all exposures"),
     "metrics list": WayOut(_O, "figures over all exposures"),
     "metrics measure": WayOut(_O, "figures over all exposures"),
@@ -82,6 +88,7 @@ COMMANDS: dict[str, WayOut] = {
     "refcat show": WayOut(_N, "catalogs of others"),
     "reference": WayOut(_R, "versions and fluxes of references: unrestricted; their epochs as far as they may be seen"),
     "serve": WayOut(_O, "the addresses of `alerts` and `schemas`, each of which asks who reads"),
+    "service": WayOut(_N, "unit files; they name the survey's folders"),
     "simulate": WayOut(_N, "a sky that does not exist"),
     "streaks list": WayOut(_R, "streaks on exposures that may be seen"),
     "streaks show": WayOut(_R, "a streak and its cut-outs, on an exposure that may be seen"),

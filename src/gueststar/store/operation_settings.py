@@ -61,6 +61,8 @@ class AlarmSettings(_Section):
     """Time zone of the quiet hours: America/Los_Angeles."""
     repeat_hours: float = Field(default=6.0, gt=0)
     """An alarm that stays open is sent again this often."""
+    limits: dict[str, float] = {}
+    """Changes of what counts as wrong, by the names of the table in the playbook: no_exposure_min: 20."""
 
     @field_validator("quiet_hours", mode="before")
     @classmethod
