@@ -30,6 +30,7 @@ COMMANDS = {
     "products": "List products with their files.",
     "refcat": "Local reference catalogs.",
     "reference": "The versions of the references at a place, and their flux there.",
+    "rules": "What triggers what: the rules by which a survey is operated.",
     "serve": "Alerts, cut-outs and schemas over HTTP.",
     "service": "Unit files of systemd for a survey.",
     "simulate": "Make nights of raw exposures, with truth.",

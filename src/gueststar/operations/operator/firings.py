@@ -15,14 +15,11 @@ from gueststar.core.clock import Clock
 from gueststar.core.errors import GueststarError, MissingInput, ServiceDown, TransientError
 from gueststar.operations.actions.contract import Action, ActionContext, ActionResult
 from gueststar.operations.rules.contract import Firing, Priority, Retry
-from gueststar.operations.rules.record import FIRING, last_fired, write_firing
+from gueststar.operations.rules.record import FIRED, FIRING, last_fired
 from gueststar.store.ledger import Ledger
 from gueststar.store.repo import SurveyRepo
 
 LOG = logging.getLogger(__name__)
-
-ACTION = "action"
-"""Kind of the diary's entries on what an action of a firing did."""
 
 _RECENT_S = 40 * 86400.0
 """Firings older than this are not looked for at a start."""
@@ -97,18 +94,24 @@ class Firings:
         found: dict[str, ActiveFiring] = {}
         for event in ledger.events(since=time.time() - _RECENT_S):
             number = event.data.get("firing", "")
-            if event.what == FIRING and number:
+            if event.what != FIRING or not number:
+                continue
+            if event.data["state"] == FIRED:
                 found[number] = _again(event.subject, event.data)
-            elif event.what == ACTION and number in found:
+            elif number in found:
                 found[number].n_ended += 1
         self.active += [one for one in found.values() if not one.is_over and one.number not in running]
 
     def fire(self, firing: Firing) -> None:
         """Write a firing down, and let its actions begin."""
         active, now = ActiveFiring(firing, uuid4().hex[:12]), self.clock.now()
-        retry = {"attempts": firing.retry.attempts, "backoff_s": firing.retry.backoff_s}
-        more = {"firing": active.number, "why": firing.why, "retry": retry}
-        write_firing(self.ledger, firing, now=now, more=more)
+        names = ", ".join(name for name, _ in firing.actions)
+        self.ledger.event(
+            FIRING, firing.rule, f"{firing.why}: {names}" if firing.why else names, night=firing.night, state=FIRED,
+            actions=[{"action": name, "arguments": dict(arguments)} for name, arguments in firing.actions],
+            occasion=firing.occasion, priority=firing.priority.name.lower(), at=now, why=firing.why,
+            retry={"attempts": firing.retry.attempts, "backoff_s": firing.retry.backoff_s}, firing=active.number,
+        )  # fmt: skip
         self.last_fired[firing.rule] = self.last_fired[firing.key] = now
         self.active.append(active)
 
@@ -155,8 +158,8 @@ class Firings:
 
     def _write_down(self, active: ActiveFiring, name: str, result: ActionResult) -> None:
         self.ledger.event(
-            ACTION, name, result.text, rule=active.firing.rule, night=active.firing.night, state=result.state,
-            firing=active.number, at=self.clock.now(), figures=dict(result.data),
+            FIRING, active.firing.rule, f"{name}: {result.text}", night=active.firing.night, state=result.state,
+            actions=[name], firing=active.number, at=self.clock.now(), figures=dict(result.data),
         )  # fmt: skip
 
 
