@@ -9,8 +9,9 @@ import socket
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from gueststar.core.errors import ConfigError, DataError, MissingInput, ServiceDown, TransientError
@@ -65,6 +66,7 @@ class Outcome:
     cpu_s: float = 0.0
     wall_s: float = 0.0
     peak_rss_mb: float = 0.0
+    """Of the worker during this attempt, with what it keeps from others."""
     further: tuple[Outcome, ...] = ()
     """Of the jobs that the worker did in the same call after this one, each with what it ``opens``."""
     opens: FurtherJob | None = None
@@ -100,6 +102,7 @@ def attempt(job_id: int, work: Callable[[], Result]) -> Outcome:
     person must act, and while a service is down the whole run waits.
     """
     cpu, wall = time.process_time(), time.monotonic()
+    _forget_peak()
     state: Literal["done", "failed", "held"] = "done"
     result, reason, kind, trace = Result(), "", "", ""
     try:
@@ -119,5 +122,20 @@ def attempt(job_id: int, work: Callable[[], Result]) -> Outcome:
         job_id=job_id, state=state, result=result, reason=reason, error_kind=kind, trace=trace,
         worker=f"{socket.gethostname()}:{os.getpid()}",
         cpu_s=round(time.process_time() - cpu, 3), wall_s=round(time.monotonic() - wall, 3),
-        peak_rss_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0, 1),
+        peak_rss_mb=_peak_rss_mb(),
     )  # fmt: skip
+
+
+def _forget_peak() -> None:
+    """Let the system measure this process's peak memory from now on, where it can (Linux)."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_rss_mb() -> float:
+    """Return the peak memory of this process since it was last forgotten, or of its life where it cannot be."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return round(int(line.split()[1]) / 1024.0, 1)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0, 1)

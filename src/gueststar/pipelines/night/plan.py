@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -202,18 +203,23 @@ class Planner:
     def science(self, night: int, *, is_chained: bool = False) -> list[ImageWork]:
         """Return the detector images of a night that are to be calibrated, or (a user's own) to be completed.
 
-        With ``is_chained``, those that have a reference by now are to be compared with it in the same go.
+        With ``is_chained``, those are to be compared with their reference in the same go that have one by now which
+        the night's images will not change: what comes of it is what the stages make one after the other.
         """
         self.look_again()
         entered, works = self._entered(night), []
+        is_kept = cache(self._keeps_reference)
         for row in self.ledger.exposures(day_obs=night, observation_type="science"):
-            works += [self._science(row, detector, entered, is_chained=is_chained) for detector in row.detectors]
+            for detector in row.detectors:
+                is_steady = is_chained and is_kept(row.info.field, detector, row.info.band)
+                works.append(self._science(row, detector, entered, is_chained=is_steady))
         return [work for work in works if work is not None]
 
     def science_of(self, row: ExposureRow, detector: int, *, is_chained: bool) -> ImageWork | None:
         """Return the work on one detector image, by what was known when `look_again` was called last.
 
-        None where it is done, held, or not a science image.
+        With ``is_chained``, it is to be compared in the same go with the reference that there is now, if any. None
+        where it is done, held, or not a science image.
         """
         entered = self._entered_of(self.ledger.jobs(exposure_id=row.id))
         return self._science(row, detector, entered, is_chained=is_chained)
@@ -339,11 +345,28 @@ class Planner:
                 places |= {(row.info.field, detector, row.info.band) for detector in row.detectors}
         return [work for place in sorted(places) if (work := self._reference(night, *place)) is not None]
 
+    def _keeps_reference(self, field: int | None, detector: int, band: str | None) -> bool:
+        """Return whether the images received of a place are too few to deepen its reference, all being good."""
+        if field is None or band is None:
+            return True
+        n_have, wanted = self._depth_of_reference(field, detector, band)
+        decisions = self._selection(field, detector, band).decisions
+        received = self.ledger.exposures(observation_type="science", field=field, band=band)
+        n_refused = sum(not (one.is_used or one.reason.startswith("good")) for one in decisions)
+        n_received = sum(detector in row.detectors for row in received)
+        most = min(n_received - n_refused, self.settings.reference_selection.max_epochs)
+        return most < max(wanted, self.settings.reference_selection.min_epochs) or most <= n_have
+
+    def _depth_of_reference(self, field: int, detector: int, band: str) -> tuple[int, int]:
+        """Return of how many epochs the reference of a place is, and how many make a better one."""
+        have = self.repo.find("reference_metrics", field=field, detector=detector, band=band)
+        n_have = int(self.repo.get("reference_metrics", have[0].data_id)["n_epochs"]) if have else 0
+        return n_have, min(DEEPEN_FACTOR * n_have, self.settings.reference_selection.max_epochs)
+
     def _reference(self, night: int, field: int, detector: int, band: str) -> ReferenceWork | None:
         selection = self._selection(field, detector, band)
         have = self.repo.find("reference_metrics", field=field, detector=detector, band=band)
-        n_have = int(self.repo.get("reference_metrics", have[0].data_id)["n_epochs"]) if have else 0
-        wanted = min(DEEPEN_FACTOR * n_have, self.settings.reference_selection.max_epochs)
+        n_have, wanted = self._depth_of_reference(field, detector, band)
         if not selection.is_enough or len(selection.used) < wanted or len(selection.used) <= n_have:
             return None
         visits = [int(name) for name in selection.used]
