@@ -24,6 +24,7 @@ COMMANDS = {
     "log": "What the operator and its workers wrote down.",
     "metrics": "Named metrics of the survey: values, history, versions.",
     "night": "The night's account.",
+    "operate": "The operator: run the survey by itself.",
     "orbits": "Orbits of known Solar-System bodies.",
     "process": "From raw exposures to alerts.",
     "products": "List products with their files.",

@@ -76,6 +76,7 @@ COMMANDS: dict[str, WayOut] = {
     "night expect": WayOut(_O, "what schedules and observing logs expect"),
     "night list": WayOut(_R, "numbers of exposures that may be seen"),
     "night report": WayOut(_R, "the account of exposures that may be seen"),
+    "operate": WayOut(_O, "the survey's work"),
     "orbits import": WayOut(_N, "orbits of others"),
     "orbits near": WayOut(_N, "orbits of others"),
     "orbits show": WayOut(_N, "orbits of others"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import socket
@@ -15,6 +16,9 @@ from typing import Any, Literal
 
 from gueststar.core.errors import ConfigError, DataError, MissingInput, ServiceDown, TransientError
 from gueststar.store.products import StagedProduct
+
+_OF_THE_VOLUME = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.ENOTCONN)
+"""Errors that tell of a full, read-only or vanished volume: they are no unit's fault."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Outcome:
     result: Result = field(default_factory=Result)
     reason: str = ""
     error_kind: str = ""
-    """DataError, TransientError, ConfigError, or Bug for anything unexpected."""
+    """DataError, TransientError, VolumeError, ConfigError, or Bug for anything unexpected."""
     trace: str = ""
     worker: str = ""
     cpu_s: float = 0.0
@@ -71,7 +75,7 @@ class Outcome:
     @property
     def is_retryable(self) -> bool:
         """Whether another attempt may end differently: the world's failures and bugs, not bad pixels."""
-        return self.error_kind in ("TransientError", "Bug")
+        return self.error_kind in ("TransientError", "VolumeError", "Bug")
 
 
 class StepTimer:
@@ -110,12 +114,8 @@ def attempt(job_id: int, work: Callable[[], Result]) -> Outcome:
     except (DataError, TransientError) as error:
         state, reason, kind = "failed", str(error), type(error).__name__
     except OSError as error:
-        state, reason, kind, trace = (
-            "failed",
-            f"{type(error).__name__}: {error}",
-            "TransientError",
-            traceback.format_exc(),
-        )
+        state, reason, trace = "failed", f"{type(error).__name__}: {error}", traceback.format_exc()
+        kind = "VolumeError" if error.errno in _OF_THE_VOLUME else "TransientError"
     except Exception as error:
         state, reason, kind, trace = "failed", f"{type(error).__name__}: {error}", "Bug", traceback.format_exc()
     return Outcome(
