@@ -123,23 +123,29 @@ def is_raw_name(path: Path) -> bool:
     return _RAW_NAME.search(path.name) is not None and not path.name.startswith(".")
 
 
-def ingest_file(repo: SurveyRepo, path: Path, *, transfer: Transfer = "copy") -> Outcome:
-    """Take in one raw file; the ledger knows what became of it before this returns."""
+def ingest_file(repo: SurveyRepo, path: Path, *, transfer: Transfer = "copy", received: float | None = None) -> Outcome:
+    """Take in one raw file; the ledger knows what became of it before this returns.
+
+    ``received`` is when the file was there, whole (Unix time; None: now).
+    """
     sha256, translation, checksum = "", None, None
     try:
         sha256 = _digest(path)
         if (known := ingested_before(repo, sha256)) is not None:
-            repo.ledger.record_file(str(path), sha256, FileStatus.ALREADY, exposure_id=known)
+            repo.ledger.record_file(str(path), sha256, FileStatus.ALREADY, exposure_id=known, received=received)
             return Outcome(FileStatus.ALREADY, exposure_id=known)
         translation, checksum = _understand(repo, path)
         is_new = _is_new(repo, translation, checksum)
         if is_new:
             repo.ingest_raw(
-                path, translation.info, translation.detector_ids, transfer=transfer, pixel_checksum=checksum
-            )
+                path, translation.info, translation.detector_ids, transfer=transfer, pixel_checksum=checksum,
+                received=received,
+            )  # fmt: skip
     except (DataError, MissingInput) as problem:
         info = translation.info if translation else None
-        return refuse(repo, path, str(problem), sha256=sha256, info=info, checksum=checksum, transfer=transfer)
+        return refuse(
+            repo, path, str(problem), sha256=sha256, info=info, checksum=checksum, transfer=transfer, received=received
+        )
     for warning in translation.warnings:
         repo.ledger.event("ingest_warning", path.name, warning, exposure_id=translation.info.exposure_id)
     info = translation.info
@@ -150,8 +156,9 @@ def ingest_file(repo: SurveyRepo, path: Path, *, transfer: Transfer = "copy") ->
     )
     status = FileStatus.ALREADY if is_recorded and not is_new else FileStatus.INGESTED
     repo.ledger.record_file(
-        str(path), sha256, status, pixel_checksum=checksum, exposure_id=info.exposure_id, day_obs=info.day_obs
-    )
+        str(path), sha256, status, pixel_checksum=checksum, exposure_id=info.exposure_id, day_obs=info.day_obs,
+        received=received,
+    )  # fmt: skip
     return Outcome(status, exposure_id=info.exposure_id)
 
 
@@ -171,6 +178,7 @@ def refuse(
     info: ExposureInfo | None = None,
     checksum: str | None = None,
     transfer: Transfer,
+    received: float | None = None,
 ) -> Outcome:
     """Keep a refused file and write its reason down."""
     line = " ".join(reason.split()).removeprefix(str(path)).lstrip(" :")
@@ -179,6 +187,7 @@ def refuse(
     repo.ledger.record_file(
         str(path), sha256, FileStatus.REFUSED, reason=line, pixel_checksum=checksum,
         exposure_id=info.exposure_id if info else None, day_obs=info.day_obs if info else None,
+        received=received,
     )  # fmt: skip
     return Outcome(FileStatus.REFUSED, line, info.exposure_id if info else None)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from typing import Any
@@ -69,6 +69,10 @@ class Ledger:
         with transaction(self._reader) as connection:
             yield connection
 
+    def of_operator(self) -> Ledger:
+        """Return this ledger to modules of the store whose tables are the operator's alone; a reader's refuses."""
+        return self
+
     def close(self) -> None:
         """Close the connections to the database."""
         self._engine.dispose()
@@ -85,10 +89,12 @@ class Ledger:
         pixel_checksum: str | None = None,
         exposure_id: int | None = None,
         day_obs: int | None = None,
+        received: float | None = None,
     ) -> int:
         """Write down what became of a received file; return the row's id.
 
-        The same bytes from the same path are one row: ``already`` never overwrites ``ingested``.
+        The same bytes from the same path are one row: ``already`` never overwrites ``ingested``. ``received`` is when
+        the file was there, whole (Unix time; None: now).
         """
         now = time.time()
         facts = {"pixel_checksum": pixel_checksum, "exposure_id": exposure_id, "day_obs": day_obs}
@@ -98,7 +104,8 @@ class Ledger:
             ).first()
             if known is None:
                 row = {"path": path, "sha256": sha256, "status": status, "reason": reason, **facts}
-                inserted = connection.execute(FILES.insert().values(received=now, last_seen=now, **row))
+                times = {"received": now if received is None else received, "last_seen": now}
+                inserted = connection.execute(FILES.insert().values(**times, **row))
                 return int(inserted.inserted_primary_key[0])  # type: ignore[index]
             values: dict[str, Any] = {"last_seen": now}
             if not (known.status == FileStatus.INGESTED and status == FileStatus.ALREADY):
@@ -125,14 +132,21 @@ class Ledger:
 
     # Exposures
 
-    def add_exposure(self, info: ExposureInfo, *, detectors: Mapping[int, str] | Iterable[int] = ()) -> int:
+    def add_exposure(
+        self,
+        info: ExposureInfo,
+        *,
+        detectors: Mapping[int, str] | Iterable[int] = (),
+        received: float | None = None,
+    ) -> int:
         """Write down an exposure and detectors of it (detector -> pixel checksum); return its id.
 
-        Doing so again adds the detectors that were not there; facts and state stay as they were.
+        Doing so again adds the detectors that were not there; facts and state stay as they were. ``received`` is when
+        the first of its files was there, whole (Unix time; None: now).
         """
         checksums = dict(detectors) if isinstance(detectors, Mapping) else dict.fromkeys(detectors, "")
         with self.writing() as connection:
-            _insert_new(connection, EXPOSURES, {"id": info.exposure_id}, _exposure_values(info))
+            _insert_new(connection, EXPOSURES, {"id": info.exposure_id}, _exposure_values(info, received))
             for detector, checksum in checksums.items():
                 key = {"exposure_id": info.exposure_id, "detector": detector}
                 _insert_new(connection, EXPOSURE_DETECTORS, key, {"pixel_checksum": checksum})
@@ -254,17 +268,24 @@ class Ledger:
         config: Mapping[str, Any] | None = None,
         inputs: Any = None,
         max_attempts: int = 3,
+        priority: int = 50,
     ) -> int:
         """Ask for a unit of work; return its id. Asking twice is the same as once.
 
-        ``key`` is JSON-able and tells the unit from all others of its kind.
+        ``key`` is JSON-able and tells the unit from all others of its kind. Lower priorities come first.
         """
         values = {
             "exposure_id": exposure_id, "detector": detector, "day_obs": day_obs, "inputs": plain_json(inputs),
             "config": None if config is None else plain_json(config), "max_attempts": max_attempts,
+            "priority": priority,
         }  # fmt: skip
         with self.writing() as connection:
             return ledger_jobs.submit(connection, kind, key, values)
+
+    @staticmethod
+    def job_id(kind: str, key: Mapping[str, Any]) -> int:
+        """Return the id that a job of this kind and key has, whether it was submitted yet or not."""
+        return ledger_jobs.job_id(kind, key)
 
     def start(self, job_id: int, *, worker: str = "") -> bool:
         """Take a pending job: it is running and one attempt is counted. False: it was not pending."""
@@ -296,14 +317,17 @@ class Ledger:
         is_retryable: bool = False,
         traceback: str = "",
         metrics: Mapping[str, Any] | None = None,
+        not_before: float | None = None,
     ) -> JobState:
         """Write down that an attempt failed; return the job's new state.
 
         A retryable failure makes it pending until its attempts are used up, then quarantined; any other
-        failed.
+        failed. It is not to be tried again before ``not_before`` (Unix time).
         """
         state = ledger_jobs.retry_or_quarantine() if is_retryable else JobState.FAILED
-        values: dict[str, Any] = {"reason": reason, "error_kind": error_kind, "traceback": traceback}
+        values: dict[str, Any] = {
+            "reason": reason, "error_kind": error_kind, "traceback": traceback, "not_before": not_before,
+        }  # fmt: skip
         if metrics is not None:
             values["metrics"] = plain_json(metrics)
         with self.writing() as connection:
@@ -335,10 +359,18 @@ class Ledger:
         with self.writing() as connection:
             return ledger_jobs.supply(connection, job_id, plain_json(inputs))
 
-    def reset_running(self, *, worker: str | None = None) -> int:
-        """After a crash: make running jobs (of one worker, or all) pending, or quarantined; return how many."""
+    def reset_running(self, *, worker: str | None = None, is_counted: bool = True, but: Collection[int] = ()) -> int:
+        """After a crash: make running jobs (of one worker, or all, ``but`` some) pending, or quarantined.
+
+        Returns how many. Where the units cannot have caused it (not ``is_counted``) the attempt does not count.
+        """
         with self.writing() as connection:
-            return ledger_jobs.reset_running(connection, worker)
+            return ledger_jobs.reset_running(connection, worker, is_counted=is_counted, but=but)
+
+    def put_off(self, job_id: int, reason: str, *, not_before: float | None = None) -> None:
+        """Make a running job pending again without counting the attempt: the world failed, not the unit."""
+        with self.writing() as connection:
+            ledger_jobs.put_off(connection, job_id, reason, not_before)
 
     def job(self, job_id: int) -> Job | None:
         """Return one job, or None."""
@@ -368,6 +400,15 @@ class Ledger:
         """Return the number of jobs by (kind, state)."""
         with self.reading() as connection:
             return ledger_jobs.counts(connection, _equal(JOBS, day_obs=day_obs))
+
+    def last_finished(self, kind: str) -> dict[int, float]:
+        """Return night -> when the last job of a kind ended, Unix time."""
+        query = select(JOBS.c.day_obs, func.max(JOBS.c.finished)).where(
+            JOBS.c.kind == kind, JOBS.c.day_obs.is_not(None)
+        )
+        with self.reading() as connection:
+            rows = connection.execute(query.group_by(JOBS.c.day_obs))
+            return {night: finished for night, finished in rows if finished is not None}
 
     # Diary and account
 
@@ -458,9 +499,9 @@ def _insert_new(connection: Connection, table: Any, key: dict[str, Any], values:
                 raise
 
 
-def _exposure_values(info: ExposureInfo) -> dict[str, Any]:
+def _exposure_values(info: ExposureInfo, received: float | None) -> dict[str, Any]:
     values = {**asdict(info), "program": int(info.program)}
-    return {**values, "state": ExposureState.RECEIVED, "received": time.time()}
+    return {**values, "state": ExposureState.RECEIVED, "received": time.time() if received is None else received}
 
 
 def _exposure_of(row: Row[Any], detectors: list[int]) -> ExposureRow:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, select, update
@@ -16,6 +16,7 @@ from gueststar.store.ledger_rows import Job, JobState
 from gueststar.store.tables import JOBS
 
 _CRASHED = "the worker died while it ran"
+_INTERRUPTED = "interrupted while it ran"
 
 
 def job_id(kind: str, key: Mapping[str, Any]) -> int:
@@ -63,13 +64,30 @@ def retry_or_quarantine() -> ColumnElement[str]:
     return case((JOBS.c.attempts < JOBS.c.max_attempts, JobState.PENDING.value), else_=JobState.QUARANTINED.value)
 
 
-def reset_running(connection: Connection, worker: str | None) -> int:
-    """Settle the jobs whose worker died: pending again, or quarantined; return how many there were."""
-    lost = JOBS.c.state == JobState.RUNNING
+def reset_running(
+    connection: Connection, worker: str | None, *, is_counted: bool = True, but: Collection[int] = ()
+) -> int:
+    """Settle the jobs whose worker died, ``but`` some: pending again, or quarantined; return how many there were.
+
+    Where the attempt does not count (whoever handed out the work died, not the worker) all are pending again.
+    """
+    lost = and_(JOBS.c.state == JobState.RUNNING, JOBS.c.id.not_in(but))
     if worker is not None:
         lost = and_(lost, JOBS.c.worker == worker)
+    if not is_counted:
+        values: dict[str, Any] = {"state": JobState.PENDING, "attempts": JOBS.c.attempts - 1, "reason": _INTERRUPTED}
+        return connection.execute(update(JOBS).where(lost).values(**values)).rowcount
     values = {"state": retry_or_quarantine(), "reason": _CRASHED, "error_kind": "crash", "finished": time.time()}
     return connection.execute(update(JOBS).where(lost).values(**values)).rowcount
+
+
+def put_off(connection: Connection, number: int, reason: str, not_before: float | None) -> None:
+    """Make a running job pending again, the attempt not counted."""
+    values = {
+        "state": JobState.PENDING, "attempts": JOBS.c.attempts - 1, "reason": reason, "not_before": not_before,
+    }  # fmt: skip
+    running = and_(JOBS.c.id == number, JOBS.c.state == JobState.RUNNING)
+    connection.execute(update(JOBS).where(running).values(**values))
 
 
 def release(connection: Connection, number: int, config: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from gueststar.core import ids, times
 from gueststar.core.errors import ConfigError
 from gueststar.formats.atomic import appearing_whole
-from gueststar.formats.calibrated_image import read_calibrated_image, write_calibrated_image
+from gueststar.formats.calibrated_image import read_calibrated_image, write_and_restore, write_calibrated_image
 from gueststar.formats.calibration_master import read_calibration_master, write_calibration_master
 from gueststar.formats.calibration_table import read_calibration_table, write_calibration_table
 from gueststar.formats.cutout_cube import read_cutout_cube, write_cutout_cube
@@ -23,7 +23,14 @@ from gueststar.model.catalog import Catalog
 from gueststar.model.cutouts import CandidateCutouts
 from gueststar.model.image import CalibratedImage, DetrendedFrame
 from gueststar.model.streaks import StreakCutouts
-from gueststar.store.products import SUFFIXES, DataId, Product
+from gueststar.store.products import PRODUCTS_RUN, SUFFIXES, DataId, Product, StagedProduct, product_named
+
+
+def write_image(product: Product, path: Path, image: CalibratedImage) -> CalibratedImage:
+    """Write an image and return what reading its file gives; ConfigError if the product is something else."""
+    if product.holds != "image":
+        raise ConfigError(f"{product.name} is not stored from a {type(image).__name__}")
+    return write_and_restore(path, image)
 
 
 def write_product(product: Product, path: Path, value: Any) -> None:
@@ -84,6 +91,13 @@ def stored_path(product: Product, data_id: DataId, *, sha256: str, group: str) -
     words = [str(value).replace("/", "-") for value in data_id.values(product).values()]
     name = "_".join([product.name, *words])
     return f"{product.name}/{group}/{name}-{sha256[:12]}{SUFFIXES[product.holds]}"
+
+
+def path_of_staged(staged: StagedProduct, camera: Camera, *, run: str = PRODUCTS_RUN) -> str:
+    """Return where a staged product's file will lie in the products folder once it is committed to a collection."""
+    product, own_run = product_named(staged.product), staged.run or run
+    group = group_of(product, staged.data_id, camera, run=own_run)
+    return stored_path(product, staged.data_id, sha256=staged.sha256, group=group)
 
 
 def group_of(product: Product, data_id: DataId, camera: Camera, *, run: str) -> str:

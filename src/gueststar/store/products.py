@@ -132,6 +132,10 @@ class DataId:
         return ", ".join(f"{key} {value}" for key, value in shown.items() if value is not None)
 
 
+PRODUCTS_RUN = "products"
+"""Collection of the registry for all that is not certified for a range of time."""
+
+
 @dataclass(frozen=True)
 class StagedProduct:
     """A product written to the staging folder by a worker, not yet known to the registry."""

@@ -32,8 +32,8 @@ from gueststar.model.exposure import ExposureInfo
 from gueststar.model.readers import OPERATOR, Sight
 from gueststar.store.ledger import Ledger
 from gueststar.store.ledger_rows import Field
-from gueststar.store.product_files import digest_of, group_of, read_product, stored_path
-from gueststar.store.products import DataId, ProductRef, StagedProduct, product_named
+from gueststar.store.product_files import digest_of, path_of_staged, read_product
+from gueststar.store.products import PRODUCTS_RUN, DataId, ProductRef, StagedProduct, product_named
 from gueststar.store.readers import sight_of
 from gueststar.store.settings import SurveySettings, read_settings, write_settings
 from gueststar.store.sql import checked_url, sqlite_url, told_as_transient
@@ -44,9 +44,6 @@ if TYPE_CHECKING:
 
 Transfer = Literal["copy", "link", "direct"]
 """Raw files are copied into the repository, hard-linked, or left where they are (symbolic links)."""
-
-PRODUCTS_RUN = "products"
-"""Collection that products are committed to unless another is named."""
 
 
 class SurveyRepo:
@@ -174,11 +171,9 @@ class SurveyRepo:
         self._need_fields({item.data_id.field for item in staged if item.data_id.field is not None})
         files = []
         for item in staged:
-            product, own_run = product_named(item.product), item.run or run
-            group = group_of(product, item.data_id, self.camera, run=own_run)
-            path = stored_path(product, item.data_id, sha256=item.sha256, group=group)
+            path = path_of_staged(item, self.camera, run=run)
             _move_into_place(item.path, self.root / "products" / path)
-            files.append(StoredFile(item.product, item.data_id, own_run, item.sha256, path))
+            files.append(StoredFile(item.product, item.data_id, item.run or run, item.sha256, path))
         return self._registry.add(files)
 
     def put(self, product: str, data_id: DataId, value: Any, *, run: str = PRODUCTS_RUN) -> ProductRef:
@@ -231,12 +226,12 @@ class SurveyRepo:
 
     def ingest_raw(
         self, path: Path | str, info: ExposureInfo, detector_ids: Iterable[int], *,
-        transfer: Transfer = "copy", pixel_checksum: str = "",
+        transfer: Transfer = "copy", pixel_checksum: str = "", received: float | None = None,
     ) -> list[ProductRef]:  # fmt: skip
         """Take in a raw file that holds these detectors of an exposure; again is the same.
 
-        The exposure is assigned to a field if its header named none. DataError if one of the detectors is
-        there already with other content.
+        The exposure is assigned to a field if its header named none. ``received`` is when the file was there, whole
+        (Unix time; None: now). DataError if one of the detectors is there already with other content.
         """
         from gueststar.store.butler_registry import StoredFile
 
@@ -254,7 +249,7 @@ class SurveyRepo:
             _bring(source, self.root / "products" / stored, transfer, first=files and files[0].path, root=self.root)
             files.append(StoredFile("raw", data_id, "raw", sha256, stored))
         refs = self._registry.add(files, is_versioned=False)
-        self.ledger.add_exposure(info, detectors=dict.fromkeys(detectors, pixel_checksum))
+        self.ledger.add_exposure(info, detectors=dict.fromkeys(detectors, pixel_checksum), received=received)
         return refs
 
     def add_exposure(self, info: ExposureInfo, detector_ids: Iterable[int]) -> ExposureInfo:
@@ -324,6 +319,12 @@ class SurveyRepo:
 
         data_id = DataId(detector=detector, physical_filter=physical_filter if KINDS[kind].is_per_filter else None)
         return butler_calibrations.find_valid(self._registry, product_named(kind), data_id, mjd_tai)
+
+    def calibration_spans(self, kind: CalibrationKind) -> list[tuple[DataId, tuple[float, float]]]:
+        """Return when the products of a kind are valid (MJD TAI), of all detectors and filters, in one question."""
+        from gueststar.store import butler_calibrations
+
+        return butler_calibrations.all_valid(self._registry, product_named(kind))
 
     def calibration_history(
         self, kind: CalibrationKind, detector: int, physical_filter: str | None = None

@@ -46,13 +46,14 @@ class DifferenceWork:
 
 def run_difference(work: DifferenceWork) -> Outcome:
     """Subtract, detect, vet and stage; every failure becomes an outcome."""
-    return attempt(work.job_id, lambda: _stage_difference(work))
+    return attempt(work.job_id, lambda: stage_difference(work))
 
 
-def _stage_difference(work: DifferenceWork) -> Result:
+def stage_difference(work: DifferenceWork, science: CalibratedImage | None = None) -> Result:
+    """Make a difference and stage its products; ``science`` is the image of ``work`` where it is at hand."""
     context, timer = WorkerContext.of(work.repo_root), StepTimer()
     with timer("read"):
-        science = context.image(work.science)
+        science = context.image(work.science) if science is None else science
     made = make_difference(work, context, science, timer)
     settings, detections = work.settings, made.detections
     result = made.result._replace(
@@ -68,8 +69,10 @@ def _stage_difference(work: DifferenceWork) -> Result:
         cutouts = cut_candidates(shown, science.pixels, made.warped.pixels, result.difference.pixels)
     data_id = DataId(visit=work.info.exposure_id, detector=work.detector_id)
     with timer("write"):
+        image, restored = context.stage_image("difference_image", data_id, result.difference)
+        context.keep(image, restored)  # association asks for it next, where it runs in the same process
         staged = (
-            context.stage("difference_image", data_id, result.difference),
+            image,
             context.stage("dia_source", data_id, dia_sources),
             context.stage("candidate_cutouts", data_id, cutouts),
             context.stage("streak", data_id, streaks.catalog),

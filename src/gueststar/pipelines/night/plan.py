@@ -7,6 +7,8 @@ there, and inputs are resolved to files here so that workers never open the regi
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,11 @@ from gueststar.pipelines.night.calibrations.frames import CalibrationWork
 from gueststar.pipelines.night.calibrations.known import CalibrationFinder
 from gueststar.pipelines.night.calibrations.learning import LearningWork
 from gueststar.pipelines.night.calibrations.making import LearnedImage
+from gueststar.pipelines.night.chain import ChainWork
 from gueststar.pipelines.night.difference import DifferenceWork
 from gueststar.pipelines.night.entry import EnteredScienceWork
 from gueststar.pipelines.night.entry_difference import EnteredDifferenceWork
+from gueststar.pipelines.night.outcome import FurtherJob
 from gueststar.pipelines.night.reference import ReferenceEpoch, ReferenceWork
 from gueststar.pipelines.night.science import ScienceWork
 from gueststar.pipelines.night.settings import DIFFERENCE, SCIENCE, PipelineSettings
@@ -26,7 +30,7 @@ from gueststar.pipelines.night.transparency import ClearSkies
 from gueststar.pipelines.overrides import as_plain
 from gueststar.pipelines.reference.select_epochs import EpochQuality, EpochSelection, SelectEpochs
 from gueststar.store.ledger import ExposureRow, Job, JobState
-from gueststar.store.products import DataId
+from gueststar.store.products import DataId, ProductRef
 from gueststar.store.repo import SurveyRepo
 
 REQUIRED_KINDS: tuple[CalibrationKind, ...] = ("bias", "flat")
@@ -44,6 +48,12 @@ def _kinds_before(kind: CalibrationKind) -> list[CalibrationKind]:
 
 Place = tuple[int, int]
 """Exposure and detector."""
+
+ImageWork = ScienceWork | EnteredScienceWork | ChainWork
+"""Work on a detector image, perhaps as far as its difference."""
+
+Entered = dict[str, dict[Place, Job]]
+"""Jobs that a user's own products are the inputs of: stage -> (exposure, detector) -> job."""
 
 
 def is_entered(job: Job) -> bool:
@@ -64,7 +74,10 @@ class Planner:
     ) -> None:
         self.repo, self.ledger, self.settings = repo, repo.ledger, settings
         self.do_retry, self.renew_before = do_retry, renew_before
+        self.facts: dict[str, Any] = {}
+        """What every job that is submitted is told besides its own: priority, max_attempts."""
         self._released: set[int] = set()
+        self.look_again()
 
     def _open_job(
         self, kind: str, key: dict[str, Any], *, is_ready: bool = True, is_renewed: bool = False, **facts: Any
@@ -73,7 +86,7 @@ class Planner:
 
         One that was done before ``renew_before`` runs once more if it ``is_renewed`` when a night is processed again.
         """
-        job_id = self.ledger.submit(kind, key, **facts)
+        job_id = self.ledger.submit(kind, key, **self.facts, **facts)
         job = self.ledger.job(job_id)
         assert job is not None
         asked_again = (JobState.FAILED, JobState.QUARANTINED) if self.do_retry else ()
@@ -87,6 +100,11 @@ class Planner:
             self.ledger.release(job_id, config)
             return job_id
         return job_id if job.state is JobState.PENDING else None
+
+    _finder: CalibrationFinder
+    _kinds: tuple[CalibrationKind, ...] | None
+    _glasses: set[str | None] | None
+    _skies: dict[int, ClearSkies]
 
     def calibrations(self, night: int, kind: CalibrationKind) -> list[CalibrationWork]:
         """Return the products of one kind to be made from a night's calibration frames."""
@@ -170,67 +188,154 @@ class Planner:
             )  # fmt: skip
         return images
 
-    def _entered(self, night: int) -> dict[str, dict[Place, Job]]:
-        """Return the jobs that a user's own products are the inputs of: stage -> (exposure, detector) -> job."""
-        found: dict[str, dict[Place, Job]] = defaultdict(dict)
-        for job in self.ledger.jobs(day_obs=night):
+    def _entered(self, night: int) -> Entered:
+        """Return the jobs of a night that a user's own products are the inputs of."""
+        return self._entered_of(self.ledger.jobs(day_obs=night))
+
+    @staticmethod
+    def _entered_of(jobs: Iterable[Job]) -> Entered:
+        found: Entered = defaultdict(dict)
+        for job in jobs:
             if is_entered(job) and job.exposure_id is not None and job.detector is not None:
                 found[job.kind][job.exposure_id, job.detector] = job
         return found
 
-    def science(self, night: int) -> list[ScienceWork | EnteredScienceWork]:
-        """Return the detector images of a night that are to be calibrated, or (a user's own) to be completed."""
-        work: list[ScienceWork | EnteredScienceWork] = []
-        entered = self._entered(night)
-        later = {place for stage, places in entered.items() if stage != "science" for place in places}
-        kinds = [kind for kind in REQUIRED_KINDS if self.ledger.exposures(observation_type=kind)]
-        finder = CalibrationFinder(self.repo)
-        skies: ClearSkies | None = None
+    def science(self, night: int, *, is_chained: bool = False) -> list[ImageWork]:
+        """Return the detector images of a night that are to be calibrated, or (a user's own) to be completed.
+
+        With ``is_chained``, those are to be compared with their reference in the same go that have one by now which
+        the night's images will not change: what comes of it is what the stages make one after the other.
+        """
+        self.look_again()
+        entered, works = self._entered(night), []
+        is_kept = cache(self._keeps_reference)
         for row in self.ledger.exposures(day_obs=night, observation_type="science"):
             for detector in row.detectors:
-                key = {"exposure": row.id, "detector": detector}
-                if (own := entered["science"].get((row.id, detector))) is not None:
-                    if self._open_job("science", key) is not None:
-                        work.append(EnteredScienceWork(info=row.info, **self._entered_work(own)))
-                    continue
-                if (row.id, detector) in later and not self.repo.exists(
-                    "raw", DataId(exposure=row.id, detector=detector)
-                ):
-                    continue
-                job = self._open_job(
-                    "science", key, is_renewed=True, exposure_id=row.id, detector=detector, day_obs=night,
-                    config=self.settings.part(SCIENCE),
-                )  # fmt: skip
-                if job is None:
-                    continue
-                found = finder.paths(detector, row.info)
-                if missing := [kind for kind in kinds if kind not in found and self._has_frames(kind, row)]:
-                    self.ledger.hold(job, f"no valid {' or '.join(missing)} master at the time of the exposure")
-                    continue
-                raw = self.repo.path("raw", DataId(exposure=row.id, detector=detector))
-                skies = skies or self._clear_skies(night)
-                expected = skies.expected(row.info, detector)
-                work.append(
-                    ScienceWork(
-                        job, self.repo.root, raw, row.info, detector, self.settings, calibrations=found,
-                        expected_zero_point=expected,
-                    )
-                )  # fmt: skip
-        return work
+                is_steady = is_chained and is_kept(row.info.field, detector, row.info.band)
+                works.append(self._science(row, detector, entered, is_chained=is_steady))
+        return [work for work in works if work is not None]
+
+    def science_of(self, row: ExposureRow, detector: int, *, is_chained: bool) -> ImageWork | None:
+        """Return the work on one detector image, by what was known when `look_again` was called last.
+
+        With ``is_chained``, it is to be compared in the same go with the reference that there is now, if any. None
+        where it is done, held, or not a science image.
+        """
+        entered = self._entered_of(self.ledger.jobs(exposure_id=row.id))
+        return self._science(row, detector, entered, is_chained=is_chained)
+
+    def look_again(self) -> None:
+        """Forget which calibrations are valid, which frames were received and what clear skies gave."""
+        self._finder, self._kinds, self._glasses, self._skies = CalibrationFinder(self.repo), None, None, {}
+
+    def _science(self, row: ExposureRow, detector: int, entered: Entered, *, is_chained: bool) -> ImageWork | None:
+        night, key = row.info.day_obs, {"exposure": row.id, "detector": detector}
+        if (own := entered["science"].get((row.id, detector))) is not None:
+            if self._open_job("science", key) is None:
+                return None
+            return EnteredScienceWork(info=row.info, **self._entered_work(own))
+        if self._is_entered_later(row.id, detector, entered):
+            return None
+        job = self._open_job(
+            "science", key, is_renewed=True, exposure_id=row.id, detector=detector, day_obs=night,
+            config=self.settings.part(SCIENCE),
+        )  # fmt: skip
+        if job is None:
+            return None
+        found = self._finder.paths(detector, row.info)
+        if missing := self.missing_kinds(row, found):
+            self.ledger.hold(job, f"no valid {' or '.join(missing)} master at the time of the exposure")
+            return None
+        raw = self.repo.path("raw", DataId(exposure=row.id, detector=detector))
+        expected = self._clear_skies(night).expected(row.info, detector)
+        work = ScienceWork(
+            job, self.repo.root, raw, row.info, detector, self.settings, calibrations=found,
+            expected_zero_point=expected,
+        )  # fmt: skip
+        is_left = is_chained and (row.id, detector) not in entered["difference"]
+        return (self._chained(night, row, work) if is_left else None) or work
+
+    def ask_science(self, row: ExposureRow) -> None:
+        """Write down that the detector images of an exposure are to be calibrated, whenever that can be."""
+        entered = self._entered_of(self.ledger.jobs(exposure_id=row.id))
+        for detector in row.detectors:
+            if self._is_entered_later(row.id, detector, entered):
+                continue
+            key = {"exposure": row.id, "detector": detector}
+            facts: dict[str, Any] = {"exposure_id": row.id, "detector": detector, "day_obs": row.info.day_obs}
+            self.ledger.submit("science", key, config=self.settings.part(SCIENCE), **self.facts, **facts)
+
+    def _is_entered_later(self, exposure: int, detector: int, entered: Entered) -> bool:
+        """Return whether a user's own product enters after the science stage, and there is no raw file."""
+        is_later = any((exposure, detector) in places for stage, places in entered.items() if stage != "science")
+        return is_later and not self.repo.exists("raw", DataId(exposure=exposure, detector=detector))
+
+    def ask_again(self) -> None:
+        """Let jobs that were held be planned once more: what they lack may be there by now."""
+        self._released.clear()
+        self.look_again()
+
+    def has_calibrations(self, row: ExposureRow) -> bool:
+        """Return whether every detector of an exposure has the products that it needs."""
+        return not any(self.missing_kinds(row, self._finder.paths(detector, row.info)) for detector in row.detectors)
+
+    def missing_kinds(self, row: ExposureRow, found: Iterable[CalibrationKind]) -> list[CalibrationKind]:
+        """Return the kinds of products that an exposure needs besides those that were found for it."""
+        if self._kinds is None:
+            self._kinds = tuple(kind for kind in REQUIRED_KINDS if self.ledger.exposures(observation_type=kind))
+        return [kind for kind in self._kinds if kind not in found and self._has_frames(kind, row)]
+
+    def _chained(self, night: int, row: ExposureRow, work: ScienceWork) -> ChainWork | None:
+        """Return a science image's work with that of its difference; None where there is none to make (yet)."""
+        key = {"visit": row.id, "detector": work.detector_id}
+        further = FurtherJob(
+            self.ledger.job_id("difference", key), "difference", key, exposure_id=row.id, detector=work.detector_id,
+            day_obs=night, config=self.settings.part(DIFFERENCE),
+        )  # fmt: skip
+        if not self.repo.camera.has_sky or not self._is_to_be_made(further.job_id):
+            return None
+        references = self.references_of(row, work.detector_id)
+        if not references:
+            return None
+        place = references[0].data_id
+        return ChainWork(
+            work, further, references[0].path, self.repo.path("reference_source", place), self._subbands(place)
+        )
+
+    def _is_to_be_made(self, job_id: int) -> bool:
+        """Return whether a difference would be made once its science image and reference are there."""
+        job = self.ledger.job(job_id)
+        if job is None or job.state in (JobState.PENDING, JobState.HELD):
+            return True
+        if job.state is JobState.DONE:
+            return self.renew_before is not None and (job.finished or 0.0) < self.renew_before
+        return self.do_retry and job.state is not JobState.RUNNING and job_id not in self._released
+
+    def adopt(self, job: FurtherJob) -> bool:
+        """Enter a job that a worker did of itself as one that runs; False if the ledger says that it is not to be."""
+        opened = self._open_job(
+            job.kind, dict(job.key), is_renewed=True, exposure_id=job.exposure_id, detector=job.detector,
+            day_obs=job.day_obs, config=job.config,
+        )  # fmt: skip
+        return opened is not None and self.ledger.start(opened)
 
     def _clear_skies(self, night: int) -> ClearSkies:
         """Return what a clear sky gives, from earlier nights only.
 
         What becomes of an exposure must not depend on which of its own night's were done before it.
         """
-        return ClearSkies(self.ledger, self.repo.camera.site, night, config=self.settings.photometry.transparency)
+        if night not in self._skies:
+            config = self.settings.photometry.transparency
+            self._skies[night] = ClearSkies(self.ledger, self.repo.camera.site, night, config=config)
+        return self._skies[night]
 
     def _has_frames(self, kind: CalibrationKind, row: ExposureRow) -> bool:
         """Return whether frames for this master were ever received: without any, the camera does without it."""
         if kind != "flat":
             return True
-        glass = row.info.physical_filter
-        return any(flat.info.physical_filter == glass for flat in self.ledger.exposures(observation_type="flat"))
+        if self._glasses is None:
+            self._glasses = {flat.info.physical_filter for flat in self.ledger.exposures(observation_type="flat")}
+        return row.info.physical_filter in self._glasses
 
     def references(self, night: int) -> list[ReferenceWork]:
         """Return the references that can be made, or deepened, now that this night's images are there."""
@@ -240,11 +345,28 @@ class Planner:
                 places |= {(row.info.field, detector, row.info.band) for detector in row.detectors}
         return [work for place in sorted(places) if (work := self._reference(night, *place)) is not None]
 
+    def _keeps_reference(self, field: int | None, detector: int, band: str | None) -> bool:
+        """Return whether the images received of a place are too few to deepen its reference, all being good."""
+        if field is None or band is None:
+            return True
+        n_have, wanted = self._depth_of_reference(field, detector, band)
+        decisions = self._selection(field, detector, band).decisions
+        received = self.ledger.exposures(observation_type="science", field=field, band=band)
+        n_refused = sum(not (one.is_used or one.reason.startswith("good")) for one in decisions)
+        n_received = sum(detector in row.detectors for row in received)
+        most = min(n_received - n_refused, self.settings.reference_selection.max_epochs)
+        return most < max(wanted, self.settings.reference_selection.min_epochs) or most <= n_have
+
+    def _depth_of_reference(self, field: int, detector: int, band: str) -> tuple[int, int]:
+        """Return of how many epochs the reference of a place is, and how many make a better one."""
+        have = self.repo.find("reference_metrics", field=field, detector=detector, band=band)
+        n_have = int(self.repo.get("reference_metrics", have[0].data_id)["n_epochs"]) if have else 0
+        return n_have, min(DEEPEN_FACTOR * n_have, self.settings.reference_selection.max_epochs)
+
     def _reference(self, night: int, field: int, detector: int, band: str) -> ReferenceWork | None:
         selection = self._selection(field, detector, band)
         have = self.repo.find("reference_metrics", field=field, detector=detector, band=band)
-        n_have = int(self.repo.get("reference_metrics", have[0].data_id)["n_epochs"]) if have else 0
-        wanted = min(DEEPEN_FACTOR * n_have, self.settings.reference_selection.max_epochs)
+        n_have, wanted = self._depth_of_reference(field, detector, band)
         if not selection.is_enough or len(selection.used) < wanted or len(selection.used) <= n_have:
             return None
         visits = [int(name) for name in selection.used]
@@ -329,19 +451,30 @@ class Planner:
         for row in self.ledger.exposures(day_obs=night, observation_type="science"):
             for job in self.ledger.jobs(kind="science", exposure_id=row.id):
                 if job.state is JobState.DONE and job.detector is not None and (row.id, job.detector) not in entered:
-                    found = self._difference(night, row, job.detector)
+                    found = self._difference(row, job.detector)
                     work += [found] if found else []
         return work
 
-    def _difference(self, night: int, row: ExposureRow, detector: int) -> DifferenceWork | None:
-        references = (
-            self.repo.find("reference_image", field=row.info.field, detector=detector, band=row.info.band)
-            if row.info.field is not None
-            else []
-        )
+    def difference_of(self, row: ExposureRow, detector: int) -> DifferenceWork | EnteredDifferenceWork | None:
+        """Return the work on the difference of one image that is calibrated; None where it is done or held."""
+        if not self.repo.camera.has_sky:
+            return None
+        own = self._entered_of(self.ledger.jobs(exposure_id=row.id))["difference"].get((row.id, detector))
+        return self._difference(row, detector) if own is None else self._entered_difference(own)
+
+    def hold_difference(self, row: ExposureRow, detector: int, reason: str) -> None:
+        """Ask for the difference of an image and set it aside, so that the account tells why there is none."""
+        key = {"visit": row.id, "detector": detector}
+        facts: dict[str, Any] = {"exposure_id": row.id, "detector": detector, "day_obs": row.info.day_obs}
+        job = self.ledger.job(self.ledger.submit("difference", key, **self.facts, **facts))
+        if job is not None and job.state in (JobState.PENDING, JobState.HELD):
+            self.ledger.hold(job.id, reason)
+
+    def _difference(self, row: ExposureRow, detector: int) -> DifferenceWork | None:
+        references = self.references_of(row, detector)
         job = self._open_job(
             "difference", {"visit": row.id, "detector": detector}, is_ready=bool(references),
-            is_renewed=bool(references), exposure_id=row.id, detector=detector, day_obs=night,
+            is_renewed=bool(references), exposure_id=row.id, detector=detector, day_obs=row.info.day_obs,
             config=self.settings.part(DIFFERENCE),
         )  # fmt: skip
         if job is None:
@@ -359,6 +492,12 @@ class Planner:
             reference=references[0].path, reference_sources=self.repo.path("reference_source", reference_id),
             settings=self.settings, subbands=self._subbands(reference_id),
         )  # fmt: skip
+
+    def references_of(self, row: ExposureRow, detector: int) -> list[ProductRef]:
+        """Return the reference of an exposure's place and band, if there is one."""
+        if row.info.field is None:
+            return []
+        return self.repo.find("reference_image", field=row.info.field, detector=detector, band=row.info.band)
 
     def _subbands(self, reference: DataId) -> Path | None:
         """Return the sub-bands of a reference; None where they are not asked for or it was made without."""

@@ -79,10 +79,15 @@ class ScienceProducts:
 
 def run_science(work: ScienceWork) -> Outcome:
     """Process one detector image and stage its products; every failure becomes an outcome."""
-    return attempt(work.job_id, lambda: _stage_science(work))
+    return attempt(work.job_id, lambda: stage_science_work(work))
 
 
-def _stage_science(work: ScienceWork) -> Result:
+HandOn = Callable[[tuple[StagedProduct, CalibratedImage]], None]
+"""Takes a staged science image, and the image as its file will be read."""
+
+
+def stage_science_work(work: ScienceWork, *, hand_on: HandOn | None = None) -> Result:
+    """Process one detector image and stage its products; ``hand_on`` gets the image for what comes next."""
     context = WorkerContext.of(work.repo_root)
     timer = StepTimer()
     data_id = DataId(exposure=work.info.exposure_id, detector=work.detector_id)
@@ -98,7 +103,7 @@ def _stage_science(work: ScienceWork) -> Result:
         return Result(staged=(stored,), metrics=frame.metadata["metrics"], inputs=inputs, steps=timer.seconds)
     products = make_science(work, context, timer)
     with timer("write"):
-        staged = stage_science(context, data_id, products)
+        staged = stage_science(context, data_id, products, hand_on=hand_on)
     return Result(staged=staged, metrics=products.metrics, inputs=inputs, steps=timer.seconds)
 
 
@@ -112,10 +117,17 @@ def make_detrended(work: ScienceWork, camera: Camera, timer: StepTimer) -> Detre
     return DetrendedFrame(pixels, {**facts, "exposure": info.to_dict(), "metrics": steps})
 
 
-def stage_science(context: WorkerContext, data_id: DataId, products: ScienceProducts) -> tuple[StagedProduct, ...]:
-    """Write what a science image's work made into the staging folder."""
+def stage_science(
+    context: WorkerContext, data_id: DataId, products: ScienceProducts, *, hand_on: HandOn | None = None
+) -> tuple[StagedProduct, ...]:
+    """Write what a science image's work made into the staging folder; ``hand_on`` gets the image as it will be read."""
+    if hand_on is None:
+        image = context.stage("science_image", data_id, products.image)
+    else:
+        image, restored = context.stage_image("science_image", data_id, products.image)
+        hand_on((image, restored))
     return (
-        context.stage("science_image", data_id, products.image),
+        image,
         context.stage("source", data_id, products.sources),
         context.stage("aperture_source", data_id, products.apertures),
         context.stage("science_metrics", data_id, products.metrics),
