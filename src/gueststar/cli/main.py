@@ -35,6 +35,7 @@ COMMANDS = {
     "service": "Unit files of systemd for a survey.",
     "simulate": "Make nights of raw exposures, with truth.",
     "streaks": "Streaks of satellites and of fast asteroids.",
+    "survey": "Weeks and the whole survey: coverage, depth, trends.",
     "user": "Who may see what is not public, and with which tokens.",
     "vet": "Train and inspect the reliability score.",
     "why": "The whole causal story of one thing.",

@@ -96,6 +96,9 @@ COMMANDS: dict[str, WayOut] = {
     "simulate": WayOut(_N, "a sky that does not exist"),
     "streaks list": WayOut(_R, "streaks on exposures that may be seen"),
     "streaks show": WayOut(_R, "a streak and its cut-outs, on an exposure that may be seen"),
+    "survey report": WayOut(
+        _R, "coverage, depth and alerts of exposures that may be seen; no references, metrics, disk"
+    ),
     "user access": WayOut(_O, "who may read which topic"),
     "user add": WayOut(_O, "a user"),
     "user groups": WayOut(_O, "a user's groups"),
