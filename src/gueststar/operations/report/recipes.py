@@ -10,9 +10,9 @@ from typing import Any
 from gueststar.model.rights import Program
 from gueststar.operations.report.account import Fate, NightAccount, Unit
 from gueststar.operations.report.expected import Expected
+from gueststar.operations.rules.contract import Priority
+from gueststar.operations.rules.record import DECISION
 from gueststar.store.ledger import Event
-
-_BECAUSE = ", because "
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ def decisions_of(events: Iterable[Event]) -> dict[int, Decided]:
     """Return exposure -> the last decision on it, from the diary's entries of rules."""
     found: dict[int, Decided] = {}
     for event in events:
-        if event.what == "rule" and event.data.get("exposure") is not None and event.data.get("actions"):
-            _, _, why = event.text.partition(_BECAUSE)
-            found[int(event.data["exposure"])] = Decided(
-                event.subject, str(event.data["actions"][0]), why, event.data.get("priority"), event.time
+        if event.what == DECISION:
+            priority = Priority[str(event.data["priority"]).upper()]
+            found[int(event.subject)] = Decided(
+                event.data["rule"], event.data["recipe"], event.data["why"], int(priority), event.time
             )
     return found
 
