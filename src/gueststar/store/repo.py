@@ -192,6 +192,7 @@ class SurveyRepo:
     def read(self, ref: ProductRef) -> Any:
         """Return the value of a stored product; needs no registry."""
         product = product_named(ref.product)
+        _check_there(ref.path)
         if product.holds != "raw":
             return read_product(product, ref.path)
         exposure_id, detector_id = ref.data_id.exposure, ref.data_id.detector
@@ -349,6 +350,14 @@ class SurveyRepo:
         known = self._registry.paths()
         stored = (path for path in (self.root / "products").rglob("*") if path not in known)
         return self.sweep_staging(older_than_s=older_than_s) + _remove_old(stored, older_than_s)
+
+
+def _check_there(path: Path) -> None:
+    """Raise an error that says what to do where a product's file is gone."""
+    if path.is_symlink() and not path.exists():
+        raise TransientError(f"{path} lies at {os.readlink(path)}, which is away: mount that disk")
+    if not path.exists():
+        raise DataError(f"{path} is gone: gueststar archive restore brings it back where there is an archive")
 
 
 def _remove_old(paths: Iterable[Path], older_than_s: float) -> list[Path]:

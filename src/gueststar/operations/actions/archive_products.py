@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 from pydantic import Field
 
 from gueststar.core.errors import TransientError
@@ -9,6 +11,7 @@ from gueststar.operations.actions.arguments import Arguments, arguments_of
 from gueststar.operations.actions.contract import ActionContext, ActionResult, ActionState, Condition
 from gueststar.operations.actions.time_budget import over_after
 from gueststar.store.archive.archive import Archive, CheckReport, UpdateReport
+from gueststar.store.archive.volume import only_archiver
 
 _MOST_TOLD = 50
 
@@ -35,12 +38,22 @@ def archive_products(context: ActionContext) -> ActionResult:
     disks = context.repo.settings.operation.disks
     if disks.archive is None:
         return ActionResult("nothing", "no archive is set (operation: disks: archive in survey.yaml)")
+    with _alone(context):
+        return _archive(context, arguments, disks.reserve_gb)
+
+
+def _alone(context: ActionContext) -> AbstractContextManager[None]:
+    """Hold the archive; nothing need be held for a dry run."""
+    return nullcontext() if context.is_dry else only_archiver(context.repo)
+
+
+def _archive(context: ActionContext, arguments: ArchiveArguments, reserve_gb: float) -> ActionResult:
     try:
         archive = Archive(context.repo, clock=lambda: context.now)
         if context.is_dry:
             missing = archive.not_archived()
             return ActionResult("nothing", f"would archive {len(missing)} files", {"files": missing[:_MOST_TOLD]})
-        report = archive.update(reserve_gb=disks.reserve_gb, stop=over_after(arguments.seconds))
+        report = archive.update(reserve_gb=reserve_gb, stop=over_after(arguments.seconds))
     except TransientError as problem:
         return ActionResult("failed", str(problem), {}, (away(context, str(problem)),))
     return _archived(context, report)
@@ -51,6 +64,11 @@ def verify_archive(context: ActionContext) -> ActionResult:
     arguments = arguments_of(context, VerifyArguments, action="verify_archive")
     if context.repo.settings.operation.disks.archive is None:
         return ActionResult("nothing", "no archive is set (operation: disks: archive in survey.yaml)")
+    with _alone(context):
+        return _verify(context, arguments)
+
+
+def _verify(context: ActionContext, arguments: VerifyArguments) -> ActionResult:
     try:
         archive = Archive(context.repo, clock=lambda: context.now)
         if context.is_dry:
