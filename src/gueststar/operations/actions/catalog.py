@@ -18,6 +18,7 @@ from gueststar.operations.actions.prepare_off_grid_fields import prepare_off_gri
 from gueststar.operations.actions.readiness import readiness
 from gueststar.operations.actions.reference_synopsis import reference_synopsis
 from gueststar.operations.actions.source_matching import source_matching
+from gueststar.operations.actions.survey_pages import coverage_maps, weekly_report
 from gueststar.operations.actions.update_ephemerides import update_ephemerides
 
 ACTIONS: Mapping[str, Action] = {
@@ -25,6 +26,7 @@ ACTIONS: Mapping[str, Action] = {
     "check_archive_disk": check_archive_disk,
     "clean_depot": clean_depot,
     "clean_sandbox": clean_sandbox,
+    "coverage_maps": coverage_maps,
     "export_candidates": export_candidates,
     "maintenance": maintenance,
     "measure_metrics": measure_metrics,
@@ -36,5 +38,6 @@ ACTIONS: Mapping[str, Action] = {
     "source_matching": source_matching,
     "update_ephemerides": update_ephemerides,
     "verify_archive": verify_archive,
+    "weekly_report": weekly_report,
 }
 """Name -> action."""
