@@ -139,3 +139,22 @@ def test_the_archive_is_of_use_without_us(survey, tmp_path) -> None:
     manifest = f"manifests/{NIGHT}.sha256"
     done = subprocess.run(["sha256sum", "-c", manifest], cwd=tmp_path / "tape", capture_output=True, text=True)
     assert done.stdout.strip().endswith("OK")
+
+
+def test_what_an_action_finds_wrong_becomes_an_alarm_that_ends_when_it_is_right_again(repo, act, tmp_path) -> None:
+    from gueststar.core.clock import RehearsalClock
+    from gueststar.operations.operator.alarming import Alarming
+    from gueststar.store.alarms import Alarms
+
+    with_archive(repo, tmp_path / "tape", archive_low_gb=0)
+    put_file(repo, NIGHT, b"pixels")
+    alarming = Alarming(repo, clock=RehearsalClock(start=NOON))
+    alarming.heed(act("archive_products").conditions)
+    assert Alarms(repo.ledger).open() == []
+    (tmp_path / "tape").rename(tmp_path / "unplugged")
+    alarming.heed(act("archive_products").conditions)
+    assert [alarm.kind for alarm in Alarms(repo.ledger).open()] == ["archive_away"]
+    (tmp_path / "unplugged").rename(tmp_path / "tape")
+    another_process = Alarming(repo, clock=RehearsalClock(start=NOON + 4000))
+    another_process.heed(act("check_archive_disk").conditions)
+    assert Alarms(repo.ledger).open() == []
