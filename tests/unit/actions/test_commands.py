@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from gueststar.core.errors import ConfigError, DataError, TransientError
 from gueststar.operations.actions.catalog import ACTIONS
 from gueststar.operations.by_hand import run_action
 from gueststar.operations.rules.action_names import HOUSEKEEPING
+from gueststar.operations.watch.disks import disks_of
 from gueststar.operations.watch.kinds import ALARM_KINDS
+from gueststar.store.alarms import Alarms
 from gueststar.store.archive.archive import Archive
 from gueststar.store.archive.volume import only_archiver
 from gueststar.store.products import DataId
@@ -141,20 +144,33 @@ def test_the_archive_is_of_use_without_us(survey, tmp_path) -> None:
     assert done.stdout.strip().endswith("OK")
 
 
-def test_what_an_action_finds_wrong_becomes_an_alarm_that_ends_when_it_is_right_again(repo, act, tmp_path) -> None:
-    from gueststar.core.clock import RehearsalClock
-    from gueststar.operations.operator.alarming import Alarming
-    from gueststar.store.alarms import Alarms
-
+def test_an_archive_that_is_away_or_full_is_an_alarm_at_once_and_tried_again(repo, act, tmp_path, monkeypatch) -> None:
     with_archive(repo, tmp_path / "tape", archive_low_gb=0)
     put_file(repo, NIGHT, b"pixels")
-    alarming = Alarming(repo, clock=RehearsalClock(start=NOON))
-    alarming.heed(act("archive_products").conditions)
-    assert Alarms(repo.ledger).open() == []
+    Archive(repo)
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(TransientError, match="is full"):
+            act("archive_products")
     (tmp_path / "tape").rename(tmp_path / "unplugged")
-    alarming.heed(act("archive_products").conditions)
-    assert [alarm.kind for alarm in Alarms(repo.ledger).open()] == ["archive_away"]
+    with pytest.raises(TransientError, match="is away"):
+        act("archive_products")
+    assert {alarm.kind for alarm in Alarms(repo.ledger).open()} == {"archive_low", "archive_away"}
     (tmp_path / "unplugged").rename(tmp_path / "tape")
-    another_process = Alarming(repo, clock=RehearsalClock(start=NOON + 4000))
-    another_process.heed(act("check_archive_disk").conditions)
-    assert Alarms(repo.ledger).open() == []
+    right = {(item.kind, item.subject) for item in act("archive_products").conditions if not item.is_wrong}
+    right |= {(item.kind, item.subject) for item in act("check_archive_disk").conditions if not item.is_wrong}
+    assert {(alarm.kind, alarm.subject) for alarm in Alarms(repo.ledger).open()} <= right
+
+
+def test_an_empty_mount_point_is_an_archive_that_is_away_for_those_who_watch(repo, tmp_path) -> None:
+    with_archive(repo, tmp_path / "tape")
+    assert [disk.trouble for disk in disks_of(repo.root, repo.settings.operation)] == ["", "No such file or directory"]
+    Archive(repo)
+    assert [disk.trouble for disk in disks_of(repo.root, repo.settings.operation)] == ["", ""]
+    (tmp_path / "tape").rename(tmp_path / "unplugged")
+    (tmp_path / "tape").mkdir()
+    assert "not mounted" in disks_of(repo.root, repo.settings.operation)[1].trouble

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
 
 from pydantic import Field
 
@@ -10,7 +11,9 @@ from gueststar.core.errors import TransientError
 from gueststar.operations.actions.arguments import Arguments, arguments_of
 from gueststar.operations.actions.contract import ActionContext, ActionResult, ActionState, Condition
 from gueststar.operations.actions.time_budget import over_after
+from gueststar.operations.watch.alarms import raise_alarm
 from gueststar.store.archive.archive import Archive, CheckReport, UpdateReport
+from gueststar.store.archive.copying import NoRoom
 from gueststar.store.archive.volume import only_archiver
 
 _MOST_TOLD = 50
@@ -55,7 +58,8 @@ def _archive(context: ActionContext, arguments: ArchiveArguments, reserve_gb: fl
             return ActionResult("nothing", f"would archive {len(missing)} files", {"files": missing[:_MOST_TOLD]})
         report = archive.update(reserve_gb=reserve_gb, stop=over_after(arguments.seconds))
     except TransientError as problem:
-        return ActionResult("failed", str(problem), {}, (away(context, str(problem)),))
+        tell_away(context, problem)
+        raise
     return _archived(context, report)
 
 
@@ -78,8 +82,17 @@ def _verify(context: ActionContext, arguments: VerifyArguments) -> ActionResult:
             n_files=arguments.files, do_mend=arguments.mend, seed=int(context.now), stop=over_after(arguments.seconds)
         )
     except TransientError as problem:
-        return ActionResult("failed", str(problem), {}, (away(context, str(problem)),))
+        tell_away(context, problem)
+        raise
     return _verified(context, report)
+
+
+def tell_away(context: ActionContext, problem: TransientError) -> None:
+    """Raise the alarm that the archive is away or full, before its rule tries again: that may be hours."""
+    folder = str(context.repo.settings.operation.disks.archive)
+    kind: Literal["archive_low", "archive_away"] = "archive_low" if isinstance(problem, NoRoom) else "archive_away"
+    if not context.is_dry:
+        raise_alarm(context.repo, kind, folder, str(problem), "critical", now=context.now)
 
 
 def away(context: ActionContext, problem: str = "") -> Condition:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
 from typing import Literal
 
 from gueststar.core.clock import Clock
 from gueststar.core.errors import GueststarError
-from gueststar.operations.actions.contract import Condition
 from gueststar.operations.watch.alarms import raise_alarm, settle_alarm
 from gueststar.store.repo import SurveyRepo
 
@@ -46,13 +44,3 @@ class Alarming:
         except (GueststarError, OSError) as problem:
             LOG.warning("alarm %s %s stays open: %s", kind, subject, problem)
             self._open[kind, subject] = (time.monotonic(), "")
-
-    def heed(self, conditions: Iterable[Condition]) -> None:
-        """Say what an action found wrong; what it found right is settled, whoever had said that it was wrong."""
-        for condition in conditions:
-            kind, subject = condition.kind, condition.subject
-            if condition.is_wrong:
-                self.wrong(kind, subject, condition.text, condition.severity)
-            else:
-                self._open.setdefault((kind, subject), (time.monotonic(), ""))
-                self.right(kind, subject)

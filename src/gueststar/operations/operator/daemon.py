@@ -441,7 +441,6 @@ class Operator:
             self.alarming.wrong("action_failed", name, text, "warning")
         else:
             self.alarming.right("action_failed", name)
-        self.alarming.heed(result.conditions)
         if name == "update_ephemerides" and result.state == "done":
             self.work.forget_orbits()
 

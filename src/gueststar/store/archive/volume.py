@@ -61,6 +61,13 @@ def open_volume(repo: SurveyRepo) -> Path:
         raise TransientError(f"the archive {folder} is away: {problem.strerror or problem}") from problem
 
 
+def why_not_mounted(root: Path, folder: Path) -> str:
+    """Return why a folder is not the archive that the repository at ``root`` knows; empty if it is, or knows none."""
+    if (root / REMEMBERED).exists() and not (folder / MARK).exists():
+        return f"has no {MARK}: its disk is not mounted there"
+    return ""
+
+
 def begin_volume(repo: SurveyRepo) -> Path:
     """Make an empty folder the archive (also in the place of one that is lost); ConfigError if it is not empty."""
     folder = archive_folder(repo)
