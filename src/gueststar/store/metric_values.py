@@ -56,7 +56,12 @@ class MetricValues:
         return len(rows)
 
     def history(
-        self, name: str | None = None, *, version: str | None = None, day_obs: int | None = None, scope: str | None = None
+        self,
+        name: str | None = None,
+        *,
+        version: str | None = None,
+        day_obs: int | None = None,
+        scope: str | None = None,
     ) -> list[MetricValue]:
         """Return measurements in the order in which they were made."""
         wanted = {"name": name, "version": version, "day_obs": day_obs, "scope": scope}

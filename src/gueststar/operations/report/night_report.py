@@ -131,7 +131,7 @@ def make_report(repo: SurveyRepo, night: int, *, truth: dict[str, Any] | None = 
     A reader's report tells of science exposures that he may see, and nothing that was made of exposures of all
     programs: references, calibrations, tracklets, costs, drift.
     """
-    jobs = repo.ledger.jobs(day_obs=night)
+    jobs = repo.ledger.jobs(day_obs=night, is_lean=True)
     account = account_of(repo.ledger, night, jobs=jobs)
     account = with_injections(with_extinction(_of_reader(account, repo), repo), jobs)
     exposures = {unit.exposure.id: unit.exposure for unit in account.units}

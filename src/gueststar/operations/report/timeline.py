@@ -95,6 +95,8 @@ def _told(event: Event) -> Entry:
 
 
 def _rule_text(event: Event) -> str:
+    if event.data.get("exposure") is not None:  # a decision on one exposure: those that are alike are told together
+        return event.text.removeprefix(f"exposure {event.data['exposure']}: ")
     state = str(event.data.get("state") or "")
     actions = event.data.get("actions") or ()
     ran = f" [{', '.join(map(str, actions))}]" if actions else ""
