@@ -8,9 +8,11 @@ from typing import Any
 
 from sqlalchemy import Row, func, select
 
+from gueststar.core.errors import AccessDenied
 from gueststar.store.ledger import Ledger
 from gueststar.store.sql import plain_json
 from gueststar.store.tables import METRIC_VALUES
+from gueststar.store.visible import VisibleLedger
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,10 @@ class MetricValues:
     """The values that a survey's ledger holds."""
 
     def __init__(self, ledger: Ledger) -> None:
+        if isinstance(ledger, VisibleLedger):  # they are made of exposures of all programs
+            raise AccessDenied(
+                f"metrics of the survey are the operator's: {ledger.sight.reader.name} does not see them"
+            )
         self._ledger = ledger
 
     def add(self, values: Iterable[MetricValue]) -> int:

@@ -194,8 +194,8 @@ def test_hyper_suprime_cam_stars_repeat_as_another_programme_finds(shared_data: 
         pytest.skip(f"{path} is not there")
     table = Table.read(path)
     pairs = astrometric.distances(hsc_stars(table, 100.0), arcmin=5.0, width_arcmin=2.0, at_least=2, rng=RNG)
-    squares = np.bincount(pairs.pair, pairs.distance**2, minlength=pairs.count.size)
-    assert np.median(np.sqrt(squares / (pairs.count - 1))) == pytest.approx(5.27, rel=0.15)
+    squares = np.bincount(pairs.pair, pairs.distance**2, minlength=pairs.n_images.size)
+    assert np.median(np.sqrt(squares / (pairs.n_images - 1))) == pytest.approx(5.27, rel=0.15)
     assert within(photometric.repeatability(hsc_stars(table, 200.0), rng=RNG), 7.45, 3.0)
 
 

@@ -38,7 +38,7 @@ class Pairs(NamedTuple):
     """One row a distance: which pair it is of."""
     distance: Floats
     """Milliarcseconds, less the pair's mean."""
-    count: Indices
+    n_images: Indices
     """How many images show each pair."""
     mean: Floats
     """Mean distance of each pair, mas."""
@@ -77,7 +77,7 @@ def chromatic_differences(
     for rows in (one, other):
         pairs = _measure_pairs(*_places(rows, stars[first], stars[second]), at_least=1)
         mean, count = np.full(first.size, np.nan), np.zeros(first.size, dtype=np.intp)
-        mean[pairs.number], count[pairs.number] = pairs.mean, pairs.count
+        mean[pairs.number], count[pairs.number] = pairs.mean, pairs.n_images
         means.append(np.where(count >= at_least, mean, np.nan))
     difference = means[0] - means[1]
     return np.asarray(difference[np.isfinite(difference)])
@@ -152,27 +152,27 @@ def distance_scatter(pairs: Pairs, *, rng: np.random.Generator) -> Estimate:
     The scatter of a few images is too small in the median (by a third for two); it is brought to that of many, so that
     values of surveys with few and with many visits can be compared.
     """
-    if pairs.count.size < LEAST_PAIRS:
-        return nothing(pairs.count.size, _too_few(pairs))
-    squares = np.bincount(pairs.pair, pairs.distance**2, minlength=pairs.count.size)
-    scatter = np.sqrt(squares / (pairs.count - 1)) / _median_of_few(pairs.count)
-    return measured(float(np.median(scatter)), _error_by_star(scatter, pairs.first, rng), pairs.count.size)
+    if pairs.n_images.size < LEAST_PAIRS:
+        return nothing(pairs.n_images.size, _too_few(pairs))
+    squares = np.bincount(pairs.pair, pairs.distance**2, minlength=pairs.n_images.size)
+    scatter = np.sqrt(squares / (pairs.n_images - 1)) / _median_of_few(pairs.n_images)
+    return measured(float(np.median(scatter)), _error_by_star(scatter, pairs.first, rng), pairs.n_images.size)
 
 
 def distance_outliers(pairs: Pairs, *, limit_mas: float) -> Estimate:
     """Return AF1 (AF2, AF3): per cent of distances further than AD1 from their pair's mean. ``n`` are pairs."""
-    if pairs.count.size < LEAST_PAIRS:
-        return nothing(pairs.count.size, _too_few(pairs))
+    if pairs.n_images.size < LEAST_PAIRS:
+        return nothing(pairs.n_images.size, _too_few(pairs))
     share = float(np.mean(np.abs(_widened(pairs)) > limit_mas))
-    error = np.sqrt(max(share * (1.0 - share), 0.25 / pairs.count.size) / pairs.count.size)
-    return measured(100.0 * share, 100.0 * float(error), pairs.count.size)
+    error = np.sqrt(max(share * (1.0 - share), 0.25 / pairs.n_images.size) / pairs.n_images.size)
+    return measured(100.0 * share, 100.0 * float(error), pairs.n_images.size)
 
 
 def distance_limit(pairs: Pairs, *, percent: float) -> Estimate:
     """Return AD1 (AD2, AD3) in mas: the departure that ``percent`` of the distances exceed. ``n`` are pairs."""
-    if pairs.count.size < LEAST_PAIRS:
-        return nothing(pairs.count.size, _too_few(pairs))
-    return measured(*quantile(np.abs(_widened(pairs)), 1.0 - percent / 100.0), pairs.count.size)
+    if pairs.n_images.size < LEAST_PAIRS:
+        return nothing(pairs.n_images.size, _too_few(pairs))
+    return measured(*quantile(np.abs(_widened(pairs)), 1.0 - percent / 100.0), pairs.n_images.size)
 
 
 def chromatic_scatter(differences: Floats) -> Estimate:
@@ -203,12 +203,12 @@ def absolute_error(offset_ra_mas: Floats, offset_dec_mas: Floats) -> Estimate:
 
 
 def _too_few(pairs: Pairs) -> str:
-    return f"{pairs.count.size} pairs of stars so far apart were seen often enough, {LEAST_PAIRS} are needed"
+    return f"{pairs.n_images.size} pairs of stars so far apart were seen often enough, {LEAST_PAIRS} are needed"
 
 
 def _widened(pairs: Pairs) -> Floats:
     """Return departures from the pairs' means, as if the means did not follow them."""
-    count = pairs.count[pairs.pair]
+    count = pairs.n_images[pairs.pair]
     return pairs.distance * np.sqrt(count / (count - 1))
 
 
