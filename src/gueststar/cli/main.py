@@ -27,6 +27,7 @@ COMMANDS = {
     "products": "List products with their files.",
     "refcat": "Local reference catalogs.",
     "reference": "The versions of the references at a place, and their flux there.",
+    "rules": "What triggers what: the rules by which a survey is operated.",
     "serve": "Alerts, cut-outs and schemas over HTTP.",
     "simulate": "Make nights of raw exposures, with truth.",
     "streaks": "Streaks of satellites and of fast asteroids.",
