@@ -110,8 +110,8 @@ def fill(repo: SurveyRepo, mjd: int, n: int, n_detectors: int) -> None:
         values = {**vars(info), "program": int(info.program), "state": "processed", "reason": "", "received": came}
         exposures.append({**values, "id": info.exposure_id})
         events.append(
-            {"time": came, "what": "rule", "subject": "tonight", "text": f"exposure {info.exposure_id}: alerts",
-             "data": {"night": info.day_obs, "exposure": info.exposure_id, "actions": ["alerts"], "priority": 10}}
+            {"time": came, "what": "decision", "subject": str(info.exposure_id), "text": "rule 'tonight': alerts",
+             "data": {"rule": "tonight", "recipe": "alerts", "why": "", "at": came}}
         )  # fmt: skip
         for detector in range(n_detectors):
             checksum = f"{info.exposure_id:x}{detector:02x}"

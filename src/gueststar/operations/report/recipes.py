@@ -10,6 +10,7 @@ from typing import Any
 from gueststar.model.rights import Program
 from gueststar.operations.report.account import Fate, NightAccount, Unit
 from gueststar.operations.report.expected import Expected
+from gueststar.operations.rules.record import DECISION, FIRING
 from gueststar.store.ledger import Event
 
 _BECAUSE = ", because "
@@ -25,19 +26,20 @@ class Decided:
     """alerts, images or archive."""
     why: str
     """What was missing, where it is a fallback."""
-    priority: int | None
-    time: float
 
 
 def decisions_of(events: Iterable[Event]) -> dict[int, Decided]:
     """Return exposure -> the last decision on it, from the diary's entries of rules."""
     found: dict[int, Decided] = {}
     for event in events:
-        if event.what == "rule" and event.data.get("exposure") is not None and event.data.get("actions"):
-            _, _, why = event.text.partition(_BECAUSE)
-            found[int(event.data["exposure"])] = Decided(
-                event.subject, str(event.data["actions"][0]), why, event.data.get("priority"), event.time
+        data = event.data
+        if event.what == DECISION and event.subject.isdigit():
+            found[int(event.subject)] = Decided(
+                str(data.get("rule")), str(data.get("recipe")), str(data.get("why") or "")
             )
+        elif event.what == FIRING and data.get("exposure") is not None and data.get("actions"):
+            _, _, why = event.text.partition(_BECAUSE)
+            found[int(data["exposure"])] = Decided(event.subject, str(data["actions"][0]), why)
     return found
 
 
