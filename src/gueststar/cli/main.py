@@ -11,6 +11,7 @@ from gueststar import __version__
 from gueststar.core.errors import ConfigError, DataError, GueststarError
 
 COMMANDS = {
+    "alarm": "What is wrong with the survey, and who takes care of it.",
     "alerts": "Find, show and export alert packets.",
     "camera": "Draft, check and show camera descriptions.",
     "drill": "Rehearse a contingency and judge the recovery.",
@@ -20,8 +21,10 @@ COMMANDS = {
     "init": "Make a survey repository.",
     "inject": "Put artificial sources into processed images: completeness and flux errors.",
     "lightcurve": "The light curve at a place.",
+    "log": "What the operator and its workers wrote down.",
     "metrics": "Named metrics of the survey: values, history, versions.",
     "night": "The night's account.",
+    "operate": "The operator: run the survey by itself.",
     "orbits": "Orbits of known Solar-System bodies.",
     "process": "From raw exposures to alerts.",
     "products": "List products with their files.",
@@ -29,8 +32,10 @@ COMMANDS = {
     "reference": "The versions of the references at a place, and their flux there.",
     "rules": "What triggers what: the rules by which a survey is operated.",
     "serve": "Alerts, cut-outs and schemas over HTTP.",
+    "service": "Unit files of systemd for a survey.",
     "simulate": "Make nights of raw exposures, with truth.",
     "streaks": "Streaks of satellites and of fast asteroids.",
+    "survey": "Weeks and the whole survey: coverage, depth, trends.",
     "user": "Who may see what is not public, and with which tokens.",
     "vet": "Train and inspect the reliability score.",
     "why": "The whole causal story of one thing.",

@@ -28,6 +28,11 @@ class WayOut(NamedTuple):
 _R, _O, _N = Eyes.READER, Eyes.OPERATOR, Eyes.NOBODY
 
 COMMANDS: dict[str, WayOut] = {
+    "alarm ack": WayOut(_O, "an alarm: what is wrong with the survey"),
+    "alarm check": WayOut(_O, "what is wrong with the survey, to those whom survey.yaml names"),
+    "alarm close": WayOut(_O, "an alarm"),
+    "alarm list": WayOut(_O, "alarms: they name exposures of all programs"),
+    "alarm test": WayOut(_O, "a message to those whom survey.yaml names"),
     "alerts broker start": WayOut(_N, "a broker; on loopback only"),
     "alerts broker status": WayOut(_N, "whether it runs"),
     "alerts broker stop": WayOut(_N, "nothing"),
@@ -63,6 +68,7 @@ COMMANDS: dict[str, WayOut] = {
     "init": WayOut(_N, "an empty survey"),
     "inject": WayOut(_O, "completeness over all exposures"),
     "lightcurve": WayOut(_R, "magnitudes of exposures that may be seen, relative to stars on these"),
+    "log": WayOut(_O, "lines of the operator and its workers on all exposures; the files are its owner's"),
     "metrics compare": WayOut(_O, "figures over all exposures"),
     "metrics list": WayOut(_O, "figures over all exposures"),
     "metrics measure": WayOut(_O, "figures over all exposures"),
@@ -70,6 +76,7 @@ COMMANDS: dict[str, WayOut] = {
     "night expect": WayOut(_O, "what schedules and observing logs expect"),
     "night list": WayOut(_R, "numbers of exposures that may be seen"),
     "night report": WayOut(_R, "the account of exposures that may be seen"),
+    "operate": WayOut(_O, "the survey's work"),
     "orbits import": WayOut(_N, "orbits of others"),
     "orbits near": WayOut(_N, "orbits of others"),
     "orbits show": WayOut(_N, "orbits of others"),
@@ -85,9 +92,13 @@ COMMANDS: dict[str, WayOut] = {
     "rules explain": WayOut(_O, "facts of any exposure, counts of all programs"),
     "rules list": WayOut(_O, "rules, and when each fired"),
     "serve": WayOut(_O, "the addresses of `alerts` and `schemas`, each of which asks who reads"),
+    "service": WayOut(_N, "unit files; they name the survey's folders"),
     "simulate": WayOut(_N, "a sky that does not exist"),
     "streaks list": WayOut(_R, "streaks on exposures that may be seen"),
     "streaks show": WayOut(_R, "a streak and its cut-outs, on an exposure that may be seen"),
+    "survey report": WayOut(
+        _R, "coverage, depth and alerts of exposures that may be seen; no references, metrics, disk"
+    ),
     "user access": WayOut(_O, "who may read which topic"),
     "user add": WayOut(_O, "a user"),
     "user groups": WayOut(_O, "a user's groups"),
