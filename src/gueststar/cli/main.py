@@ -28,6 +28,7 @@ COMMANDS = {
     "reference": "The versions of the references at a place, and their flux there.",
     "serve": "Alerts, cut-outs and schemas over HTTP.",
     "simulate": "Make nights of raw exposures, with truth.",
+    "size": "How many cores, disks and how much network a survey needs.",
     "streaks": "Streaks of satellites and of fast asteroids.",
     "survey": "Weeks and the whole survey: coverage, depth, trends.",
     "user": "Who may see what is not public, and with which tokens.",

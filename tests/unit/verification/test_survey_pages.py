@@ -123,6 +123,16 @@ def test_fields_are_drawn_within_the_map_also_at_its_edge_and_the_poles(ra: floa
         assert np.all(np.isfinite(outline))
 
 
+def test_the_map_keeps_areas_as_mollweides_does() -> None:
+    from matplotlib.projections.geo import MollweideAxes
+
+    rng = np.random.default_rng(2)
+    angles = np.stack([rng.uniform(-np.pi, np.pi, 500), np.arcsin(rng.uniform(-1, 1, 500))], axis=1)
+    angles[:4, 1] = (np.pi / 2, -np.pi / 2, 0.0, 1.57)
+    theirs = MollweideAxes.MollweideTransform(75).transform(angles)
+    assert pictures.mollweide(angles) == pytest.approx(theirs, abs=2e-3)
+
+
 class Inbox:
     """What a mail server got."""
 
