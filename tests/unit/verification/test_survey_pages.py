@@ -177,7 +177,7 @@ def test_maps_are_drawn_only_where_the_night_has_enough(own: Path) -> None:
         with pytest.raises(ConfigError, match="coverage_maps"):
             coverage_maps(ActionContext(repo, NIGHTS[0], 0.0, {"enough": 1}))
     drawn = sorted(path.stem for path in (own / "pages" / "coverage").glob("*.png"))
-    assert {"exposures_g", "depth_r", "last_visit_g", "references_r"} <= set(drawn)
+    assert {"exposures_g", "depth_r", "last_visit_g"} <= set(drawn)
 
 
 def test_the_command_writes_the_page_and_asks_who_reads(known: Known, tmp_path: Path) -> None:

@@ -219,4 +219,4 @@ def _finish(ax: Any, title: str, *, is_labelled: bool, is_dated: bool = True) ->
         ax.xaxis.set_major_locator(locator)
         ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     if is_labelled and ax.get_legend_handles_labels()[0]:
-        ax.legend(fontsize=6, frameon=False, ncols=3, loc="best")
+        ax.legend(fontsize=6, frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1.0, 0.98))
