@@ -25,10 +25,10 @@ def list_alarms(repo: Path, days: float | None, advice: bool) -> None:
     """List the open alarms of REPO, the worst first; exit status 1 if there are any."""
     from gueststar.operations.watch.alarm_lines import alarm_lines
     from gueststar.operations.watch.alarms import known_alarms
-    from gueststar.store.repo import SurveyRepo
+    from gueststar.operations.watch.watcher import opened
 
     now = time.time()
-    with SurveyRepo.open(repo) as survey:
+    with opened(repo) as survey:
         alarms = known_alarms(survey, since=None if days is None else now - 86400.0 * days)
     for line in alarm_lines(alarms, now=now, has_advice=advice):
         click.echo(line)
@@ -67,9 +67,9 @@ def close(repo: Path, number: int) -> None:
 def test(repo: Path) -> None:
     """Send a message by every way that REPO's survey.yaml names, and say what became of it."""
     from gueststar.operations.watch.alarms import try_delivery
-    from gueststar.store.repo import SurveyRepo
+    from gueststar.operations.watch.watcher import opened
 
-    with SurveyRepo.open(repo) as survey:
+    with opened(repo) as survey:
         told = try_delivery(survey, now=time.time())
     for channel, trouble in told.items():
         click.echo(f"{channel}: {trouble or 'delivered'}")
@@ -86,5 +86,5 @@ def check(repo: Path, dry_run: bool) -> None:
     """
     from gueststar.operations.watch.look import look_at
 
-    for line in look_at(repo, now=time.time(), is_dry=dry_run):
+    for line in look_at(repo, is_dry=dry_run):
         click.echo(line)

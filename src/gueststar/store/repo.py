@@ -320,6 +320,12 @@ class SurveyRepo:
         data_id = DataId(detector=detector, physical_filter=physical_filter if KINDS[kind].is_per_filter else None)
         return butler_calibrations.find_valid(self._registry, product_named(kind), data_id, mjd_tai)
 
+    def calibration_spans(self, kind: CalibrationKind) -> list[tuple[DataId, tuple[float, float]]]:
+        """Return when the products of a kind are valid (MJD TAI), of all detectors and filters, in one question."""
+        from gueststar.store import butler_calibrations
+
+        return butler_calibrations.all_valid(self._registry, product_named(kind))
+
     def calibration_history(
         self, kind: CalibrationKind, detector: int, physical_filter: str | None = None
     ) -> list[ProductRef]:

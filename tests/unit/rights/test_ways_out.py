@@ -70,6 +70,7 @@ def test_what_answers_readers_opens_the_survey_through_the_gate_only(module: str
 
 
 OPENED_WHOLE = {
+    "cli/alarm": "alarms: the operator's",
     "cli/alerts": "publication, comparison, replay: the operator's",
     "cli/ingest": "takes in",
     "cli/process": "works",
@@ -82,5 +83,6 @@ OPENED_WHOLE = {
     "operations/orbits": "the camera's place",
     "operations/reliability": "models",
     "operations/users": "users",
+    "operations/watch/watcher": "those who watch: the operator",
 }
 """Modules that open a survey as its operator, and what for."""

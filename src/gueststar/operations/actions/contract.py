@@ -8,6 +8,8 @@ from typing import Any, Literal, Protocol
 
 from gueststar.store.repo import SurveyRepo
 
+ActionState = Literal["done", "nothing", "unavailable", "failed"]
+
 
 @dataclass(frozen=True)
 class ActionContext:
@@ -43,7 +45,7 @@ class Condition:
 class ActionResult:
     """What an action did."""
 
-    state: Literal["done", "nothing", "unavailable", "failed"]
+    state: ActionState
     """It did something; there was nothing to do; the pipeline for it is not part of this version; it failed."""
     text: str
     """One line."""

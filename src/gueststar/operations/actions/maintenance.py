@@ -16,6 +16,7 @@ from gueststar.operations.actions.arguments import Arguments, arguments_of
 from gueststar.operations.actions.contract import ActionContext, ActionResult, Condition
 from gueststar.operations.actions.running_night import why_night_runs
 from gueststar.store import upkeep
+from gueststar.store.archive.volume import open_volume
 from gueststar.store.repo import SurveyRepo
 from gueststar.store.upkeep import DatabaseCare
 
@@ -60,9 +61,13 @@ def maintenance(context: ActionContext) -> ActionResult:
 
 
 def backup_folder(repo: SurveyRepo) -> Path:
-    """Return where back-ups of the databases lie: in the archive if there is one, else in the repository."""
-    archive = repo.settings.operation.disks.archive
-    return (archive / "databases") if archive is not None and archive.is_dir() else repo.root / upkeep.BACKUPS
+    """Return where back-ups of the databases lie: in the archive if one is there, else in the repository."""
+    if repo.settings.operation.disks.archive is None:
+        return repo.root / upkeep.BACKUPS
+    try:
+        return open_volume(repo) / "databases"
+    except TransientError:  # away: a copy on the same disk is better than none
+        return repo.root / upkeep.BACKUPS
 
 
 def _name(repo: SurveyRepo, path: Path) -> str:
@@ -72,7 +77,8 @@ def _name(repo: SurveyRepo, path: Path) -> str:
 def _back_up(repo: SurveyRepo, folder: Path, damaged: set[str]) -> list[str]:
     """Copy all sound databases; return what could not be copied, and why."""
     digests, missing = dict[str, str](), list[str]()
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.parent.mkdir(exist_ok=True, mode=0o700)
+    folder.mkdir(exist_ok=True, mode=0o700)
     for path in upkeep.sqlite_files(repo.root):
         name = _name(repo, path)
         if name not in damaged:

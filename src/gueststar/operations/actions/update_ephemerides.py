@@ -11,7 +11,7 @@ from pydantic import Field
 from gueststar.core.errors import DataError
 from gueststar.formats.orbit_table import read_orbits
 from gueststar.operations.actions.arguments import Arguments, arguments_of
-from gueststar.operations.actions.contract import ActionContext, ActionResult, Condition
+from gueststar.operations.actions.contract import ActionContext, ActionResult, ActionState, Condition
 from gueststar.store.orbits import OrbitStore
 from gueststar.store.product_files import digest_of
 from gueststar.store.repo import SurveyRepo
@@ -121,7 +121,7 @@ def _age_days(repo: SurveyRepo, now: float) -> dict[str, Any]:
     }
 
 
-def _state(taken: list[Any], refused: list[Any]) -> Any:
+def _state(taken: list[Any], refused: list[Any]) -> ActionState:
     return "done" if taken else "failed" if refused else "nothing"
 
 

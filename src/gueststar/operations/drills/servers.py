@@ -40,6 +40,10 @@ class PostgresServer:
         """Stop it at once, in the middle of whatever it does."""
         self._control("-m", "immediate", "-w", "stop")
 
+    def stop_in_order(self) -> None:
+        """Stop it as an administrator does: what is committed is on disk."""
+        self._control("-m", "fast", "-w", "stop")
+
     def _control(self, *words: str) -> None:
         command = _as_server_user([self.pg_ctl, "-D", str(self.folder / "data"), *words])
         subprocess.run(command, check=True, timeout=120, stdout=subprocess.DEVNULL)
@@ -67,6 +71,27 @@ def running_postgres() -> Iterator[PostgresServer]:
     finally:
         if (folder / "data" / "postmaster.pid").exists():
             PostgresServer(folder, user, pg_ctl).stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def copied_postgres(server: PostgresServer) -> Iterator[PostgresServer]:
+    """Run a second server with a copy of a first one's data: its URL differs in the folder only."""
+    folder = Path(tempfile.mkdtemp(prefix="gspg"))
+    if os.geteuid() == 0:
+        _give_to_server_user(folder)
+    server.stop_in_order()
+    try:
+        subprocess.run(_as_server_user(["cp", "-a", str(server.folder / "data"), str(folder / "data")]), check=True)
+    finally:
+        server.start()
+    copy = PostgresServer(folder, server.user, server.pg_ctl)
+    copy.start()
+    try:
+        yield copy
+    finally:
+        if (folder / "data" / "postmaster.pid").exists():
+            copy.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import resources
@@ -42,7 +43,7 @@ class Plan:
     n_fields: int = 1
     n_epochs: int = 5
     """Exposures of each field in the night of the references."""
-    n_rounds: int = 6
+    n_rounds: int = 4
     """Exposures of each field in the night that is rehearsed."""
     every_s: float = 3.0
     """From one exposure to the next."""
@@ -185,18 +186,27 @@ def make_evening(world: World, root: Path, *, database: str | None = None) -> Pa
     return root
 
 
-def fresh_survey(world: World, root: Path) -> Path:
-    """Copy the survey as it stands in the evening; files that never change are linked, not copied."""
+def fresh_survey(world: World, root: Path, *, replaced: Mapping[str, str] | None = None) -> Path:
+    """Copy the survey as it stands in the evening; files that never change are linked, where one disk holds both.
+
+    ``replaced``: words of its settings that stand for others in the copy, such as the folder of a database server.
+    """
     linked = ("products", "refcats")
 
     def put(source: str, target: str) -> str:
         is_fixed = Path(source).relative_to(world.evening).parts[0] in linked
         if is_fixed:
-            os.link(source, target)
-            return target
+            with suppress(OSError):
+                os.link(source, target)
+                return target
         return str(shutil.copy2(source, target))
 
     shutil.copytree(world.evening, root, copy_function=put, symlinks=True)
+    for path in root.glob("*.yaml") if replaced else ():
+        text = path.read_text()
+        for old, new in (replaced or {}).items():
+            text = text.replace(old, new)
+        path.write_text(text)
     return root
 
 

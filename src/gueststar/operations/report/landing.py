@@ -33,7 +33,8 @@ class Landing:
         if self.trouble:
             return f"landing place {self.place} cannot be looked into: {self.trouble}"
         since = datetime.fromtimestamp(self.oldest, tz=UTC).strftime("%Y-%m-%d %H:%M:%S")
-        return f"{self.n} files lie in {self.place} and are not taken in (the oldest since {since}): {', '.join(self.examples)}"
+        named = ", ".join(self.examples)
+        return f"{self.n} files lie in {self.place} and are not taken in (the oldest since {since}): {named}"
 
 
 def noon_before(night: int, *, longitude_deg: float) -> float:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from gueststar.core.errors import ConfigError, ServiceDown, TransientError
 from gueststar.operations.watch.kinds import advice_on
@@ -19,13 +19,33 @@ from gueststar.operations.watch.outbox import Delivery, Message, Send, channels_
 from gueststar.operations.watch.quiet import is_due, is_held_back
 from gueststar.operations.watch.spool import SpooledAlarm, merge_spool, open_spooled, spool
 from gueststar.store.alarms import Alarm, Alarms, Severity
-from gueststar.store.repo import SurveyRepo
+from gueststar.store.ledger import Ledger
+from gueststar.store.settings import SurveySettings
 
 CALM_S = 300.0
 """An alarm is told to be over when it has been so for this long; one that comes back before is the same alarm."""
 
 
-def raise_alarm(repo: SurveyRepo, kind: str, subject: str, text: str, severity: Severity, *, now: float) -> None:
+class Watched(Protocol):
+    """What of a survey alarms need; a `SurveyRepo` has it."""
+
+    @property
+    def root(self) -> Path:
+        """Its folder."""
+        ...
+
+    @property
+    def settings(self) -> SurveySettings:
+        """Its survey.yaml."""
+        ...
+
+    @property
+    def ledger(self) -> Ledger:
+        """Its ledger; may raise ServiceDown."""
+        ...
+
+
+def raise_alarm(repo: Watched, kind: str, subject: str, text: str, severity: Severity, *, now: float) -> None:
     """Say that something is wrong: once, or as often as it is seen.
 
     While the database is down the alarm is kept in a file of the repository; a critical one leaves all the same, with
@@ -40,7 +60,7 @@ def raise_alarm(repo: SurveyRepo, kind: str, subject: str, text: str, severity: 
             _post(repo, [Alarm(0, kind, subject, severity, text, now, now, 1)], now=now)
 
 
-def settle_alarm(repo: SurveyRepo, kind: str, subject: str, *, now: float) -> None:
+def settle_alarm(repo: Watched, kind: str, subject: str, *, now: float) -> None:
     """Say that something is right: if it was wrong, people are told so too."""
     try:
         Alarms(repo.ledger).settle(kind, subject, now=now)
@@ -48,7 +68,7 @@ def settle_alarm(repo: SurveyRepo, kind: str, subject: str, *, now: float) -> No
         spool(repo.root, SpooledAlarm("settle", kind, subject, now))
 
 
-def deliver(repo: SurveyRepo, now: float, *, send: Send = send_by_channel) -> Delivery:
+def deliver(repo: Watched, now: float, *, send: Send = send_by_channel) -> Delivery:
     """Tell people what is due: write it into the outbox, then send what lies there.
 
     Troubles on the way are told in what is returned, not raised. A mail server may take its time: what must not wait
@@ -58,7 +78,7 @@ def deliver(repo: SurveyRepo, now: float, *, send: Send = send_by_channel) -> De
     return send_outbox(repo.root, repo.settings.operation, now=now, send=send)
 
 
-def post_due(repo: SurveyRepo, now: float) -> int:
+def post_due(repo: Watched, now: float) -> int:
     """Write messages on all alarms that are due, and on those that are over, into the outbox; return on how many.
 
     Nothing is done while the database is down: `raise_alarm` has written those on critical alarms.
@@ -82,7 +102,7 @@ def post_due(repo: SurveyRepo, now: float) -> int:
         return 0
 
 
-def known_alarms(repo: SurveyRepo, *, since: float | None = None) -> list[Alarm]:
+def known_alarms(repo: Watched, *, since: float | None = None) -> list[Alarm]:
     """Return the open alarms, the worst first, or all that were open since a time; also while the database is down.
 
     Then they are those that were raised since it went, without numbers.
@@ -102,7 +122,7 @@ def spooled_alarms(root: Path) -> list[Alarm]:
     ]
 
 
-def try_delivery(repo: SurveyRepo, *, now: float, send: Send = send_by_channel) -> dict[str, str]:
+def try_delivery(repo: Watched, *, now: float, send: Send = send_by_channel) -> dict[str, str]:
     """Send a message by every way that is set; return what was wrong with each, empty where it was delivered.
 
     ConfigError where none is set.
@@ -134,7 +154,7 @@ class Courier:
         self.last = Delivery()
         """What became of the messages at the last turn that ended."""
 
-    def turn(self, repo: SurveyRepo, now: float) -> None:
+    def turn(self, repo: Watched, now: float) -> None:
         """Write what is due, and send unless the last turn still does."""
         post_due(repo, now)
         if self._thread is not None and self._thread.is_alive():
@@ -147,7 +167,7 @@ class Courier:
         if self._thread is not None:
             self._thread.join(timeout_s)
 
-    def _deliver(self, repo: SurveyRepo, now: float) -> None:
+    def _deliver(self, repo: Watched, now: float) -> None:
         self.last = send_outbox(repo.root, repo.settings.operation, now=now, send=self._send)
 
 
@@ -181,7 +201,7 @@ def facts_of(alarm: Alarm, survey: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _post(repo: SurveyRepo, alarms: Sequence[Alarm], *, now: float) -> None:
+def _post(repo: Watched, alarms: Sequence[Alarm], *, now: float) -> None:
     survey = repo.settings.name
     for alarm in alarms:
         post(

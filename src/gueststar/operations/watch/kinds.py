@@ -52,6 +52,18 @@ _KINDS = (
         "within a minute and goes on. A SQLite survey: look whether the repository's disk is full or read-only.",
     ),
     AlarmKind(
+        "database_damaged",
+        "critical",
+        "A database file failed its integrity check.",
+        "Stop the operator. Bring back the copy that the alarm names, then `gueststar process` for the nights since.",
+    ),
+    AlarmKind(
+        "message_waiting",
+        "warning",
+        "Messages to people cannot be delivered: the mail server or the webhook is away, or refuses.",
+        "`gueststar alarm REPO test` tells why. They wait and leave when it works again.",
+    ),
+    AlarmKind(
         "repository_away",
         "critical",
         "The repository's disk is gone, read-only or does not answer.",
@@ -195,6 +207,12 @@ _KINDS = (
         " can be cleaned up; or add room.",
     ),
     AlarmKind(
+        "archive_low",
+        "warning",
+        "The archive's disk is below its mark; the nightly report says how many nights of room are left.",
+        "Add room to the archive. Nothing is deleted here while it cannot be copied there.",
+    ),
+    AlarmKind(
         "disk_full",
         "critical",
         "A disk is below the reserve: nothing new is begun, files stay in their landing places.",
@@ -220,7 +238,7 @@ _KINDS = (
     ),
     # The stream
     AlarmKind(
-        "broker_waiting",
+        "alerts_waiting",
         "warning",
         "Alerts are made and wait: the brokers are away or refuse.",
         "Mend the brokers or the login. The operator sends what waits by itself; nothing is lost or sent twice.",

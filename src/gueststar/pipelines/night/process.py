@@ -11,7 +11,8 @@ from typing import Any
 import tenacity
 
 from gueststar.core.errors import ConfigError, ServiceDown
-from gueststar.pipelines.night.engine import make_engine
+from gueststar.pipelines.engine.dask_engine import DaskEngine, make_engine
+from gueststar.pipelines.engine.inline import InlineEngine
 from gueststar.pipelines.night.runner import STAGES, NightRunner, Progress
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.store.ledger import JobState
@@ -112,6 +113,14 @@ def _knock(root: Path) -> None:
         repo.ledger.event("recovered", text="the database works again")
 
 
+def _engine(repo: SurveyRepo, n_workers: int) -> InlineEngine | DaskEngine:
+    """Return an engine: this process for one worker, processes of this machine for more."""
+    if n_workers <= 1:
+        return InlineEngine()
+    settings = repo.settings.operation.cluster.model_copy(update={"kind": "local", "workers": n_workers})
+    return make_engine(settings, scratch=str(repo.root / "scratch"))
+
+
 def inject_nights(
     root: Path,
     *,
@@ -132,7 +141,7 @@ def inject_nights(
     def run(repo: SurveyRepo) -> Summary:
         layers = (repo.camera.settings, repo.settings.parameters, {"injection": dict(overrides or {})})
         settings = PipelineSettings.of(*layers)
-        with make_engine(n_workers=n_workers, scratch=str(repo.root / "scratch")) as engine:
+        with _engine(repo, n_workers) as engine:
             runner = NightRunner(repo, engine, settings)
             runner.progress = progress or runner.progress
             runner.recover()
@@ -155,7 +164,7 @@ def _process(
     progress: Progress | None,
 ) -> Summary:
     settings = PipelineSettings.of(repo.camera.settings, repo.settings.parameters)
-    with make_engine(n_workers=n_workers, scratch=str(repo.root / "scratch")) as engine:
+    with _engine(repo, n_workers) as engine:
         options = {} if progress is None else {"progress": progress}
         runner = NightRunner(repo, engine, settings, do_retry=do_retry, renew_before=renew_before, **options)
         runner.recover()

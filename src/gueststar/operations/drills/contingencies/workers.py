@@ -41,14 +41,15 @@ def worker_hung(stage: Stage, told: Protocol) -> None:
     stage.judge(root, told)
 
 
-def busy_worker(operator: Operating) -> psutil.Process:
-    """Wait until a worker has work, and return it."""
+def busy_worker(operator: Operating, *, must_be_busy: bool = True) -> psutil.Process:
+    """Wait until there is a worker (that has work), and return it."""
     found: list[int] = []
 
-    def is_busy() -> bool:
+    def is_there() -> bool:
         state = operator.state()
-        found[:] = [w.pid for w in state.workers if w.job is not None and w.pid] if state else []
+        workers = state.workers if state else ()
+        found[:] = [w.pid for w in workers if w.pid and (w.job is not None or not must_be_busy)]
         return bool(found) and psutil.pid_exists(found[0])
 
-    operator.wait_until(is_busy, "a worker is busy", timeout_s=60)
+    operator.wait_until(is_there, "a worker is busy", timeout_s=120)
     return psutil.Process(found[0])
