@@ -16,7 +16,8 @@ from pathlib import Path
 import yaml
 
 from catalogs import data_folder
-from gueststar.operations.sizing.throughput import MeasuredSky, Throughput, costs_of, measure_repo, measured_now
+from gueststar.operations.sizing.measuring import measure_repo
+from gueststar.operations.sizing.throughput import MeasuredSky, Throughput, costs_of, measured_now
 from gueststar.store.repo import SurveyRepo
 from raw_to_alerts import in_fresh_process, make_survey
 

@@ -24,13 +24,7 @@ def command(survey: str | None, repo: tuple[Path, ...], measured_file: Path | No
     """
     from gueststar.operations.sizing.description import read_survey, shipped_names
     from gueststar.operations.sizing.text import as_json, size_lines, size_of
-    from gueststar.operations.sizing.throughput import (
-        measure_repo,
-        measured_now,
-        read_throughput,
-        shipped_throughput,
-    )
-    from gueststar.store.visible import open_as
+    from gueststar.operations.sizing.throughput import measured_now, read_throughput, shipped_throughput
 
     if survey is None:
         for name in shipped_names():
@@ -38,6 +32,9 @@ def command(survey: str | None, repo: tuple[Path, ...], measured_file: Path | No
         return
     described = read_survey(survey)
     if repo:
+        from gueststar.operations.sizing.measuring import measure_repo
+        from gueststar.store.visible import open_as
+
         skies = []
         for root in repo:
             with open_as(root) as opened:

@@ -13,13 +13,13 @@ from click.testing import CliRunner
 from gueststar.cli.size import command
 from gueststar.core.errors import ConfigError, DataError
 from gueststar.operations.sizing.description import read_survey, shipped_names
+from gueststar.operations.sizing.measuring import measure_repo
 from gueststar.operations.sizing.queueing import fewest_cores, simulate
 from gueststar.operations.sizing.text import size_lines, size_of, told_rows
 from gueststar.operations.sizing.throughput import (
     MeasuredSky,
     Throughput,
     costs_of,
-    measure_repo,
     read_throughput,
     shipped_throughput,
 )
@@ -35,8 +35,12 @@ def sky(name: str, n_sources: float, cpu: float) -> MeasuredSky:
 
 
 MEASURED = Throughput(
-    machine="a core", date="2026-01-01", version="1", how="by hand", skies=(sky("empty", 10000, 6.0), sky("full", 50000, 10.0))
-)  # fmt: skip
+    machine="a core",
+    date="2026-01-01",
+    version="1",
+    how="by hand",
+    skies=(sky("empty", 10000, 6.0), sky("full", 50000, 10.0)),
+)
 
 
 @pytest.mark.parametrize("name", shipped_names())
