@@ -32,6 +32,7 @@ COMMANDS = {
     "serve": "Alerts, cut-outs and schemas over HTTP.",
     "service": "Unit files of systemd for a survey.",
     "simulate": "Make nights of raw exposures, with truth.",
+    "status": "How the survey fares now: in the terminal, as a page, as figures.",
     "streaks": "Streaks of satellites and of fast asteroids.",
     "user": "Who may see what is not public, and with which tokens.",
     "vet": "Train and inspect the reliability score.",
