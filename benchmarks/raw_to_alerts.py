@@ -1,14 +1,17 @@
 """What a detector image costs from the raw file to its alert packets, everything written, on one core.
 
-Run: python benchmarks/raw_to_alerts.py [--epochs N] [--keep FOLDER] [--profile FOLDER] [hl] [gp]
+Run: python benchmarks/raw_to_alerts.py [--epochs N] [--apart] [--keep FOLDER] [--profile FOLDER] [hl] [gp]
 The data lie in ``$GUESTSTAR_SHARED/data`` or ``../shared/data`` (bench_hl, bench_gp: raw exposures, masters, a co-add
 as reference). A repository gets masters, reference catalog, reference (`differences.enter_reference`) and raw files;
-then the night's own runner takes each exposure through science, difference and association, in one process that did
-one exposure of another repository before, so that compiled code is loaded. Seconds are of CPU, medians over the
+then each exposure goes as it would in a night that is watched: science image and difference in one chain of calls
+(`pipelines.night.chain`), then its association, in one process that did one exposure of another repository before, so
+that compiled code is loaded. ``--apart`` takes all exposures through one stage after the other, as a batch does where
+references are still to be made: images are then read again from their files. Seconds are of CPU, medians over the
 exposures, from the ledger, where each step's are written down; *beside the work* is what the process spent outside of
 its units of work (planning, registry, ledger), shared by the exposures; of little meaning for a single one. The first
-exposure of a repository reads the masters, the others find them in memory. Peak memory is that of the whole process.
-``--keep`` keeps what does not depend on the code measured, ``--profile`` writes a profile of each stage.
+exposure of a repository reads masters and reference, the others find them in memory. Peak memory is that of the
+process during each stage, with what it keeps from one exposure to the next.
+``--keep`` keeps what does not depend on the code measured, ``--profile`` writes a profile (of each stage, if apart).
 """
 
 from __future__ import annotations
@@ -16,7 +19,6 @@ from __future__ import annotations
 import argparse
 import cProfile
 import multiprocessing
-import resource
 import subprocess
 import sys
 import tempfile
@@ -36,6 +38,8 @@ from gueststar.formats.calibration_master import read_calibration_master
 from gueststar.formats.parquet import read_catalog
 from gueststar.model.calibration import KINDS
 from gueststar.pipelines.engine.inline import InlineEngine
+from gueststar.pipelines.night.association import AssociateVisit
+from gueststar.pipelines.night.chain import ChainWork, run_chain
 from gueststar.pipelines.night.runner import NightRunner
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.store.ledger import Job, JobState
@@ -63,13 +67,15 @@ class Measured:
     """By stage, in order of exposure."""
     cpu_s: float
     """Of the process, all exposures together."""
-    peak_mb: float
 
     def stage(self, name: str) -> float:
         return float(np.median([job.cpu_s or 0.0 for job in self.jobs[name]]))
 
     def step(self, stage: str, name: str) -> float:
         return float(np.median([job.metrics["steps"].get(name, 0.0) for job in self.jobs[stage]]))
+
+    def peak_mb(self, stage: str) -> float:
+        return max(job.peak_rss_mb or 0.0 for job in self.jobs[stage])
 
     @property
     def beside_s(self) -> float:
@@ -83,7 +89,7 @@ class Measured:
             "warp to vet": sum(self.step("difference", name) for name in VETTED),
             "raw to packets": sum(stages),
             "raw to packets and all beside the work": sum(stages) + self.beside_s,
-            "peak memory, MB": self.peak_mb,
+            "peak memory, MB": max(self.peak_mb(name) for name in STAGES),
         }
 
 
@@ -110,18 +116,38 @@ def make_survey(data: Path, root: Path, kept: Path, n_epochs: int) -> None:
             survey.put("reference_source", place, read_catalog(sources))
 
 
-def measure(root: Path, profiles: Path | None = None) -> Measured:
+def measure(root: Path, profiles: Path | None = None, *, is_apart: bool = False) -> Measured:
     """Take all exposures of a repository from raw file to packets and return what it cost."""
     begin = time.process_time()
     with SurveyRepo.open(root) as survey, survey.only_writer(), InlineEngine() as engine:
         runner = NightRunner(survey, engine, PipelineSettings.of(survey.camera.settings))
-        for night in runner.nights():
-            for stage in STAGES:
-                with _profiled(profiles and profiles / f"{stage}.prof"):
-                    getattr(runner, stage)(night)
+        (_all_stages if is_apart else _one_by_one)(runner, profiles)
         cpu_s = time.process_time() - begin
         jobs = {stage: _done(survey, kind) for stage, kind in STAGES.items()}
-    return Measured(jobs, cpu_s, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0)
+    return Measured(jobs, cpu_s)
+
+
+def _all_stages(runner: NightRunner, profiles: Path | None) -> None:
+    for night in runner.nights():
+        for stage in STAGES:
+            with _profiled(profiles and profiles / f"{stage}.prof"):
+                getattr(runner, stage)(night)
+
+
+def _one_by_one(runner: NightRunner, profiles: Path | None) -> None:
+    ledger, planner, associate = runner.ledger, runner.planner, AssociateVisit(runner.repo, runner.settings)
+    with _profiled(profiles and profiles / "chain.prof"):
+        planner.look_again()
+        for row in ledger.exposures(observation_type="science"):
+            work = planner.science_of(row, 0, is_chained=True)
+            if not isinstance(work, ChainWork):
+                sys.exit(f"exposure {row.id} has no reference")
+            ledger.start(work.job_id)
+            runner.settling.settle([run_chain(work)])
+            for job in planner.associations(row.info.day_obs):
+                job_id = ledger.submit("association", {"visit": job.exposure_id, "detector": job.detector})
+                ledger.start(job_id)
+                runner.settling.settle([associate.run(job_id, job)])
 
 
 @contextmanager
@@ -141,11 +167,11 @@ def _done(survey: SurveyRepo, kind: str) -> list[Job]:
     return sorted(jobs, key=lambda job: job.exposure_id or 0)
 
 
-def in_fresh_process(warm: Path, root: Path, profiles: Path | None) -> Measured:
+def in_fresh_process(warm: Path, root: Path, profiles: Path | None, *, is_apart: bool) -> Measured:
     """Measure in a process of its own, after it did the exposures of the repository ``warm``."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        pool.submit(measure, warm).result()
-        return pool.submit(measure, root, profiles).result()
+        pool.submit(measure, warm, is_apart=is_apart).result()
+        return pool.submit(measure, root, profiles, is_apart=is_apart).result()
 
 
 def print_table(name: str, found: Measured) -> None:
@@ -154,7 +180,7 @@ def print_table(name: str, found: Measured) -> None:
     print(f"\nbench_{name}, {len(n_alerts)} exposures, alerts {n_alerts}")
     for stage, jobs in found.jobs.items():
         each = ", ".join(f"{job.cpu_s or 0.0:.2f}" for job in jobs)
-        print(f"{stage:28} {found.stage(stage):8.2f} s   ({each})")
+        print(f"{stage:28} {found.stage(stage):8.2f} s   ({each}), peak {found.peak_mb(stage):.0f} MB")
         for step in jobs[-1].metrics["steps"]:
             print(f"    {step:24} {found.step(stage, step):8.3f}")
     print(f"{'beside the work':28} {found.beside_s:8.2f} s an exposure")
@@ -168,6 +194,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("fields", nargs="*", default=["hl", "gp"], metavar="FIELD")
     parser.add_argument("--epochs", type=int, default=4, help="exposures of each field, where there are as many")
+    parser.add_argument("--apart", action="store_true", help="one stage after the other, images read from their files")
     parser.add_argument("--keep", type=Path, help="folder of references and masters; they stay")
     parser.add_argument("--profile", type=Path, help="folder for a profile of each stage")
     options = parser.parse_args()
@@ -180,7 +207,8 @@ def main() -> None:
                     path.mkdir(parents=True, exist_ok=True)
             make_survey(data, folder / "warm", kept, n_epochs=1)
             make_survey(data, folder / "measured", kept, n_epochs=options.epochs)
-            print_table(name, in_fresh_process(folder / "warm", folder / "measured", options.profile))
+            folders = folder / "warm", folder / "measured", options.profile
+            print_table(name, in_fresh_process(*folders, is_apart=options.apart))
 
 
 if __name__ == "__main__":

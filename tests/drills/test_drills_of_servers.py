@@ -11,7 +11,7 @@ from .conftest import assert_recovers
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("name", ["database-down", "broker-down", "disk-full"])
+@pytest.mark.parametrize("name", ["database-down", "broker-down", "disk-full", "archive-stopped", "archive-lagging"])
 def test_the_survey_recovers_from(name: str, stage: Stage) -> None:
     assert_recovers(name, stage)
 

@@ -23,6 +23,8 @@ from gueststar.model.photocal import PhotoCal
 from gueststar.model.psf import Psf
 from gueststar.model.wcs import Wcs
 
+Float32Image = NDArray[np.float32]
+
 STEPS_PER_SIGMA = 16.0
 """Quantisation steps of the image per sigma of its median noise."""
 
@@ -50,15 +52,37 @@ PHOTOCAL_CARDS = {
 
 def write_calibrated_image(path: Path | str, image: CalibratedImage) -> None:
     """Write an image; the file appears whole or not at all."""
+    _write(path, image, None)
+
+
+def write_and_restore(path: Path | str, image: CalibratedImage) -> CalibratedImage:
+    """Write an image and return, without decoding, what `read_calibrated_image` makes of the file, to the bit."""
+    shape = image.shape
+    pixels, variance = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    _write(path, image, (pixels, variance))
+    mask = np.ascontiguousarray(image.pixels.mask, dtype=np.int32)
+    with fits_planes.PlanesFile(path) as file:
+        return _image_of(file, pixels, variance, mask, image.coverage)
+
+
+def _write(path: Path | str, image: CalibratedImage, restored: tuple[Float32Image, Float32Image] | None) -> None:
+    """Write an image; ``restored`` are filled with what reading its pixels and their variance gives."""
     pixels, sky = image.pixels, image.wcs.to_header()
+    into_pixels, into_variance = restored or (None, None)
     unit = {"BUNIT": ("electron", "background-subtracted")}
     image_step, variance_step = _steps_of(pixels)
     hdus: list[Any] = [
         fits.PrimaryHDU(header=_primary_header(image)),
         fits_planes.float_plane(
-            "IMAGE", pixels.image, {**sky, **unit, **_photocal_cards(image.photocal)}, step=image_step
+            "IMAGE",
+            pixels.image,
+            {**sky, **unit, **_photocal_cards(image.photocal)},
+            step=image_step,
+            restored=into_pixels,
         ),
-        fits_planes.float_plane("VARIANCE", pixels.variance, {**sky, "BUNIT": "electron**2"}, step=variance_step),
+        fits_planes.float_plane(
+            "VARIANCE", pixels.variance, {**sky, "BUNIT": "electron**2"}, step=variance_step, restored=into_variance
+        ),
         fits_planes.integer_plane("MASK", pixels.mask, {**sky, **fits_planes.mask_cards()}),
         _psf_hdu(image.psf),
         fits_planes.metadata_hdu(image.metadata),
@@ -76,19 +100,30 @@ def read_calibrated_image(path: Path | str) -> CalibratedImage:
     A variance that was not finite reads as infinite (no weight).
     """
     with fits_planes.PlanesFile(path) as file:
-        header = file.hdu("IMAGE").header
-        variance = file.pixels("VARIANCE", np.float32)
-        np.copyto(variance, np.inf, where=np.isnan(variance))
-        pixels = MaskedImage(file.pixels("IMAGE", np.float32), variance, file.mask())
-        return CalibratedImage(
-            pixels,
-            Wcs.from_header(header),
-            _psf_of(file.hdu("PSF")),
-            _photocal_of(header, path),
-            file.metadata(),
-            file.pixels("COVERAGE", np.int16) if "COVERAGE" in file else None,
-            _depth_of(file.hdu("DEPTH"), pixels.shape) if "DEPTH" in file else None,
-        )
+        coverage = file.pixels("COVERAGE", np.int16) if "COVERAGE" in file else None
+        planes = (file.pixels("IMAGE", np.float32), file.pixels("VARIANCE", np.float32), file.mask())
+        return _image_of(file, *planes, coverage)
+
+
+def _image_of(
+    file: fits_planes.PlanesFile,
+    image: Float32Image,
+    variance: Float32Image,
+    mask: NDArray[np.int32],
+    coverage: NDArray[np.int16] | None,
+) -> CalibratedImage:
+    """Return the image of a file whose planes are given."""
+    np.copyto(variance, np.inf, where=np.isnan(variance))
+    pixels, header = MaskedImage(image, variance, mask), file.hdu("IMAGE").header
+    return CalibratedImage(
+        pixels,
+        Wcs.from_header(header),
+        _psf_of(file.hdu("PSF")),
+        _photocal_of(header, file.path),
+        file.metadata(),
+        coverage,
+        _depth_of(file.hdu("DEPTH"), pixels.shape) if "DEPTH" in file else None,
+    )
 
 
 class ImageFrame(NamedTuple):

@@ -34,14 +34,23 @@ METADATA_HDU = "METADATA"
 
 
 def float_plane(
-    name: str, plane: NDArray[np.float32], header: Mapping[str, Any], *, step: float | None
+    name: str,
+    plane: NDArray[np.float32],
+    header: Mapping[str, Any],
+    *,
+    step: float | None,
+    restored: NDArray[np.float32] | None = None,
 ) -> Extension | fits.ImageHDU:
     """Return a float plane as an extension, rounded to multiples of ``step`` (dithered); infinities become NaN.
+
+    ``restored``, of the same shape, is filled with what reading the extension gives.
 
     Without a step, or where its range is too great for that, it is kept as it is, uncompressed. (Lossless compression
     of noise gains little; and gzip writes the time of day, so the same product would not be the same file.)
     """
-    packed = compress(name, plane, header, tile=_tile_of(plane), step=step) if step else None
+    packed = compress(name, plane, header, tile=_tile_of(plane), step=step, restored=restored) if step else None
+    if packed is None and restored is not None:
+        restored[:] = plane
     return packed or fits.ImageHDU(plane, _header(header), name=name)
 
 

@@ -66,15 +66,24 @@ def encode_integers(plane: NDArray[np.int32], *, tile: tuple[int, int]) -> TileR
     return TileRows(heap[:end], sizes, np.zeros(sizes.size))
 
 
-def encode_floats(plane: NDArray[np.float32], *, tile: tuple[int, int], step: float, seed: int = 1) -> TileRows | None:
+def encode_floats(
+    plane: NDArray[np.float32],
+    *,
+    tile: tuple[int, int],
+    step: float,
+    seed: int = 1,
+    restored: NDArray[np.float32] | None = None,
+) -> TileRows | None:
     """Return the tiles of a plane of floats, rounded to dithered multiples of ``step``; not finite ones become NaN.
 
-    ``seed`` is the header's ZDITHER0. None where a tile's range is too great for its step.
+    ``seed`` is the header's ZDITHER0. ``restored`` is filled with what decoding the tiles gives. None where a tile's
+    range is too great for its step.
     """
     heap = np.empty(_most_bytes(plane.shape, tile), np.uint8)
     n = _n_tiles(plane.shape, tile)
     sizes, zeros = np.empty(n, np.int64), np.empty(n)
-    end = _encode_floats(plane, tile[0], tile[1], float(step), seed, random_sequence(), heap, sizes, zeros)
+    back = np.empty((0, 0), np.float32) if restored is None else restored
+    end = _encode_floats(plane, tile[0], tile[1], float(step), seed, random_sequence(), heap, sizes, zeros, back)
     return TileRows(heap[:end], sizes, zeros) if end >= 0 else None
 
 
@@ -187,16 +196,20 @@ def _encode_floats(
     heap: Bytes,
     sizes: Integers,
     zeros: Floats64,
+    restored: NDArray[np.float32],
 ) -> int:
     values = np.empty(tile_y * tile_x, np.int32)
     position, number = 0, 0
     for y0 in range(0, plane.shape[0], tile_y):
         for x0 in range(0, plane.shape[1], tile_x):
-            part = plane[y0 : min(y0 + tile_y, plane.shape[0]), x0 : min(x0 + tile_x, plane.shape[1])]
+            y1, x1 = min(y0 + tile_y, plane.shape[0]), min(x0 + tile_x, plane.shape[1])
+            part, start = plane[y0:y1, x0:x1], (number + seed - 1) % random.size
             zero = step * np.floor(_first_finite(part) / step)
             own = values[: part.size]
-            if not _round_tile(part, step, zero, (number + seed - 1) % random.size, random, own):
+            if not _round_tile(part, step, zero, start, random, own):
                 return -1
+            if restored.size:
+                _restore_tile(own, step, zero, start, random, True, NULL, restored[y0:y1, x0:x1])
             end = _encode_tile(own, heap, position)
             sizes[number], zeros[number] = end - position, zero
             position, number = end, number + 1

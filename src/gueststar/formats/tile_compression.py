@@ -37,16 +37,19 @@ def compress(
     *,
     tile: tuple[int, int],
     step: float | None = None,
+    restored: NDArray[np.float32] | None = None,
 ) -> Extension | None:
     """Return a plane as an extension: int32 as it is, float32 rounded to dithered multiples of ``step``.
 
-    Values that are not finite are stored as NaN. ``tile`` is (ny, nx). None where a float plane's range
+    Values that are not finite are stored as NaN. ``tile`` is (ny, nx). ``restored`` is filled with what reading the
+    float plane gives. None where a float plane's range
     is too great for its step.
     """
     if step is None:
         tiles, bitpix = rice.encode_integers(np.ascontiguousarray(plane, dtype=np.int32), tile=tile), 32
     else:
-        found = rice.encode_floats(np.ascontiguousarray(plane, dtype=np.float32), tile=tile, step=step)
+        values = np.ascontiguousarray(plane, dtype=np.float32)
+        found = rice.encode_floats(values, tile=tile, step=step, restored=restored)
         if found is None:
             return None
         tiles, bitpix = found, -32

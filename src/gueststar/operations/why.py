@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,15 +12,17 @@ from gueststar.core.errors import ConfigError
 from gueststar.model.metrics import METRICS_BY_NAME
 from gueststar.model.rights import Program
 from gueststar.operations.report.account import RAW, account_of
+from gueststar.operations.rules.story import exposure_rule_lines, night_rule_lines
 from gueststar.store.alerts.log import AlertLog
 from gueststar.store.ledger import ExposureRow, Job
 from gueststar.store.repo import SurveyRepo
 
+_NIGHT = re.compile(r"^(19|20)\d{6}$")
 _PLACE = re.compile(r"^\s*([0-9.]+)\s*,\s*([+-]?[0-9.]+)\s*$")
 
 
 def story_of(repo: SurveyRepo, subject: str) -> list[str]:
-    """Return the story of an exposure id, a candid, an object name or ``RA,DEC`` in degrees, as lines.
+    """Return the story of an exposure id, candid, object name, night (YYYYMMDD) or ``RA,DEC`` in degrees, as lines.
 
     Raises ConfigError if there is no such thing.
     """
@@ -31,9 +34,20 @@ def story_of(repo: SurveyRepo, subject: str) -> list[str]:
         return lines
     if lines := _story_of_file(repo, subject):
         return lines
+    if _NIGHT.match(subject) and (lines := story_of_night(repo, int(subject))):
+        return lines
     raise ConfigError(
-        f"{subject!r} is no exposure, alert, object, received file or place (RA,DEC in degrees) of {repo.root}"
+        f"{subject!r} is no exposure, alert, object, received file, night or place (RA,DEC in degrees) of {repo.root}"
     )
+
+
+def story_of_night(repo: SurveyRepo, night: int) -> list[str]:
+    """Return what a night (YYYYMMDD) brought, and what rules did for it; empty if there is nothing of it."""
+    rows = repo.ledger.exposures(day_obs=night)
+    counts = Counter(row.info.observation_type for row in rows)
+    told = ", ".join(f"{n} {kind}" for kind, n in sorted(counts.items()))
+    lines = [f"night {night}: exposures {told}"] if rows else []
+    return lines + night_rule_lines(repo.ledger, night)
 
 
 def story_of_exposure(repo: SurveyRepo, row: ExposureRow) -> list[str]:
@@ -50,6 +64,7 @@ def story_of_exposure(repo: SurveyRepo, row: ExposureRow) -> list[str]:
     received = f"received {_clock(row.received)}, " if row.received else ""  # not told to readers
     lines.append(f"  {received}detectors {', '.join(map(str, row.detectors))}")
     lines += [f"  file {f.path}: {f.status.value} {f.reason}" for f in _files_of(repo, row.id)]
+    lines += [f"  {line}" for line in exposure_rule_lines(repo.ledger, row.id)]
     account = account_of(repo.ledger, info.day_obs)
     for unit in account.units:
         if unit.exposure.id == row.id:

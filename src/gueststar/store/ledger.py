@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from typing import Any
@@ -359,13 +359,13 @@ class Ledger:
         with self.writing() as connection:
             return ledger_jobs.supply(connection, job_id, plain_json(inputs))
 
-    def reset_running(self, *, worker: str | None = None, is_counted: bool = True) -> int:
-        """After a crash: make running jobs (of one worker, or all) pending, or quarantined; return how many.
+    def reset_running(self, *, worker: str | None = None, is_counted: bool = True, but: Collection[int] = ()) -> int:
+        """After a crash: make running jobs (of one worker, or all, ``but`` some) pending, or quarantined.
 
-        Where the units cannot have caused it (not ``is_counted``) the attempt does not count.
+        Returns how many. Where the units cannot have caused it (not ``is_counted``) the attempt does not count.
         """
         with self.writing() as connection:
-            return ledger_jobs.reset_running(connection, worker, is_counted=is_counted)
+            return ledger_jobs.reset_running(connection, worker, is_counted=is_counted, but=but)
 
     def put_off(self, job_id: int, reason: str, *, not_before: float | None = None) -> None:
         """Make a running job pending again without counting the attempt: the world failed, not the unit."""
@@ -400,6 +400,15 @@ class Ledger:
         """Return the number of jobs by (kind, state)."""
         with self.reading() as connection:
             return ledger_jobs.counts(connection, _equal(JOBS, day_obs=day_obs))
+
+    def last_finished(self, kind: str) -> dict[int, float]:
+        """Return night -> when the last job of a kind ended, Unix time."""
+        query = select(JOBS.c.day_obs, func.max(JOBS.c.finished)).where(
+            JOBS.c.kind == kind, JOBS.c.day_obs.is_not(None)
+        )
+        with self.reading() as connection:
+            rows = connection.execute(query.group_by(JOBS.c.day_obs))
+            return {night: finished for night, finished in rows if finished is not None}
 
     # Diary and account
 

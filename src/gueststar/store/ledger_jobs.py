@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, select, update
@@ -64,12 +64,14 @@ def retry_or_quarantine() -> ColumnElement[str]:
     return case((JOBS.c.attempts < JOBS.c.max_attempts, JobState.PENDING.value), else_=JobState.QUARANTINED.value)
 
 
-def reset_running(connection: Connection, worker: str | None, *, is_counted: bool = True) -> int:
-    """Settle the jobs whose worker died: pending again, or quarantined; return how many there were.
+def reset_running(
+    connection: Connection, worker: str | None, *, is_counted: bool = True, but: Collection[int] = ()
+) -> int:
+    """Settle the jobs whose worker died, ``but`` some: pending again, or quarantined; return how many there were.
 
     Where the attempt does not count (whoever handed out the work died, not the worker) all are pending again.
     """
-    lost = JOBS.c.state == JobState.RUNNING
+    lost = and_(JOBS.c.state == JobState.RUNNING, JOBS.c.id.not_in(but))
     if worker is not None:
         lost = and_(lost, JOBS.c.worker == worker)
     if not is_counted:

@@ -36,10 +36,10 @@ class CalibratedImage(NamedTuple):
 
 
 class OperationFacts:
-    """Questions of the rules to a ledger."""
+    """Questions of the rules to a ledger; AccessDenied for a reader's."""
 
     def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+        self._ledger = ledger.of_operator()
 
     def received(self, *, since_night: int) -> dict[int, int]:
         """Return night -> science exposures received."""
@@ -96,10 +96,10 @@ class OperationFacts:
         query = select(EVENTS).where(EVENTS.c.id.in_(newest)).order_by(EVENTS.c.id)
         return self._events(query)
 
-    def with_occasion(self, what: str) -> list[Event]:
-        """Return the entries of the diary whose data name an ``occasion``, oldest first."""
-        occasion = EVENTS.c.data["occasion"].as_string()
-        return self._events(select(EVENTS).where(EVENTS.c.what == what, occasion != "").order_by(EVENTS.c.id))
+    def in_state(self, what: str, state: str) -> list[Event]:
+        """Return the entries of the diary of a kind whose data name a ``state``, oldest first."""
+        is_wanted = EVENTS.c.data["state"].as_string() == state
+        return self._events(select(EVENTS).where(EVENTS.c.what == what, is_wanted).order_by(EVENTS.c.id))
 
     def first_and_last(self, what: str) -> tuple[Event, Event] | None:
         """Return the first and the last entry of the diary of a kind; None: there is none."""

@@ -118,6 +118,26 @@ class ClusterSettings(_Section):
     """Further arguments of the cluster's class (queue, account, image...), passed on as they are."""
 
 
+class QueueSettings(_Section):
+    """In which order the operator works, and how long it waits."""
+
+    patience_s: float = Field(default=240.0, ge=0)
+    """How long an image whose candidates are ready waits for earlier exposures of the same sky: what an image becomes
+    must not depend on which worker was faster. Later ones are taken as late."""
+    calibrations_quiet_s: float = Field(default=120.0, ge=0)
+    """A night's bias, dark and flat frames are a complete set when none came for this long."""
+    backlog_share: int = Field(default=4, ge=2)
+    """While tonight's exposures wait, every so many units of work is one of the backlog."""
+    files_at_once: int = Field(default=8, ge=1)
+    """Files taken in before other work has its turn."""
+    prompt_s: float = Field(default=1800.0, gt=0)
+    """Exposures older than this when their files arrive are a backlog: newer ones are taken in before them."""
+    publish_every_s: float = Field(default=2.0, gt=0)
+    """Alerts are sent at most this often."""
+    do_prewarm: bool = True
+    """Load references and calibrations of the next pointing before its pixels come."""
+
+
 class OperationSettings(_Section):
     """How the survey is operated."""
 
@@ -129,6 +149,7 @@ class OperationSettings(_Section):
     alarms: AlarmSettings = AlarmSettings()
     disks: DiskSettings = DiskSettings()
     cluster: ClusterSettings = ClusterSettings()
+    queue: QueueSettings = QueueSettings()
     latency_required_s: float = Field(default=600.0, gt=0)
     """From shutter to received, and from received to alert, that 95 % of the images must keep."""
     latency_goal_s: float = Field(default=300.0, gt=0)

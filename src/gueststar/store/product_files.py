@@ -10,7 +10,7 @@ from typing import Any
 from gueststar.core import ids, times
 from gueststar.core.errors import ConfigError
 from gueststar.formats.atomic import appearing_whole
-from gueststar.formats.calibrated_image import read_calibrated_image, write_calibrated_image
+from gueststar.formats.calibrated_image import read_calibrated_image, write_and_restore, write_calibrated_image
 from gueststar.formats.calibration_master import read_calibration_master, write_calibration_master
 from gueststar.formats.calibration_table import read_calibration_table, write_calibration_table
 from gueststar.formats.cutout_cube import read_cutout_cube, write_cutout_cube
@@ -24,6 +24,13 @@ from gueststar.model.cutouts import CandidateCutouts
 from gueststar.model.image import CalibratedImage, DetrendedFrame
 from gueststar.model.streaks import StreakCutouts
 from gueststar.store.products import PRODUCTS_RUN, SUFFIXES, DataId, Product, StagedProduct, product_named
+
+
+def write_image(product: Product, path: Path, image: CalibratedImage) -> CalibratedImage:
+    """Write an image and return what reading its file gives; ConfigError if the product is something else."""
+    if product.holds != "image":
+        raise ConfigError(f"{product.name} is not stored from a {type(image).__name__}")
+    return write_and_restore(path, image)
 
 
 def write_product(product: Product, path: Path, value: Any) -> None:

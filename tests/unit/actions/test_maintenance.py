@@ -6,6 +6,7 @@ import hashlib
 import os
 import sqlite3
 import subprocess
+from importlib import resources
 from pathlib import Path
 
 from gueststar.store.settings import SurveySettings
@@ -79,15 +80,22 @@ def test_planned_work_waits_while_a_night_runs(act, repo, exposure) -> None:
 
 
 def test_an_exposure_received_just_now_means_that_a_night_runs(act, repo, exposure) -> None:
-    info = exposure(day_obs=NIGHT)
-    repo.ledger.add_exposure(info)
-    received = repo.ledger.exposures()[0].received
+    repo.ledger.add_exposure(exposure(day_obs=NIGHT + 1))
     with sqlite3.connect(repo.root / "ledger.sqlite3") as connection:
-        connection.execute("UPDATE exposures SET received = ?", (NOON - 43200 - 600,))
+        connection.execute("UPDATE exposures SET received = ?", (NOON - 600,))
     connection.close()
-    assert received
-    assert "received 10 minutes ago" in act("maintenance", now=NOON - 43200).text
-    assert act("maintenance", now=NOON - 43200 + 7200).state == "done"
+    assert "received 10 minutes ago" in act("maintenance").text
+    assert act("maintenance", now=NOON + 7200).state == "done"
+
+
+def test_while_the_sun_is_down_planned_work_waits_unless_a_downtime_was_planned(act, repo) -> None:
+    midnight = NOON - 43200
+    assert "the sun is at -" in act("maintenance", now=midnight).text
+    rules = resources.files("gueststar.operations.rules").joinpath("default.yaml").read_text()
+    planned = "maintenance: [{start: 2023-02-25 07:00, end: 2023-02-25 09:00, reason: new disks}]"
+    (repo.root / "rules.yaml").write_text(rules.replace("maintenance: []", planned))
+    assert act("maintenance", now=midnight).state == "done"
+    assert act("maintenance", now=midnight + 7200).state == "nothing"
 
 
 def test_logs_that_were_put_aside_are_compressed_and_those_in_use_are_not(act, repo) -> None:

@@ -19,10 +19,12 @@ from gueststar.formats.calibrated_image import (
     is_calibrated_image,
     read_calibrated_image,
     read_frame,
+    write_and_restore,
     write_calibrated_image,
 )
 from gueststar.formats.calibration_master import read_calibration_master, read_master_time, write_calibration_master
 from gueststar.model.calibration import CalibrationMaster
+from gueststar.model.depth import DepthMap
 from gueststar.model.image import MaskedImage
 
 
@@ -97,6 +99,29 @@ def test_pixels_without_value_stay_so_and_do_not_spoil_their_neighbours(tmp_path
     assert_array_equal(np.isnan(back), np.isnan(pixels))
     is_normal = np.isfinite(pixels) & (pixels < 1e6)
     assert np.abs(back - pixels)[is_normal].max() < 10.0 / 16.0
+
+
+@pytest.mark.parametrize("shape", [(300, 520), (48, 64)])
+@pytest.mark.parametrize("noise", [10.0, 0.0])
+def test_what_is_handed_on_in_memory_is_what_the_file_gives_to_the_bit(tmp_path, make_image, shape, noise):
+    image = make_image(9, shape=shape, names=("a", "b"), value=np.float32(0.1))
+    planes = [plane.copy() for plane in (image.pixels.image, image.pixels.variance)]
+    planes[0][5, :], planes[0][7, 7] = np.nan, np.inf
+    planes[1][9, 3:9] = np.inf
+    if noise == 0.0:  # leaves no step to round to
+        planes[1][:] = 0.0
+    depth = DepthMap(np.full((3, 3), 21.5, np.float32), shape)
+    image = replace(image, pixels=MaskedImage(*planes, image.pixels.mask), depth=depth)
+    handed = write_and_restore(tmp_path / "a.fits", image)
+    write_calibrated_image(tmp_path / "b.fits", image)
+    read = read_calibrated_image(tmp_path / "b.fits")
+    assert (tmp_path / "a.fits").read_bytes() == (tmp_path / "b.fits").read_bytes()
+    for name in ("image", "variance", "mask"):
+        assert getattr(handed.pixels, name).tobytes() == getattr(read.pixels, name).tobytes()
+    assert (handed.metadata, handed.photocal, handed.coverage) == (read.metadata, read.photocal, None)
+    assert handed.wcs.to_header() == read.wcs.to_header()
+    assert handed.psf.coefficients.tobytes() == read.psf.coefficients.tobytes()
+    assert handed.depth.limit.tobytes() == read.depth.limit.tobytes()
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (129, 127), (48, 64)])

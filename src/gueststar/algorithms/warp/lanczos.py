@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from gueststar.algorithms.warp.fill import fill_masked
@@ -152,14 +155,6 @@ def _bilinear(image, iy, ix, ty, tx):  # type: ignore[no-untyped-def]
 def _dot(image, iy, ix, wy, wx):  # type: ignore[no-untyped-def]
     n = wx.size
     total = np.float32(0)
-    if n == 6:  # the usual kernel: a constant trip count lets the compiler unroll
-        for b in range(6):
-            row = image[iy - 2 + b]
-            part = np.float32(0)
-            for a in range(6):
-                part += wx[a] * row[ix - 2 + a]
-            total += wy[b] * part
-        return total
     for b in range(n):
         row = image[iy - n // 2 + 1 + b]
         part = np.float32(0)
@@ -169,11 +164,48 @@ def _dot(image, iy, ix, wy, wx):  # type: ignore[no-untyped-def]
     return total
 
 
+@intrinsic
+def _six_rows(typing: Any, image: Any, y: Any, x: Any, wy: Any, wx: Any) -> Any:
+    """Return what `_dot` does with six taps, from row y and column x on: the first eight of a row at once.
+
+    The last two of eight weights ``wx`` are zero; the caller sees to it that eight pixels are there. (Left to itself,
+    the compiler takes pixel by pixel, which lasts three times as long.)
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pixels, along_y, along_x = (
+            context.make_array(signature.args[k])(context, builder, arguments[k]) for k in (0, 3, 4)
+        )
+        real, word = ir.FloatType(), ir.IntType(32)
+        eight = ir.VectorType(real, 8)
+        nothing, firsts = ir.Constant(eight, ir.Undefined), ir.Constant(ir.VectorType(word, 8), [0] * 8)
+        width = cgutils.unpack_tuple(builder, pixels.shape, 2)[1]
+        start = builder.add(builder.mul(arguments[1], width), arguments[2])
+        total = None
+        for k in range(6):
+            row = builder.load(builder.bitcast(builder.gep(pixels.data, [start]), eight.as_pointer()), align=4)
+            weight = builder.load(builder.gep(along_y.data, [ir.Constant(ir.IntType(64), k)]))
+            one = builder.insert_element(nothing, weight, ir.Constant(word, 0))
+            part = builder.fmul(row, builder.shuffle_vector(one, nothing, firsts), flags=("contract",))
+            total = part if total is None else builder.fadd(total, part, flags=("contract",))
+            start = builder.add(start, width)
+        weights = builder.load(builder.bitcast(along_x.data, eight.as_pointer()), align=4)
+        total = builder.fmul(total, weights)
+        kind = ir.FunctionType(real, [real, eight])
+        add = cgutils.get_or_insert_function(builder.module, kind, "llvm.vector.reduce.fadd.v8f32")
+        return builder.call(add, [ir.Constant(real, 0.0), total], fastmath=("reassoc",))
+
+    return types.float32(image, types.int64, types.int64, wy, wx), generate
+
+
 @njit(cache=True, error_model="numpy", fastmath=_REORDER)
 def _resample(source, variance, bits, node_x, node_y, node_area, step, first, table, scale, image, out_variance, mask):  # type: ignore[no-untyped-def]
     ny, nx = source.shape
     n = table.shape[1]
     low, high = n // 2 - 1, n // 2
+    eight = np.zeros((table.shape[0], 8), np.float32)
+    if n == 6:
+        eight[:, :6] = table
     rx, ry, ra = np.empty(node_x.shape[1]), np.empty(node_x.shape[1]), np.empty(node_x.shape[1])
     for row in range(image.shape[0]):
         j = (row + first) // step
@@ -196,7 +228,11 @@ def _resample(source, variance, bits, node_x, node_y, node_area, step, first, ta
                 if flag & _NEAR_SATURATED and n <= 8:
                     image[row, column] = scale * area * _bilinear(source, iy, ix, ty, tx)
                 else:
-                    wx, wy = table[int(tx * N_PHASES + 0.5)], table[int(ty * N_PHASES + 0.5)]
-                    image[row, column] = scale * area * _dot(source, iy, ix, wy, wx)
+                    at_x, at_y = int(tx * N_PHASES + 0.5), int(ty * N_PHASES + 0.5)
+                    if n == 6 and ix + 6 <= nx:  # the usual kernel
+                        value = _six_rows(source, iy - 2, ix - 2, table[at_y], eight[at_x])
+                    else:
+                        value = _dot(source, iy, ix, table[at_y], table[at_x])
+                    image[row, column] = scale * area * value
                 out_variance[row, column] = scale * scale * area * _bilinear(variance, iy, ix, ty, tx)
                 mask[row, column] = flag & ~_NEAR_SATURATED

@@ -14,7 +14,11 @@ from gueststar.operations.actions.maintenance import maintenance
 from gueststar.operations.actions.measure_metrics import measure_metrics
 from gueststar.operations.actions.moving_objects import moving_objects
 from gueststar.operations.actions.night_report import night_report
+from gueststar.operations.actions.prepare_off_grid_fields import prepare_off_grid_fields
+from gueststar.operations.actions.readiness import readiness
+from gueststar.operations.actions.reference_synopsis import reference_synopsis
 from gueststar.operations.actions.source_matching import source_matching
+from gueststar.operations.actions.survey_pages import coverage_maps, weekly_report
 from gueststar.operations.actions.update_ephemerides import update_ephemerides
 
 ACTIONS: Mapping[str, Action] = {
@@ -22,13 +26,18 @@ ACTIONS: Mapping[str, Action] = {
     "check_archive_disk": check_archive_disk,
     "clean_depot": clean_depot,
     "clean_sandbox": clean_sandbox,
+    "coverage_maps": coverage_maps,
     "export_candidates": export_candidates,
     "maintenance": maintenance,
     "measure_metrics": measure_metrics,
     "moving_objects": moving_objects,
     "night_report": night_report,
+    "prepare_off_grid_fields": prepare_off_grid_fields,
+    "readiness": readiness,
+    "reference_synopsis": reference_synopsis,
     "source_matching": source_matching,
     "update_ephemerides": update_ephemerides,
     "verify_archive": verify_archive,
+    "weekly_report": weekly_report,
 }
 """Name -> action."""

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from gueststar import __version__
+from gueststar.operations.actions.arguments import Arguments, arguments_of
 from gueststar.operations.actions.contract import ActionContext, ActionResult
 from gueststar.operations.metrics.measure import measure_survey
 from gueststar.operations.metrics.text import standing_of
 from gueststar.store.survey_rows import science_nights
 
 
+class MeasureArguments(Arguments):
+    """Of `measure_metrics`."""
+
+    of: Literal["night", "survey", "both"] = "both"
+    """What is measured."""
+
+
 def measure_metrics(context: ActionContext) -> ActionResult:
-    """Measure; arguments: ``of`` (night, survey or both; both by default)."""
+    """Measure and write down; with ``of`` only the night's or only the survey's."""
+    of = arguments_of(context, MeasureArguments, action="measure_metrics").of
     nights = science_nights(context.repo.ledger)
-    of = str(context.arguments.get("of", "both"))
     wanted: list[int | None] = [context.night] if of in ("night", "both") and context.night in nights else []
     wanted += [None] if of in ("survey", "both") and nights else []
     if not wanted:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol as Typed
 
 from gueststar.core.errors import TransientError
-from gueststar.operations.drills.contingencies import broker, daemon, data_link, databases, disks, workers
+from gueststar.operations.drills.contingencies import archive, broker, daemon, data_link, databases, disks, workers
 from gueststar.operations.drills.stage import Stage
 from gueststar.operations.drills.verdict import Protocol
 
@@ -24,6 +24,8 @@ class Drill(Typed):
 DRILLS: Mapping[str, Drill] = {
     "database-down": databases.database_down,
     "broker-down": broker.broker_down,
+    "archive-stopped": archive.archive_stopped,
+    "archive-lagging": archive.archive_lagging,
     "link-backlog": data_link.link_backlog,
     "missing-metadata": data_link.missing_metadata,
     "observatory-glitches": data_link.observatory_glitches,

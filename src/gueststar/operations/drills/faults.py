@@ -51,6 +51,11 @@ def small_disk(megabytes: int) -> Iterator[Path]:
             folder.rmdir()
 
 
+def resize(disk: Path, megabytes: int) -> None:
+    """Give a disk that `small_disk` gave another size."""
+    subprocess.run(["mount", "-o", f"remount,size={megabytes}m", str(disk)], check=True, capture_output=True)
+
+
 @contextmanager
 def filled(disk: Path, *, left_mb: float = 0.0) -> Iterator[Path]:
     """Fill a disk but for some megabytes; give the file that fills it. It is emptied afterwards."""

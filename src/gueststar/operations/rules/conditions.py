@@ -23,7 +23,8 @@ class Finding:
     holds: bool
 
     def __str__(self) -> str:
-        return f"{self.condition} {self.found} {'is' if self.holds else 'is not'} {self.wanted}"
+        met = f"{self.condition} {self.found}".rstrip()
+        return f"{met} {'is' if self.holds else 'is not'} {self.wanted}"
 
 
 def exposure_findings(when: ExposureWhen, facts: ExposureFacts) -> Iterator[Finding]:
@@ -32,7 +33,7 @@ def exposure_findings(when: ExposureWhen, facts: ExposureFacts) -> Iterator[Find
         wanted = getattr(when, name)
         if wanted is not None:
             found, holds = check(wanted, facts)
-            yield Finding(name, _wanted(wanted), found, holds)
+            yield Finding(name, wanted_text(wanted), found, holds)
 
 
 def fallback_findings(condition: FallbackIf, facts: ExposureFacts) -> Iterator[Finding]:
@@ -45,7 +46,7 @@ def fallback_findings(condition: FallbackIf, facts: ExposureFacts) -> Iterator[F
         yield Finding("age", str(condition.age), found, holds)
     for name in condition.missing or ():
         is_there = facts.has_reference if name == "reference" else facts.has_calibrations
-        yield Finding(name, "missing", "is there" if is_there else "is not there", not is_there)
+        yield Finding(name, "missing", "", not is_there)
 
 
 def survey_findings(only_if: OnlyIf, facts: SurveyFacts, night: int) -> Iterator[Finding]:
@@ -61,7 +62,7 @@ def survey_findings(only_if: OnlyIf, facts: SurveyFacts, night: int) -> Iterator
             found = "unknown" if value is None else f"{value:.4g}{unit}"
             yield Finding(name, str(wanted), found, value in wanted)
     if only_if.idle is not None:
-        yield Finding("idle", _wanted(only_if.idle), _wanted(facts.is_idle), facts.is_idle is only_if.idle)
+        yield Finding("idle", wanted_text(only_if.idle), wanted_text(facts.is_idle), facts.is_idle is only_if.idle)
 
 
 def _received(facts: SurveyFacts, night: int) -> float | None:
@@ -69,7 +70,8 @@ def _received(facts: SurveyFacts, night: int) -> float | None:
     return facts.received_by_night.get(night, facts.received if night == facts.night else None)
 
 
-def _wanted(value: Any) -> str:
+def wanted_text(value: Any) -> str:
+    """Return what a condition asks for, as it may be written."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, tuple):
@@ -123,6 +125,16 @@ def _airmass(wanted: Range, facts: ExposureFacts) -> tuple[str, bool]:
     return "not known" if airmass is None else f"{airmass:.3g}", airmass in wanted
 
 
+def _interrupted(wanted: bool, facts: ExposureFacts) -> tuple[str, bool]:
+    did = facts.exposure.info.is_target_of_opportunity
+    return wanted_text(did), did is wanted
+
+
+def _open_for(wanted: Range, facts: ExposureFacts) -> tuple[str, bool]:
+    seconds = facts.exposure.info.exposure_s
+    return duration_text(seconds), seconds in wanted
+
+
 _OF_EXPOSURE: Mapping[str, Check] = {
     "type": lambda wanted, facts: _one_of(facts.exposure.info.observation_type, wanted),
     "program": lambda wanted, facts: _one_of(facts.exposure.info.program.name.lower(), wanted),
@@ -131,15 +143,11 @@ _OF_EXPOSURE: Mapping[str, Check] = {
     "field": _field,
     "night": _night,
     "age": _age,
-    "exposure_time": lambda wanted, facts: (
-        duration_text(facts.exposure.info.exposure_s), facts.exposure.info.exposure_s in wanted
-    ),
+    "exposure_time": _open_for,
     "airmass": _airmass,
     "stars_per_deg2": _stars,
-    "target_of_opportunity": lambda wanted, facts: (
-        _wanted(facts.exposure.info.is_target_of_opportunity), facts.exposure.info.is_target_of_opportunity is wanted
-    ),
+    "target_of_opportunity": _interrupted,
     "object": lambda wanted, facts: _like(facts.exposure.info.object_name, wanted),
     "investigator": lambda wanted, facts: _like(facts.exposure.info.principal_investigator, wanted),
-}  # fmt: skip
+}
 """Key -> what tells the value and whether it is as wanted."""

@@ -43,7 +43,7 @@ class GoodEpochs:
     def _count(self, field: int, band: str) -> int:
         by_detector: dict[int, list[EpochQuality]] = defaultdict(list)
         for image in self._facts.calibrated_images(field, band):
-            by_detector[image.detector].append(_quality(image))
+            by_detector[image.detector].append(quality_of(image))
         return max((self._good(epochs) for epochs in by_detector.values()), default=0)
 
     def _good(self, epochs: list[EpochQuality]) -> int:
@@ -51,7 +51,9 @@ class GoodEpochs:
         return sum(item.is_used or item.reason.startswith("good") for item in decisions)
 
 
-def _quality(image: CalibratedImage) -> EpochQuality:
+def quality_of(image: CalibratedImage) -> EpochQuality:
+    """Return what the choice of a reference's epochs asks of an image; NaN for what was not measured."""
+
     def value(name: str) -> float:
         found = image.metrics.get(name)
         return float(found) if isinstance(found, int | float) else float("nan")

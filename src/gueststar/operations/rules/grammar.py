@@ -141,7 +141,7 @@ def _period(value: Any) -> str | float:
     try:
         seconds = number_in(value, u.s)
     except ValueError:
-        raise ValueError(f"{value!r} is no period: {', '.join(NAMED_PERIODS)}, or a duration such as 6 h") from None
+        raise ValueError(f"{value!r} is no period: write {', '.join(NAMED_PERIODS)}, or a duration: 6 h") from None
     if seconds < 60.0:
         raise ValueError(f"{value!r} is too short a period: a minute at least")
     return seconds

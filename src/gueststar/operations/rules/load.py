@@ -13,7 +13,7 @@ from gueststar.model.camera import Camera
 from gueststar.operations.rules.action_names import known_actions
 from gueststar.operations.rules.book import RuleBook
 from gueststar.operations.rules.grammar import Rule, RulesFile, time_zone_named
-from gueststar.operations.rules.reading import RulesText, parse, read_text
+from gueststar.operations.rules.reading import Key, RulesText, parse, read_text
 from gueststar.operations.rules.sun import NightTimes
 from gueststar.store.operation_settings import OperationSettings
 
@@ -45,10 +45,10 @@ def load_rules(repo_root: Path, settings: OperationSettings) -> RuleBook:
     """Return the rules of the survey at ``repo_root``; ConfigError tells the first thing that is wrong with them."""
     camera = _camera_of(repo_root)
     path = rules_path(repo_root, settings)
-    checked = check_rules(read_text(path, _name_of(path)), camera)
+    checked = check_rules(read_text(path, name_of(path)), camera)
     if checked.file is None:
         more = len(checked.complaints) - 1
-        rest = f" (and {more} more: gueststar rules {repo_root} check)" if more else ""
+        rest = f" (and {more} more: gueststar rules check {repo_root})" if more else ""
         raise ConfigError(checked.complaints[0] + rest)
     zone = time_zone_named(checked.file.time_zone or settings.alarms.time_zone)
     return RuleBook(
@@ -59,28 +59,28 @@ def load_rules(repo_root: Path, settings: OperationSettings) -> RuleBook:
 
 def check_rules(source: RulesText, camera: Camera) -> CheckedRules:
     """Return what a text says, and every complaint: also of names that the camera or the actions do not have."""
-    file, complaints = parse(source)
-    if file is not None:
-        found = [text for rule in file.rules for text in _unknown_names(rule, camera)]
-        complaints = [f"{source.name}: {text}" for text in found]
-    return CheckedRules(source, None if complaints else file, tuple(complaints))
+    parsed = parse(source)
+    complaints = list(parsed.complaints)
+    for number, rule in enumerate(parsed.file.rules if parsed.file else ()):
+        for key, text in _unknown_names(rule, camera):
+            path: Key = ("rules", number, *key)
+            line = next((f":{parsed.lines[path[:n]]}" for n in (4, 3, 2) if path[:n] in parsed.lines), "")
+            complaints.append(f"{source.name}{line}: rule {rule.name!r}: {'.'.join(key)}: {text}")
+    return CheckedRules(source, None if complaints else parsed.file, tuple(complaints))
 
 
-def _unknown_names(rule: Rule, camera: Camera) -> list[str]:
-    """Return what a rule names that is not there."""
-    found = []
+def _unknown_names(rule: Rule, camera: Camera) -> list[tuple[tuple[str, ...], str]]:
+    """Return the keys and complaints of what a rule names and is not there."""
     if (when := rule.when.exposure) is None:
         known = sorted(known_actions())
-        found = [f"do: {name!r} is no action{_nearest(name, known)}" for name, _ in rule.do if name not in known]
-    else:
-        glasses = {name for item in camera.filters for name in (item.physical_filter, *item.aliases)}
-        bands = {item.band for item in camera.filters}
-        for key, wanted, there in (("filter", when.filter, glasses), ("band", when.band, bands)):
-            found += [
-                f"when.exposure.{key}: {name!r} is no {key} of camera {camera.name}; one of {', '.join(sorted(there))}"
-                for name in wanted or () if name not in there
-            ]  # fmt: skip
-    return [f"rule {rule.name!r}: {text}" for text in found]
+        return [(("do",), f"{name!r} is no action{_nearest(name, known)}") for name, _ in rule.do if name not in known]
+    glasses = {name for item in camera.filters for name in (item.physical_filter, *item.aliases)}
+    bands = {item.band for item in camera.filters}
+    return [
+        (("when", "exposure", key), f"{name!r} is no {key} of camera {camera.name}; one of {', '.join(sorted(there))}")
+        for key, wanted, there in (("filter", when.filter, glasses), ("band", when.band, bands))
+        for name in wanted or () if name not in there
+    ]  # fmt: skip
 
 
 def _nearest(name: str, known: list[str]) -> str:
@@ -88,7 +88,8 @@ def _nearest(name: str, known: list[str]) -> str:
     return f"; did you mean {close[0]}?" if close else f"; one of {', '.join(known)}"
 
 
-def _name_of(path: Path) -> str:
+def name_of(path: Path) -> str:
+    """Return how messages call a file of rules."""
     return "the shipped rules" if path == SHIPPED else path.name
 
 

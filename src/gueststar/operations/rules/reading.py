@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,22 +57,36 @@ def read_text(path: Path, name: str | None = None) -> RulesText:
         raise ConfigError(f"{path}: the rules cannot be read: {problem}") from None
 
 
-def parse(source: RulesText) -> tuple[RulesFile | None, list[str]]:
-    """Return the rules, or None and every complaint: file, line, rule and key."""
+@dataclass(frozen=True)
+class Parsed:
+    """What a text of rules says, or what is wrong with it."""
+
+    file: RulesFile | None
+    complaints: tuple[str, ...]
+    """File, line, rule and key of each."""
+    lines: Mapping[Key, int]
+    """Where in the text everything stands, from 1."""
+
+
+def parse(source: RulesText) -> Parsed:
+    """Return what a text of rules says: the rules, or every complaint."""
     try:
         node = yaml.compose(source.text, Loader=_Plain)
         values = yaml.load(source.text, Loader=_Plain)
     except yaml.YAMLError as problem:
-        return None, [_of_yaml(source.name, problem)]
+        return Parsed(None, (_of_yaml(source.name, problem),), {})
     lines = dict(_lines(node, ()))
-    twice = [f"{source.name}:{line}: {_place(values, key)}is written twice" for key, line in _twice(node, ())]
     if not isinstance(values, dict):
-        return None, [f"{source.name}: holds no rules: it begins with 'rules:'"]
+        return Parsed(None, (f"{source.name}: holds no rules: it begins with 'rules:'",), lines)
+    complaints = [f"{source.name}:{line}: {_place(values, key)}is written twice" for key, line in _twice(node, ())]
+    file = None
     try:
         file = RulesFile.model_validate(values)
     except ValidationError as problem:
-        return None, twice + [_complaint(source.name, values, lines, item) for item in problem.errors()]
-    return (file, []) if not twice else (None, twice)
+        errors = problem.errors()
+        told = [item for item in errors if item["type"] != "too_short"] or errors  # a list is short of its wrong items
+        complaints += [_complaint(source.name, values, lines, item) for item in told]
+    return Parsed(None if complaints else file, tuple(complaints), lines)
 
 
 def _of_yaml(name: str, problem: yaml.YAMLError) -> str:
@@ -124,8 +138,20 @@ def _place(values: Any, key: Sequence[str | int]) -> str:
         rest = key[2:]
     else:
         told, rest = "", key
+    if rest and isinstance(rest[-1], int) and not isinstance(_at(values, key[:-1]), list):
+        rest = rest[:-1]  # one value stands for a list of one
     path = ".".join(str(part + 1) if isinstance(part, int) else part for part in rest)
     return told + (f"{path}: " if path else "")
+
+
+def _at(values: Any, key: Sequence[str | int]) -> Any:
+    """Return what stands at a key; None where nothing does."""
+    for part in key:
+        if isinstance(values, dict):
+            values = values.get(part)
+        else:
+            values = values[part] if isinstance(values, list) and isinstance(part, int) else None
+    return values
 
 
 def _words(error: ErrorDetails) -> str:

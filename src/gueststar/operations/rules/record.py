@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from gueststar.operations.rules.book import RuleBook
-from gueststar.operations.rules.contract import Decision, Firing
+from gueststar.operations.rules.contract import Decision
 from gueststar.store.ledger import Event, Ledger
 from gueststar.store.operation_facts import OperationFacts
 
 RULES, FIRING, DECISION, SIGNAL = "rules", "rule", "decision", "signal"
-"""Kinds of entries. Each holds ``at``: the time of the survey's clock, which in a rehearsal is not the machine's."""
+"""Kinds of entries of the diary. Their ``at`` is the survey's clock, which in a rehearsal is not the machine's."""
+
+
+FIRED = "fired"
+"""State of the entry of a firing; those of its actions hold what became of them."""
 
 
 def time_of(event: Event) -> float:
@@ -43,22 +45,13 @@ def operated_since(ledger: Ledger, now: float) -> float | None:
     return time_of(ends[0]) if ends is not None and time_of(ends[0]) <= now else None
 
 
-def write_firing(ledger: Ledger, firing: Firing, *, now: float, state: str = "fired") -> None:
-    """Write down that a rule fired."""
-    actions = [{"action": name, "arguments": dict(arguments)} for name, arguments in firing.actions]
-    names = ", ".join(name for name, _ in firing.actions)
-    ledger.event(
-        FIRING, firing.rule, f"{firing.why}: {names}", night=firing.night, actions=actions, state=state,
-        occasion=firing.occasion, priority=firing.priority.name.lower(), at=now,
-    )  # fmt: skip
-
-
 def last_fired(ledger: Ledger) -> dict[str, float]:
     """Return what `gueststar.operations.rules.contract.Rules.due` asks: rule, and occasion -> last firing, Unix."""
-    facts = OperationFacts(ledger)
-    fired = {event.subject: time_of(event) for event in facts.last_of_each(FIRING)}
-    for event in facts.with_occasion(FIRING):
-        fired[f"{event.subject} @ {event.data['occasion']}"] = time_of(event)
+    fired: dict[str, float] = {}
+    for event in OperationFacts(ledger).in_state(FIRING, FIRED):
+        fired[event.subject] = time_of(event)
+        if occasion := event.data.get("occasion"):
+            fired[f"{event.subject} @ {occasion}"] = time_of(event)
     return fired
 
 
@@ -78,10 +71,9 @@ def decisions_on(ledger: Ledger, exposure_id: int) -> list[Event]:
     return ledger.events(what=DECISION, subject=str(exposure_id))
 
 
-def firings_of(ledger: Ledger, nights: Iterable[int]) -> list[Event]:
-    """Return the firings of rules that concern nights, oldest first."""
-    wanted = set(nights)
-    return [event for event in ledger.events(what=FIRING) if event.data.get("night") in wanted]
+def firings_of(ledger: Ledger, night: int) -> list[Event]:
+    """Return the firings of rules that concern a night, and what became of their actions, oldest first."""
+    return [event for event in ledger.events(what=FIRING) if event.data.get("night") == night]
 
 
 def signal_times(ledger: Ledger) -> dict[str, float]:

@@ -11,7 +11,7 @@ from gueststar.algorithms.association.footprint import enclosing_circle
 from gueststar.core import times
 from gueststar.core.bits import UNUSABLE
 from gueststar.core.errors import DataError
-from gueststar.formats.calibrated_image import ImageFrame, read_calibrated_image, read_frame
+from gueststar.formats.calibrated_image import ImageFrame, read_frame
 from gueststar.model.catalog import Catalog
 from gueststar.model.image import CalibratedImage
 from gueststar.model.visit import VisitRecord
@@ -23,12 +23,12 @@ from gueststar.pipelines.difference.forced import DifferenceForcedConfig, ImageF
 from gueststar.pipelines.night.difference import likely_alerts
 from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
+from gueststar.pipelines.night.worker import WorkerContext
 from gueststar.store.alerts.log import AlertLog
 from gueststar.store.detections.store import DetectionStore
 from gueststar.store.ledger import Job
 from gueststar.store.orbits import OrbitStore
 from gueststar.store.products import DataId, StagedProduct
-from gueststar.store.refcats import RefcatStore
 from gueststar.store.repo import SurveyRepo
 from gueststar.store.settings import rights_policy
 
@@ -46,7 +46,8 @@ class AssociateVisit:
     def __init__(self, repo: SurveyRepo, settings: PipelineSettings) -> None:
         self.repo, self.settings = repo, settings
         gc.freeze()  # code and tables loaded so far are no garbage: looking through them would cost 50 ms an image
-        self.refcats = RefcatStore(repo.root / "refcats")
+        self.context = WorkerContext.of(repo.root)
+        self.refcats = self.context.refcats
         self.log = AlertLog(repo.root)
         self.known_objects = KnownObjects(
             OrbitStore(repo.root).predicted(), repo.camera.site, settings.alerts.solar_system
@@ -68,7 +69,7 @@ class AssociateVisit:
         timer = StepTimer()
         data_id = DataId(visit=job.exposure_id, detector=job.detector)
         with timer("read"):
-            difference = read_calibrated_image(self.repo.path("difference_image", data_id))
+            difference = self.context.image(self.repo.path("difference_image", data_id))
             stored = self.repo.find_one("science_image", data_id)  # none where a user's own difference entered alone
             science = read_frame(stored.path) if stored else _frame_of(difference)
             candidates = self.repo.get("dia_source", data_id)

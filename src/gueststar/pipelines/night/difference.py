@@ -69,8 +69,10 @@ def stage_difference(work: DifferenceWork, science: CalibratedImage | None = Non
         cutouts = cut_candidates(shown, science.pixels, made.warped.pixels, result.difference.pixels)
     data_id = DataId(visit=work.info.exposure_id, detector=work.detector_id)
     with timer("write"):
+        image, restored = context.stage_image("difference_image", data_id, result.difference)
+        context.keep(image, restored)  # association asks for it next, where it runs in the same process
         staged = (
-            context.stage("difference_image", data_id, result.difference),
+            image,
             context.stage("dia_source", data_id, dia_sources),
             context.stage("candidate_cutouts", data_id, cutouts),
             context.stage("streak", data_id, streaks.catalog),

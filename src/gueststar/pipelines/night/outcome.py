@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import socket
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from gueststar.core.errors import ConfigError, DataError, MissingInput, ServiceDown, TransientError
 from gueststar.store.products import StagedProduct
+
+_OF_THE_VOLUME = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.ENOTCONN)
+"""Errors that tell of a full, read-only or vanished volume: they are no unit's fault."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +60,13 @@ class Outcome:
     result: Result = field(default_factory=Result)
     reason: str = ""
     error_kind: str = ""
-    """DataError, TransientError, ConfigError, or Bug for anything unexpected."""
+    """DataError, TransientError, VolumeError, ConfigError, or Bug for anything unexpected."""
     trace: str = ""
     worker: str = ""
     cpu_s: float = 0.0
     wall_s: float = 0.0
     peak_rss_mb: float = 0.0
+    """Of the worker during this attempt, with what it keeps from others."""
     further: tuple[Outcome, ...] = ()
     """Of the jobs that the worker did in the same call after this one, each with what it ``opens``."""
     opens: FurtherJob | None = None
@@ -69,7 +75,7 @@ class Outcome:
     @property
     def is_retryable(self) -> bool:
         """Whether another attempt may end differently: the world's failures and bugs, not bad pixels."""
-        return self.error_kind in ("TransientError", "Bug")
+        return self.error_kind in ("TransientError", "VolumeError", "Bug")
 
 
 class StepTimer:
@@ -96,6 +102,7 @@ def attempt(job_id: int, work: Callable[[], Result]) -> Outcome:
     person must act, and while a service is down the whole run waits.
     """
     cpu, wall = time.process_time(), time.monotonic()
+    _forget_peak()
     state: Literal["done", "failed", "held"] = "done"
     result, reason, kind, trace = Result(), "", "", ""
     try:
@@ -107,17 +114,28 @@ def attempt(job_id: int, work: Callable[[], Result]) -> Outcome:
     except (DataError, TransientError) as error:
         state, reason, kind = "failed", str(error), type(error).__name__
     except OSError as error:
-        state, reason, kind, trace = (
-            "failed",
-            f"{type(error).__name__}: {error}",
-            "TransientError",
-            traceback.format_exc(),
-        )
+        state, reason, trace = "failed", f"{type(error).__name__}: {error}", traceback.format_exc()
+        kind = "VolumeError" if error.errno in _OF_THE_VOLUME else "TransientError"
     except Exception as error:
         state, reason, kind, trace = "failed", f"{type(error).__name__}: {error}", "Bug", traceback.format_exc()
     return Outcome(
         job_id=job_id, state=state, result=result, reason=reason, error_kind=kind, trace=trace,
         worker=f"{socket.gethostname()}:{os.getpid()}",
         cpu_s=round(time.process_time() - cpu, 3), wall_s=round(time.monotonic() - wall, 3),
-        peak_rss_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0, 1),
+        peak_rss_mb=_peak_rss_mb(),
     )  # fmt: skip
+
+
+def _forget_peak() -> None:
+    """Let the system measure this process's peak memory from now on, where it can (Linux)."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_rss_mb() -> float:
+    """Return the peak memory of this process since it was last forgotten, or of its life where it cannot be."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return round(int(line.split()[1]) / 1024.0, 1)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0, 1)

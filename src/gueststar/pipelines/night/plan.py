@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -202,18 +203,23 @@ class Planner:
     def science(self, night: int, *, is_chained: bool = False) -> list[ImageWork]:
         """Return the detector images of a night that are to be calibrated, or (a user's own) to be completed.
 
-        With ``is_chained``, those that have a reference by now are to be compared with it in the same go.
+        With ``is_chained``, those are to be compared with their reference in the same go that have one by now which
+        the night's images will not change: what comes of it is what the stages make one after the other.
         """
         self.look_again()
         entered, works = self._entered(night), []
+        is_kept = cache(self._keeps_reference)
         for row in self.ledger.exposures(day_obs=night, observation_type="science"):
-            works += [self._science(row, detector, entered, is_chained=is_chained) for detector in row.detectors]
+            for detector in row.detectors:
+                is_steady = is_chained and is_kept(row.info.field, detector, row.info.band)
+                works.append(self._science(row, detector, entered, is_chained=is_steady))
         return [work for work in works if work is not None]
 
     def science_of(self, row: ExposureRow, detector: int, *, is_chained: bool) -> ImageWork | None:
         """Return the work on one detector image, by what was known when `look_again` was called last.
 
-        None where it is done, held, or not a science image.
+        With ``is_chained``, it is to be compared in the same go with the reference that there is now, if any. None
+        where it is done, held, or not a science image.
         """
         entered = self._entered_of(self.ledger.jobs(exposure_id=row.id))
         return self._science(row, detector, entered, is_chained=is_chained)
@@ -228,8 +234,7 @@ class Planner:
             if self._open_job("science", key) is None:
                 return None
             return EnteredScienceWork(info=row.info, **self._entered_work(own))
-        is_later = any((row.id, detector) in places for stage, places in entered.items() if stage != "science")
-        if is_later and not self.repo.exists("raw", DataId(exposure=row.id, detector=detector)):
+        if self._is_entered_later(row.id, detector, entered):
             return None
         job = self._open_job(
             "science", key, is_renewed=True, exposure_id=row.id, detector=detector, day_obs=night,
@@ -250,6 +255,30 @@ class Planner:
         is_left = is_chained and (row.id, detector) not in entered["difference"]
         return (self._chained(night, row, work) if is_left else None) or work
 
+    def ask_science(self, row: ExposureRow) -> None:
+        """Write down that the detector images of an exposure are to be calibrated, whenever that can be."""
+        entered = self._entered_of(self.ledger.jobs(exposure_id=row.id))
+        for detector in row.detectors:
+            if self._is_entered_later(row.id, detector, entered):
+                continue
+            key = {"exposure": row.id, "detector": detector}
+            facts: dict[str, Any] = {"exposure_id": row.id, "detector": detector, "day_obs": row.info.day_obs}
+            self.ledger.submit("science", key, config=self.settings.part(SCIENCE), **self.facts, **facts)
+
+    def _is_entered_later(self, exposure: int, detector: int, entered: Entered) -> bool:
+        """Return whether a user's own product enters after the science stage, and there is no raw file."""
+        is_later = any((exposure, detector) in places for stage, places in entered.items() if stage != "science")
+        return is_later and not self.repo.exists("raw", DataId(exposure=exposure, detector=detector))
+
+    def ask_again(self) -> None:
+        """Let jobs that were held be planned once more: what they lack may be there by now."""
+        self._released.clear()
+        self.look_again()
+
+    def has_calibrations(self, row: ExposureRow) -> bool:
+        """Return whether every detector of an exposure has the products that it needs."""
+        return not any(self.missing_kinds(row, self._finder.paths(detector, row.info)) for detector in row.detectors)
+
     def missing_kinds(self, row: ExposureRow, found: Iterable[CalibrationKind]) -> list[CalibrationKind]:
         """Return the kinds of products that an exposure needs besides those that were found for it."""
         if self._kinds is None:
@@ -265,7 +294,7 @@ class Planner:
         )  # fmt: skip
         if not self.repo.camera.has_sky or not self._is_to_be_made(further.job_id):
             return None
-        references = self._references_of(row, work.detector_id)
+        references = self.references_of(row, work.detector_id)
         if not references:
             return None
         place = references[0].data_id
@@ -316,11 +345,28 @@ class Planner:
                 places |= {(row.info.field, detector, row.info.band) for detector in row.detectors}
         return [work for place in sorted(places) if (work := self._reference(night, *place)) is not None]
 
+    def _keeps_reference(self, field: int | None, detector: int, band: str | None) -> bool:
+        """Return whether the images received of a place are too few to deepen its reference, all being good."""
+        if field is None or band is None:
+            return True
+        n_have, wanted = self._depth_of_reference(field, detector, band)
+        decisions = self._selection(field, detector, band).decisions
+        received = self.ledger.exposures(observation_type="science", field=field, band=band)
+        n_refused = sum(not (one.is_used or one.reason.startswith("good")) for one in decisions)
+        n_received = sum(detector in row.detectors for row in received)
+        most = min(n_received - n_refused, self.settings.reference_selection.max_epochs)
+        return most < max(wanted, self.settings.reference_selection.min_epochs) or most <= n_have
+
+    def _depth_of_reference(self, field: int, detector: int, band: str) -> tuple[int, int]:
+        """Return of how many epochs the reference of a place is, and how many make a better one."""
+        have = self.repo.find("reference_metrics", field=field, detector=detector, band=band)
+        n_have = int(self.repo.get("reference_metrics", have[0].data_id)["n_epochs"]) if have else 0
+        return n_have, min(DEEPEN_FACTOR * n_have, self.settings.reference_selection.max_epochs)
+
     def _reference(self, night: int, field: int, detector: int, band: str) -> ReferenceWork | None:
         selection = self._selection(field, detector, band)
         have = self.repo.find("reference_metrics", field=field, detector=detector, band=band)
-        n_have = int(self.repo.get("reference_metrics", have[0].data_id)["n_epochs"]) if have else 0
-        wanted = min(DEEPEN_FACTOR * n_have, self.settings.reference_selection.max_epochs)
+        n_have, wanted = self._depth_of_reference(field, detector, band)
         if not selection.is_enough or len(selection.used) < wanted or len(selection.used) <= n_have:
             return None
         visits = [int(name) for name in selection.used]
@@ -425,7 +471,7 @@ class Planner:
             self.ledger.hold(job.id, reason)
 
     def _difference(self, row: ExposureRow, detector: int) -> DifferenceWork | None:
-        references = self._references_of(row, detector)
+        references = self.references_of(row, detector)
         job = self._open_job(
             "difference", {"visit": row.id, "detector": detector}, is_ready=bool(references),
             is_renewed=bool(references), exposure_id=row.id, detector=detector, day_obs=row.info.day_obs,
@@ -447,7 +493,7 @@ class Planner:
             settings=self.settings, subbands=self._subbands(reference_id),
         )  # fmt: skip
 
-    def _references_of(self, row: ExposureRow, detector: int) -> list[ProductRef]:
+    def references_of(self, row: ExposureRow, detector: int) -> list[ProductRef]:
         """Return the reference of an exposure's place and band, if there is one."""
         if row.info.field is None:
             return []

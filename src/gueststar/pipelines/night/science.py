@@ -12,7 +12,6 @@ import numpy as np
 from gueststar.cameras.header_wcs import detector_wcs
 from gueststar.core.bits import MaskPlane, SourceFlag
 from gueststar.core.errors import DataError, MissingInput
-from gueststar.formats.calibrated_image import read_calibrated_image
 from gueststar.formats.raw import read_detector, read_headers
 from gueststar.model.calibration import Calibrations
 from gueststar.model.camera import Camera, Detector, Filter
@@ -104,9 +103,7 @@ def stage_science_work(work: ScienceWork, *, hand_on: HandOn | None = None) -> R
         return Result(staged=(stored,), metrics=frame.metadata["metrics"], inputs=inputs, steps=timer.seconds)
     products = make_science(work, context, timer)
     with timer("write"):
-        staged = stage_science(context, data_id, products)
-        if hand_on is not None:
-            hand_on((staged[0], read_calibrated_image(staged[0].path)))
+        staged = stage_science(context, data_id, products, hand_on=hand_on)
     return Result(staged=staged, metrics=products.metrics, inputs=inputs, steps=timer.seconds)
 
 
@@ -120,10 +117,17 @@ def make_detrended(work: ScienceWork, camera: Camera, timer: StepTimer) -> Detre
     return DetrendedFrame(pixels, {**facts, "exposure": info.to_dict(), "metrics": steps})
 
 
-def stage_science(context: WorkerContext, data_id: DataId, products: ScienceProducts) -> tuple[StagedProduct, ...]:
-    """Write what a science image's work made into the staging folder."""
+def stage_science(
+    context: WorkerContext, data_id: DataId, products: ScienceProducts, *, hand_on: HandOn | None = None
+) -> tuple[StagedProduct, ...]:
+    """Write what a science image's work made into the staging folder; ``hand_on`` gets the image as it will be read."""
+    if hand_on is None:
+        image = context.stage("science_image", data_id, products.image)
+    else:
+        image, restored = context.stage_image("science_image", data_id, products.image)
+        hand_on((image, restored))
     return (
-        context.stage("science_image", data_id, products.image),
+        image,
         context.stage("source", data_id, products.sources),
         context.stage("aperture_source", data_id, products.apertures),
         context.stage("science_metrics", data_id, products.metrics),

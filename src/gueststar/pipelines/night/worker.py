@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from gueststar.store.product_files import path_of_staged
 from gueststar.store.products import DataId, StagedProduct
 from gueststar.store.refcats import RefcatStore
 from gueststar.store.reliability_models import ReliabilityModels
-from gueststar.store.staging import stage_product
+from gueststar.store.staging import stage_image, stage_product
 
 KEPT_IMAGES = 3
 """Images that a worker keeps: what one unit of work reads, and the reference that the next one may need again."""
@@ -32,7 +33,7 @@ class WorkerContext:
         self.root = root
         self.camera: Camera = load_camera(str(root / "camera.yaml"))
         self.refcats = RefcatStore(root / "refcats")
-        self._image = lru_cache(maxsize=KEPT_IMAGES)(read_calibrated_image)
+        self._images: OrderedDict[Path, CalibratedImage] = OrderedDict()
         self._frame = lru_cache(maxsize=2)(read_detrended_frame)
         self._models = ReliabilityModels(root)
 
@@ -47,13 +48,32 @@ class WorkerContext:
         """Write a product to the repository's staging folder, to be committed by the one writer."""
         return stage_product(self.root, self.camera, product, data_id, value)
 
+    def stage_image(
+        self, product: str, data_id: DataId, image: CalibratedImage
+    ) -> tuple[StagedProduct, CalibratedImage]:
+        """Write an image as `stage` does; return what was staged, and the image as it will be read."""
+        return stage_image(self.root, product, data_id, image)
+
+    def keep(self, staged: StagedProduct, image: CalibratedImage) -> None:
+        """Keep an image as what `image` returns of the file, once that is committed."""
+        self._kept(self.stored_path(staged), image)
+
     def stored_path(self, staged: StagedProduct) -> Path:
         """Return where a staged product will lie once it is committed."""
         return self.root / "products" / path_of_staged(staged, self.camera)
 
     def image(self, path: Path) -> CalibratedImage:
         """Return an image, kept in memory for the next units that need it."""
-        return self._image(path)
+        if (kept := self._images.get(path)) is None:
+            return self._kept(path, read_calibrated_image(path))
+        self._images.move_to_end(path)
+        return kept
+
+    def _kept(self, path: Path, image: CalibratedImage) -> CalibratedImage:
+        self._images[path] = image
+        if len(self._images) > KEPT_IMAGES:
+            self._images.popitem(last=False)
+        return image
 
     def reliability_model(self) -> ReliabilityModel | None:
         """Return the reliability model in use in the survey; None: the one that ships."""
