@@ -18,7 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from gueststar.store.log_files import KEYS, OPERATOR_LOG, log_paths, write_log
+from gueststar.store.log_files import FOLDER, KEYS, OPERATOR_LOG, log_paths, write_log
+
+_TAIL_BYTES = 16_384
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
@@ -72,6 +74,21 @@ def read_log(root: Path, wanted: LogFilter = LogFilter(), *, last: int | None = 
     merged = heapq.merge(*(_lines_of(paths) for paths in names.values()), key=lambda line: str(line.get("time", "")))
     found = (line for line in merged if wanted.wants(line))
     yield from found if last is None else deque(found, maxlen=last)
+
+
+def last_lines(root: Path, n: int) -> list[dict[str, Any]]:
+    """Return the last lines of all processes, newest first: only the ends of their files are read."""
+    found: list[dict[str, Any]] = []
+    for path in (root / FOLDER).glob("*.jsonl"):
+        try:
+            with path.open("rb") as file:
+                start = max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES)
+                file.seek(start)
+                lines = file.read().splitlines()
+        except OSError:  # set aside this moment
+            continue
+        found += list(_parsed(lines[1:] if start else lines))[-n:]
+    return sorted(found, key=lambda line: str(line.get("time", "")), reverse=True)[:n]
 
 
 def follow_log(root: Path, wanted: LogFilter, *, wait: Callable[[], None]) -> Iterator[dict[str, Any]]:

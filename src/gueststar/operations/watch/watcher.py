@@ -21,7 +21,7 @@ from gueststar.operations.watch.alarms import Watched, known_alarms, spooled_ala
 from gueststar.operations.watch.disks import disks_of, trouble_with
 from gueststar.operations.watch.facts import PRIORITY_NAMES, SILENT_AFTER_S, Facts, Latency, Work, sample_of
 from gueststar.operations.watch.history import read_history, with_sample
-from gueststar.operations.watch.logs import human_line, read_log
+from gueststar.operations.watch.logs import human_line, last_lines
 from gueststar.operations.watch.outbox import waiting
 from gueststar.store.alerts.publication import Publication
 from gueststar.store.ledger import Ledger
@@ -119,7 +119,7 @@ class Watcher:
             messages_waiting=len(messages),
             message_since=min((one.written for one in messages), default=None),
             messages_trouble=next((one.trouble for one in messages if one.trouble), ""),
-            log=tuple(human_line(line) for line in reversed(list(read_log(self.root, last=12)))),
+            log=tuple(human_line(line) for line in last_lines(self.root, 12)),
         )
 
     def _operator(self, machine: float) -> tuple[OperatorState | None, bool]:
