@@ -13,10 +13,11 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from gueststar.store.log_files import FOLDER, KEYS, OPERATOR_LOG, log_paths, write_log
 
@@ -54,16 +55,15 @@ class LogFilter:
         )
 
 
-def start_logging(root: Path, *, terminal: IO[str] | None = sys.stderr, level: str = "info") -> None:
-    """Let this process write REPO/logs/operator.jsonl, and lines for a person to a terminal."""
+def start_logging(root: Path, *, is_shown: bool = True, level: str = "info") -> None:
+    """Let this process write REPO/logs/operator.jsonl and, if ``is_shown``, for a person to standard error."""
     number = logging.getLevelNamesMapping()[level.upper()]
     write_log(root, OPERATOR_LOG, level=number)
     logger = logging.getLogger("gueststar")
-    if terminal is not None and not any(isinstance(handler, _Terminal) for handler in logger.handlers):
-        shown = _Terminal(terminal)
+    if is_shown and not any(isinstance(handler, _Terminal) for handler in logger.handlers):
+        shown = _Terminal()
         shown.setFormatter(HumanLines())
         logger.addHandler(shown)
-    logger.propagate = False
 
 
 def read_log(root: Path, wanted: LogFilter = LogFilter(), *, last: int | None = None) -> Iterator[dict[str, Any]]:
@@ -129,8 +129,14 @@ class HumanLines(logging.Formatter):
         return human_line(line)
 
 
-class _Terminal(logging.StreamHandler):
-    """Ours, so that it is not added twice."""
+class _Terminal(logging.Handler):
+    """Lines on what standard error is at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line; a terminal that is gone stops nothing."""
+        with suppress(OSError, ValueError):
+            sys.stderr.write(self.format(record) + "\n")
+            sys.stderr.flush()
 
 
 def _lines_of(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:

@@ -24,8 +24,10 @@ _log = logging.getLogger(__name__)
 class Look:
     """Looks at a survey again and again, and tells people in a thread of its own: for loops that must not wait."""
 
-    def __init__(self, root: Path, *, clock: Clock | None = None, courier: Courier | None = None) -> None:
-        self.watcher = Watcher(root, clock=clock)
+    def __init__(
+        self, root: Path, *, clock: Clock | None = None, machine: Clock | None = None, courier: Courier | None = None
+    ) -> None:  # fmt: skip
+        self.watcher = Watcher(root, clock=clock, machine=machine)
         self.courier = courier or Courier()
 
     def turn(self) -> Facts:
