@@ -11,8 +11,10 @@ from gueststar import __version__
 from gueststar.core.errors import ConfigError, DataError, GueststarError
 
 COMMANDS = {
+    "action": "What rules run, run by hand.",
     "alarm": "What is wrong with the survey, and who takes care of it.",
     "alerts": "Find, show and export alert packets.",
+    "archive": "The second copy of raw files and products.",
     "camera": "Draft, check and show camera descriptions.",
     "drill": "Rehearse a contingency and judge the recovery.",
     "filter": "Conditions of users over the alerts, each with a topic of its own.",

@@ -28,6 +28,8 @@ class WayOut(NamedTuple):
 _R, _O, _N = Eyes.READER, Eyes.OPERATOR, Eyes.NOBODY
 
 COMMANDS: dict[str, WayOut] = {
+    "action list": WayOut(_N, "names of actions"),
+    "action run": WayOut(_O, "the day's housekeeping, over all exposures"),
     "alarm ack": WayOut(_O, "an alarm: what is wrong with the survey"),
     "alarm check": WayOut(_O, "what is wrong with the survey, to those whom survey.yaml names"),
     "alarm close": WayOut(_O, "an alarm"),
@@ -50,6 +52,12 @@ COMMANDS: dict[str, WayOut] = {
     "alerts search": WayOut(_R, "fields of packets that may be taken, never the order in which they came"),
     "alerts show": WayOut(_R, "a packet and its cut-outs, if it may be taken"),
     "alerts verify": WayOut(_O, "counts and candids of all programs"),
+    "archive begin": WayOut(_O, "nothing"),
+    "archive clean": WayOut(_O, "names of files of all exposures"),
+    "archive restore": WayOut(_O, "numbers of files"),
+    "archive status": WayOut(_O, "counts of all exposures"),
+    "archive update": WayOut(_O, "a copy of all, in a folder that only its owner reads"),
+    "archive verify": WayOut(_O, "names of files of all exposures"),
     "camera check": WayOut(_N, "findings on files that are given"),
     "camera list": WayOut(_N, "cameras"),
     "camera new": WayOut(_N, "a camera's description"),
