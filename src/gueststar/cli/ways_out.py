@@ -103,6 +103,7 @@ COMMANDS: dict[str, WayOut] = {
     "service": WayOut(_N, "unit files; they name the survey's folders"),
     "simulate": WayOut(_N, "a sky that does not exist"),
     "size": WayOut(_O, "what surveys need; with --measure the mean costs of all exposures of a repository"),
+    "status": WayOut(_O, "counts, images and alarms of all programs; its page asks who looks"),
     "streaks list": WayOut(_R, "streaks on exposures that may be seen"),
     "streaks show": WayOut(_R, "a streak and its cut-outs, on an exposure that may be seen"),
     "survey report": WayOut(
@@ -144,6 +145,10 @@ ADDRESSES: dict[str, WayOut] = {
     "schemas /subjects/{subject}/versions": WayOut(_N, "a schema's versions"),
     "schemas /subjects/{subject}/versions/{version}": WayOut(_N, "a schema"),
     "schemas /subjects/{subject}/versions/{version}/schema": WayOut(_N, "a schema"),
+    "status /": WayOut(_O, "the state of operation: the operator's user over loopback, else a token of its group"),
+    "status /facts.json": WayOut(_O, "the same, as values"),
+    "status /metrics": WayOut(_O, "figures of it, without names of exposures; over loopback to all of this machine"),
+    "status /previews/{exposure:int}/{detector:int}/{kind}.png": WayOut(_O, "small pictures of the last images"),
     "labelling /": WayOut(_R, "the page; the key of its address, or a token of scope label"),
     "labelling /next": WayOut(_R, "a detection of the reader's desk"),
     "labelling /detections/{dia_source_id:int}": WayOut(_R, "a detection of the reader's desk"),
