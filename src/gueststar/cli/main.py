@@ -14,6 +14,7 @@ COMMANDS = {
     "alarm": "What is wrong with the survey, and who takes care of it.",
     "alerts": "Find, show and export alert packets.",
     "camera": "Draft, check and show camera descriptions.",
+    "campaign": "Nights as workflows of a batch system.",
     "drill": "Rehearse a contingency and judge the recovery.",
     "filter": "Conditions of users over the alerts, each with a topic of its own.",
     "forced": "Fluxes at given places on the science images, detected or not.",
