@@ -37,9 +37,9 @@ from gueststar.formats.calibrated_image import read_calibrated_image
 from gueststar.formats.calibration_master import read_calibration_master
 from gueststar.formats.parquet import read_catalog
 from gueststar.model.calibration import KINDS
+from gueststar.pipelines.engine.inline import InlineEngine
 from gueststar.pipelines.night.association import AssociateVisit
 from gueststar.pipelines.night.chain import ChainWork, run_chain
-from gueststar.pipelines.night.engine import InlineEngine
 from gueststar.pipelines.night.runner import NightRunner
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.store.ledger import Job, JobState

@@ -7,8 +7,8 @@ import pytest
 
 from gueststar.cameras.load import load_camera
 from gueststar.model.camera import Camera
+from gueststar.pipelines.engine.inline import InlineEngine
 from gueststar.pipelines.ingest import ingest_paths
-from gueststar.pipelines.night.engine import InlineEngine
 from gueststar.pipelines.night.runner import NightRunner
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.simulation.scenario import Scenario

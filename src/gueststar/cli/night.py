@@ -74,3 +74,24 @@ def list_nights(repo: Path, as_reader: str | None) -> None:
         rows = survey.ledger.exposures()
     for night, n in sorted(Counter(row.info.day_obs for row in rows).items()):
         click.echo(f"{night} {n} exposures")
+
+
+@command.command()
+@click.argument("repo", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--source", type=click.Choice(["schedule", "log"]), help="Planned, or taken; default: by the file.")
+@click.option("--night", type=int, help="Night (YYYYMMDD) of a list that does not tell it.")
+@click.option("--replace", "replaces", is_flag=True, help="Forget what other lists of that source said of its nights.")
+def expect(repo: Path, file: Path, source: str | None, night: int | None, replaces: bool) -> None:
+    """Take in what is expected of a night: a schedule, or an observing log (CSV, ECSV or JSON FILE).
+
+    The night's report then tells what was expected and never came. Columns: time (UTC) or mjd or jd, exposure_id,
+    field, ra, dec, filter, exposure_s, program, type; those that a list has not agree with anything.
+    """
+    from gueststar.pipelines.expectations import take_schedule
+    from gueststar.store.visible import open_as
+
+    with open_as(repo) as survey:
+        taken = take_schedule(survey, file, source=source, night=night, replaces=replaces)  # type: ignore[arg-type]
+    for line in taken.lines():
+        click.echo(line)

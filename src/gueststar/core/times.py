@@ -64,6 +64,16 @@ def isot_utc(mjd_tai: float) -> str:
     return str(Time(mjd_tai, scale="tai", format="mjd").utc.isot)
 
 
+def unix(mjd_tai: float) -> float:
+    """Return Unix time, seconds, of MJD (TAI)."""
+    return float(Time(mjd_tai, scale="tai", format="mjd").unix)
+
+
+def mjd_tai_of_unix(seconds: float) -> float:
+    """Return MJD (TAI) of Unix time."""
+    return float(Time(seconds, format="unix").tai.mjd)
+
+
 def now_mjd_tai() -> float:
     """Return the present moment; pass this function where a clock is asked for."""
     return float(Time.now().tai.mjd)

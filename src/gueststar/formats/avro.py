@@ -62,8 +62,12 @@ def _rubin_text(record: str, version: str) -> str:
 
 
 def schema_text(schema: Any) -> str:
-    """Return a parsed schema as JSON, what fastavro keeps for itself left out."""
-    return json.dumps({key: value for key, value in schema.items() if not key.startswith("__")})
+    """Return a parsed schema as JSON, what fastavro keeps for itself left out.
+
+    Keys are sorted: fastavro's own order changes from process to process, and this text stands in packets.
+    """
+    plain = {key: value for key, value in schema.items() if not key.startswith("__")}
+    return json.dumps(plain, sort_keys=True)
 
 
 def field_names(record: str, version: str = SCHEMA_VERSION) -> tuple[str, ...]:
@@ -126,12 +130,14 @@ def split_container(data: bytes) -> tuple[str, bytes]:
 def _container_header() -> tuple[bytes, bytes]:
     """Return the constant head of every container and its sync marker.
 
-    The marker depends on the schema only, so that packets are the same on a rerun.
+    Both depend on the schema only, so that packets are the same on a rerun, in any process.
     """
     sync = hashlib.md5(json.dumps(schema_texts()).encode(), usedforsecurity=False).digest()
-    buffer = io.BytesIO()
-    fastavro.writer(buffer, alert_schema(), [], codec="null", sync_marker=sync)
-    return buffer.getvalue(), sync
+    entries = {"avro.codec": b"null", "avro.schema": schema_text(alert_schema()).encode()}
+    metadata = b"".join(
+        zigzag(len(part)) + part for name, value in entries.items() for part in (name.encode(), value)
+    )  # fmt: skip
+    return b"Obj\x01" + zigzag(len(entries)) + metadata + zigzag(0) + sync, sync
 
 
 @cache

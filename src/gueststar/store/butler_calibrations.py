@@ -56,6 +56,20 @@ def find_valid(registry: Registry, product: Product, data_id: DataId, mjd_tai: f
     return registry.located([ref])[0] if ref is not None else None
 
 
+def all_valid(registry: Registry, product: Product) -> list[tuple[DataId, Span]]:
+    """Return when the masters of a kind are valid, of all detectors (and filters)."""
+    dataset_type = registry.dataset_type(product.name)
+    fields = {product.name: {"dataset_id", "run", "timespan"}}
+    try:
+        with registry.butler.query() as query:
+            query = query.join_dataset_search(dataset_type, collections=CALIBRATIONS)
+            found = query.general(dataset_type.dimensions, dataset_fields=fields, find_first=False)
+            rows = [(refs[0], row[f"{product.name}.timespan"]) for _, refs, row in found.iter_tuples(dataset_type)]
+    except MissingDatasetTypeError:  # the repository is older than the product
+        return []
+    return [(registry.data_id_of(ref), _span(valid)) for ref, valid in rows]
+
+
 def without(pieces: list[Span], hole: Span) -> list[Span]:
     """Return what is left of disjoint time spans after a hole was cut."""
     if hole[1] <= hole[0]:
@@ -74,8 +88,12 @@ def _valid_during(registry: Registry, product: Product, data_id: DataId, span: S
             dataset_type.dimensions, dataset_fields={product.name: {"dataset_id", "run", "timespan"}}, find_first=False
         )
         rows = [(refs[0], row[f"{product.name}.timespan"]) for _, refs, row in found.iter_tuples(dataset_type)]
-    spans = [(ref, (float(valid.begin.tai.mjd), float(valid.end.tai.mjd))) for ref, valid in rows]
+    spans = [(ref, _span(valid)) for ref, valid in rows]
     return [(registry.located([ref])[0], valid) for ref, valid in spans if valid[0] < span[1] and valid[1] > span[0]]
+
+
+def _span(valid: Any) -> Span:
+    return float(valid.begin.tai.mjd), float(valid.end.tai.mjd)
 
 
 def _timespan(span: Span) -> Any:

@@ -138,8 +138,16 @@ class Registry:
         located = []
         for item in self.butler.get_many_uris(refs).items() if refs else ():
             ref, uris = item
-            located.append(ProductRef(ref.datasetType.name, self._data_id(ref), Path(uris.primaryURI.ospath), ref.run))
+            located.append(
+                ProductRef(ref.datasetType.name, self.data_id_of(ref), Path(uris.primaryURI.ospath), ref.run)
+            )
         return located
+
+    def data_id_of(self, ref: Any) -> DataId:
+        """Return the data id, in our words, of the middleware's reference to a product."""
+        names = dimensions_of(product_named(ref.datasetType.name))
+        mapping = dict(ref.dataId.required)
+        return DataId(**{key: mapping[name] for name, key in names.items() if key not in ("skymap", "instrument")})
 
     def dataset_type(self, name: str) -> Any:
         """Return the middleware's dataset type of a product."""
@@ -209,7 +217,7 @@ class Registry:
             with self.butler.query() as query:
                 joined = query.join_data_coordinates(coordinates)
                 for ref in joined.datasets(self.dataset_type(name), collections=runs, find_first=False):
-                    key = name, self._data_id(ref), first_run
+                    key = name, self.data_id_of(ref), first_run
                     version = runs.index(ref.run) + 1
                     newest[key] = max(newest.get(key, (0, None)), (version, ref.id), key=lambda found: found[0])
         return newest
@@ -229,11 +237,6 @@ class Registry:
             run=item.run,
             id=uuid5(NAMESPACE_URL, "\x1f".join(words)),
         )
-
-    def _data_id(self, ref: Any) -> DataId:
-        names = dimensions_of(product_named(ref.datasetType.name))
-        mapping = dict(ref.dataId.required)
-        return DataId(**{key: mapping[name] for name, key in names.items() if key not in ("skymap", "instrument")})
 
     def _governor(self, product: Product) -> dict[str, str]:
         return {"skymap": SKYMAP} if "field" in product.keys else {"instrument": self.camera.name}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from typing import Any
@@ -68,6 +68,10 @@ class Ledger:
         """Run the body of a ``with`` statement in one transaction that only reads: for the store's own modules."""
         with transaction(self._reader) as connection:
             yield connection
+
+    def of_operator(self) -> Ledger:
+        """Return this ledger to modules of the store whose tables are the operator's alone; a reader's refuses."""
+        return self
 
     def close(self) -> None:
         """Close the connections to the database."""
@@ -355,13 +359,13 @@ class Ledger:
         with self.writing() as connection:
             return ledger_jobs.supply(connection, job_id, plain_json(inputs))
 
-    def reset_running(self, *, worker: str | None = None, is_counted: bool = True) -> int:
-        """After a crash: make running jobs (of one worker, or all) pending, or quarantined; return how many.
+    def reset_running(self, *, worker: str | None = None, is_counted: bool = True, but: Collection[int] = ()) -> int:
+        """After a crash: make running jobs (of one worker, or all, ``but`` some) pending, or quarantined.
 
-        Where the units cannot have caused it (not ``is_counted``) the attempt does not count.
+        Returns how many. Where the units cannot have caused it (not ``is_counted``) the attempt does not count.
         """
         with self.writing() as connection:
-            return ledger_jobs.reset_running(connection, worker, is_counted=is_counted)
+            return ledger_jobs.reset_running(connection, worker, is_counted=is_counted, but=but)
 
     def put_off(self, job_id: int, reason: str, *, not_before: float | None = None) -> None:
         """Make a running job pending again without counting the attempt: the world failed, not the unit."""
@@ -381,11 +385,12 @@ class Ledger:
         day_obs: int | None = None,
         exposure_id: int | None = None,
         detector: int | None = None,
+        is_lean: bool = False,
     ) -> list[Job]:
-        """Return jobs in the order of submission."""
+        """Return jobs in the order of submission; ``is_lean``: without their parameters and most nested metrics."""
         conditions = _equal(JOBS, kind=kind, state=state, day_obs=day_obs, exposure_id=exposure_id, detector=detector)
         with self.reading() as connection:
-            return ledger_jobs.jobs(connection, conditions)
+            return ledger_jobs.jobs(connection, conditions, is_lean=is_lean)
 
     def measurements(self, kind: str, name: str, *, before: int, n_nights: int) -> list[tuple[int, int, int, float]]:
         """Return (exposure, detector, night, value) of a numeric metric of done jobs, of the last nights before one."""
@@ -396,6 +401,15 @@ class Ledger:
         """Return the number of jobs by (kind, state)."""
         with self.reading() as connection:
             return ledger_jobs.counts(connection, _equal(JOBS, day_obs=day_obs))
+
+    def last_finished(self, kind: str) -> dict[int, float]:
+        """Return night -> when the last job of a kind ended, Unix time."""
+        query = select(JOBS.c.day_obs, func.max(JOBS.c.finished)).where(
+            JOBS.c.kind == kind, JOBS.c.day_obs.is_not(None)
+        )
+        with self.reading() as connection:
+            rows = connection.execute(query.group_by(JOBS.c.day_obs))
+            return {night: finished for night, finished in rows if finished is not None}
 
     # Diary and account
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import time
 from pathlib import Path
 from typing import Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -59,11 +61,31 @@ class AlarmSettings(_Section):
     """Time zone of the quiet hours: America/Los_Angeles."""
     repeat_hours: float = Field(default=6.0, gt=0)
     """An alarm that stays open is sent again this often."""
+    limits: dict[str, float] = {}
+    """Changes of what counts as wrong, by the names of the table in the playbook: no_exposure_min: 20."""
 
     @field_validator("quiet_hours", mode="before")
     @classmethod
     def _as_written(cls, hours: Any) -> Any:
-        return None if hours is None else tuple(str(item) for item in hours)
+        return None if hours is None else tuple(_clock_time(item) for item in hours)
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_a_time_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(f"{name!r} is no time zone such as America/Los_Angeles") from None
+        return name
+
+
+def _clock_time(written: Any) -> str:
+    """Return a time of day as HH:MM; YAML takes 22:00 without quotes for a number to the base 60."""
+    text = f"{written // 60:02d}:{written % 60:02d}" if isinstance(written, int) else str(written)
+    try:
+        return time.fromisoformat(text.rjust(5, "0")).strftime("%H:%M")
+    except ValueError:
+        raise ValueError(f"{text!r} is no time of day such as 22:30") from None
 
 
 class DiskSettings(_Section):
@@ -96,6 +118,26 @@ class ClusterSettings(_Section):
     """Further arguments of the cluster's class (queue, account, image...), passed on as they are."""
 
 
+class QueueSettings(_Section):
+    """In which order the operator works, and how long it waits."""
+
+    patience_s: float = Field(default=240.0, ge=0)
+    """How long an image whose candidates are ready waits for earlier exposures of the same sky: what an image becomes
+    must not depend on which worker was faster. Later ones are taken as late."""
+    calibrations_quiet_s: float = Field(default=120.0, ge=0)
+    """A night's bias, dark and flat frames are a complete set when none came for this long."""
+    backlog_share: int = Field(default=4, ge=2)
+    """While tonight's exposures wait, every so many units of work is one of the backlog."""
+    files_at_once: int = Field(default=8, ge=1)
+    """Files taken in before other work has its turn."""
+    prompt_s: float = Field(default=1800.0, gt=0)
+    """Exposures older than this when their files arrive are a backlog: newer ones are taken in before them."""
+    publish_every_s: float = Field(default=2.0, gt=0)
+    """Alerts are sent at most this often."""
+    do_prewarm: bool = True
+    """Load references and calibrations of the next pointing before its pixels come."""
+
+
 class OperationSettings(_Section):
     """How the survey is operated."""
 
@@ -107,6 +149,7 @@ class OperationSettings(_Section):
     alarms: AlarmSettings = AlarmSettings()
     disks: DiskSettings = DiskSettings()
     cluster: ClusterSettings = ClusterSettings()
+    queue: QueueSettings = QueueSettings()
     latency_required_s: float = Field(default=600.0, gt=0)
     """From shutter to received, and from received to alert, that 95 % of the images must keep."""
     latency_goal_s: float = Field(default=300.0, gt=0)

@@ -140,6 +140,13 @@ class RefcatStore:
         """Return `cone`, empty also where the store holds no catalog at all: for work that can do without."""
         return self.cone(ra=ra, dec=dec, radius_deg=radius_deg) if self.names() else REFCAT.empty()
 
+    def count(self, *, ra: float, dec: float, radius_deg: float) -> int | None:
+        """Return the number of stars within a cone, of the catalog that `choose` picks; None without any catalog."""
+        if not self.names():
+            return None
+        name = self.choose(ra=ra, dec=dec, radius_deg=radius_deg)
+        return self._within(name, _PLACE, ra=ra, dec=dec, radius_deg=radius_deg).n_rows
+
     def everything(self, name: str) -> Catalog:
         """Return all stars of a catalog."""
         shards = sorted(self.info(name).shards)

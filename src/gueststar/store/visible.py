@@ -60,6 +60,10 @@ class VisibleLedger(Ledger):
         _refuse(self.sight.reader)
         yield
 
+    def of_operator(self) -> Ledger:
+        """Refuse."""
+        _refuse(self.sight.reader)
+
     def _exposures(self, conditions: list[ColumnElement[bool]]) -> list[ExposureRow]:
         """Return visible exposures: every question for exposures ends here. When they came is not told."""
         return [replace(row, reason="", received=0.0) for row in super()._exposures(conditions) if self._may_see(row)]

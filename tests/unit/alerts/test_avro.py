@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import fastavro
@@ -137,3 +140,15 @@ def test_a_cutout_is_a_standard_fits_image_with_nan_beyond_the_edge() -> None:
     with pytest.raises(DataError):
         decode_cutout(data[:500])
     assert np.isnan(cut_stamp(image, x=-500.0, y=5.0)).all()
+
+
+def test_the_head_of_every_packet_is_the_same_in_all_processes() -> None:
+    code = "from gueststar.formats.avro import schema_text, alert_schema, _container_header; import sys; "
+    code += "sys.stdout.buffer.write(_container_header()[0] + schema_text(alert_schema()).encode())"
+    heads = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2", "3", "4")
+    }
+    assert len(heads) == 1

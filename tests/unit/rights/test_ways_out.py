@@ -57,7 +57,7 @@ def test_a_command_for_readers_can_be_told_whose_eyes_to_take(name: str) -> None
 def test_what_answers_readers_opens_the_survey_through_the_gate_only(module: str) -> None:
     """Modules that open the whole survey, or the log of all programs, are those of the operator, named here."""
     for path in sorted((SERVICES.parent / module).rglob("*.py")):
-        name = f"{module}/{path.stem}"
+        name = f"{module}/{path.relative_to(SERVICES.parent / module).with_suffix('').as_posix()}"
         for node in ast.walk(ast.parse(path.read_text())):
             if (
                 isinstance(node, ast.Attribute)
@@ -70,6 +70,7 @@ def test_what_answers_readers_opens_the_survey_through_the_gate_only(module: str
 
 
 OPENED_WHOLE = {
+    "cli/alarm": "alarms: the operator's",
     "cli/alerts": "publication, comparison, replay: the operator's",
     "cli/ingest": "takes in",
     "cli/process": "works",
@@ -82,5 +83,6 @@ OPENED_WHOLE = {
     "operations/orbits": "the camera's place",
     "operations/reliability": "models",
     "operations/users": "users",
+    "operations/watch/watcher": "those who watch: the operator",
 }
 """Modules that open a survey as its operator, and what for."""

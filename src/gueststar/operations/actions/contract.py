@@ -8,6 +8,8 @@ from typing import Any, Literal, Protocol
 
 from gueststar.store.repo import SurveyRepo
 
+ActionState = Literal["done", "nothing", "unavailable", "failed"]
+
 
 @dataclass(frozen=True)
 class ActionContext:
@@ -25,15 +27,32 @@ class ActionContext:
 
 
 @dataclass(frozen=True)
+class Condition:
+    """Something that an action looked at: whoever runs actions raises or settles an alarm by it."""
+
+    kind: str
+    """A word of the playbook: disk_low, archive_away..."""
+    subject: str
+    """With what: a disk, a night, a field."""
+    is_wrong: bool
+    """Whether an alarm stands for it; else one that stood is settled."""
+    text: str
+    """One line: what is wrong and what to do."""
+    severity: Literal["notice", "warning", "critical"] = "warning"
+
+
+@dataclass(frozen=True)
 class ActionResult:
     """What an action did."""
 
-    state: Literal["done", "nothing", "unavailable", "failed"]
+    state: ActionState
     """It did something; there was nothing to do; the pipeline for it is not part of this version; it failed."""
     text: str
     """One line."""
     data: Mapping[str, Any] = field(default_factory=dict)
     """Figures, JSON-able."""
+    conditions: tuple[Condition, ...] = ()
+    """What it looked at, wrong or not."""
 
 
 class Action(Protocol):

@@ -7,6 +7,7 @@ report fail. The fate of a detector image is read from its jobs, the furthest st
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -79,14 +80,15 @@ STAGE_ORDER = ("association", "difference", "science", "entry")
 """Kinds of jobs of a science detector image, last first; entry: a user's own catalog, which is only stored."""
 
 
-def account_of(ledger: Ledger, night: int) -> NightAccount:
-    """Return the account of a night."""
+def account_of(ledger: Ledger, night: int, *, jobs: Sequence[Job] | None = None) -> NightAccount:
+    """Return the account of a night; ``jobs``: those of the night, where they are read already."""
     rows = ledger.exposures(day_obs=night)
+    jobs = ledger.jobs(day_obs=night) if jobs is None else jobs
     by_unit: dict[tuple[int, int], dict[str, Job]] = {}
-    for job in ledger.jobs(day_obs=night):
+    for job in jobs:
         if job.exposure_id is not None and job.detector is not None:
             by_unit.setdefault((job.exposure_id, job.detector), {})[job.kind] = job
-    calibrations = ledger.jobs(kind="calibration", day_obs=night)
+    calibrations = [job for job in jobs if job.kind == "calibration"]
     units = []
     for row in rows:
         for detector in row.detectors:

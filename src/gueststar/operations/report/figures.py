@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from gueststar.operations.report.latency import Latency
+    from gueststar.operations.report.trends import Trends
+
 INK, MUTED, ACCENT, WARN, BAD = "#1c2430", "#8a94a3", "#2a6f97", "#d9902f", "#b3423a"
 BAND_COLOURS = {"u": "#6a4c93", "g": "#2e8b57", "r": "#c0392b", "i": "#8d5524", "z": "#444444"}
 
@@ -193,25 +196,99 @@ def injection_classes(pooled: dict[str, Any]) -> bytes:
     return png(figure)
 
 
+FATE_COLOURS = {
+    Fate.PROCESSED: "#7fb69a", Fate.FAILED: BAD, Fate.HELD: WARN, Fate.PENDING: MUTED, Fate.UNEXPLAINED: "#000000",
+}  # fmt: skip
+
+
 def fates(account: NightAccount) -> bytes:
     """Draw one square per detector image in the order of time, coloured by fate."""
-    from matplotlib.patches import Rectangle
+    from matplotlib.colors import ListedColormap
 
-    colours = {
-        Fate.PROCESSED: "#7fb69a", Fate.FAILED: BAD, Fate.HELD: WARN, Fate.PENDING: MUTED, Fate.UNEXPLAINED: "black",
-    }  # fmt: skip
+    kinds = list(FATE_COLOURS)
     exposures = sorted({unit.exposure.id for unit in account.units})
     detectors = sorted({unit.detector for unit in account.units})
     column = {exposure: n for n, exposure in enumerate(exposures)}
     row = {detector: n for n, detector in enumerate(detectors)}
-    figure, (ax,) = blank(9.4, 1.2 + min(0.14 * len(detectors), 4.0))
+    squares = np.full((max(len(detectors), 1), max(len(exposures), 1)), np.nan)
     for unit in account.units:
-        place = (column[unit.exposure.id], row[unit.detector])
-        ax.add_patch(Rectangle(place, 0.92, 0.92, facecolor=colours[unit.fate]))
-    ax.set_xlim(0, max(len(exposures), 1))
-    ax.set_ylim(0, max(len(detectors), 1))
+        squares[row[unit.detector], column[unit.exposure.id]] = kinds.index(unit.fate)
+    figure, (ax,) = blank(9.4, 1.2 + min(0.14 * len(detectors), 4.0))
+    ax.pcolormesh(
+        squares, cmap=ListedColormap(list(FATE_COLOURS.values())), vmin=-0.5, vmax=len(kinds) - 0.5,
+        edgecolors="white", linewidth=0.4 if len(exposures) < 200 else 0.0,
+    )  # fmt: skip
     ax.set_yticks([])
     ax.set_xlabel("exposure (in the order of time); rows are detectors", fontsize=7, color=MUTED)
+    return png(figure)
+
+
+def latency(told: Latency) -> bytes:
+    """Draw the minutes from the shutter to the alert over the night, and how they are distributed."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    figure, (ax, histogram) = blank(9.4, 2.3, 2)
+    start = min((image.shutter for image in told.images), default=0.0)
+    minutes = np.array([max((image.transfer_s + image.processing_s) / 60.0, 1e-2) for image in told.images])
+    hours = np.array([(image.shutter - start) / 3600.0 for image in told.images])
+    is_late = np.array([image.is_backlog for image in told.images])
+    known = minutes[np.isfinite(minutes)]
+    limits = [2.0 * limit / 60.0 for limit in (told.goal_s, told.required_s)]  # transfer and processing each
+    low, high = min([*known, *limits]), max([*known, *limits])
+    bins = np.geomspace(0.8 * low, 1.25 * high, 40).tolist()
+    for group, colour, label in ((~is_late, ACCENT, "tonight"), (is_late, WARN, "backlog")):
+        mine = group & np.isfinite(minutes)
+        if mine.any():
+            ax.plot(hours[mine], minutes[mine], ".", ms=3, color=colour, alpha=0.6, label=label)
+            histogram.hist(minutes[mine], bins=bins, color=colour, alpha=0.7)
+    for minute, colour, word in zip(limits, (WARN, BAD), ("goal", "required"), strict=True):
+        ax.axhline(minute, color=colour, lw=0.8, ls="--", label=word)
+        histogram.axvline(minute, color=colour, lw=0.8, ls="--")
+    ax.set_yscale("log")
+    histogram.set_xscale("log")
+    for axis in (ax.yaxis, histogram.xaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_locator(NullLocator())
+    ax.set_title("minutes from the shutter to the alert", fontsize=8, color=INK, loc="left")
+    ax.set_xlabel("hours since the first exposure", fontsize=7, color=MUTED)
+    histogram.set_title("detector images by minutes to the alert", fontsize=8, color=INK, loc="left")
+    ax.legend(fontsize=6, frameon=False, ncols=4, loc="upper left")
+    return png(figure)
+
+
+def nights(trends: Trends, name: str) -> bytes:
+    """Draw a metric's median over the last nights, a line a filter, with its thresholds; the bars are 16 to 84 %."""
+    figure, (ax,) = blank(4.6, 2.1)
+    rows = [row for row in trends.rows if row.name == name]
+    for number, row in enumerate(rows):
+        known = [(k, value) for k, value in enumerate(row.values) if value is not None]
+        x = [k for k, _ in known]
+        below = [value.median - value.low for _, value in known]
+        above = [value.high - value.median for _, value in known]
+        middle = [value.median for _, value in known]
+        ax.errorbar(
+            x,
+            middle,
+            [below, above],
+            fmt="o-",
+            ms=3,
+            lw=0.8,
+            elinewidth=0.6,
+            color=f"C{number}",
+            label=row.physical_filter,
+        )
+    if rows and rows[0].fair is not None and rows[0].poor is not None:
+        for limit, colour in ((rows[0].fair, WARN), (rows[0].poor, BAD)):
+            low, high = ax.get_ylim()
+            if low - (high - low) < limit < high + (high - low):  # far away it would flatten the rest
+                ax.axhline(limit, color=colour, lw=0.8, ls="--")
+    ticks = sorted({round(k) for k in np.linspace(0, len(trends.nights) - 1, min(5, len(trends.nights)))})
+    ax.set_xticks(ticks, [str(trends.nights[k]) for k in ticks])
+    ax.set_title(name + (f" [{rows[0].unit}]" if rows and rows[0].unit else ""), fontsize=8, color=INK, loc="left")
+    ax.set_xlabel("night", fontsize=7, color=MUTED)
+    if len(rows) > 1:
+        ax.legend(fontsize=6, frameon=False, ncols=len(rows), loc="upper right")
     return png(figure)
 
 

@@ -18,11 +18,23 @@ from gueststar.operations.report.account import Fate, NightAccount, Unit, accoun
 from gueststar.operations.report.arrivals import arrivals_of
 from gueststar.operations.report.calibration_products import MadeProducts, made_products
 from gueststar.operations.report.completeness import pooled_injections, with_injections
+from gueststar.operations.report.disk import DiskUse, disk_of
+from gueststar.operations.report.disk import as_json as disk_as_json
 from gueststar.operations.report.drift import Drift, drift_of
+from gueststar.operations.report.expected import Expected, expected_of
+from gueststar.operations.report.expected import as_json as expected_as_json
 from gueststar.operations.report.filters import filters_of
+from gueststar.operations.report.landing import Landing, landing_of, noon_before
+from gueststar.operations.report.latency import Latency, latency_of
+from gueststar.operations.report.latency import as_json as latency_as_json
+from gueststar.operations.report.recipes import Share, decisions_of, fallbacks, shares_as_json, shares_of
 from gueststar.operations.report.repeatability import repeatability
 from gueststar.operations.report.stream import stream_of
+from gueststar.operations.report.timeline import Timeline, timeline_of
+from gueststar.operations.report.timeline import as_json as timeline_as_json
 from gueststar.operations.report.transparency import CloudyExposure, cloudy_exposures, with_extinction
+from gueststar.operations.report.trends import Trends, trends_of
+from gueststar.operations.report.trends import as_json as trends_as_json
 from gueststar.store.ledger import Job, JobState
 from gueststar.store.repo import SurveyRepo
 from gueststar.store.sql import plain_json
@@ -86,13 +98,31 @@ class NightReport:
     """How far what the reliability model saw has moved; None where nothing was scored."""
     truth: dict[str, Any] = field(default_factory=dict)
     """Comparison with the truth, where there is one."""
+    by_program: tuple[Share, ...] = ()
+    """The account of each program..."""
+    by_field: tuple[Share, ...] = ()
+    """...and of each field."""
+    fallbacks: tuple[tuple[str, str, int], ...] = ()
+    """Recipe short of alerts, why, exposures."""
+    expected: Expected | None = None
+    """What was expected and what came. This and all that follows is the operator's."""
+    landing: tuple[Landing, ...] = ()
+    """Files that are not taken in."""
+    latency: Latency | None = None
+    """From the shutter to the alert."""
+    trends: Trends | None = None
+    """The last nights."""
+    disk: DiskUse | None = None
+    """The disks."""
+    timeline: Timeline | None = None
+    """What was done, and why."""
     reader: str = ""
     """For whose eyes it was made; empty for the operator's."""
 
     @property
     def is_explained(self) -> bool:
-        """Whether every detector image is accounted for."""
-        return self.account.is_balanced
+        """Whether every detector image is accounted for, and every file that came."""
+        return self.account.is_balanced and not self.landing
 
 
 def make_report(repo: SurveyRepo, night: int, *, truth: dict[str, Any] | None = None) -> NightReport:
@@ -101,11 +131,12 @@ def make_report(repo: SurveyRepo, night: int, *, truth: dict[str, Any] | None = 
     A reader's report tells of science exposures that he may see, and nothing that was made of exposures of all
     programs: references, calibrations, tracklets, costs, drift.
     """
-    jobs = repo.ledger.jobs(day_obs=night)
-    account = with_injections(with_extinction(_of_reader(account_of(repo.ledger, night), repo), repo), jobs)
+    jobs = repo.ledger.jobs(day_obs=night, is_lean=True)
+    account = account_of(repo.ledger, night, jobs=jobs)
+    account = with_injections(with_extinction(_of_reader(account, repo), repo), jobs)
     exposures = {unit.exposure.id: unit.exposure for unit in account.units}
     tracklet_jobs = [job for job in jobs if job.kind == "tracklets" and job.state is JobState.DONE]
-    return NightReport(
+    report = NightReport(
         survey=repo.settings.name,
         camera=repo.camera.name,
         version=__version__,
@@ -128,7 +159,33 @@ def make_report(repo: SurveyRepo, night: int, *, truth: dict[str, Any] | None = 
         streak_tracks=tuple(tracklet_jobs[-1].metrics.get("streak_tracks", ())) if tracklet_jobs else (),
         drift=drift_of(repo, night, jobs),
         truth=truth or {},
+        by_program=shares_of(account, None, {}, "program"),
+        by_field=shares_of(account, None, {}, "field"),
         reader="" if repo.sight.reader.is_operator else repo.sight.reader.name,
+    )
+    return report if report.reader else _for_the_operator(report, repo, jobs)
+
+
+def _for_the_operator(report: NightReport, repo: SurveyRepo, jobs: list[Job]) -> NightReport:
+    """Return the report with what only the operator is told: expectations, times, disks, the diary."""
+    account, night = report.account, report.account.day_obs
+    rows = list({unit.exposure.id: unit.exposure for unit in account.units}.values())
+    expected = expected_of(repo, night, [row.info for row in rows])
+    begin = noon_before(night, longitude_deg=repo.camera.site.longitude_deg)
+    events = repo.ledger.events(since=begin)
+    decided = decisions_of(events)
+    last = max((row.info.day_obs for row in repo.ledger.exposures()), default=night)
+    return replace(
+        report,
+        expected=expected,
+        by_program=shares_of(account, expected, decided, "program"),
+        by_field=shares_of(account, expected, decided, "field"),
+        fallbacks=tuple(fallbacks(account, decided)),
+        landing=landing_of(repo, night, is_last=night >= last),
+        latency=latency_of(repo, night, rows, jobs),
+        trends=trends_of(repo, night),
+        disk=disk_of(repo, night),
+        timeline=timeline_of(repo, night, jobs, events, exposures={row.id for row in rows}),
     )
 
 
@@ -238,12 +295,28 @@ def as_json(report: NightReport) -> dict[str, Any]:
         "tracklets": list(report.tracklets),
         "streaks": list(report.streaks),
         "streak_tracks": list(report.streak_tracks),
+        "by_program": shares_as_json(report.by_program),
+        "by_field": shares_as_json(report.by_field),
+        **({} if report.reader else _operators_as_json(report)),
         "metrics": [vars(summary) for summary in report.metrics],
         "cpu_s_by_step": report.steps,
         "cpu_s": report.cpu_s,
         "peak_rss_mb": report.peak_rss_mb,
         "truth": report.truth,
         "units": [_unit_as_json(unit) for unit in account.units],
+    }
+
+
+def _operators_as_json(report: NightReport) -> dict[str, Any]:
+    """Return what only the operator is told, as JSON-able values."""
+    return {
+        "fallbacks": [{"recipe": recipe, "why": why, "exposures": n} for recipe, why, n in report.fallbacks],
+        "expected": plain_json(expected_as_json(report.expected)),
+        "landing": [vars(landing) for landing in report.landing],
+        "latency": plain_json(latency_as_json(report.latency)),
+        "trends": plain_json(trends_as_json(report.trends)),
+        "disk": plain_json(disk_as_json(report.disk)),
+        "timeline": plain_json(timeline_as_json(report.timeline)),
     }
 
 

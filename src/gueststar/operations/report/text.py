@@ -5,11 +5,17 @@ from __future__ import annotations
 from gueststar.operations.report.account import RAW, Fate, NightAccount
 from gueststar.operations.report.arrivals import arrival_lines
 from gueststar.operations.report.completeness import class_lines, injection_lines
+from gueststar.operations.report.disk import disk_lines
 from gueststar.operations.report.drift import drift_lines
+from gueststar.operations.report.expected import expected_lines
 from gueststar.operations.report.filters import filter_lines
+from gueststar.operations.report.latency import latency_lines
 from gueststar.operations.report.night_report import NightReport
+from gueststar.operations.report.recipes import share_lines
 from gueststar.operations.report.repeatability import repeatability_lines
 from gueststar.operations.report.stream import stream_lines
+from gueststar.operations.report.timeline import timeline_lines
+from gueststar.operations.report.trends import trend_lines
 from gueststar.operations.streaks import report_lines as streak_lines
 
 
@@ -30,7 +36,12 @@ def report_lines(report: NightReport) -> list[str]:
     if account.refused:
         lines.append(f"{len(account.refused)} files refused:")
         lines += [f"  {path}: {reason}" for path, reason in account.refused]
+    lines += [landing.line() for landing in report.landing]
     lines += arrival_lines(report.arrivals)
+    lines += expected_lines(report.expected)
+    lines += share_lines(report.by_program, "program") + share_lines(report.by_field, "field")
+    lines += [f"{n} exposures to {recipe} only: {why}" for recipe, why, n in report.fallbacks]
+    lines += latency_lines(report.latency)
     if report.references:
         lines.append("references made or deepened:")
         lines += [
@@ -63,6 +74,7 @@ def report_lines(report: NightReport) -> list[str]:
     lines += streak_lines(list(report.streaks), list(report.streak_tracks))
     if not report.reader:
         lines.append(f"{report.cpu_s:.1f} s of CPU, peak memory of a worker {report.peak_rss_mb:.0f} MB")
+    lines += trend_lines(report.trends) + disk_lines(report.disk) + timeline_lines(report.timeline)
     lines += truth_lines(report)
     return lines
 

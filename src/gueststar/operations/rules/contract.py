@@ -32,6 +32,8 @@ class Recipe(StrEnum):
     """Calibrated images and catalogs."""
     ARCHIVE = "archive"
     """The raw file is kept, and the account says why no more was made."""
+    CALIBRATION = "calibration"
+    """A bias, dark or flat frame: it waits for its set, of which masters are made."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,28 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class CalibrationSet:
+    """The calibration frames of one kind that came in a night."""
+
+    night: int
+    kind: str
+    """bias, dark or flat."""
+    n_frames: int
+    last_received: float
+    """Unix time."""
+
+
+@dataclass(frozen=True)
+class Maintenance:
+    """A planned time in which nothing is dispatched; files still land."""
+
+    start: float
+    """Unix time."""
+    end: float
+    reason: str
+
+
+@dataclass(frozen=True)
 class SurveyFacts:
     """What rules that follow the clock or the survey's state may ask."""
 
@@ -92,6 +116,20 @@ class SurveyFacts:
     """Science exposures received in this night."""
     is_idle: bool = True
     """Whether no exposure waits or is worked on."""
+    since: float = 0.0
+    """When the survey was first operated: what was due before then is not caught up."""
+    idle_since: float | None = None
+    """When the last exposure was done with, where none waits or is worked on."""
+    signal_times: Mapping[str, float] = field(default_factory=dict)
+    """Signal of the observatory -> when it last came; answered or not."""
+    received_by_night: Mapping[int, int] = field(default_factory=dict)
+    """Night -> science exposures received, of nights not long ago."""
+    calibration_sets: Sequence[CalibrationSet] = ()
+    """Of nights not long ago."""
+    good_epochs: Mapping[tuple[int, str], int] = field(default_factory=dict)
+    """Field and band -> exposures of which calibrated images are fit for a reference."""
+    epoch_nights: Mapping[tuple[int, str], int] = field(default_factory=dict)
+    """The same -> the night of the newest of them."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +140,18 @@ class Firing:
     actions: Sequence[tuple[str, Mapping[str, Any]]]
     """Names of actions with their arguments, in order."""
     night: int
-    """The night it concerns."""
+    """The night it concerns, YYYYMMDD."""
     priority: Priority = Priority.DAYTIME
     deadline_s: float | None = None
     retry: Retry = Retry()
     why: str = ""
+    occasion: str = ""
+    """What it fires for, once: a night's end, a week, a field with its count; empty: told by the time alone."""
+
+    @property
+    def key(self) -> str:
+        """The name under which ``last_fired`` keeps this very occasion, beside that of the rule."""
+        return f"{self.rule} @ {self.occasion}" if self.occasion else self.rule
 
 
 class Rules(Protocol):
@@ -117,5 +162,12 @@ class Rules(Protocol):
         ...
 
     def due(self, facts: SurveyFacts, last_fired: Mapping[str, float]) -> list[Firing]:
-        """Return the rules that are due now; ``last_fired``: rule -> Unix time of its last firing."""
+        """Return the rules that are due now.
+
+        ``last_fired``: rule, and `Firing.key` of the occasion -> Unix time of its last firing.
+        """
+        ...
+
+    def maintenance_at(self, now: float) -> Maintenance | None:
+        """Return the planned downtime at a (Unix) time, if there is one: nothing is dispatched during it."""
         ...

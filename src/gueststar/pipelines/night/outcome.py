@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import resource
 import socket
@@ -15,6 +17,12 @@ from typing import Any, Literal
 
 from gueststar.core.errors import ConfigError, DataError, MissingInput, ServiceDown, TransientError
 from gueststar.store.products import StagedProduct
+
+_OF_THE_VOLUME = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.ENOTCONN)
+"""Errors that tell of a full, read-only or vanished volume: they are no unit's fault."""
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,7 @@ class Outcome:
     result: Result = field(default_factory=Result)
     reason: str = ""
     error_kind: str = ""
-    """DataError, TransientError, ConfigError, or Bug for anything unexpected."""
+    """DataError, TransientError, VolumeError, ConfigError, or Bug for anything unexpected."""
     trace: str = ""
     worker: str = ""
     cpu_s: float = 0.0
@@ -71,7 +79,7 @@ class Outcome:
     @property
     def is_retryable(self) -> bool:
         """Whether another attempt may end differently: the world's failures and bugs, not bad pixels."""
-        return self.error_kind in ("TransientError", "Bug")
+        return self.error_kind in ("TransientError", "VolumeError", "Bug")
 
 
 class StepTimer:
@@ -110,20 +118,24 @@ def attempt(job_id: int, work: Callable[[], Result]) -> Outcome:
     except (DataError, TransientError) as error:
         state, reason, kind = "failed", str(error), type(error).__name__
     except OSError as error:
-        state, reason, kind, trace = (
-            "failed",
-            f"{type(error).__name__}: {error}",
-            "TransientError",
-            traceback.format_exc(),
-        )
+        state, reason, trace = "failed", f"{type(error).__name__}: {error}", traceback.format_exc()
+        kind = "VolumeError" if error.errno in _OF_THE_VOLUME else "TransientError"
     except Exception as error:
         state, reason, kind, trace = "failed", f"{type(error).__name__}: {error}", "Bug", traceback.format_exc()
+    seconds = round(time.process_time() - cpu, 3)
+    _write_down(job_id, state, reason, cpu_s=seconds, error_kind=kind, trace=trace)
     return Outcome(
         job_id=job_id, state=state, result=result, reason=reason, error_kind=kind, trace=trace,
         worker=f"{socket.gethostname()}:{os.getpid()}",
-        cpu_s=round(time.process_time() - cpu, 3), wall_s=round(time.monotonic() - wall, 3),
+        cpu_s=seconds, wall_s=round(time.monotonic() - wall, 3),
         peak_rss_mb=_peak_rss_mb(),
     )  # fmt: skip
+
+
+def _write_down(job_id: int, state: str, reason: str, **facts: float | str) -> None:
+    level = logging.WARNING if state == "failed" else logging.INFO
+    known = {name: value for name, value in facts.items() if value != ""}
+    _log.log(level, "%s", f"{state}: {reason}" if reason else state, extra={"job": job_id, **known})
 
 
 def _forget_peak() -> None:

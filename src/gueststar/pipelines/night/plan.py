@@ -234,8 +234,7 @@ class Planner:
             if self._open_job("science", key) is None:
                 return None
             return EnteredScienceWork(info=row.info, **self._entered_work(own))
-        is_later = any((row.id, detector) in places for stage, places in entered.items() if stage != "science")
-        if is_later and not self.repo.exists("raw", DataId(exposure=row.id, detector=detector)):
+        if self._is_entered_later(row.id, detector, entered):
             return None
         job = self._open_job(
             "science", key, is_renewed=True, exposure_id=row.id, detector=detector, day_obs=night,
@@ -256,6 +255,30 @@ class Planner:
         is_left = is_chained and (row.id, detector) not in entered["difference"]
         return (self._chained(night, row, work) if is_left else None) or work
 
+    def ask_science(self, row: ExposureRow) -> None:
+        """Write down that the detector images of an exposure are to be calibrated, whenever that can be."""
+        entered = self._entered_of(self.ledger.jobs(exposure_id=row.id))
+        for detector in row.detectors:
+            if self._is_entered_later(row.id, detector, entered):
+                continue
+            key = {"exposure": row.id, "detector": detector}
+            facts: dict[str, Any] = {"exposure_id": row.id, "detector": detector, "day_obs": row.info.day_obs}
+            self.ledger.submit("science", key, config=self.settings.part(SCIENCE), **self.facts, **facts)
+
+    def _is_entered_later(self, exposure: int, detector: int, entered: Entered) -> bool:
+        """Return whether a user's own product enters after the science stage, and there is no raw file."""
+        is_later = any((exposure, detector) in places for stage, places in entered.items() if stage != "science")
+        return is_later and not self.repo.exists("raw", DataId(exposure=exposure, detector=detector))
+
+    def ask_again(self) -> None:
+        """Let jobs that were held be planned once more: what they lack may be there by now."""
+        self._released.clear()
+        self.look_again()
+
+    def has_some_calibrations(self, row: ExposureRow) -> bool:
+        """Return whether any detector of an exposure has the products that it needs."""
+        return not all(self.missing_kinds(row, self._finder.paths(detector, row.info)) for detector in row.detectors)
+
     def missing_kinds(self, row: ExposureRow, found: Iterable[CalibrationKind]) -> list[CalibrationKind]:
         """Return the kinds of products that an exposure needs besides those that were found for it."""
         if self._kinds is None:
@@ -271,7 +294,7 @@ class Planner:
         )  # fmt: skip
         if not self.repo.camera.has_sky or not self._is_to_be_made(further.job_id):
             return None
-        references = self._references_of(row, work.detector_id)
+        references = self.references_of(row, work.detector_id)
         if not references:
             return None
         place = references[0].data_id
@@ -313,6 +336,13 @@ class Planner:
         if self._glasses is None:
             self._glasses = {flat.info.physical_filter for flat in self.ledger.exposures(observation_type="flat")}
         return row.info.physical_filter in self._glasses
+
+    def references_at(self, night: int, field: int, band: str) -> list[ReferenceWork]:
+        """Return the references of one field and band that can be made, or deepened, in a night."""
+        rows = self.ledger.exposures(observation_type="science", field=field, band=band)
+        detectors = sorted({detector for row in rows for detector in row.detectors})
+        works = [self._reference(night, field, detector, band) for detector in detectors]
+        return [work for work in works if work is not None]
 
     def references(self, night: int) -> list[ReferenceWork]:
         """Return the references that can be made, or deepened, now that this night's images are there."""
@@ -448,7 +478,7 @@ class Planner:
             self.ledger.hold(job.id, reason)
 
     def _difference(self, row: ExposureRow, detector: int) -> DifferenceWork | None:
-        references = self._references_of(row, detector)
+        references = self.references_of(row, detector)
         job = self._open_job(
             "difference", {"visit": row.id, "detector": detector}, is_ready=bool(references),
             is_renewed=bool(references), exposure_id=row.id, detector=detector, day_obs=row.info.day_obs,
@@ -470,7 +500,7 @@ class Planner:
             settings=self.settings, subbands=self._subbands(reference_id),
         )  # fmt: skip
 
-    def _references_of(self, row: ExposureRow, detector: int) -> list[ProductRef]:
+    def references_of(self, row: ExposureRow, detector: int) -> list[ProductRef]:
         """Return the reference of an exposure's place and band, if there is one."""
         if row.info.field is None:
             return []

@@ -9,10 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 
+from gueststar.pipelines.engine.contract import Call, Engine
 from gueststar.pipelines.night.association import AssociateVisit
 from gueststar.pipelines.night.calibrations.frames import MAKERS
 from gueststar.pipelines.night.calibrations.learning import LEARNERS
-from gueststar.pipelines.night.engine import Call, DaskEngine, InlineEngine
 from gueststar.pipelines.night.injection import plan_injections, plan_nightly_injections
 from gueststar.pipelines.night.movers import link_night
 from gueststar.pipelines.night.outcome import Outcome
@@ -49,7 +49,7 @@ class NightRunner:
     def __init__(
         self,
         repo: SurveyRepo,
-        engine: InlineEngine | DaskEngine,
+        engine: Engine,
         settings: PipelineSettings,
         *,
         progress: Progress = _silent,

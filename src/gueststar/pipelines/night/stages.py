@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gueststar.pipelines.engine.contract import Call
 from gueststar.pipelines.night.calibrations.frames import CalibrationWork, run_calibration
 from gueststar.pipelines.night.calibrations.learning import LearningWork, run_learning
 from gueststar.pipelines.night.chain import ChainWork, run_chain
 from gueststar.pipelines.night.difference import DifferenceWork, run_difference
-from gueststar.pipelines.night.engine import Call
 from gueststar.pipelines.night.entry import EnteredScienceWork, run_entered_science
 from gueststar.pipelines.night.entry_difference import EnteredDifferenceWork, run_entered_difference
 from gueststar.pipelines.night.injection import InjectionWork, run_injection

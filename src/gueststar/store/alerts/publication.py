@@ -266,6 +266,18 @@ class Publication:
         with transaction(self._reader) as connection:
             return {(str(fate), str(reason)): int(n) for fate, reason, n in connection.execute(query)}
 
+    def sent_times(self, day_obs: int) -> dict[int, tuple[int, float]]:
+        """Return, by detector image (``pid``) of a night, how many of its packets are sent and when the last was."""
+        pid = ENTRIES.c.candid // 1_000_000
+        query = (
+            select(pid, func.count(), func.max(self._fates.c.time))
+            .join(self._fates, self._fates.c.candid == ENTRIES.c.candid)
+            .where(ENTRIES.c.day_obs == day_obs, self._fates.c.fate == Fate.SENT)
+            .group_by(pid)
+        )
+        with transaction(self._reader) as connection:
+            return {int(number): (int(n), float(last)) for number, n, last in connection.execute(query)}
+
     def sent_to(self, topic: str) -> set[int]:
         """Return the packets that were sent to a topic."""
         with transaction(self._reader) as connection:

@@ -20,7 +20,7 @@ from sqlalchemy.exc import IntegrityError
 from gueststar.algorithms.association.footprint import enlarged, is_inside, overlaps
 from gueststar.core.errors import ConfigError, TransientError
 from gueststar.core.ids import MAX_OBJECT_NAMES, keyed_id
-from gueststar.model.catalog import Catalog
+from gueststar.model.catalog import Catalog, concatenate
 from gueststar.model.columns import DIA_OBJECT, DIA_SOURCE
 from gueststar.model.detections import (
     COMMITTED_VISIT,
@@ -52,6 +52,7 @@ _FOUND_MARGIN_ARCSEC = 10.0
 """An object's mean place may lie this far beyond the image that founded it."""
 
 _MOST_ATTEMPTS = 100
+_ROWS_AT_ONCE = 20_000
 
 
 class DetectionStore:
@@ -286,7 +287,20 @@ class DetectionStore:
         columns = [SOURCES.c[item.name] for item in DIA_SOURCE.columns]
         query = select(*columns).where(SOURCES.c.day_obs == day_obs).order_by(SOURCES.c.dia_source_id)
         with transaction(self._reader) as connection:
-            return catalog_of(connection.execute(query).all(), DIA_SOURCE)
+            # Part by part: as rows, a million detections would take gigabytes.
+            parts = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query).partitions(_ROWS_AT_ONCE)
+            return concatenate([DIA_SOURCE.empty(), *(catalog_of(rows, DIA_SOURCE) for rows in parts)])
+
+    def n_sources_of_night(self, day_obs: int) -> int:
+        """Return how many detections a night has, of all programs."""
+        query = select(func.count()).select_from(SOURCES).where(SOURCES.c.day_obs == day_obs)
+        with transaction(self._reader) as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def stored_name_numbers(self, object_ids: NDArray[np.int64]) -> dict[int, int]:
+        """Return the number in the name of each of these objects that is stored."""
+        with transaction(self._reader) as connection:
+            return reads.name_numbers_of(connection, object_ids)
 
     def seen_before(self, day_obs: int) -> NDArray[np.int64]:
         """Return the objects of a night's detections that were detected on an earlier night too, of all programs."""

@@ -1,0 +1,130 @@
+"""Where drills are played: surveys as they stand in the evening, their operators, and the undisturbed night."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from gueststar.core.errors import GueststarError
+from gueststar.operations.drills.judge import Judgement, compare_surveys
+from gueststar.operations.drills.link import CameraLink, Delivery, timetable
+from gueststar.operations.drills.operating import Operating
+from gueststar.operations.drills.verdict import Protocol
+from gueststar.operations.drills.world import World, change_settings, fresh_survey
+from gueststar.store.ledger import JobState, Ledger
+from gueststar.store.repo import SurveyRepo
+
+BEFORE_S = 5.0
+"""The operator's clock starts this long before the first exposure ends."""
+
+OPEN = (JobState.PENDING, JobState.RUNNING)
+
+
+@dataclass
+class Stage:
+    """One world, and a folder in which surveys are rehearsed."""
+
+    world: World
+    folder: Path
+    workers: int = 1
+    _quiet: Path | None = field(default=None, init=False)
+
+    def survey(self, name: str, operation: dict[str, Any] | None = None) -> Path:
+        """Return a new survey as it stands in the evening, with a landing place, to be operated."""
+        return self.prepared(fresh_survey(self.world, self.folder / name), operation)
+
+    def prepared(self, root: Path, operation: dict[str, Any] | None = None) -> Path:
+        """Give a survey its landing place and settings of operation (further ones on top)."""
+        landing = self.landing(root)
+        landing.mkdir(exist_ok=True)
+        place = {"path": str(landing), "complete_by": "stable", "stable_s": 1.0, "scan_s": 1.0}
+        change_settings(root, {"operation": {"landing": [place], **(operation or {})}})
+        return root
+
+    @staticmethod
+    def landing(root: Path) -> Path:
+        """Return the landing place of a survey."""
+        return root.parent / f"{root.name}.landing"
+
+    def operating(self, root: Path, *options: object, workers: int | None = None) -> Operating:
+        """Return the operator of a survey, not yet started: its clock says that the night is about to begin."""
+        start = datetime.fromtimestamp(self.world.begins - BEFORE_S, UTC).replace(tzinfo=None).isoformat()
+        return Operating(root, "--workers", workers or self.workers, "--as-if", start, *options)
+
+    def link(self, root: Path, deliveries: Sequence[Delivery] | None = None, **options: Any) -> CameraLink:
+        """Return the camera's link to a survey, not yet open; without deliveries it brings the night as it was."""
+        if deliveries is None:
+            deliveries = timetable(self.world.files(), begins=self.world.begins - BEFORE_S, **options)
+        return CameraLink(deliveries, self.landing(root))
+
+    def quiet(self) -> Path:
+        """Return the survey after an undisturbed night, which is lived through once."""
+        if self._quiet is None:
+            root = self.folder / "quiet"
+            if not root.exists():
+                self.survey("quiet")
+                with self.operating(root) as operator, self.link(root):
+                    self.wait_for_all(root, operator)
+                    operator.stop()
+            self._quiet = root
+        return self._quiet
+
+    @property
+    def n_images(self) -> int:
+        """Detector images of the sky that the night brings."""
+        return self.world.n_images
+
+    def wait_for_all(
+        self, root: Path, operator: Operating, *, n_images: int | None = None, timeout_s: float = 300.0
+    ) -> float:
+        """Wait until all detector images have come to their end; return how long that took, seconds."""
+        wanted = self.n_images if n_images is None else n_images
+        return operator.wait_until(
+            lambda: self.n_ended(root) >= wanted, f"{wanted} images ended", timeout_s=timeout_s
+        )  # fmt: skip
+
+    def wait_for(self, root: Path, operator: Operating, n_images: int, *, timeout_s: float = 120.0) -> float:
+        """Wait until some detector images have come to their end."""
+        return self.wait_for_all(root, operator, n_images=n_images, timeout_s=timeout_s)
+
+    def n_ended(self, root: Path) -> int:
+        """Return how many detector images of the night have no work left; 0 while the database is away."""
+        try:
+            with SurveyRepo.open(root) as repo:
+                return _n_ended(repo.ledger, self.world.night)
+        except (GueststarError, OSError):
+            return 0
+
+    def judge(self, root: Path, told: Protocol, *, may_differ_in_history: bool = False) -> Judgement:
+        """Compare with the undisturbed night and write down what every drill expects."""
+        judged = compare_surveys(self.quiet(), root, night=self.world.night)
+        told.expect(
+            "nothing of the night is unexplained", is_met=judged.unexplained == 0,
+            seen=", ".join(f"{n} {fate}" for fate, n in judged.fates.items() if n),
+        )  # fmt: skip
+        for name in ("dia_source", "source", "science_image", "difference_image"):
+            if name in judged.products:
+                compared = judged.products[name]
+                told.expect(f"{name} as undisturbed", is_met=compared.is_same, seen=compared.line("products"))
+        is_met = judged.alerts.is_same_but_history if may_differ_in_history else judged.alerts.is_same
+        told.expect("alerts as undisturbed, none twice", is_met=is_met, seen=judged.alerts.line("packets"))
+        return judged
+
+
+def _n_ended(ledger: Ledger, night: int) -> int:
+    """Return the detector images whose furthest job is an association, or which cannot get so far."""
+    jobs = ledger.jobs(day_obs=night)
+    open_places = {(job.exposure_id, job.detector) for job in jobs if job.state in OPEN and job.exposure_id}
+    ended = {
+        (job.exposure_id, job.detector)
+        for job in jobs
+        if job.exposure_id is not None
+        and (
+            (job.kind == "association" and job.state is JobState.DONE)
+            or (job.kind in ("science", "difference") and job.state in (JobState.FAILED, JobState.QUARANTINED))
+        )
+    }
+    return len(ended - open_places)

@@ -1,0 +1,1 @@
+"""Where files arrive: folders that are watched until each file in them is whole, then taken in."""

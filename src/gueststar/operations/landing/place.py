@@ -1,0 +1,140 @@
+"""One landing place: which of its files are new, and which of those are whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gueststar.core.errors import TransientError
+from gueststar.operations.landing.completeness import Arriving, Stamp, is_sidecar, is_unfinished, is_whole
+from gueststar.pipelines.ingest import is_raw_name
+from gueststar.store.operation_settings import LandingPlace
+
+
+class PlaceAway(TransientError):
+    """A landing place does not answer: unmounted, its handle stale, its server gone."""
+
+
+@dataclass(frozen=True)
+class WholeFile:
+    """A file that is whole."""
+
+    path: Path
+    stamp: Stamp
+
+
+class WatchedPlace:
+    """Looks into a landing place again and again; it neither waits nor remembers on disk.
+
+    ``is_known`` tells files that were taken in before. ``monotonic`` measures how long a file stays the same.
+    """
+
+    def __init__(
+        self, settings: LandingPlace, *, is_known: Callable[[Path, Stamp], bool], monotonic: Callable[[], float]
+    ) -> None:
+        self.settings, self._is_known, self._monotonic = settings, is_known, monotonic
+        self._arriving: dict[Path, Arriving] = {}
+        self._handed_over: dict[Path, Stamp] = {}
+        self._device: int | None = None
+
+    @property
+    def n_arriving(self) -> int:
+        """Files that are there and not whole yet."""
+        return len(self._arriving)
+
+    def scan(self) -> list[WholeFile]:
+        """Read through the place and return the files that have become whole, by name.
+
+        Raises PlaceAway where it does not answer.
+        """
+        try:
+            self._check_mounted()
+            found = dict(self._files())
+        except OSError as problem:
+            raise self._away(problem.strerror or str(problem)) from problem
+        for path in [path for path in self._arriving if path not in found]:
+            del self._arriving[path]
+        for path in [path for path in self._handed_over if path not in found]:
+            del self._handed_over[path]
+        return self._whole_among(found.items())
+
+    def look_at(self, paths: Iterable[Path]) -> list[WholeFile]:
+        """Look at files that changed, and at those that were not whole yet; return those that have become whole."""
+        found = {}
+        for path in {*map(_described, paths), *self._arriving}:
+            try:
+                if self._is_wanted(path) and (stamp := _stamp_of(path)) is not None:
+                    found[path] = stamp
+            except FileNotFoundError:
+                self._arriving.pop(path, None)
+                self._handed_over.pop(path, None)
+            except OSError as problem:
+                raise self._away(problem.strerror or str(problem)) from problem
+        return self._whole_among(found.items())
+
+    def _whole_among(self, files: Iterable[tuple[Path, Stamp]]) -> list[WholeFile]:
+        now, whole = self._monotonic(), []
+        for path, stamp in files:
+            if self._handed_over.get(path) == stamp or self._is_known(path, stamp):
+                self._arriving.pop(path, None)
+                continue
+            arriving = self._arriving.get(path)
+            if arriving is None or arriving.stamp != stamp:
+                arriving = self._arriving[path] = Arriving(stamp, now)
+            try:
+                is_complete = is_whole(path, arriving, self.settings, now=now)
+            except FileNotFoundError:
+                continue
+            except OSError as problem:
+                raise self._away(problem.strerror or str(problem)) from problem
+            if is_complete:
+                del self._arriving[path]
+                self._handed_over[path] = stamp
+                whole.append(WholeFile(path, stamp))
+        return sorted(whole, key=lambda file: (file.path.name, str(file.path)))
+
+    def _files(self) -> Iterator[tuple[Path, Stamp]]:
+        folders = [self.settings.path]
+        while folders:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    try:
+                        if entry.is_dir(follow_symlinks=False):
+                            folders.append(Path(entry.path))
+                        elif self._is_wanted(Path(entry.path)) and entry.is_file():
+                            state = entry.stat()
+                            yield Path(entry.path), Stamp(state.st_size, state.st_mtime_ns)
+                    except FileNotFoundError:  # renamed or removed since
+                        continue
+
+    def _is_wanted(self, path: Path) -> bool:
+        if is_unfinished(path.name) or is_sidecar(path.name):
+            return False
+        inside = path.relative_to(self.settings.path).parts
+        if any(part.startswith(".") for part in inside):
+            return False
+        return self.settings.holds != "raw" or is_raw_name(path)
+
+    def _check_mounted(self) -> None:
+        """Raise PlaceAway where a file system was mounted and the empty folder below it is what is left."""
+        here, above = self.settings.path.stat().st_dev, self.settings.path.parent.stat().st_dev
+        if self._device is not None and self._device != here and here == above:
+            raise self._away("its file system is not mounted")
+        self._device = here
+
+    def _away(self, why: str) -> PlaceAway:
+        return PlaceAway(f"landing place {self.settings.path} does not answer: {why}")
+
+
+def _described(path: Path) -> Path:
+    """Return the file that a checksum tells of, or the file itself."""
+    return path.with_name(path.stem) if is_sidecar(path.name) else path
+
+
+def _stamp_of(path: Path) -> Stamp | None:
+    state = path.stat()
+    return Stamp(state.st_size, state.st_mtime_ns) if path.is_file() else None

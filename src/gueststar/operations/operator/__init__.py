@@ -1,0 +1,1 @@
+"""The operator: one process that runs a survey by itself."""

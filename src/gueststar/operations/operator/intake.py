@@ -1,0 +1,159 @@
+"""From the landing places into the repository: what is taken in first, and what each kind of file becomes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gueststar.cameras.translate import translate
+from gueststar.core.clock import Clock
+from gueststar.core.errors import GueststarError
+from gueststar.formats.raw import read_headers
+from gueststar.model.camera import Camera
+from gueststar.operations.landing.journal import ArrivedFile, ReceiptJournal
+from gueststar.operations.landing.taking import remove_taken, take_raw
+from gueststar.operations.landing.watcher import PlaceWatcher
+from gueststar.operations.operator.facts import unix_of
+from gueststar.pipelines.expectations import take_schedule
+from gueststar.store.ledger import ExposureRow, FileStatus
+from gueststar.store.operation_settings import LandingPlace
+from gueststar.store.repo import SurveyRepo
+
+LOG = logging.getLogger(__name__)
+
+_HANGS_AFTER_S = 60.0
+
+
+@dataclass(frozen=True, order=True)
+class Waiting:
+    """A file that waits to be taken in, sorted: tonight's before a backlog, each by time."""
+
+    is_late: bool
+    began: float
+    """When the exposure began, Unix time, as far as the header tells; else when the file came."""
+    name: str
+    file: ArrivedFile
+
+
+class Intake:
+    """One landing place and the files of it that wait."""
+
+    def __init__(self, settings: LandingPlace, camera: Camera, *, prompt_s: float, backlog_share: int = 4) -> None:
+        self.settings, self.camera, self.prompt_s, self.backlog_share = settings, camera, prompt_s, backlog_share
+        self.waiting: list[Waiting] = []
+        self._n_prompt = 0
+        self._watcher: PlaceWatcher | None = None
+        self._journal: ReceiptJournal | None = None
+
+    def start(self, journal: ReceiptJournal, clock: Clock, wake: Callable[[], None]) -> None:
+        """Begin to watch."""
+        self._journal, self._clock = journal, clock
+        self._watcher = PlaceWatcher(self.settings, journal, clock=clock, wake=wake)
+        self._watcher.start()
+
+    def stop(self) -> None:
+        """End watching."""
+        if self._watcher is not None:
+            self._watcher.stop()
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the place; empty where nothing is."""
+        if self._watcher is None:
+            return ""
+        if self._watcher.silent_s > max(_HANGS_AFTER_S, 3 * self.settings.scan_s):
+            return f"landing place {self.settings.path} has not answered for {self._watcher.silent_s:.0f} s"
+        return self._watcher.trouble
+
+    @property
+    def n_waiting(self) -> int:
+        """Files that are there, whole, and not taken in yet."""
+        return len(self.waiting) + (0 if self._watcher is None else self._watcher.n_whole)
+
+    @property
+    def n_arriving(self) -> int:
+        """Files that are there and not whole yet."""
+        return 0 if self._watcher is None else self._watcher.place.n_arriving
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the place was read through since watching began."""
+        return self._watcher is not None and self._watcher.n_scans > 0
+
+    def next_files(self, n: int) -> list[ArrivedFile]:
+        """Return the next files to be taken in: tonight's first, one in ``backlog_share`` of those that came late."""
+        if self._watcher is not None:
+            for file in self._watcher.arrived():
+                self._add(file)
+        chosen = []
+        for _ in range(min(n, len(self.waiting))):
+            chosen.append(self._pop().file)
+        # They stay listed until they are taken: an interruption loses none.
+        self.waiting[:0] = [self._entry(file) for file in chosen]
+        return chosen
+
+    def _add(self, file: ArrivedFile) -> None:
+        self.waiting.append(self._entry(file))
+        self.waiting.sort()
+
+    def _pop(self) -> Waiting:
+        late = next((k for k, item in enumerate(self.waiting) if item.is_late), None)
+        if late is not None and late > 0:
+            self._n_prompt += 1
+            if self._n_prompt >= self.backlog_share:
+                self._n_prompt = 0
+                return self.waiting.pop(late)
+        return self.waiting.pop(0)
+
+    def _entry(self, file: ArrivedFile) -> Waiting:
+        began = self._began(file.path)
+        is_late = began is not None and file.received - began > self.prompt_s
+        return Waiting(is_late, file.received if began is None else began, file.path.name, file)
+
+    def _began(self, path: Path) -> float | None:
+        """Return when the exposure of a file began by its header, Unix time; None where the header does not tell."""
+        if self.settings.holds != "raw":
+            return None
+        try:
+            return unix_of(translate(self.camera, read_headers(path)).info.mjd_start)
+        except (GueststarError, OSError, ValueError, KeyError, TypeError):
+            return None  # taking it in will say what is wrong with it
+
+    def take(self, repo: SurveyRepo, file: ArrivedFile) -> list[ExposureRow]:
+        """Take a file in; return the exposures that it brought."""
+        if self.settings.holds == "raw":
+            return self._take_raw(repo, file)
+        if self.settings.holds == "schedule":
+            self._take_schedule(repo, file)
+        return []  # orbits are taken in by the action that looks after them
+
+    def _take_raw(self, repo: SurveyRepo, file: ArrivedFile) -> list[ExposureRow]:
+        outcome = take_raw(repo, file, self.settings)
+        if outcome.status is FileStatus.REFUSED:
+            LOG.warning("refused %s: %s", file.path, outcome.reason)
+        self.n_refused_in_a_row = self.n_refused_in_a_row + 1 if outcome.status is FileStatus.REFUSED else 0
+        self._is_removed = False
+        if self.settings.after == "remove":
+            self._is_removed = remove_taken(repo, file, outcome)
+        if outcome.status is not FileStatus.INGESTED or outcome.exposure_id is None:
+            return []
+        row = repo.ledger.exposure(outcome.exposure_id)
+        return [] if row is None else [row]
+
+    n_refused_in_a_row = 0
+    """Files that were refused since the last one that was not."""
+    _is_removed = False
+
+    def _take_schedule(self, repo: SurveyRepo, file: ArrivedFile) -> None:
+        try:
+            take_schedule(repo, file.path)
+        except GueststarError as problem:
+            repo.ledger.event("schedule", file.path.name, f"refused: {problem}")
+
+    def taken(self, file: ArrivedFile) -> None:
+        """Note that a file was taken in."""
+        self.waiting = [item for item in self.waiting if item.file is not file]
+        if self._journal is not None:
+            self._journal.taken(file, is_removed=self._is_removed)
