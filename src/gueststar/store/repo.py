@@ -197,6 +197,7 @@ class SurveyRepo:
     def read(self, ref: ProductRef) -> Any:
         """Return the value of a stored product; needs no registry."""
         product = product_named(ref.product)
+        _check_there(ref.path)
         if product.holds != "raw":
             return read_product(product, ref.path)
         exposure_id, detector_id = ref.data_id.exposure, ref.data_id.detector
@@ -363,6 +364,14 @@ def _who_holds(lock: IO[str], root: Path) -> str:
         case [what, pid, host]:
             return f"process {pid} on {host} {what} {root}: wait for its end, or stop it"
     return f"another process is processing {root}: wait for its end"
+
+
+def _check_there(path: Path) -> None:
+    """Raise an error that says what to do where a product's file is gone."""
+    if path.is_symlink() and not path.exists():
+        raise TransientError(f"{path} lies at {os.readlink(path)}, which is away: mount that disk")
+    if not path.exists():
+        raise DataError(f"{path} is gone: gueststar archive restore brings it back where there is an archive")
 
 
 def _remove_old(paths: Iterable[Path], older_than_s: float) -> list[Path]:

@@ -442,7 +442,7 @@ class Operator:
             return WaitFor(self.work, firing.night, lambda: self._in_thread(link_movers, firing, arguments))
         if name in self.parts.actions:
             return self._in_thread(self.parts.actions[name], firing, arguments)
-        raise ConfigError(f"{name!r} is no action: gueststar rules {self.repo.root} check")
+        raise ConfigError(f"{name!r} is no action: gueststar rules check {self.repo.root}")
 
     def _in_thread(self, action: Action, firing: Firing, arguments: Mapping[str, Any]) -> InThread:
         return InThread(self._pool, action, self._open_again, **self._context(firing, arguments))
