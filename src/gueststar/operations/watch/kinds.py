@@ -84,6 +84,19 @@ _KINDS = (
         "`gueststar rules REPO check` names the line. Mend it; the operator reads it anew.",
     ),
     AlarmKind(
+        "configuration",
+        "critical",
+        "A unit of work met something that a person must change: a parameter, a login, a missing package.",
+        "The alarm names the key or the mend. Afterwards `gueststar process REPO --night NIGHT --retry`.",
+    ),
+    AlarmKind(
+        "field_unprepared",
+        "warning",
+        "A field of the coming night has no reference catalog at its place: its images cannot be calibrated.",
+        "The alarm names the catalog files that are needed: put them into the folder that it names, or "
+        "`gueststar refcat import`.",
+    ),
+    AlarmKind(
         "not_ready",
         "warning",
         "A line of the readiness check before the night is red; the alarm names it.",
@@ -229,6 +242,12 @@ _KINDS = (
         "warning",
         "Copying to the archive falls behind.",
         "Look at its speed and at who else uses it. Nothing is deleted here before its copy is verified there.",
+    ),
+    AlarmKind(
+        "product_damaged",
+        "critical",
+        "A file of the repository is not what was written: it was not copied over the good copy in the archive.",
+        "`gueststar archive REPO restore` brings the copy back, if there is one; else process the night again.",
     ),
     AlarmKind(
         "archive_damaged",
