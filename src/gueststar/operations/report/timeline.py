@@ -107,7 +107,8 @@ def _rule_text(event: Event) -> str:
         return event.text.removeprefix(f"exposure {event.data['exposure']}: ")
     state = str(event.data.get("state") or "")
     actions = event.data.get("actions") or ()
-    ran = f" [{', '.join(map(str, actions))}]" if actions else ""
+    names = [str(item["action"]) if isinstance(item, dict) else str(item) for item in actions]
+    ran = "" if all(name in event.text for name in names) else f" [{', '.join(names)}]"
     return f"{event.text}{ran}" + (f", {state}" if state and state not in event.text else "")
 
 
