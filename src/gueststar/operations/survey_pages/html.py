@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
 
@@ -49,8 +50,16 @@ def coverage_maps(report: SurveyReport, camera: Camera) -> dict[str, bytes]:
     return maps
 
 
-def render_survey(report: SurveyReport, camera: Camera) -> str:
-    """Return the page; pictures are embedded, so that the file can be mailed."""
+Placed = Callable[[str, bytes], str]
+"""Where a picture of a name and its PNG is to be found, as HTML wants it."""
+
+
+def _embedded(_name: str, picture: bytes) -> str:
+    return embedded(picture)
+
+
+def render_survey(report: SurveyReport, camera: Camera, *, placed: Placed = _embedded) -> str:
+    """Return the page; pictures are within it, unless ``placed`` puts them elsewhere (mail programs show them so)."""
     import jinja2
 
     template = files("gueststar.operations.survey_pages").joinpath("templates/survey.html").read_text()
@@ -59,11 +68,14 @@ def render_survey(report: SurveyReport, camera: Camera) -> str:
     measured = {name for night in report.nights for name in night.spreads}
     return environment.from_string(template).render(
         report=report, totals=report.totals,
-        maps=[(name, embedded(png)) for name, png in coverage_maps(report, camera).items()],
-        nightly=[embedded(pictures.exposures(report.nights)), embedded(pictures.alerts(report.nights))],
-        growth=embedded(pictures.growth(report.nights)) if any(night.bytes for night in report.nights) else "",
+        maps=[(name, placed(name, png)) for name, png in coverage_maps(report, camera).items()],
+        nightly=[
+            placed("exposures", pictures.exposures(report.nights)), placed("alerts", pictures.alerts(report.nights)),
+        ],
+        growth=placed("growth", pictures.growth(report.nights)) if any(night.bytes for night in report.nights) else "",
         trends=[
-            embedded(pictures.trend(report.nights, name, title)) for name, title in TRENDS.items() if name in measured
+            placed(name, pictures.trend(report.nights, name, title)) for name, title in TRENDS.items()
+            if name in measured
         ],
         lacking=lacking[:MOST_LACKING], n_lacking=len(lacking),
         n_with_reference=sum(not state.lacks for state in report.references),
