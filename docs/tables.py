@@ -7,9 +7,11 @@ import dataclasses
 import inspect
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from enum import IntFlag
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from gueststar.algorithms.alerts.history_features import FEATURES
 from gueststar.cli.ways_out import ADDRESSES, COMMANDS
@@ -20,6 +22,11 @@ from gueststar.model import columns, instrumental_columns
 from gueststar.model.catalog import Schema
 from gueststar.model.metrics import METRICS, Metric
 from gueststar.operations.metrics.definitions import DEFINITIONS
+from gueststar.operations.rules import action_names, quantities
+from gueststar.operations.rules import grammar as rules_grammar
+from gueststar.operations.rules.load import SHIPPED
+from gueststar.operations.rules.reading import parse, read_text
+from gueststar.operations.rules.words import do_words, only_if_words, when_words
 from gueststar.pipelines.difference.vet import VetConfig
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.store.products import PRODUCTS
@@ -42,6 +49,9 @@ def write_tables(folder: Path) -> None:
         "ways_out": _ways_out(),
         "alert_fields": _alert_fields(),
         "alert_features": _alert_features(),
+        "rules_grammar": _rules_grammar(),
+        "rules_shipped": _rules_shipped(),
+        "rules_actions": _rules_actions(),
         "condition_grammar": f"```text\n{GRAMMAR.strip()}\n```\n",
     }
     for name, text in pages.items():
@@ -117,6 +127,80 @@ def _alert_fields() -> str:
 def _alert_features() -> str:
     rows = [(f"`{feature.name}`", feature.kind, feature.unit, feature.doc) for feature in FEATURES]
     return _table(("feature", "kind", "unit", "meaning"), rows)
+
+
+_PARTS = (
+    ("The file", rules_grammar.RulesFile), ("night", rules_grammar.NightPart),
+    ("maintenance", rules_grammar.MaintenancePart), ("A rule", rules_grammar.Rule), ("when", rules_grammar.When),
+    ("when: exposure", rules_grammar.ExposureWhen), ("when: calibration_set", rules_grammar.CalibrationSetWhen),
+    ("when: night_begins, night_ends", rules_grammar.NightEdgeWhen),
+    ("when: good_epochs", rules_grammar.GoodEpochsWhen), ("when: every", rules_grammar.EveryWhen),
+    ("when: disk", rules_grammar.DiskWhen), ("when: idle", rules_grammar.IdleWhen),
+    ("only_if", rules_grammar.OnlyIf), ("otherwise", rules_grammar.Fallback),
+    ("otherwise: if", rules_grammar.FallbackIf), ("retry", rules_grammar.RetryPart),
+)  # fmt: skip
+
+_WRITTEN = (
+    (quantities.Seconds, "10 min"), (quantities.Degrees, "-12 deg"), (quantities.Gigabytes, "50 GB"),
+    (quantities.RangeOfSeconds, "< 12 h"), (quantities.RangeOfDegrees, "> 0 deg"),
+    (quantities.RangeOfGigabytes, "< 50 GB"), (quantities.RangeOfDensity, "> 200000 / deg2"),
+    (quantities.RangeOfNumbers, ">= 10"), (rules_grammar.TimeOfDay, "14:00"), (rules_grammar.FieldRange, "600-699"), (datetime, "2026-03-01 16:00"),
+    (rules_grammar.Call, "clean_sandbox: {keep_nights: 30}"),
+)  # fmt: skip
+"""Kinds of values, and how one is written."""
+
+
+def _rules_grammar() -> str:
+    parts = []
+    for title, part in _PARTS:
+        docs, hints = dict(_attribute_docs(part)), get_type_hints(part, include_extras=True)
+        rows = []
+        for name, field in part.model_fields.items():
+            default = "needed" if field.is_required() else _rules_default(field.default)
+            rows.append((f"`{field.alias or name}`", _rules_written(hints[name]), default, docs.get(name, "")))
+        meaning = " ".join(str(part.__doc__).split())
+        parts.append(f"### {title}\n\n{meaning}\n\n" + _table(("key", "written", "unless told", "meaning"), rows))
+    return "\n".join(parts)
+
+
+def _rules_default(value: Any) -> str:
+    if value is None or value == () or isinstance(value, rules_grammar.Part):
+        return ""
+    if isinstance(value, float):
+        return f"{value:g} deg" if value < 0 else quantities.duration_text(value)
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value).lower()
+
+
+def _rules_written(hint: Any) -> str:
+    """Return how a value of a kind is written."""
+    for kind, example in _WRITTEN:
+        if hint == kind:
+            return f"`{example}`"
+    origin, inner = get_origin(hint), [item for item in get_args(hint) if item not in (NoneType, Ellipsis)]
+    if origin is Literal:
+        return ", ".join(map(str, inner))
+    if origin in (Union, UnionType) or origin is Annotated:
+        return _rules_written(inner[0])
+    if origin is tuple:
+        return f"{_rules_written(inner[0])}; or a list" if inner else ""
+    plain = {bool: "true, false", int: "number", str: "text"}
+    return plain.get(hint, "a section" if isinstance(hint, type) and issubclass(hint, rules_grammar.Part) else "")
+
+
+def _rules_shipped() -> str:
+    file = parse(read_text(SHIPPED)).file
+    assert file is not None
+    rows = []
+    for rule in file.rules:
+        besides = only_if_words(rule.only_if)
+        when = when_words(rule.when) + (f"; if {besides}" if besides else "")
+        rows.append((rule.name, when, do_words(rule), rule.description))
+    return _table(("rule", "when", "does", "what for"), rows)
+
+
+def _rules_actions() -> str:
+    actions = {**action_names.HOUSEKEEPING, **action_names.PIPELINES}
+    return _table(("action", "what it does"), [(f"`{name}`", text) for name, text in actions.items()])
 
 
 def _unknown(rule: FieldRule) -> str:

@@ -19,12 +19,12 @@ def command() -> None:
 @command.command("list")
 @_REPO
 def list_rules(repo: Path) -> None:
-    """List the rules of REPO: when each applies, what it does, when it fired last."""
+    """List the rules of REPO: when each applies, what it does, when it fired last and comes next."""
     from gueststar.operations.rules import desk
     from gueststar.store.visible import open_as
 
     with open_as(repo) as survey:
-        for line in desk.list_rules(survey):
+        for line in desk.list_rules(survey, now=time.time()):
             click.echo(line)
 
 

@@ -28,6 +28,8 @@ class WayOut(NamedTuple):
 _R, _O, _N = Eyes.READER, Eyes.OPERATOR, Eyes.NOBODY
 
 COMMANDS: dict[str, WayOut] = {
+    "action list": WayOut(_N, "names of actions"),
+    "action run": WayOut(_O, "the day's housekeeping, over all exposures"),
     "alarm ack": WayOut(_O, "an alarm: what is wrong with the survey"),
     "alarm check": WayOut(_O, "what is wrong with the survey, to those whom survey.yaml names"),
     "alarm close": WayOut(_O, "an alarm"),
@@ -50,6 +52,12 @@ COMMANDS: dict[str, WayOut] = {
     "alerts search": WayOut(_R, "fields of packets that may be taken, never the order in which they came"),
     "alerts show": WayOut(_R, "a packet and its cut-outs, if it may be taken"),
     "alerts verify": WayOut(_O, "counts and candids of all programs"),
+    "archive begin": WayOut(_O, "nothing"),
+    "archive clean": WayOut(_O, "names of files of all exposures"),
+    "archive restore": WayOut(_O, "numbers of files"),
+    "archive status": WayOut(_O, "counts of all exposures"),
+    "archive update": WayOut(_O, "a copy of all, in a folder that only its owner reads"),
+    "archive verify": WayOut(_O, "names of files of all exposures"),
     "camera check": WayOut(_N, "findings on files that are given"),
     "camera list": WayOut(_N, "cameras"),
     "camera new": WayOut(_N, "a camera's description"),
@@ -95,6 +103,7 @@ COMMANDS: dict[str, WayOut] = {
     "service": WayOut(_N, "unit files; they name the survey's folders"),
     "simulate": WayOut(_N, "a sky that does not exist"),
     "size": WayOut(_O, "what surveys need; with --measure the mean costs of all exposures of a repository"),
+    "status": WayOut(_O, "counts, images and alarms of all programs; its page asks who looks"),
     "streaks list": WayOut(_R, "streaks on exposures that may be seen"),
     "streaks show": WayOut(_R, "a streak and its cut-outs, on an exposure that may be seen"),
     "survey report": WayOut(
@@ -136,6 +145,10 @@ ADDRESSES: dict[str, WayOut] = {
     "schemas /subjects/{subject}/versions": WayOut(_N, "a schema's versions"),
     "schemas /subjects/{subject}/versions/{version}": WayOut(_N, "a schema"),
     "schemas /subjects/{subject}/versions/{version}/schema": WayOut(_N, "a schema"),
+    "status /": WayOut(_O, "the state of operation: the operator's user over loopback, else a token of its group"),
+    "status /facts.json": WayOut(_O, "the same, as values"),
+    "status /metrics": WayOut(_O, "figures of it, without names of exposures; over loopback to all of this machine"),
+    "status /previews/{exposure:int}/{detector:int}/{kind}.png": WayOut(_O, "small pictures of the last images"),
     "labelling /": WayOut(_R, "the page; the key of its address, or a token of scope label"),
     "labelling /next": WayOut(_R, "a detection of the reader's desk"),
     "labelling /detections/{dia_source_id:int}": WayOut(_R, "a detection of the reader's desk"),

@@ -385,11 +385,12 @@ class Ledger:
         day_obs: int | None = None,
         exposure_id: int | None = None,
         detector: int | None = None,
+        is_lean: bool = False,
     ) -> list[Job]:
-        """Return jobs in the order of submission."""
+        """Return jobs in the order of submission; ``is_lean``: without their parameters and most nested metrics."""
         conditions = _equal(JOBS, kind=kind, state=state, day_obs=day_obs, exposure_id=exposure_id, detector=detector)
         with self.reading() as connection:
-            return ledger_jobs.jobs(connection, conditions)
+            return ledger_jobs.jobs(connection, conditions, is_lean=is_lean)
 
     def measurements(self, kind: str, name: str, *, before: int, n_nights: int) -> list[tuple[int, int, int, float]]:
         """Return (exposure, detector, night, value) of a numeric metric of done jobs, of the last nights before one."""

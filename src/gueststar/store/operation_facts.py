@@ -30,6 +30,7 @@ class CalibratedImage(NamedTuple):
 
     exposure_id: int
     detector: int
+    day_obs: int
     mjd_start: float
     exposure_s: float
     metrics: dict[str, Any]
@@ -79,14 +80,21 @@ class OperationFacts:
     def calibrated_images(self, field: int, band: str) -> list[CalibratedImage]:
         """Return what was measured on the calibrated images of a field in a band that may enter a reference."""
         query = (
-            select(JOBS.c.exposure_id, JOBS.c.detector, EXPOSURES.c.mjd_start, EXPOSURES.c.exposure_s, JOBS.c.metrics)
+            select(
+                JOBS.c.exposure_id,
+                JOBS.c.detector,
+                EXPOSURES.c.day_obs,
+                EXPOSURES.c.mjd_start,
+                EXPOSURES.c.exposure_s,
+                JOBS.c.metrics,
+            )
             .select_from(JOBS.join(EXPOSURES, EXPOSURES.c.id == JOBS.c.exposure_id))
             .where(*_calibrated(), EXPOSURES.c.field == field, EXPOSURES.c.band == band)
             .order_by(JOBS.c.exposure_id, JOBS.c.detector)
         )
         with self._ledger.reading() as connection:
             return [
-                CalibratedImage(row[0], int(row[1] or 0), row[2], row[3], row[4] or {})
+                CalibratedImage(row[0], int(row[1] or 0), row[2], row[3], row[4], row[5] or {})
                 for row in connection.execute(query)
             ]
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gueststar.operations.rules.book import RuleBook
+from gueststar.operations.rules.coming import next_moment
 from gueststar.operations.rules.contract import CalibrationSet, Firing, Priority, Retry, SurveyFacts
 from gueststar.operations.rules.explain import explain_moment
 from gueststar.operations.rules.load import SHIPPED
@@ -253,10 +254,18 @@ def test_a_calibration_set_is_complete_when_no_frame_follows(operated: Any) -> N
 def test_good_epochs_fire_at_each_count_once_for_each_field_and_band(operated: Any) -> None:
     operator = operated(clock_rule("{good_epochs: {reach: [5, 10]}}"))
     assert operator.ask(NOON, good_epochs={(1, "r"): 4}) == []
-    assert len(operator.ask(NOON, good_epochs={(1, "r"): 5, (1, "g"): 6, (2, "r"): 1})) == 2
+    (firing,) = operator.ask(NOON, good_epochs={(1, "r"): 5, (1, "g"): 6, (2, "r"): 1})
+    assert firing.why == "field 1 has 6 good epochs in g and 1 more"
     assert operator.ask(NOON, good_epochs={(1, "r"): 9, (1, "g"): 6, (2, "r"): 1}) == []
     (firing,) = operator.ask(NOON, good_epochs={(1, "r"): 12, (1, "g"): 6, (2, "r"): 1})
     assert firing.why == "field 1 has 12 good epochs in r"
+
+
+def test_good_epochs_concern_the_night_of_the_newest(operated: Any) -> None:
+    operator = operated(clock_rule("{good_epochs: {reach: 5}}"))
+    nights = {(1, "r"): 20260105, (2, "r"): 20260107, (3, "r"): 20260105}
+    found = operator.ask(NOON, good_epochs=dict.fromkeys(nights, 5), epoch_nights=nights)
+    assert [(firing.night, firing.occasion) for firing in found] == [(20260105, "1 r 5; 3 r 5"), (20260107, "2 r 5")]
 
 
 def test_a_disk_below_its_mark_fires_again_only_after_a_while(operated: Any) -> None:
@@ -320,7 +329,7 @@ def test_firings_carry_what_their_rule_says_in_the_order_of_the_rules(operated: 
     operator = operated(
         """
         rules:
-          - {name: b, description: x, when: {every: 1 h}, do: [readiness, {clean_sandbox: {keep: 3}}],
+          - {name: b, description: x, when: {every: 1 h}, do: [readiness, {clean_sandbox: {keep_nights: 3}}],
              priority: reprocessing, deadline: 1 h, retry: {attempts: 2, backoff: 5 s}}
           - {name: a, description: x, when: {every: 1 h}, do: readiness}
           - {name: c, description: x, when: {every: 1 h}, do: readiness, enabled: false}
@@ -328,7 +337,7 @@ def test_firings_carry_what_their_rule_says_in_the_order_of_the_rules(operated: 
     )
     first, second = operator.ask(NOON)
     assert (first.rule, second.rule, second.priority) == ("b", "a", Priority.DAYTIME)
-    assert first.actions == (("readiness", {}), ("clean_sandbox", {"keep": 3}))
+    assert first.actions == (("readiness", {}), ("clean_sandbox", {"keep_nights": 3}))
     assert (first.priority, first.deadline_s, first.retry) == (Priority.REPROCESSING, 3600.0, Retry(2, 5.0))
 
 
@@ -361,4 +370,28 @@ def test_an_explanation_tells_what_is_due_what_waits_and_what_is_not_due(operate
     assert "rule 'end of night' is due: night 20260110 ends: the sun at -12 deg" in text
     assert "rule 'moving objects' waits" in text
     assert "  received 3 is not >= 10" in text
-    assert "rule 'account' is not due: 1 h after night ends; it fired last at 2026-01-11 12:00:00 UTC" in text
+    assert "rule 'account' is not due: 1 h after night ends; it fired last at 2026-01-11 12:00:00 UTC; next at" in text
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        "night_ends", "{night_begins: {before: 2 h}}", "{every: night}", "{every: 6 h}",
+        "{every: {period: day, at: 09:00}}", "{every: {period: week, weekday: friday, at: 09:00}}",
+        "{every: {period: month, day: 12}}", "{every: {period: 3 days, at: 09:00}}",
+    ],
+)  # fmt: skip
+def test_what_is_told_to_come_next_comes_then_and_not_before(operated: Any, when: str) -> None:
+    operator = operated(clock_rule(when))
+    operator.ask(NOON)
+    (rule,) = operator.book.for_the_clock
+    coming = next_moment(rule.when, operator.book.almanac, now=NOON, last=operator.fired.get("it"))
+    assert coming is not None
+    assert operator.run(NOON, coming - 1.0, step_s=3600.0) == []
+    assert len(operator.ask(coming + 1.0)) == 1
+
+
+def test_nobody_knows_when_a_signal_comes_or_a_disk_is_full(operated: Any) -> None:
+    for when in ("{signal: a}", "{disk: sandbox}", "{idle: 5 min}", "{maintenance: begins}"):
+        book = operated(clock_rule(when)).book
+        assert next_moment(book.for_the_clock[0].when, book.almanac, now=NOON, last=None) is None

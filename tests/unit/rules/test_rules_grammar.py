@@ -6,7 +6,7 @@ import pytest
 from astropy import units as u
 
 from gueststar.operations.actions.catalog import ACTIONS
-from gueststar.operations.rules.action_names import known_actions
+from gueststar.operations.rules.action_names import HOUSEKEEPING, PIPELINES
 from gueststar.operations.rules.load import SHIPPED, check_rules
 from gueststar.operations.rules.quantities import duration_text, number_in, range_in
 from gueststar.operations.rules.reading import read_text
@@ -30,8 +30,17 @@ def test_the_shipped_rules_have_all_items_of_the_day_in_the_life() -> None:
         assert f"[{item}]" in text or f"[{item}," in text or f", {item}]" in text, f"item {item} has no rule"
 
 
-def test_every_action_of_the_catalog_may_be_named() -> None:
-    assert set(ACTIONS) <= known_actions()
+def test_the_actions_that_may_be_named_are_those_there_are() -> None:
+    assert set(ACTIONS) == set(HOUSEKEEPING)
+    assert not set(HOUSEKEEPING) & set(PIPELINES)
+
+
+def test_arguments_of_actions_are_checked_with_the_rules() -> None:
+    (told,) = complaints_of(CLOCK.format("night_ends: {}").replace("readiness", "[{clean_sandbox: {keep: 3}}]"))
+    assert "rule 'it': do: clean_sandbox: argument 'keep': is no argument here; arguments are below_gb" in told
+    (told,) = complaints_of(CLOCK.format("night_ends: {}").replace("readiness", "{clean_sandbox: {keep_nights: few}}"))
+    assert "argument 'keep_nights': 'few': input should be a valid integer" in told
+    assert complaints_of(CLOCK.format("night_ends: {}").replace("readiness", "{clean_sandbox: {keep_nights: 3}}")) == []
 
 
 def test_a_wrong_value_is_told_with_file_line_rule_key_value_and_what_is_right() -> None:
@@ -93,7 +102,7 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
             description: x
             dedline: 5 min
             when: night_ends
-            do: [readiness, {clean_sandbox: {a: 1}, other: {}}]
+            do: [readiness, {clean_sandbox: {raw: true}, other: {}}]
         """
     )
     assert len(told) == 5
@@ -145,12 +154,12 @@ def test_words_of_yaml_are_what_they_look_like() -> None:
         """
         rules:
           - {name: weekly, description: x, when: {every: {period: week, weekday: monday, at: 14:00}}, do: readiness}
-          - {name: off, description: x, when: {signal: on}, do: {readiness: {since: 2026-01-01, level: off, n: 5}}}
+          - {name: off, description: x, when: {signal: on}, do: {night_report: {since: 2026-01-01, level: off, n: 5}}}
         """
     )
     assert book.file.rules[0].when.every.at == "14:00"
     assert book.file.rules[1].when.signal == "on"
-    assert book.file.rules[1].do == (("readiness", {"since": "2026-01-01", "level": "off", "n": 5}),)
+    assert book.file.rules[1].do == (("night_report", {"since": "2026-01-01", "level": "off", "n": 5}),)
 
 
 def test_quantities_are_read_in_any_unit_and_in_words() -> None:

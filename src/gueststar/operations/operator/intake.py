@@ -68,6 +68,11 @@ class Intake:
         return self._watcher.trouble
 
     @property
+    def n_waiting(self) -> int:
+        """Files that are there, whole, and not taken in yet."""
+        return len(self.waiting) + (0 if self._watcher is None else self._watcher.n_whole)
+
+    @property
     def n_arriving(self) -> int:
         """Files that are there and not whole yet."""
         return 0 if self._watcher is None else self._watcher.place.n_arriving

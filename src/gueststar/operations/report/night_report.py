@@ -24,7 +24,7 @@ from gueststar.operations.report.drift import Drift, drift_of
 from gueststar.operations.report.expected import Expected, expected_of
 from gueststar.operations.report.expected import as_json as expected_as_json
 from gueststar.operations.report.filters import filters_of
-from gueststar.operations.report.landing import Landing, landing_of
+from gueststar.operations.report.landing import Landing, landing_of, noon_before
 from gueststar.operations.report.latency import Latency, latency_of
 from gueststar.operations.report.latency import as_json as latency_as_json
 from gueststar.operations.report.recipes import Share, decisions_of, fallbacks, shares_as_json, shares_of
@@ -131,7 +131,7 @@ def make_report(repo: SurveyRepo, night: int, *, truth: dict[str, Any] | None = 
     A reader's report tells of science exposures that he may see, and nothing that was made of exposures of all
     programs: references, calibrations, tracklets, costs, drift.
     """
-    jobs = repo.ledger.jobs(day_obs=night)
+    jobs = repo.ledger.jobs(day_obs=night, is_lean=True)
     account = account_of(repo.ledger, night, jobs=jobs)
     account = with_injections(with_extinction(_of_reader(account, repo), repo), jobs)
     exposures = {unit.exposure.id: unit.exposure for unit in account.units}
@@ -171,7 +171,9 @@ def _for_the_operator(report: NightReport, repo: SurveyRepo, jobs: list[Job]) ->
     account, night = report.account, report.account.day_obs
     rows = list({unit.exposure.id: unit.exposure for unit in account.units}.values())
     expected = expected_of(repo, night, [row.info for row in rows])
-    decided = decisions_of(repo.ledger.events(what="rule"))
+    begin = noon_before(night, longitude_deg=repo.camera.site.longitude_deg)
+    events = repo.ledger.events(since=begin)
+    decided = decisions_of(events)
     last = max((row.info.day_obs for row in repo.ledger.exposures()), default=night)
     return replace(
         report,
@@ -183,7 +185,7 @@ def _for_the_operator(report: NightReport, repo: SurveyRepo, jobs: list[Job]) ->
         latency=latency_of(repo, night, rows, jobs),
         trends=trends_of(repo, night),
         disk=disk_of(repo, night),
-        timeline=timeline_of(repo, night, jobs),
+        timeline=timeline_of(repo, night, jobs, events, exposures={row.id for row in rows}),
     )
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gueststar.operations.actions.catalog import ACTIONS
-
 PIPELINES: Mapping[str, str] = {
     "calibrate": "makes masters of the night's bias, dark and flat frames, and certifies them",
     "references": "makes and deepens the references that the good epochs allow",
@@ -40,6 +38,5 @@ HOUSEKEEPING: Mapping[str, str] = {
 """Actions of `gueststar.operations.actions`."""
 
 
-def known_actions() -> frozenset[str]:
-    """Return the names that rules may use."""
-    return frozenset(PIPELINES) | frozenset(HOUSEKEEPING) | frozenset(ACTIONS)
+KNOWN = frozenset(PIPELINES) | frozenset(HOUSEKEEPING)
+"""The names that rules may use."""

@@ -22,7 +22,7 @@ from gueststar.operations.rules.contract import (
     SurveyFacts,
 )
 from gueststar.operations.rules.grammar import Fallback, MaintenancePart, Rule, RulesFile
-from gueststar.operations.rules.occasions import Almanac, Occasion, occasions
+from gueststar.operations.rules.occasions import BETWEEN_NAMES, Almanac, Occasion, occasions, together
 from gueststar.operations.rules.reading import RulesText
 from gueststar.operations.rules.sun import NightTimes
 
@@ -30,6 +30,9 @@ BELIEVED_S = 86400.0
 """A last firing further ahead of the clock than this was by a clock that was wrong; it does not count."""
 
 NO_RULE = "no rule matches"
+
+OF_FIELDS = frozenset({"references"})
+"""Actions that take a field and a band."""
 
 
 class RuleBook:
@@ -94,7 +97,8 @@ class RuleBook:
         """Return what a rule has not fired for yet, whether or not the rest of its conditions holds."""
         last = _believed(last_fired.get(rule.name), facts.now)
         found = occasions(rule.when, facts, self.almanac, last=last)
-        return [item for item in found if not _is_settled(rule, item, facts, last, last_fired)]
+        known = _names_fired(rule, facts, last_fired) if any(item.name for item in found) else frozenset()
+        return together([item for item in found if not _is_settled(item, facts, last, known)])
 
     def besides(self, rule: Rule, facts: SurveyFacts, occasion: Occasion) -> list[Finding]:
         """Return the conditions under ``only_if``, each with the value that it met."""
@@ -110,12 +114,17 @@ def _believed(fired: float | None, now: float) -> float | None:
     return None if fired is None or fired > now + BELIEVED_S else fired
 
 
-def _is_settled(
-    rule: Rule, occasion: Occasion, facts: SurveyFacts, last: float | None, last_fired: Mapping[str, float]
-) -> bool:
+def _names_fired(rule: Rule, facts: SurveyFacts, last_fired: Mapping[str, float]) -> frozenset[str]:
+    """Return the names of the occasions for which a rule has fired."""
+    prefix = Firing(rule.name, (), facts.night, occasion=" ").key[:-1]
+    keys = [key for key, fired in last_fired.items() if key.startswith(prefix) and _believed(fired, facts.now)]
+    return frozenset(name for key in keys for name in key.removeprefix(prefix).split(BETWEEN_NAMES))
+
+
+def _is_settled(occasion: Occasion, facts: SurveyFacts, last: float | None, known: frozenset[str]) -> bool:
     """Return whether a rule fired for an occasion, or the occasion was before the survey's operation."""
     if occasion.time is None:
-        return _believed(last_fired.get(_firing(rule, occasion).key), facts.now) is not None
+        return occasion.name in known
     if last is not None:
         return last >= occasion.time
     return occasion.is_calendar and occasion.time < facts.since
@@ -144,6 +153,7 @@ def _priority(fixed: Priority | None, facts: ExposureFacts) -> Priority:
 
 def _firing(rule: Rule, occasion: Occasion) -> Firing:
     priority = rule.fixed_priority or Priority.DAYTIME
+    actions = [(name, {**occasion.place, **args} if name in OF_FIELDS else args) for name, args in rule.do]
     return Firing(
-        rule.name, rule.do, occasion.night, priority, rule.deadline, rule.retry.retry, occasion.why, occasion.name
+        rule.name, actions, occasion.night, priority, rule.deadline, rule.retry.retry, occasion.why, occasion.name
     )

@@ -128,6 +128,8 @@ class SurveyFacts:
     """Of nights not long ago."""
     good_epochs: Mapping[tuple[int, str], int] = field(default_factory=dict)
     """Field and band -> exposures of which calibrated images are fit for a reference."""
+    epoch_nights: Mapping[tuple[int, str], int] = field(default_factory=dict)
+    """The same -> the night of the newest of them."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from pathlib import Path
 from gueststar.core import times
 from gueststar.core.errors import ConfigError
 from gueststar.operations.rules.explain import explain_exposure, explain_moment, table_of
-from gueststar.operations.rules.facts import ExposureFactsSource, SurveyFactsSource
 from gueststar.operations.rules.load import OWN, SHIPPED, check_rules, load_rules, name_of, rules_path
 from gueststar.operations.rules.reading import read_text
 from gueststar.operations.rules.record import last_fired, operated_since
@@ -17,10 +16,11 @@ from gueststar.operations.rules.words import moment_words
 from gueststar.store.repo import SurveyRepo
 
 
-def list_rules(repo: SurveyRepo) -> list[str]:
+def list_rules(repo: SurveyRepo, *, now: float) -> list[str]:
     """Return the survey's rules as a table, and its planned downtimes."""
     book = load_rules(repo.root, repo.settings.operation)
-    lines = [f"{book.source.name}, local times in {book.almanac.zone.key}", *table_of(book, last_fired(repo.ledger))]
+    title = f"{book.source.name}; local times in {book.almanac.zone.key}, last and next in UTC"
+    lines = [title, *table_of(book, last_fired(repo.ledger), now=now)]
     for window in book.maintenance:
         lines.append(f"downtime from {moment_words(window.start)} to {moment_words(window.end)}: {window.reason}")
     return lines
@@ -49,6 +49,8 @@ def explain(repo: SurveyRepo, *, exposure: int | None, at: str | None, now: floa
 
     ConfigError if the exposure was never received or the moment is none.
     """
+    from gueststar.operations.rules.facts import ExposureFactsSource, SurveyFactsSource  # imports the pipelines
+
     book = load_rules(repo.root, repo.settings.operation)
     moment = now if at is None else (times.jd_of_text(at) - 2440587.5) * 86400.0
     if exposure is not None:

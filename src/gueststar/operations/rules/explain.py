@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from gueststar.operations.rules.book import RuleBook
+from gueststar.operations.rules.coming import next_moment
 from gueststar.operations.rules.conditions import fallback_findings, is_of_tonight
 from gueststar.operations.rules.contract import Decision, ExposureFacts, Firing, SurveyFacts
 from gueststar.operations.rules.grammar import Rule
@@ -71,7 +72,9 @@ def _explain_rule(
     if not found:
         last = last_fired.get(rule.name)
         fired = f"; it fired last at {moment_words(last)}" if last is not None else "; it never fired"
-        return [f"rule {rule.name!r} is not due: {when_words(rule.when)}{fired}"]
+        coming = next_moment(rule.when, book.almanac, now=facts.now, last=last)
+        follows = "" if coming is None else f"; next at {moment_words(coming)}"
+        return [f"rule {rule.name!r} is not due: {when_words(rule.when)}{fired}{follows}"]
     lines = []
     for occasion in found:
         findings = book.besides(rule, facts, occasion)
@@ -88,18 +91,18 @@ def firing_words(firing: Firing) -> str:
     return f"{firing.rule}: {firing.why} -> {', '.join(name for name, _ in firing.actions)}"
 
 
-def table_of(book: RuleBook, last_fired: Mapping[str, float]) -> list[str]:
-    """Return the rules as a table: name, when, what, and when each fired last."""
-    rows = [("rule", "when", "does", "last fired")]
+def table_of(book: RuleBook, last_fired: Mapping[str, float], *, now: float) -> list[str]:
+    """Return the rules as a table: name, when, what, and when each fired last and comes next."""
+    rows = [("rule", "when", "does", "last fired", "next")]
     for rule in book.file.rules:
-        besides = only_if_words(rule.only_if)
-        last = last_fired.get(rule.name)
-        rows.append((
-            rule.name if rule.enabled else f"({rule.name}: disabled)",
-            when_words(rule.when) + (f"; if {besides}" if besides else ""), do_words(rule),
-            "" if last is None else moment_words(last),
-        ))  # fmt: skip
-    widths = [max(len(row[n]) for row in rows) for n in range(3)]
-    return [
-        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]]).rstrip() for row in rows
-    ]
+        besides, last = only_if_words(rule.only_if), last_fired.get(rule.name)
+        coming = next_moment(rule.when, book.almanac, now=now, last=last) if rule.enabled else None
+        name = rule.name if rule.enabled else f"({rule.name}: disabled)"
+        when = when_words(rule.when) + (f"; if {besides}" if besides else "")
+        rows.append((name, when, do_words(rule), _minute(last), _minute(coming)))
+    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _minute(unix: float | None) -> str:
+    return "" if unix is None else moment_words(unix)[:16]

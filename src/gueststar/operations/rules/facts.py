@@ -166,7 +166,7 @@ class SurveyFactsSource:
             since=now if since is None else since, idle_since=idle_since if is_idle else None,
             signal_times=signal_times(self.repo.ledger), received_by_night=received,
             calibration_sets=[CalibrationSet(*item) for item in self._facts.frame_sets(since_night=first)],
-            good_epochs=self._epochs.counts(),
+            good_epochs=self._epochs.counts(), epoch_nights=self._epochs.nights,
         )  # fmt: skip
 
 

@@ -29,6 +29,8 @@ class GoodEpochs:
         settings = PipelineSettings.of(repo.camera.settings, repo.settings.parameters)
         self._select = SelectEpochs(settings.reference_selection)
         self._counts: dict[tuple[int, str], int] = {}
+        self.nights: dict[tuple[int, str], int] = {}
+        """Field and band -> night of the newest calibrated image."""
         self._looked: float | None = None
 
     def counts(self) -> dict[tuple[int, str], int]:
@@ -42,7 +44,9 @@ class GoodEpochs:
 
     def _count(self, field: int, band: str) -> int:
         by_detector: dict[int, list[EpochQuality]] = defaultdict(list)
-        for image in self._facts.calibrated_images(field, band):
+        images = self._facts.calibrated_images(field, band)
+        self.nights[field, band] = max(image.day_obs for image in images)
+        for image in images:
             by_detector[image.detector].append(quality_of(image))
         return max((self._good(epochs) for epochs in by_detector.values()), default=0)
 

@@ -74,7 +74,7 @@ class ExposureWhen(Part):
     """An exposure was received. Conditions that are given must all hold; one that cannot be told does not."""
 
     type: Annotated[tuple[ObservationType, ...], Several] | None = None
-    """science, bias, dark or flat; or several."""
+    """What the shutter was opened (or not) for."""
     program: Annotated[tuple[ProgramName, ...], Several] | None = None
     """Programs whose exposure it is."""
     filter: Annotated[tuple[str, ...], Several] | None = None

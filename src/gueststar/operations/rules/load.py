@@ -10,7 +10,7 @@ import yaml
 
 from gueststar.core.errors import ConfigError
 from gueststar.model.camera import Camera
-from gueststar.operations.rules.action_names import known_actions
+from gueststar.operations.rules.action_names import KNOWN
 from gueststar.operations.rules.book import RuleBook
 from gueststar.operations.rules.grammar import Rule, RulesFile, time_zone_named
 from gueststar.operations.rules.reading import Key, RulesText, parse, read_text
@@ -72,8 +72,8 @@ def check_rules(source: RulesText, camera: Camera) -> CheckedRules:
 def _unknown_names(rule: Rule, camera: Camera) -> list[tuple[tuple[str, ...], str]]:
     """Return the keys and complaints of what a rule names and is not there."""
     if (when := rule.when.exposure) is None:
-        known = sorted(known_actions())
-        return [(("do",), f"{name!r} is no action{_nearest(name, known)}") for name, _ in rule.do if name not in known]
+        unknown = [f"{name!r} is no action{_nearest(name)}" for name, _ in rule.do if name not in KNOWN]
+        return [(("do",), text) for text in unknown + _wrong_arguments(rule)]
     glasses = {name for item in camera.filters for name in (item.physical_filter, *item.aliases)}
     bands = {item.band for item in camera.filters}
     return [
@@ -83,9 +83,17 @@ def _unknown_names(rule: Rule, camera: Camera) -> list[tuple[tuple[str, ...], st
     ]  # fmt: skip
 
 
-def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; one of {', '.join(known)}"
+def _wrong_arguments(rule: Rule) -> list[str]:
+    if not any(arguments for _, arguments in rule.do):
+        return []
+    from gueststar.operations.actions.argument_models import wrong_arguments  # imports all actions, which few need
+
+    return [f"{name}: {text}" for name, arguments in rule.do for text in wrong_arguments(name, arguments)]
+
+
+def _nearest(name: str) -> str:
+    close = difflib.get_close_matches(name, KNOWN, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; one of {', '.join(sorted(KNOWN))}"
 
 
 def name_of(path: Path) -> str:

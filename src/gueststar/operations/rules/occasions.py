@@ -5,13 +5,15 @@ Of each kind of moment only the last one counts: who was away for a week catches
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from gueststar.operations.rules.contract import Maintenance, SurveyFacts
 from gueststar.operations.rules.grammar import (
+    DAY_S,
     CalibrationSetWhen,
     DiskWhen,
     EveryWhen,
@@ -24,8 +26,9 @@ from gueststar.operations.rules.grammar import (
 from gueststar.operations.rules.quantities import duration_text
 from gueststar.operations.rules.sun import Edge, NightTimes, noon_before
 
-_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-_DAY_S = 86400.0
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+BETWEEN_NAMES = "; "
+"""Stands between the names of several occasions for which a rule fires at once."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Occasion:
     """It came by itself: one before the survey was operated is not caught up."""
     name: str = ""
     """Tells it from others of the rule, where its time does not."""
+    place: Mapping[str, Any] = field(default_factory=dict)
+    """Field and band, where it is of one: an argument of the actions that work on fields."""
 
 
 @dataclass(frozen=True)
@@ -126,13 +131,13 @@ def _calendar_moment(when: EveryWhen, now: float, zone: ZoneInfo, last: float | 
     today = datetime.fromtimestamp(now, zone).date()
     if isinstance(when.period, float):
         return _whole_days(
-            round(when.period / _DAY_S), at, now, zone, last
+            round(when.period / DAY_S), at, now, zone, last
         ), f"every {duration_text(when.period)} at {at}"
     if when.period == "week":
-        weekday = _WEEKDAYS.index(when.weekday or "monday")
+        weekday = WEEKDAYS.index(when.weekday or "monday")
         day = today - timedelta(days=(today.weekday() - weekday) % 7)
         back: Callable[[date], date] = lambda d: d - timedelta(days=7)  # noqa: E731
-        why = f"{_WEEKDAYS[weekday]} {at}"
+        why = f"{WEEKDAYS[weekday]} {at}"
     elif when.period == "month":
         day, back = today.replace(day=when.day or 1), _month_before
         why = f"day {when.day or 1} of the month, {at}"
@@ -195,12 +200,29 @@ def _calibration_set(
 
 def _good_epochs(when: GoodEpochsWhen, facts: SurveyFacts, almanac: Almanac, last: float | None) -> list[Occasion]:
     found = []
-    for (field, band), n_good in sorted(facts.good_epochs.items()):
+    for (number, band), n_good in sorted(facts.good_epochs.items()):
         reached = [count for count in when.reach if count <= n_good]
         if reached:
-            name = f"field {field} {band} has {max(reached)}"
-            found.append(Occasion(None, facts.night, f"field {field} has {n_good} good epochs in {band}", name=name))
+            night = facts.epoch_nights.get((number, band), facts.night)
+            why = f"field {number} has {n_good} good epochs in {band}"
+            found.append(Occasion(None, night, why, name=f"{number} {band} {max(reached)}"))
     return found
+
+
+def together(found: Sequence[Occasion]) -> list[Occasion]:
+    """Return occasions that their names tell as one a night; others as they are."""
+    named: dict[int, list[Occasion]] = {}
+    for item in found:
+        if item.name:
+            named.setdefault(item.night, []).append(item)
+    plain = [item for item in found if not item.name]
+    return plain + [_one_of(items) for _, items in sorted(named.items())]
+
+
+def _one_of(items: Sequence[Occasion]) -> Occasion:
+    first = items[0]
+    more = f" and {len(items) - 1} more" if len(items) > 1 else ""
+    return Occasion(None, first.night, first.why + more, name=BETWEEN_NAMES.join(item.name for item in items))
 
 
 def _disk(when: DiskWhen, facts: SurveyFacts, almanac: Almanac, last: float | None) -> list[Occasion]:

@@ -16,7 +16,6 @@ from typing import Literal
 import erfa  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
 
 from gueststar.core.times import night_of_jd
 from gueststar.model.camera import Site
@@ -117,6 +116,8 @@ def night_between(height: Callable[[ArrayLike], NDArray[np.float64]], noon: floa
         grid, heights = around, height(around)
         if not (below := heights < 0.0).any():
             return None
+    from scipy.optimize import brentq  # takes half a second, which who only asks for an altitude need not wait
+
     first, last = int(np.argmax(below)), below.size - 1 - int(np.argmax(below[::-1]))
 
     def crossing(low: int, high: int) -> float:

@@ -15,7 +15,16 @@ from typing import Any, Protocol
 
 from gueststar.core.errors import ConfigError, ServiceDown, TransientError
 from gueststar.operations.watch.kinds import advice_on
-from gueststar.operations.watch.outbox import Delivery, Message, Send, channels_of, post, send_by_channel, send_outbox
+from gueststar.operations.watch.outbox import (
+    Delivery,
+    Message,
+    Send,
+    channels_of,
+    only_writer,
+    post,
+    send_by_channel,
+    send_outbox,
+)
 from gueststar.operations.watch.quiet import is_due, is_held_back
 from gueststar.operations.watch.spool import SpooledAlarm, merge_spool, open_spooled, spool
 from gueststar.store.alarms import Alarm, Alarms, Severity
@@ -89,14 +98,15 @@ def post_due(repo: Watched, now: float) -> int:
         settings = repo.settings.operation
         if not channels_of(settings):
             return 0
-        told = [alarm for alarm in alarms.open() if is_due(alarm, settings.alarms, now)]
-        told += [
-            alarm for alarm in alarms.over_untold()
-            if now - (alarm.closed or now) >= CALM_S and not is_held_back(alarm, settings.alarms, now)
-        ]  # fmt: skip
-        _post(repo, told, now=now)
-        if told:
-            alarms.mark_sent([alarm.id for alarm in told], now=now)
+        with only_writer(repo.root):
+            told = [alarm for alarm in alarms.open() if is_due(alarm, settings.alarms, now)]
+            told += [
+                alarm for alarm in alarms.over_untold()
+                if now - (alarm.closed or now) >= CALM_S and not is_held_back(alarm, settings.alarms, now)
+            ]  # fmt: skip
+            _post(repo, told, now=now)
+            if told:
+                alarms.mark_sent([alarm.id for alarm in told], now=now)
         return len(told)
     except ServiceDown:
         return 0

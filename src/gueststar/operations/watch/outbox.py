@@ -187,8 +187,16 @@ def _remove(paths: Iterator[Path]) -> None:
 
 
 @contextmanager
+def only_writer(root: Path) -> Iterator[None]:
+    """Hold the outbox while it is decided what is to be told: two processes would tell it twice."""
+    with open_private(_folder(root) / "writing", "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
 def _alone(root: Path) -> Iterator[bool]:
-    with open_private(_folder(root) / "lock", "a") as file:
+    with open_private(_folder(root) / "sending", "a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -7,6 +7,8 @@ holds a second unit that would die with it, and one coroutine looks after them a
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections import deque
 from collections.abc import Callable
@@ -295,6 +297,10 @@ class Crew:
     async def _end(self, worker: Worker) -> None:
         """Have a worker's process ended, whatever it is doing; its nanny puts another in its place."""
         self.refused.add(worker.address)
+        if self.cluster.is_here and worker.pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(worker.pid, signal.SIGKILL)
+            return
         end = self.cluster.client.scheduler.restart_workers
         self._ends = asyncio.create_task(_suppressed(partial(
             end, workers=[worker.address], timeout=30, wait_for_workers=False, on_error="return",
