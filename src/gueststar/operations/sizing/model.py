@@ -161,7 +161,7 @@ def _cores(book: _Book, survey: Survey, costs: Costs, typical: float, crowded: f
         book.write(name, value, "s", f"from the end of the exposure, {cores} cores, {before:.3g} s on the way")
     each = costs.memory_per_core_gb * max(camera.mpix / costs.memory_mpix, 1.0)
     book.write("memory", planned * each * 1e9, "B",
-               f"{each:.2g} GB a core; measured on {costs.memory_mpix:.3g} Mpix, larger images in proportion")  # fmt: skip
+               f"{each:.2g} GB a core; measured on {costs.memory_mpix:.3g} Mpix, larger in proportion")  # fmt: skip
     busy_hours = book.figures["images_per_night"].value * mean / planned / 3600.0
     book.write("reprocess_night_h", busy_hours, "h", f"a whole night on {planned:g} cores")
     return waits
