@@ -197,7 +197,7 @@ def text_of(alarm: Alarm) -> str:
     elif advice := advice_on(alarm.kind):
         lines += ["", f"What to do: {advice.replace('`', '')}"]
     if alarm.id and alarm.closed is None:
-        lines += ["", f"Taken care of? gueststar alarm REPO ack {alarm.id}"]
+        lines += ["", f"Taken care of? gueststar alarm ack REPO {alarm.id}"]
     return "\n".join(lines) + "\n"
 
 
