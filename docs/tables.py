@@ -21,6 +21,7 @@ from gueststar.formats.ztf_fields import FieldRule, field_rules
 from gueststar.model import columns, instrumental_columns
 from gueststar.model.catalog import Schema
 from gueststar.model.metrics import METRICS, Metric
+from gueststar.operations.metrics.definitions import DEFINITIONS
 from gueststar.operations.rules import action_names, quantities
 from gueststar.operations.rules import grammar as rules_grammar
 from gueststar.operations.rules.load import SHIPPED
@@ -48,6 +49,7 @@ def write_tables(folder: Path) -> None:
         "mask_planes": _bits(MaskPlane),
         "source_flags": _bits(SourceFlag),
         "metrics": _metrics(),
+        "named_metrics": _named_metrics(),
         "parameters": _parameters(PipelineSettings()),
         "products": _products(),
         "ways_out": _ways_out(),
@@ -88,6 +90,17 @@ def _bits(kind: type[IntFlag]) -> str:
 def _metrics() -> str:
     rows = [(f"`{m.name}`", m.unit, m.doc, _limit(m, m.fair), _limit(m, m.poor)) for m in METRICS]
     return _table(("metric", "unit", "meaning", "fair", "poor"), rows)
+
+
+def _named_metrics() -> str:
+    rows = []
+    for metric in DEFINITIONS:
+        levels = metric.levels or (None, None, None)
+        shown = ["" if level is None else f"{level:g}" for level in levels]
+        if metric.red_levels:
+            shown = [f"{one} ({level:g})" for one, level in zip(shown, metric.red_levels, strict=True)]
+        rows.append((f"`{metric.name}`", metric.unit, metric.doc, *shown, metric.reference))
+    return _table(("metric", "unit", "meaning", "minimum", "design", "stretch", "reference"), rows)
 
 
 def _limit(metric: Metric, value: float | None) -> str:

@@ -36,6 +36,7 @@ COMMANDS = {
     "serve": "Alerts, cut-outs and schemas over HTTP.",
     "service": "Unit files of systemd for a survey.",
     "simulate": "Make nights of raw exposures, with truth.",
+    "size": "How many cores, disks and how much network a survey needs.",
     "status": "How the survey fares now: in the terminal, as a page, as figures.",
     "streaks": "Streaks of satellites and of fast asteroids.",
     "survey": "Weeks and the whole survey: coverage, depth, trends.",

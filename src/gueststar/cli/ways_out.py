@@ -102,6 +102,7 @@ COMMANDS: dict[str, WayOut] = {
     "serve": WayOut(_O, "the addresses of `alerts` and `schemas`, each of which asks who reads"),
     "service": WayOut(_N, "unit files; they name the survey's folders"),
     "simulate": WayOut(_N, "a sky that does not exist"),
+    "size": WayOut(_O, "what surveys need; with --measure the mean costs of all exposures of a repository"),
     "status": WayOut(_O, "counts, images and alarms of all programs; its page asks who looks"),
     "streaks list": WayOut(_R, "streaks on exposures that may be seen"),
     "streaks show": WayOut(_R, "a streak and its cut-outs, on an exposure that may be seen"),

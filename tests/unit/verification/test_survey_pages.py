@@ -123,6 +123,16 @@ def test_fields_are_drawn_within_the_map_also_at_its_edge_and_the_poles(ra: floa
         assert np.all(np.isfinite(outline))
 
 
+def test_the_map_keeps_areas_as_mollweides_does() -> None:
+    from matplotlib.projections.geo import MollweideAxes
+
+    rng = np.random.default_rng(2)
+    angles = np.stack([rng.uniform(-np.pi, np.pi, 500), np.arcsin(rng.uniform(-1, 1, 500))], axis=1)
+    angles[:4, 1] = (np.pi / 2, -np.pi / 2, 0.0, 1.57)
+    theirs = MollweideAxes.MollweideTransform(75).transform(angles)
+    assert pictures.mollweide(angles) == pytest.approx(theirs, abs=2e-3)
+
+
 class Inbox:
     """What a mail server got."""
 
@@ -167,7 +177,7 @@ def test_maps_are_drawn_only_where_the_night_has_enough(own: Path) -> None:
         with pytest.raises(ConfigError, match="coverage_maps"):
             coverage_maps(ActionContext(repo, NIGHTS[0], 0.0, {"enough": 1}))
     drawn = sorted(path.stem for path in (own / "pages" / "coverage").glob("*.png"))
-    assert {"exposures_g", "depth_r", "last_visit_g", "references_r"} <= set(drawn)
+    assert {"exposures_g", "depth_r", "last_visit_g"} <= set(drawn)
 
 
 def test_the_command_writes_the_page_and_asks_who_reads(known: Known, tmp_path: Path) -> None:

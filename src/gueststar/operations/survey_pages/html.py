@@ -42,7 +42,7 @@ def coverage_maps(report: SurveyReport, camera: Camera) -> dict[str, bytes]:
     for band in sorted({item.band for item in report.coverage}):
         for what in pictures.MAPS:
             maps[f"{what.replace(' ', '_')}_{band}"] = pictures.sky_map(report.coverage, band, what, radius_deg=radius)
-        if report.references:
+        if any(state.band == band and state.depth is not None for state in report.references):
             maps[f"references_{band}"] = pictures.reference_map(
                 report.coverage, report.references, band, radius_deg=radius
             )
