@@ -43,8 +43,7 @@ def main() -> None:
         write_rules(repo.ledger, book, now=now - 86400.0)
         told("reading the firings, at a start", lambda: last_fired(repo.ledger), n=3)
         fired, survey = last_fired(repo.ledger), SurveyFactsSource(repo)
-        told("facts of the survey, at a start", lambda: survey.facts(now=now), n=N_FIELDS // AT_ONCE)
-        told("facts of the survey, later", lambda: survey.facts(now=now), n=20)
+        told(f"facts of the survey, {AT_ONCE} fields anew", lambda: survey.facts(now=now), n=10)
         facts = survey.facts(now=now)
         told(f"which of {len(book.for_the_clock)} rules are due", lambda: book.due(facts, fired), n=50)
         row = repo.ledger.exposures(day_obs=night_after(FIRST_NIGHT, given.nights - 1))[-1]

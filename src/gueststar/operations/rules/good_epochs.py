@@ -14,7 +14,7 @@ from gueststar.store.repo import SurveyRepo
 LOOK_BACK_S = 3 * 86400.0
 """When first asked, fields are counted that got images so recently."""
 
-AT_ONCE = 25
+AT_ONCE = 10
 """Fields and bands that are counted in one go; the rest is counted when it is asked again."""
 
 N_DETECTORS = 4
