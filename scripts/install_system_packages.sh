@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install what some tests need beside Python packages, where that is allowed: the PostgreSQL server, the blind solver
 # Astrometry.net, the Tycho-2 stars that Debian packages for it, other programs that read our headers, and what runs
-# Kafka. A test that lacks one skips and says so.
+# Kafka, and the batch system Slurm. A test that lacks one skips and says so.
 set -eu
 has_postgres() {
     command -v initdb >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1
@@ -16,6 +16,8 @@ for program in source-extractor scamp; do
     command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
 done
 command -v xy2sky >/dev/null 2>&1 || missing="$missing wcstools"
+command -v slurmctld >/dev/null 2>&1 || missing="$missing slurm-wlm"
+command -v munged >/dev/null 2>&1 || missing="$missing munge"
 command -v java >/dev/null 2>&1 || missing="$missing openjdk-17-jre-headless"
 command -v mvn >/dev/null 2>&1 || missing="$missing maven"
 for scale in 07 08; do

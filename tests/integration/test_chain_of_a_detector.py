@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from gueststar.core.errors import DataError
+from gueststar.pipelines.engine.inline import InlineEngine
 from gueststar.pipelines.night.chain import ChainWork, run_chain
 from gueststar.pipelines.night.difference import run_difference
-from gueststar.pipelines.engine.inline import InlineEngine
 from gueststar.pipelines.night.outcome import Outcome
 from gueststar.pipelines.night.runner import NightRunner
 from gueststar.pipelines.night.science import run_science

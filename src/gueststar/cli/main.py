@@ -11,9 +11,12 @@ from gueststar import __version__
 from gueststar.core.errors import ConfigError, DataError, GueststarError
 
 COMMANDS = {
+    "action": "What rules run, run by hand.",
     "alarm": "What is wrong with the survey, and who takes care of it.",
     "alerts": "Find, show and export alert packets.",
+    "archive": "The second copy of raw files and products.",
     "camera": "Draft, check and show camera descriptions.",
+    "campaign": "Nights as workflows of a batch system.",
     "drill": "Rehearse a contingency and judge the recovery.",
     "filter": "Conditions of users over the alerts, each with a topic of its own.",
     "forced": "Fluxes at given places on the science images, detected or not.",
@@ -34,6 +37,8 @@ COMMANDS = {
     "serve": "Alerts, cut-outs and schemas over HTTP.",
     "service": "Unit files of systemd for a survey.",
     "simulate": "Make nights of raw exposures, with truth.",
+    "size": "How many cores, disks and how much network a survey needs.",
+    "status": "How the survey fares now: in the terminal, as a page, as figures.",
     "streaks": "Streaks of satellites and of fast asteroids.",
     "survey": "Weeks and the whole survey: coverage, depth, trends.",
     "user": "Who may see what is not public, and with which tokens.",

@@ -9,11 +9,18 @@ import click
 
 STAGES = ("calibrate", "science", "reference", "difference", "associate", "movers", "precover", "learn", "inject")
 
+CLUSTERS = ("local", "slurm", "htcondor", "pbs", "kubernetes", "scheduler")
+
 
 @click.command()
 @click.argument("repo", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--night", "nights", type=int, multiple=True, help="Survey night YYYYMMDD (repeatable); default: all.")
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Worker processes.")
+@click.option("--workers", type=click.IntRange(min=1), help="Worker processes; default: as survey.yaml says, or one.")
+@click.option(
+    "--cluster",
+    type=click.Choice(CLUSTERS),
+    help="Where workers are; default: as survey.yaml says (operation.cluster), or processes of this machine.",
+)
 @click.option("--until", type=click.Choice(STAGES), default=STAGES[-1], show_default=True, help="Last stage to run.")
 @click.option("--retry", is_flag=True, help="Try failed and quarantined work again.")
 @click.option(
@@ -21,14 +28,16 @@ STAGES = ("calibrate", "science", "reference", "difference", "associate", "mover
     is_flag=True,
     help="Calibrate and subtract named nights anew, with the calibrations and parameters of now.",
 )
-def command(repo: Path, nights: tuple[int, ...], workers: int, until: str, retry: bool, again: bool) -> None:
+def command(
+    repo: Path, nights: tuple[int, ...], workers: int | None, cluster: str | None, until: str, retry: bool, again: bool
+) -> None:
     """Process nights of REPO; what is done already is not done again, what was interrupted goes on."""
     from gueststar.pipelines.night.process import process_nights
 
     with ProgressBars() as bars:
         summary = process_nights(
-            repo, nights=nights, n_workers=workers, until=until, do_retry=retry, do_again=again, progress=bars,
-            tell=bars.tell,
+            repo, nights=nights, n_workers=workers, cluster=cluster, until=until, do_retry=retry, do_again=again,
+            progress=bars, tell=bars.tell,
         )  # fmt: skip
     for line in summary.lines():
         click.echo(line)

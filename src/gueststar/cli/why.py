@@ -16,8 +16,8 @@ from gueststar.cli.as_reader import as_reader
 def command(repo: Path, subject: str, as_reader: str | None) -> None:
     """Tell what arrived, what was used and what was rejected where, for SUBJECT in REPO.
 
-    SUBJECT is an exposure's id, an alert's candid, an object's name, the name of a received file, a night
-    (YYYYMMDD), or a place on the sky as RA,DEC in degrees.
+    SUBJECT is an exposure's id, an alert's candid, an object's name, the name of a file, a night (YYYYMMDD), the name
+    of a rule, or a place on the sky as RA,DEC in degrees. The id of an exposure that never came tells who expected it.
     """
     from gueststar.operations.why import story_of
     from gueststar.store.visible import open_as

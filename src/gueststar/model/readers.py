@@ -18,6 +18,8 @@ class Scope(StrEnum):
     """Images, catalogs, light curves, forced photometry."""
     LABEL = "label"
     """Labelling detections."""
+    WATCH = "watch"
+    """The state of operation: of users in the operators' group only."""
 
 
 @dataclass(frozen=True)

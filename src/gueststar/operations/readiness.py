@@ -21,6 +21,7 @@ from gueststar.operations.actions.check_archive_disk import try_writing
 from gueststar.operations.coming_fields import LEAST_COVERED, catalog_radius_deg, covered, one_a_field, places_of
 from gueststar.operations.rules.facts import RECENT_NIGHTS
 from gueststar.operations.rules.sun import night_after, noon_before
+from gueststar.operations.watch.disks import disk_facts, trouble_with
 from gueststar.pipelines.night.plan import REQUIRED_KINDS
 from gueststar.store.archive.archive import Archive
 from gueststar.store.disks import space_of
@@ -106,6 +107,9 @@ def _archive(repo: SurveyRepo) -> Iterator[Line]:
             "archive", "fair", "there is no second copy: name a folder in survey.yaml, operation: disks: archive"
         )
         return
+    if trouble := disk_facts("archive", disks.archive, disks.archive_low_gb).trouble:
+        yield Line("archive", "bad", f"{disks.archive} {trouble}")
+        return
     archive = Archive(repo)
     try_writing(archive.root)
     is_low = archive.space.free_gb < disks.archive_low_gb
@@ -125,12 +129,8 @@ def _landing_places(repo: SurveyRepo) -> Iterator[Line]:
 
 def _problem_of(place: LandingPlace) -> str:
     """Return what is wrong with a landing place; empty if nothing is."""
-    try:
-        if not place.path.is_dir():
-            return "is not there: mount it, or make the folder"
-        os.listdir(place.path)
-    except OSError as problem:
-        return f"cannot be read: {problem.strerror or problem}"
+    if trouble := trouble_with(place.path):
+        return f"cannot be looked into: {trouble}"
     if place.after == "remove" and not os.access(place.path, os.W_OK):
         return "files cannot be removed there (after: remove)"
     return ""

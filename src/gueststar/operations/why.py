@@ -13,8 +13,16 @@ from gueststar.model.metrics import METRICS_BY_NAME
 from gueststar.model.rights import Program
 from gueststar.operations.report.account import RAW, account_of
 from gueststar.operations.rules.story import exposure_rule_lines, night_rule_lines
+from gueststar.operations.why_night import (
+    account_lines,
+    expectation_of,
+    never_received,
+    story_of_landing,
+    story_of_rule,
+    times_of,
+)
 from gueststar.store.alerts.log import AlertLog
-from gueststar.store.ledger import ExposureRow, Job
+from gueststar.store.ledger import FAILED_ATTEMPT, ExposureRow, Job
 from gueststar.store.repo import SurveyRepo
 
 _NIGHT = re.compile(r"^(19|20)\d{6}$")
@@ -22,7 +30,7 @@ _PLACE = re.compile(r"^\s*([0-9.]+)\s*,\s*([+-]?[0-9.]+)\s*$")
 
 
 def story_of(repo: SurveyRepo, subject: str) -> list[str]:
-    """Return the story of an exposure id, candid, object name, night (YYYYMMDD) or ``RA,DEC`` in degrees, as lines.
+    """Return the story of an exposure, candid, object, file, night (YYYYMMDD), rule or ``RA,DEC`` (degrees), as lines.
 
     Raises ConfigError if there is no such thing.
     """
@@ -32,12 +40,16 @@ def story_of(repo: SurveyRepo, subject: str) -> list[str]:
         return story_of_exposure(repo, row)
     if (lines := story_of_alert(repo, subject)) is not None:
         return lines
-    if lines := _story_of_file(repo, subject):
+    if lines := _story_of_file(repo, subject) + story_of_landing(repo, subject):
+        return lines
+    if subject.isdigit() and (lines := never_received(repo, int(subject))):
+        return lines
+    if lines := story_of_rule(repo, subject):
         return lines
     if _NIGHT.match(subject) and (lines := story_of_night(repo, int(subject))):
         return lines
     raise ConfigError(
-        f"{subject!r} is no exposure, alert, object, received file, night or place (RA,DEC in degrees) of {repo.root}"
+        f"{subject!r} is no exposure, alert, object, file, night, rule or place (RA,DEC in degrees) of {repo.root}"
     )
 
 
@@ -47,7 +59,7 @@ def story_of_night(repo: SurveyRepo, night: int) -> list[str]:
     counts = Counter(row.info.observation_type for row in rows)
     told = ", ".join(f"{n} {kind}" for kind, n in sorted(counts.items()))
     lines = [f"night {night}: exposures {told}"] if rows else []
-    return lines + night_rule_lines(repo.ledger, night)
+    return lines + account_lines(repo, night) + night_rule_lines(repo.ledger, night)
 
 
 def story_of_exposure(repo: SurveyRepo, row: ExposureRow) -> list[str]:
@@ -64,7 +76,9 @@ def story_of_exposure(repo: SurveyRepo, row: ExposureRow) -> list[str]:
     received = f"received {_clock(row.received)}, " if row.received else ""  # not told to readers
     lines.append(f"  {received}detectors {', '.join(map(str, row.detectors))}")
     lines += [f"  file {f.path}: {f.status.value} {f.reason}" for f in _files_of(repo, row.id)]
+    lines += [f"  {line}" for line in expectation_of(repo, row)]
     lines += [f"  {line}" for line in exposure_rule_lines(repo.ledger, row.id)]
+    steps = times_of(repo, row)
     account = account_of(repo.ledger, info.day_obs)
     for unit in account.units:
         if unit.exposure.id == row.id:
@@ -72,9 +86,16 @@ def story_of_exposure(repo: SurveyRepo, row: ExposureRow) -> list[str]:
             lines.append(
                 f"detector {unit.detector}{origin}: {unit.fate.value}{': ' + unit.reason if unit.reason else ''}"
             )
+            lines += [f"  {line}" for line in steps.get(unit.detector, ())]
             for job in _jobs_of(repo, row, unit.detector):
-                lines += [f"  {line}" for line in job_lines(job)]
+                lines += [f"  {line}" for line in job_lines(job) + attempt_lines(repo, job)]
     return lines
+
+
+def attempt_lines(repo: SurveyRepo, job: Job) -> list[str]:
+    """Return the attempts at a job that failed for reasons that may pass; none for a reader."""
+    told = repo.ledger.events(what=FAILED_ATTEMPT, subject=str(job.id)) if job.attempts > 1 else []
+    return [f"  attempt {event.data.get('attempt')} failed {_clock(event.time)}: {event.text}" for event in told]
 
 
 def job_lines(job: Job) -> list[str]:
@@ -216,7 +237,7 @@ def _story_of_file(repo: SurveyRepo, subject: str) -> list[str]:
 
 
 def _files_of(repo: SurveyRepo, exposure: int) -> list[Any]:
-    return [f for f in repo.ledger.files() if f.exposure_id == exposure]
+    return list(repo.ledger.files(exposure_id=exposure))
 
 
 def _jobs_of(repo: SurveyRepo, row: ExposureRow, detector: int) -> list[Job]:

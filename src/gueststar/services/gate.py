@@ -21,7 +21,7 @@ from starlette.requests import Request
 from gueststar.core import times
 from gueststar.core.errors import AccessDenied, OutOfScope
 from gueststar.model.readers import ANONYMOUS, Scope, Sight
-from gueststar.store.readers import ReaderStore, reader_of, sight_of
+from gueststar.store.readers import ReaderStore, User, reader_of, sight_of
 from gueststar.store.settings import SurveySettings, read_settings
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="gueststar"'}
@@ -72,17 +72,31 @@ class Gate:
         settings = self._current_settings()
         if header is None:
             return sight_of(settings, ANONYMOUS, at_mjd_tai=self._clock())
+        user = self._holder(header, scope, address)
+        return sight_of(settings, reader_of(settings, user), at_mjd_tai=self._clock())
+
+    async def member(self, header: str, group: str, scope: Scope, *, address: str = "") -> str:
+        """Return the name of the sender of an Authorization header, if he is in a group of users; errors as `sight`.
+
+        HTTPException 403 for a user who is not.
+        """
+        user = await run_in_threadpool(self._holder, header, scope, address)
+        if group not in user.groups or group not in self._current_settings().groups:
+            raise HTTPException(403, f"this is for users in the group {group}")
+        return user.name
+
+    def _holder(self, header: str, scope: Scope, address: str) -> User:
+        """Return whose token a header brings; HTTPException 401 or 403 for one that is not good for this."""
         kind, _, token = header.partition(" ")
         if kind.lower() != "bearer":
             raise HTTPException(401, "send a token: Authorization: Bearer gst_...", headers=_CHALLENGE)
         try:
             number = self._verified(token.strip(), address)
-            user = self._store.holder(number, scope=scope, at_mjd_tai=self._clock())
+            return self._store.holder(number, scope=scope, at_mjd_tai=self._clock())
         except OutOfScope as problem:
             raise HTTPException(403, str(problem)) from None
         except AccessDenied as problem:
             raise HTTPException(401, str(problem), headers=_CHALLENGE) from None
-        return sight_of(settings, reader_of(settings, user), at_mjd_tai=self._clock())
 
     def _verified(self, token: str, address: str) -> str:
         """Return the number of a token whose secret is right; slow for those not seen before, one at a time."""

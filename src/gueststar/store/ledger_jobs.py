@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, select, update
@@ -57,6 +58,17 @@ def settle(connection: Connection, number: int, state: JobState | ColumnElement[
     if settled is None:
         raise ConfigError(f"the ledger has no job {number}")
     return JobState(settled)
+
+
+def failed_attempt(connection: Connection, number: int) -> dict[str, Any]:
+    """Return what the diary says of an attempt that failed: which job it was, and which attempt."""
+    names = ("kind", "exposure_id", "detector", "day_obs", "attempts", "worker")
+    row = connection.execute(select(*(JOBS.c[name] for name in names)).where(JOBS.c.id == number)).first()
+    if row is None:
+        raise ConfigError(f"the ledger has no job {number}")
+    kind, exposure, detector, night, attempt, worker = row
+    told = {"kind": kind, "exposure": exposure, "detector": detector, "attempt": attempt, "worker": worker}
+    return told if night is None else {**told, "night": night}
 
 
 def retry_or_quarantine() -> ColumnElement[str]:
@@ -115,10 +127,34 @@ def supply(connection: Connection, number: int, inputs: Any) -> bool:
     return done.rowcount == 1
 
 
-def jobs(connection: Connection, conditions: list[ColumnElement[bool]]) -> list[Job]:
-    """Return the jobs that meet all conditions, in the order of submission."""
-    query = select(JOBS).where(*conditions).order_by(JOBS.c.submitted, JOBS.c.id)
+def jobs(connection: Connection, conditions: list[ColumnElement[bool]], *, is_lean: bool = False) -> list[Job]:
+    """Return the jobs that meet all conditions, in the order of submission.
+
+    ``is_lean``: without their parameters, and of the metrics of work on images only what is not nested (and
+    `LEAN_NESTED`): a large night has tens of thousands.
+    """
+    columns = [column for column in JOBS.c if not (is_lean and column.name == "config")]
+    query = select(*columns).where(*conditions).order_by(JOBS.c.submitted, JOBS.c.id)
+    if is_lean:
+        query = query.execution_options(yield_per=500)
+        return [_lean(job_of(row)) for row in connection.execute(query)]
     return [job_of(row) for row in connection.execute(query)]
+
+
+LEAN_NESTED = frozenset({"steps", "streaks", "vetting", "injected_scores", "entered"})
+"""Nested metrics of work on images that the account of a night needs."""
+
+_OF_IMAGES = frozenset({"science", "difference", "association"})
+
+
+def _lean(job: Job) -> Job:
+    if job.kind not in _OF_IMAGES:
+        return job
+    kept = {
+        name: value for name, value in job.metrics.items()
+        if name in LEAN_NESTED or not isinstance(value, dict | list)
+    }  # fmt: skip
+    return replace(job, metrics=kept)
 
 
 def measurements(
@@ -155,5 +191,5 @@ def job_of(row: Row[Any]) -> Job:
     values = dict(row._mapping)
     values["state"] = JobState(values["state"])
     for name in ("metrics", "config"):
-        values[name] = values[name] or {}
+        values[name] = values.get(name) or {}
     return Job(**values)

@@ -50,9 +50,11 @@ def write_log(root: Path, name: str = OPERATOR_LOG, *, level: int = logging.INFO
     """Let this process's lines go into REPO/logs/NAME.jsonl; return the handler. Asking twice is the same as once."""
     path = root / FOLDER / f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', name).strip('-')}.jsonl"
     logger = logging.getLogger(_ours)
-    for handler in logger.handlers:
+    for handler in list(logger.handlers):
         if isinstance(handler, _PrivateFile) and Path(handler.baseFilename) == path.absolute():
             return handler
+        if isinstance(handler, _PrivateFile) and Path(handler.baseFilename).name == path.name:
+            end_log(handler)  # of another repository that this process has done with
     path.parent.mkdir(mode=0o700, exist_ok=True)
     made = _PrivateFile(path.absolute(), maxBytes=MOST_BYTES, backupCount=KEPT_FILES, delay=True)
     made.setFormatter(_JsonLines())

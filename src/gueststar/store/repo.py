@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
 import yaml
@@ -141,18 +142,22 @@ class SurveyRepo:
         return {**self.camera.settings.get(section, {}), **self.settings.parameters.get(section, {})}
 
     @contextmanager
-    def only_writer(self) -> Iterator[None]:
-        """Hold the repository while nights are processed; TransientError if another process does.
+    def only_writer(self, what: str = "processes") -> Iterator[None]:
+        """Hold the repository while nights are processed; TransientError names the other process that does.
 
         A second writer would take the first one's running work for that of a run that was killed. The lock is the
         system's: it ends with the process, however that ends.
         """
-        with (self.root / "process.lock").open("w") as file:
+        with (self.root / "process.lock").open("a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise TransientError(f"another process is processing {self.root}: wait for its end") from None
+                raise TransientError(_who_holds(file, self.root)) from None
+            file.truncate(0)
+            file.write(f"{what} {os.getpid()} {socket.gethostname()}")
+            file.flush()
             yield
+            file.truncate(0)
 
     # Put
 
@@ -192,6 +197,7 @@ class SurveyRepo:
     def read(self, ref: ProductRef) -> Any:
         """Return the value of a stored product; needs no registry."""
         product = product_named(ref.product)
+        _check_there(ref.path)
         if product.holds != "raw":
             return read_product(product, ref.path)
         exposure_id, detector_id = ref.data_id.exposure, ref.data_id.detector
@@ -349,6 +355,23 @@ class SurveyRepo:
         known = self._registry.paths()
         stored = (path for path in (self.root / "products").rglob("*") if path not in known)
         return self.sweep_staging(older_than_s=older_than_s) + _remove_old(stored, older_than_s)
+
+
+def _who_holds(lock: IO[str], root: Path) -> str:
+    """Return what the lock file of a repository says of the process that holds it, as a line."""
+    lock.seek(0)
+    match lock.read().split():
+        case [what, pid, host]:
+            return f"process {pid} on {host} {what} {root}: wait for its end, or stop it"
+    return f"another process is processing {root}: wait for its end"
+
+
+def _check_there(path: Path) -> None:
+    """Raise an error that says what to do where a product's file is gone."""
+    if path.is_symlink() and not path.exists():
+        raise TransientError(f"{path} lies at {os.readlink(path)}, which is away: mount that disk")
+    if not path.exists():
+        raise DataError(f"{path} is gone: gueststar archive restore brings it back where there is an archive")
 
 
 def _remove_old(paths: Iterable[Path], older_than_s: float) -> list[Path]:

@@ -159,11 +159,11 @@ def test_an_empty_mount_point_is_not_taken_for_the_archive(act, repo, filled, tm
     archived_all(repo)
     (tmp_path / "tape").rename(tmp_path / "unplugged")
     for action in ("archive_products", "verify_archive", "check_archive_disk"):
-        told = act(action)
-        assert told.state == "failed"
-        assert [c.kind for c in told.conditions if c.is_wrong] == ["archive_away"]
+        with pytest.raises(TransientError, match="is away"):
+            act(action)
     (tmp_path / "tape").mkdir()
-    assert "is away" in act("archive_products").text
+    with pytest.raises(TransientError, match="is away"):
+        act("archive_products")
     assert not list((tmp_path / "tape").iterdir())
     (tmp_path / "tape").rmdir()
     (tmp_path / "unplugged").rename(tmp_path / "tape")
@@ -298,7 +298,7 @@ def test_the_rate_at_which_the_archive_fills_says_how_long_it_lasts(act, repo, t
     assert not list((tmp_path / "tape" / "raw" / "2023" / "02" / "25").iterdir())
     assert not [c for c in told.conditions if c.is_wrong]
     with_archive(repo, tmp_path / "tape", archive_low_gb=1e9)
-    assert [c.kind for c in act("check_archive_disk").conditions if c.is_wrong] == ["archive_low"]
+    assert [c.kind for c in act("check_archive_disk").conditions if c.is_wrong] == ["archive_low"] * 2
 
 
 def test_without_an_archive_there_is_nothing_to_do(act) -> None:

@@ -141,6 +141,7 @@ def lines_of(repo, **limits) -> dict[str, Line]:
 def ready(repo, tmp_path):
     """A survey that is ready for the night in every respect."""
     (tmp_path / "landing").mkdir()
+    (tmp_path / "tape").mkdir()
     repo.settings = SurveySettings(
         operation={
             "landing": [{"path": tmp_path / "landing"}],

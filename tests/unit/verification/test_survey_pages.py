@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import email
+import email.policy
 import json
 import shutil
 import socket
@@ -25,7 +27,7 @@ from gueststar.store.operation_settings import MailSettings
 from gueststar.store.repo import SurveyRepo
 from gueststar.store.visible import open_as
 
-from .conftest import CENTRE, NIGHTS, Known
+from .conftest import CENTRE, NIGHTS, Known, make_survey
 
 
 @pytest.fixture
@@ -77,7 +79,7 @@ def test_a_reference_of_every_detector_is_as_deep_as_its_epochs(own: Path) -> No
 def test_the_page_of_a_reader_is_that_of_a_survey_without_private_exposures(known: Known) -> None:
     with open_as(known.root, "anonymous") as seen:
         report = make_survey_report(seen)
-        page = render_survey(report, seen.camera)
+        page = render_survey(report, {})
     told = as_json(report)
     assert told["totals"]["exposures"] == 12
     assert told["totals"]["alerts_by_program"] == {"public": 28}
@@ -92,6 +94,15 @@ def test_the_page_of_a_reader_is_that_of_a_survey_without_private_exposures(know
     assert "private" not in json.dumps(told)
     assert "as anonymous may see it" in page
     assert "private" not in page
+
+
+def test_a_survey_that_never_took_private_exposures_has_the_same_page(known: Known, tmp_path: Path) -> None:
+    never = make_survey(tmp_path / "survey", do_private=False)
+    pages = []
+    for root in (known.root, never.root):
+        with open_as(root, "anonymous") as seen:
+            pages.append(as_json(make_survey_report(seen)))
+    assert pages[0] == pages[1]
 
 
 def test_reading_for_a_reader_leaves_nothing_behind(own: Path) -> None:
@@ -123,6 +134,16 @@ def test_fields_are_drawn_within_the_map_also_at_its_edge_and_the_poles(ra: floa
         assert np.all(np.isfinite(outline))
 
 
+def test_the_map_keeps_areas_as_mollweides_does() -> None:
+    from matplotlib.projections.geo import MollweideAxes
+
+    rng = np.random.default_rng(2)
+    angles = np.stack([rng.uniform(-np.pi, np.pi, 500), np.arcsin(rng.uniform(-1, 1, 500))], axis=1)
+    angles[:4, 1] = (np.pi / 2, -np.pi / 2, 0.0, 1.57)
+    theirs = MollweideAxes.MollweideTransform(75).transform(angles)
+    assert pictures.mollweide(angles) == pytest.approx(theirs, abs=2e-3)
+
+
 class Inbox:
     """What a mail server got."""
 
@@ -149,7 +170,12 @@ def test_the_weekly_page_is_kept_and_mailed(own: Path) -> None:
     finally:
         server.stop()
     assert result.state == "done"
-    assert "16 exposures" in inbox.messages[0].content.decode(errors="replace")
+    sent = email.message_from_bytes(inbox.messages[0].content, policy=email.policy.default)
+    assert "16 exposures" in str(sent["Subject"])
+    page = sent.get_body(("html",))
+    assert page is not None
+    assert "cid:exposures_g.png" in page.get_content()
+    assert "exposures_g.png" in {part.get_filename() for part in sent.walk()}
     assert (own / "pages" / "weekly" / f"{NIGHTS[1]}.html").read_text().startswith("<!doctype html>")
     assert json.loads((own / "pages" / "weekly" / f"{NIGHTS[1]}.json").read_text())["totals"]["exposures"] == 16
 
@@ -167,7 +193,7 @@ def test_maps_are_drawn_only_where_the_night_has_enough(own: Path) -> None:
         with pytest.raises(ConfigError, match="coverage_maps"):
             coverage_maps(ActionContext(repo, NIGHTS[0], 0.0, {"enough": 1}))
     drawn = sorted(path.stem for path in (own / "pages" / "coverage").glob("*.png"))
-    assert {"exposures_g", "depth_r", "last_visit_g", "references_r"} <= set(drawn)
+    assert {"exposures_g", "depth_r", "last_visit_g"} <= set(drawn)
 
 
 def test_the_command_writes_the_page_and_asks_who_reads(known: Known, tmp_path: Path) -> None:

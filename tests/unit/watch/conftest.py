@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from aiosmtpd.controller import Controller
 
 from gueststar.cameras.load import load_camera
@@ -104,6 +105,8 @@ class LedgerOnly(SimpleNamespace):
 def survey(tmp_path: Path) -> Iterator[LedgerOnly]:
     settings = SurveySettings(name="tiny")
     write_settings(tmp_path / "survey.yaml", settings)
+    camera = load_camera("simcam")
+    (tmp_path / "camera.yaml").write_text(yaml.safe_dump(camera.model_dump(mode="json")))
     ledger = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite3")
-    yield LedgerOnly(root=tmp_path, settings=settings, ledger=ledger, camera=load_camera("simcam"))
+    yield LedgerOnly(root=tmp_path, settings=settings, ledger=ledger, camera=camera)
     ledger.close()

@@ -22,7 +22,7 @@ def _as_before():
     before = list(logger.handlers), logger.level, logger.propagate
     yield
     for handler in set(logger.handlers) - set(before[0]):
-        end_log(handler)
+        end_log(handler)  # of whatever kind
     logger.level, logger.propagate = before[1:]
 
 
@@ -107,11 +107,37 @@ def test_a_disk_that_is_full_does_not_stop_the_work(tmp_path):
     handler.stream = None
 
 
-def test_a_terminal_gets_lines_for_a_person(tmp_path, capsys):
-    import sys
+def test_a_process_that_turns_to_another_survey_writes_no_more_into_the_first(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write_log(tmp_path / name)
+        log.info("in %s", name)
+    assert [line["message"] for line in read_log(tmp_path / "a")] == ["in a"]
+    assert [line["message"] for line in read_log(tmp_path / "b")] == ["in b"]
 
-    start_logging(tmp_path, terminal=sys.stderr)
-    start_logging(tmp_path, terminal=sys.stderr)
+
+def test_a_unit_of_work_says_which_one_it_is(tmp_path):
+    from types import SimpleNamespace
+
+    from gueststar.core.errors import DataError
+    from gueststar.pipelines.engine.contract import Call
+    from gueststar.pipelines.engine.inline import InlineEngine
+    from gueststar.pipelines.night.outcome import attempt
+
+    def refuse():
+        raise DataError("too few stars")
+
+    write_log(tmp_path)
+    work = SimpleNamespace(info=SimpleNamespace(exposure_id=12, day_obs=20260101), detector_id=3)
+    with InlineEngine() as engine:
+        list(engine.run([Call(7, lambda work: attempt(7, refuse), (work,))]))
+    (line,) = read_log(tmp_path, LogFilter(exposure=12, detector=3, level="warning"))
+    assert (line["job"], line["night"], line["message"]) == (7, 20260101, "failed: too few stars")
+
+
+def test_a_terminal_gets_lines_for_a_person(tmp_path, capsys):
+    start_logging(tmp_path)
+    start_logging(tmp_path)
     log.info("received", extra={"exposure": 12})
     assert capsys.readouterr().err.count("INFO     exposure 12: received") == 1
     assert HumanLines().format(logging.makeLogRecord({"msg": "x", "levelname": "INFO", "created": 0.0})) == (

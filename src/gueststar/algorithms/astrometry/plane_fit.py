@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from gueststar.algorithms.astrometry.config import AstrometryConfig
@@ -187,13 +188,19 @@ def systematic_floor(residuals: Floats, variance: Floats, *, minimum: float, fit
     low, high = minimum**2, minimum**2 + 4.0 * float(np.median(squares)) / _MEDIAN_CHI2
     if np.median(squares / (variance + low)) <= _MEDIAN_CHI2:
         return minimum
+    return float(np.sqrt(_halved(squares, np.broadcast_to(variance, squares.shape), low, high)))
+
+
+@njit(cache=True, error_model="numpy")
+def _halved(squares: Floats, variance: Floats, low: float, high: float) -> float:
+    """Return the extra variance, between two bounds, that brings the median of squares over variances to its value."""
     for _ in range(14):
         middle = 0.5 * (low + high)
         if np.median(squares / (variance + middle)) > _MEDIAN_CHI2:
             low = middle
         else:
             high = middle
-    return float(np.sqrt(high))
+    return high
 
 
 def allowed_order(x: Floats, y: Floats, shape: tuple[int, int], config: AstrometryConfig) -> int:

@@ -9,6 +9,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from gueststar.algorithms.stats.select import median_of
+
 Bools = NDArray[np.bool_]
 Float32Image = NDArray[np.float32]
 
@@ -63,7 +65,7 @@ def _doubtful(strip: NDArray[np.floating], n: int, config: EdgeConfig) -> int:
         return 0
     known = ~np.isnan(strip).all(axis=1)
     level = np.full(strip.shape[0], np.nan)
-    level[known] = np.nanmedian(strip[known], axis=1)
+    level[known] = [median_of(line[~np.isnan(line)]) for line in strip[known]]
     inside = np.arange(n, min(3 * n, level.size))
     inside = inside[np.isfinite(level[inside]) & (level[inside] > 0)]
     if inside.size < _MIN_LINES:

@@ -11,6 +11,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from gueststar.algorithms.detrend.line_sums import Line
+from gueststar.algorithms.stats.select import median_of_line
 
 N_PIECES = 24
 """A candidate line is judged in this many pieces."""
@@ -154,7 +155,7 @@ def _row_medians(strip: NDArray[np.float32]) -> NDArray[np.float64]:
     for k in range(strip.shape[0]):
         known = strip[k][np.isfinite(strip[k])]
         if known.size:
-            medians[k] = np.median(known)
+            medians[k] = median_of_line(known)
     return medians
 
 

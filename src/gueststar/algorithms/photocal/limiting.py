@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gueststar.algorithms.stats.select import median_of
+
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
@@ -69,5 +71,5 @@ def mesh_variance(variance: NDArray[np.float32], is_usable: Bools, *, box: int, 
             part = np.s_[rows[j] : rows[j + 1] : step_y, columns[i] : columns[i + 1] : step_x]
             good = is_usable[part]
             if good.any() and good.mean() >= min_usable:
-                out[j, i] = np.median(variance[part][good])
+                out[j, i] = median_of(variance[part][good])
     return out

@@ -9,6 +9,8 @@ import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gueststar.algorithms.stats.select import median_of
+
 MAD_TO_SIGMA = 1.4826022185056018
 """Ratio of the standard deviation to the median absolute deviation of a Gaussian."""
 
@@ -43,8 +45,9 @@ def median_and_sigma(values: ArrayLike) -> tuple[float, float]:
     finite = _finite(values)
     if finite.size == 0:
         return math.nan, math.nan
-    median = float(np.median(finite))
-    return median, MAD_TO_SIGMA * float(np.median(np.abs(finite - median)))
+    middle = median_of if finite.dtype == np.float32 else np.median
+    median = float(middle(finite))
+    return median, MAD_TO_SIGMA * float(middle(np.abs(finite - median)))
 
 
 def clipped_mean(values: ArrayLike, n_sigma: float = 3.0, iterations: int = 5) -> ClippedMean:

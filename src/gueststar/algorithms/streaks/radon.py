@@ -184,14 +184,18 @@ def _join(sums, strip, height, shift, n_strips, out):  # type: ignore[no-untyped
     half, step = shift // 2, (shift + 1) // 2
     width = sums.shape[1]  # columns -height..nx-1 of the strips joined
     lower = sums[strip * height + half]
-    out[:height] = 0.0
-    out[height:] = lower
-    if strip + 1 < n_strips:
-        upper = sums[(strip + 1) * height + half]
-        first = height - step  # where column -height of the upper strip is reached
-        target = out[first : first + width]
-        for x in range(width):
-            target[x] += upper[x]
+    if strip + 1 >= n_strips:
+        out[:height] = 0.0
+        out[height:] = lower
+        return
+    upper = sums[(strip + 1) * height + half]
+    first = height - step  # where column -height of the upper strip is reached
+    out[:first] = 0.0
+    out[first:height] = upper[:step]
+    both, own, other = out[height : first + width], lower[: width - step], upper[step:]
+    for x in range(both.size):
+        both[x] = own[x] + other[x]
+    out[first + width :] = lower[width - step :]
 
 
 @njit(cache=True)
@@ -218,9 +222,9 @@ def _noise_share(joined, nx, ny, height, before):  # type: ignore[no-untyped-def
 
 
 @njit(cache=True, fastmath={"nnan", "nsz", "arcp", "contract", "reassoc"})
-def _largest(values, start, stop):  # type: ignore[no-untyped-def]
+def _largest(values):  # type: ignore[no-untyped-def]
     most = np.float32(0.0)
-    for x in range(start, stop):
+    for x in range(values.size):
         most = max(most, abs(values[x]))
     return most
 
@@ -229,13 +233,20 @@ def _largest(values, start, stop):  # type: ignore[no-untyped-def]
 def _scan(values, nx, ny, height, row, shift, share, threshold, found, n):  # type: ignore[no-untyped-def]
     """Note the largest sum of each block of columns that is significant for the cells it crosses."""
     first, last = height - shift, nx + height  # lines that touch the image
-    least_cells = max(4.0, 0.25 * height)
-    least = threshold * np.sqrt(share * least_cells)
+    least_cells, rows = max(4.0, 0.25 * height), min(height, ny - row)
+    if rows < least_cells:
+        return n
+    # Blocks of lines that cross all rows lie in the middle: one look at all of them is nearly always enough.
+    begin, end = first + (shift + _BLOCK - 1) // _BLOCK * _BLOCK, first + nx // _BLOCK * _BLOCK
+    is_quiet = begin < end and _largest(values[begin:end]) < threshold * np.sqrt(share * rows)
     for start in range(first, last, _BLOCK):
+        if is_quiet and begin <= start < end:
+            continue
         stop = min(start + _BLOCK, last)
-        is_inside = start >= height and stop <= nx + height - shift and row + height <= ny
-        limit = threshold * np.sqrt(share * height) if is_inside else least
-        if _largest(values, start, stop) < limit:
+        # Within a block no line crosses fewer cells than at both of its ends: their number has no dip.
+        fewest = _cells_crossed(start - height, shift, height, row, nx, ny)
+        fewest = min(fewest, _cells_crossed(stop - 1 - height, shift, height, row, nx, ny))
+        if _largest(values[start:stop]) < threshold * np.sqrt(share * max(fewest, least_cells)):
             continue
         best, at = 0.0, -1
         for x in range(start, stop):

@@ -46,7 +46,7 @@ def prepare_pair(
     """
     ny, nx = science.shape
     rows = _row_polynomials(flux_ratio, (ny, nx))
-    scaled, difference = _scale_and_subtract(science, reference, rows)
+    scaled, difference = _scale_and_subtract(science, reference, rows, _across(nx))
     bad = bad_science | bad_reference
     mesh, background = np.zeros((1, 1), np.float32), np.zeros((ny, nx), np.float32)
     if background_box:
@@ -58,7 +58,7 @@ def prepare_pair(
     own = fill_masked(scaled, bad_reference) if both.any() else scaled
     _assemble_in_place(filled, scaled, science, background, own, bad_science, bad_reference)
     variances = [
-        _filled_variance(variance, off, field, _typical(variance, off))
+        _filled_variance(variance, off, field, _typical(variance, off), _across(nx))
         for variance, off, field in (
             (science_variance, bad_science, np.zeros((ny, 1))),
             (reference_variance, bad_reference, rows),
@@ -71,10 +71,12 @@ def prepare_pair(
 def find_unusable(image, variance, mask, planes):  # type: ignore[no-untyped-def]
     """Return where a mask bit of ``planes`` is set, or image or variance are not finite, or variance not positive."""
     out = np.empty(image.shape, np.bool_)
+    most = np.float32(np.inf)
     for y in range(image.shape[0]):
-        for x in range(image.shape[1]):
-            good = (mask[y, x] & planes) == 0 and np.isfinite(image[y, x]) and variance[y, x] > 0
-            out[y, x] = not (good and np.isfinite(variance[y, x]))
+        line, noise, bits, into = image[y], variance[y], mask[y], out[y]
+        for x in range(line.size):  # compared, not asked: the compiler takes many pixels at once
+            is_known = (abs(line[x]) < most) & (noise[x] > np.float32(0)) & (noise[x] < most)
+            into[x] = not (is_known & ((bits[x] & planes) == 0))
     return out
 
 
@@ -134,23 +136,34 @@ def _row_polynomials(field: PolynomialField, shape: tuple[int, int]) -> Floats:
     return rows
 
 
+def _across(nx: int) -> Floats:
+    """Return u at each column, -1 to 1."""
+    return np.asarray(2.0 * np.arange(nx) / max(nx - 1, 1) - 1.0)
+
+
 @njit(cache=True)
-def _horner(row, u):  # type: ignore[no-untyped-def]
-    total = row[-1]
+def _factors_in_place(row, u, out):  # type: ignore[no-untyped-def]
+    """Write one plus a row's polynomial, by Horner's rule."""
+    out[:] = row[-1]
     for k in range(row.size - 2, -1, -1):
-        total = total * u + row[k]
-    return total
+        c = row[k]
+        for x in range(out.size):
+            out[x] = out[x] * u[x] + c
+    for x in range(out.size):
+        out[x] += 1.0
 
 
 @njit(cache=True)
-def _scale_and_subtract(science, reference, rows):  # type: ignore[no-untyped-def]
-    ny, nx = science.shape
-    scaled, difference = np.empty((ny, nx), np.float32), np.empty((ny, nx), np.float32)
-    for y in range(ny):
-        for x in range(nx):
-            value = reference[y, x] * np.float32(1.0 + _horner(rows[y], 2.0 * x / max(nx - 1, 1) - 1.0))
-            scaled[y, x] = value
-            difference[y, x] = science[y, x] - value
+def _scale_and_subtract(science, reference, rows, u):  # type: ignore[no-untyped-def]
+    scaled, difference = np.empty(science.shape, np.float32), np.empty(science.shape, np.float32)
+    factor = np.empty(u.size)
+    for y in range(science.shape[0]):
+        _factors_in_place(rows[y], u, factor)
+        own, other, into, rest = science[y], reference[y], scaled[y], difference[y]
+        for x in range(u.size):
+            value = other[x] * np.float32(factor[x])
+            into[x] = value
+            rest[x] = own[x] - value
     return scaled, difference
 
 
@@ -158,24 +171,24 @@ def _scale_and_subtract(science, reference, rows):  # type: ignore[no-untyped-de
 def _assemble_in_place(filled, scaled, science, background, own, bad_science, bad_reference):  # type: ignore[no-untyped-def]
     """Mend the scaled reference, and turn the filled difference into the science image."""
     for y in range(filled.shape[0]):
-        for x in range(filled.shape[1]):
-            if bad_reference[y, x]:
-                if bad_science[y, x]:
-                    scaled[y, x] = own[y, x]
-                else:
-                    scaled[y, x] = science[y, x] - background[y, x] - filled[y, x]
-            filled[y, x] += scaled[y, x]
+        line, full, is_off = scaled[y], filled[y], bad_reference[y]
+        for x in range(line.size):
+            if is_off[x]:
+                line[x] = own[y, x] if bad_science[y, x] else science[y, x] - background[y, x] - full[x]
+        for x in range(line.size):
+            full[x] += line[x]
 
 
 @njit(cache=True)
-def _filled_variance(variance, bad, rows, typical):  # type: ignore[no-untyped-def]
-    ny, nx = variance.shape
-    out = np.empty((ny, nx), np.float32)
-    for y in range(ny):
-        for x in range(nx):
-            value = np.float32(typical) if bad[y, x] else variance[y, x]
-            factor = np.float32(1.0 + _horner(rows[y], 2.0 * x / max(nx - 1, 1) - 1.0))
-            out[y, x] = value * factor * factor
+def _filled_variance(variance, bad, rows, typical, u):  # type: ignore[no-untyped-def]
+    out = np.empty(variance.shape, np.float32)
+    factor, usual = np.empty(u.size), np.float32(typical)
+    for y in range(variance.shape[0]):
+        _factors_in_place(rows[y], u, factor)
+        own, off, into = variance[y], bad[y], out[y]
+        for x in range(u.size):
+            scale = np.float32(factor[x])
+            into[x] = (usual if off[x] else own[x]) * scale * scale
     return out
 
 

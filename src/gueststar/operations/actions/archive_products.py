@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
 from pydantic import Field
 
 from gueststar.core.errors import TransientError
 from gueststar.operations.actions.arguments import Arguments, arguments_of
 from gueststar.operations.actions.contract import ActionContext, ActionResult, ActionState, Condition
 from gueststar.operations.actions.time_budget import over_after
+from gueststar.operations.watch.alarms import raise_alarm
 from gueststar.store.archive.archive import Archive, CheckReport, UpdateReport
+from gueststar.store.archive.copying import NoRoom
+from gueststar.store.archive.volume import only_archiver
 
 _MOST_TOLD = 50
 
@@ -35,14 +41,25 @@ def archive_products(context: ActionContext) -> ActionResult:
     disks = context.repo.settings.operation.disks
     if disks.archive is None:
         return ActionResult("nothing", "no archive is set (operation: disks: archive in survey.yaml)")
+    with _alone(context):
+        return _archive(context, arguments, disks.reserve_gb)
+
+
+def _alone(context: ActionContext) -> AbstractContextManager[None]:
+    """Hold the archive; nothing need be held for a dry run."""
+    return nullcontext() if context.is_dry else only_archiver(context.repo)
+
+
+def _archive(context: ActionContext, arguments: ArchiveArguments, reserve_gb: float) -> ActionResult:
     try:
         archive = Archive(context.repo, clock=lambda: context.now)
         if context.is_dry:
             missing = archive.not_archived()
             return ActionResult("nothing", f"would archive {len(missing)} files", {"files": missing[:_MOST_TOLD]})
-        report = archive.update(reserve_gb=disks.reserve_gb, stop=over_after(arguments.seconds))
+        report = archive.update(reserve_gb=reserve_gb, stop=over_after(arguments.seconds))
     except TransientError as problem:
-        return ActionResult("failed", str(problem), {}, (away(context, str(problem)),))
+        tell_away(context, problem)
+        raise
     return _archived(context, report)
 
 
@@ -51,6 +68,11 @@ def verify_archive(context: ActionContext) -> ActionResult:
     arguments = arguments_of(context, VerifyArguments, action="verify_archive")
     if context.repo.settings.operation.disks.archive is None:
         return ActionResult("nothing", "no archive is set (operation: disks: archive in survey.yaml)")
+    with _alone(context):
+        return _verify(context, arguments)
+
+
+def _verify(context: ActionContext, arguments: VerifyArguments) -> ActionResult:
     try:
         archive = Archive(context.repo, clock=lambda: context.now)
         if context.is_dry:
@@ -60,8 +82,17 @@ def verify_archive(context: ActionContext) -> ActionResult:
             n_files=arguments.files, do_mend=arguments.mend, seed=int(context.now), stop=over_after(arguments.seconds)
         )
     except TransientError as problem:
-        return ActionResult("failed", str(problem), {}, (away(context, str(problem)),))
+        tell_away(context, problem)
+        raise
     return _verified(context, report)
+
+
+def tell_away(context: ActionContext, problem: TransientError) -> None:
+    """Raise the alarm that the archive is away or full, before its rule tries again: that may be hours."""
+    folder = str(context.repo.settings.operation.disks.archive)
+    kind: Literal["archive_low", "archive_away"] = "archive_low" if isinstance(problem, NoRoom) else "archive_away"
+    if not context.is_dry:
+        raise_alarm(context.repo, kind, folder, str(problem), "critical", now=context.now)
 
 
 def away(context: ActionContext, problem: str = "") -> Condition:

@@ -9,7 +9,7 @@ from uuid import uuid4
 from pydantic import Field
 
 from gueststar.core.errors import TransientError
-from gueststar.operations.actions.archive_products import away
+from gueststar.operations.actions.archive_products import away, tell_away
 from gueststar.operations.actions.arguments import Arguments, arguments_of
 from gueststar.operations.actions.contract import ActionContext, ActionResult, Condition
 from gueststar.operations.actions.running_night import coming_night
@@ -44,12 +44,12 @@ def check_archive_disk(context: ActionContext) -> ActionResult:
             try_writing(folder)
         nights = {name: item.n_bytes for name, item in archive.summary().items() if name.isdigit()}
     except TransientError as problem:
-        return ActionResult("failed", str(problem), {}, (away(context, str(problem)),))
+        tell_away(context, problem)
+        raise
     last = [nights[name] for name in sorted(nights)[-arguments.nights :]]
     rate = sum(last) / len(last) if last else 0.0
     space = archive.space
     left = max(0.0, space.free - disks.archive_low_gb * GB) / rate if rate else None
-    is_low = space.free_gb < disks.archive_low_gb or (left is not None and left < arguments.warn_nights)
     told = f"{space.free_gb:.1f} GB free of {space.total / GB:.1f}, mark {disks.archive_low_gb:g} GB"
     told += f"; {rate / GB:.3f} GB a night over {len(last)} nights: {left:.0f} nights left" if left is not None else ""
     data = {
@@ -57,8 +57,12 @@ def check_archive_disk(context: ActionContext) -> ActionResult:
         "n_nights": len(nights), "gb_per_night": round(rate / GB, 6), "coming_night": night,
         "nights_left": None if left is None else round(left, 1), "folder": str(folder),
     }  # fmt: skip
-    low = Condition("archive_low", str(disks.archive), is_low, told, "warning")
-    return ActionResult("nothing" if context.is_dry else "done", told, data, (away(context), low))
+    conditions = (
+        away(context),
+        Condition("archive_low", str(disks.archive), space.free_gb < disks.archive_low_gb, told),
+        Condition("archive_low", "nights left", left is not None and left < arguments.warn_nights, told),
+    )
+    return ActionResult("nothing" if context.is_dry else "done", told, data, conditions)
 
 
 def try_writing(folder: Path) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,6 +24,7 @@ from gueststar.store.archive.cleanup import (
     unfinished_plans,
     write_plan,
 )
+from gueststar.store.archive.volume import only_archiver
 from gueststar.store.disks import GB, space_of
 
 _MOST_TOLD = 50
@@ -54,6 +56,11 @@ def clean_sandbox(context: ActionContext) -> ActionResult:
     file goes. In the place of an archived file a link to its copy stays, so that all that reads it goes on working.
     """
     arguments = arguments_of(context, SandboxArguments, action="clean_sandbox")
+    with nullcontext() if context.is_dry else only_archiver(context.repo):
+        return _clean(context, arguments)
+
+
+def _clean(context: ActionContext, arguments: SandboxArguments) -> ActionResult:
     archive, problem = _archive(context)
     resumed = [] if context.is_dry else _resume(context, archive)
     mark = (

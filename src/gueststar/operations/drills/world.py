@@ -34,6 +34,9 @@ FIRST_NIGHT, NIGHT = "2025-03-27", 20250402
 
 DAYS_BETWEEN = 6
 
+PARAMETERS = {"nightly_injection": {"fraction": 0.0}, "reference_selection": {"max_epochs": 5}}
+"""A rehearsed night's references stay as they were in the evening, and nothing is added to its images."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -43,7 +46,7 @@ class Plan:
     n_fields: int = 1
     n_epochs: int = 5
     """Exposures of each field in the night of the references."""
-    n_rounds: int = 4
+    n_rounds: int = 8
     """Exposures of each field in the night that is rehearsed."""
     every_s: float = 3.0
     """From one exposure to the next."""
@@ -61,7 +64,6 @@ class RawFile:
     shutter_closed: float
     """Unix time."""
     is_science: bool
-    field: int | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class World:
 
     @property
     def evening(self) -> Path:
-        """The survey before the night: references made, the night's calibration frames not yet there."""
+        """The survey before the night: references made, and the masters of the night's calibration frames."""
         return self.folder / "evening"
 
     def files(self) -> list[RawFile]:
@@ -178,11 +180,14 @@ def make_evening(world: World, root: Path, *, database: str | None = None) -> Pa
     gueststar("init", root, "--camera", world.folder / "camera.yaml", *options)
     store = DetectionStore(database, name_key=NAME_KEY) if database else DetectionStore.at(root, name_key=NAME_KEY)
     store.close()
-    change_settings(root, {"parameters": {"nightly_injection": {"fraction": 0.0}}})
+    change_settings(root, {"parameters": PARAMETERS})
     gueststar("refcat", "import", root, world.sky / "refcat.parquet")
     first = FIRST_NIGHT.replace("-", "")
     gueststar("ingest", root, world.sky / "raw" / first, "--transfer", "link")
     gueststar("process", root, "--night", first)
+    frames = [path for path in sorted((world.sky / "raw" / str(NIGHT)).iterdir()) if not path.name.startswith("sci_")]
+    gueststar("ingest", root, *frames, "--transfer", "link")
+    gueststar("process", root, "--night", NIGHT, "--until", "calibrate")
     return root
 
 
@@ -247,22 +252,13 @@ def _write_files(world: World) -> None:
     with (world.sky / "schedule.csv").open() as lines:
         taken = {row["files"]: row for row in csv.DictReader(lines) if row["day_obs"] == str(NIGHT)}
     rows: list[dict[str, Any]] = []
-    for path in sorted((world.sky / "raw" / str(NIGHT)).iterdir()):
-        row = taken.get(str(path.relative_to(world.sky)))
-        start = _unix(row["start_utc"]) if row else _unix_of_name(path)
-        closed = start + (float(row["exposure_s"]) if row else 0.0)
-        place = str(path.relative_to(world.folder))
-        field = int(row["field"]) if row else None
-        rows.append({"path": place, "shutter_closed": closed, "is_science": row is not None, "field": field})
-    rows.sort(key=lambda row: (row["is_science"], row["shutter_closed"]))
+    for path in sorted((world.sky / "raw" / str(NIGHT)).glob("sci_*")):
+        row = taken[str(path.relative_to(world.sky))]
+        closed = _unix(row["start_utc"]) + float(row["exposure_s"])
+        rows.append({"path": str(path.relative_to(world.folder)), "shutter_closed": closed, "is_science": True})
+    rows.sort(key=lambda row: row["shutter_closed"])
     write_world(world, rows)
 
 
 def _unix(text: str) -> float:
     return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
-
-
-def _unix_of_name(path: Path) -> float:
-    """Return the time that a frame's name tells: bias_20250402T203725.fits.fz."""
-    stamp = path.name.split("_")[1].split(".")[0]
-    return datetime.strptime(stamp, "%Y%m%dT%H%M%S").replace(tzinfo=UTC).timestamp()

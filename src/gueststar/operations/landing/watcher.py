@@ -70,6 +70,11 @@ class PlaceWatcher:
                 return files
 
     @property
+    def n_whole(self) -> int:
+        """Files that the next call of `arrived` would return."""
+        return self._whole.qsize()
+
+    @property
     def silent_s(self) -> float:
         """How long ago the place was looked into, seconds: much longer than its ``scan_s`` where it hangs."""
         return time.monotonic() - self._looked

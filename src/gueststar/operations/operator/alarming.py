@@ -35,6 +35,11 @@ class Alarming:
         except (GueststarError, OSError) as problem:
             LOG.warning("the alarm is in the log only: %s", problem)
 
+    def settle(self, kind: str, subject: str) -> None:
+        """Say that something is right, also where it was wrong before this operator began."""
+        self._open.setdefault((kind, subject), (0.0, ""))
+        self.right(kind, subject)
+
     def right(self, kind: str, subject: str) -> None:
         """Say that something is right (again)."""
         if self._open.pop((kind, subject), None) is None:

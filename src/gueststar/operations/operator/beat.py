@@ -45,7 +45,7 @@ class Beat:
             pid=os.getpid(), host=socket.gethostname(), version=__version__, started=operator.started,
             beat=time.time(), clock=now, night=night_of(now, operator.repo.camera), mode=operator.mode,
             why=operator.why, queued=operator.work.queue.counts(), running=len(operator.running),
-            landing={str(i.settings.path): len(i.waiting) + i.n_arriving for i in operator.parts.intakes},
+            landing={str(i.settings.path): i.n_waiting + i.n_arriving for i in operator.parts.intakes},
             workers=self._workers(), last_exposure=self.last_exposure, last_alert=operator.last_alert,
             recent=tuple(reversed(operator.recent)),
         )  # fmt: skip

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
-from gueststar.core.errors import TransientError
 from gueststar.formats.atomic import appearing_whole
-from gueststar.store.repo import SurveyRepo
 
 FOLDER = "operator"
 PAUSED = f"{FOLDER}/paused"
 """There while the operator begins nothing; what it holds says why."""
 SIGNALS = f"{FOLDER}/signals"
 """Files whose names are signals of the observatory: night_begins, night_ends."""
-_WHO = f"{FOLDER}/pid.json"
 
 
 def pause(root: Path, reason: str) -> None:
@@ -64,45 +58,6 @@ def signals_given(root: Path) -> dict[str, str]:
 def signal_answered(root: Path, name: str) -> None:
     """Take a signal away."""
     (root / SIGNALS / name).unlink(missing_ok=True)
-
-
-@contextmanager
-def only_operator(repo: SurveyRepo) -> Iterator[None]:
-    """Hold the repository as its one operator; TransientError names the process that does already."""
-    with _held(repo):
-        who = repo.root / _WHO
-        with appearing_whole(who) as temporary:
-            temporary.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
-        try:
-            yield
-        finally:
-            with suppress(OSError):
-                who.unlink(missing_ok=True)
-
-
-@contextmanager
-def _held(repo: SurveyRepo) -> Iterator[None]:
-    holder = repo.only_writer()
-    try:
-        holder.__enter__()
-    except TransientError:
-        who = holder_of(repo.root)
-        if who is None:
-            raise
-        raise TransientError(f"{repo.root} is operated already, by {who}") from None
-    try:
-        yield
-    finally:
-        holder.__exit__(None, None, None)
-
-
-def holder_of(root: Path) -> str | None:
-    """Return the process that operates a repository, as it wrote itself down: process 123 on host; None: not told."""
-    try:
-        told = json.loads((root / _WHO).read_text())
-        return f"process {told['pid']} on {told['host']}"
-    except (OSError, ValueError, KeyError):
-        return None
 
 
 def speak(root: Path, *, pause_reason: str | None, do_resume: bool, signal: str | None) -> list[str]:

@@ -7,6 +7,7 @@ another, and each can be broken off at any moment: the ledger knows what is done
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import threading
@@ -36,7 +37,9 @@ from gueststar.operations.operator.pipeline_actions import (
     publish_alerts,
     series_action,
 )
+from gueststar.operations.operator.prewarming import Prewarming
 from gueststar.operations.operator.queue import Unit
+from gueststar.operations.operator.steadiness import Steadiness
 from gueststar.operations.operator.trouble import (
     FIRST_WAIT_S,
     LONGEST_WAIT_S,
@@ -47,13 +50,12 @@ from gueststar.operations.operator.trouble import (
 from gueststar.operations.rules.book import RuleBook
 from gueststar.operations.rules.contract import Firing, Priority
 from gueststar.operations.rules.facts import SurveyFactsSource
-from gueststar.operations.rules.record import SIGNAL, write_rules
-from gueststar.operations.watch.alarms import Courier
+from gueststar.operations.rules.record import SIGNAL, signal_times, write_rules
 from gueststar.pipelines.engine.contract import Engine
 from gueststar.pipelines.night.outcome import Outcome
 from gueststar.pipelines.night.publishing import publish_night
 from gueststar.pipelines.night.settings import PipelineSettings
-from gueststar.store.ledger import JobState
+from gueststar.store.ledger import ExposureRow, JobState
 from gueststar.store.repo import SurveyRepo
 
 LOG = logging.getLogger(__name__)
@@ -61,10 +63,20 @@ LOG = logging.getLogger(__name__)
 CLOSING = "nights that are over"
 """Name under which the operator itself lets follow what follows a night, where images of it come later."""
 CLOSE = "close"
-ALARMS_EVERY_S = 15.0
-"""Alarms that are due are sent this often."""
+_CLOSES = frozenset({"references", "precover"})
+"""A firing with these actions closes its night."""
+ALARMS_EVERY_S = 30.0
+"""How the survey fares is judged, and alarms are sent, this often."""
+ALARMS_AT_REST_S = 60.0
+"""The same while nothing is worked on."""
+PREWARM_EVERY_S = 15.0
+"""The next pointing is looked for this often after exposures came."""
+STEPPED_FOR_S = 900.0
+"""A step of the machine's clock stays an alarm for so long."""
 RULES_EVERY_S = 5.0
-"""Rules that follow the clock are asked this often."""
+"""Rules that follow the clock are asked this often while exposures are worked on."""
+RULES_AT_REST_S = 15.0
+"""The same while nothing is."""
 LOOK_EVERY_S = 60.0
 """The ledger is looked through this often for exposures that somebody else took in."""
 CHECK_EVERY_S = 2.0
@@ -89,8 +101,10 @@ class Parts:
     actions: Mapping[str, Action]
     intakes: tuple[Intake, ...] = ()
     open_repo: Callable[[SurveyRepo], SurveyRepo] = lambda repo: SurveyRepo.open(repo.root)
-    notify: Callable[[str], None] = lambda _: None
+    notify: Callable[[str], object] = lambda _: None
     """Tells the service manager how it stands."""
+    watch: Callable[[SurveyRepo], object] = lambda _: None
+    """Judges how the survey fares and sends alarms; called every so often, in a thread."""
 
 
 class Operator:
@@ -101,7 +115,7 @@ class Operator:
         self.clock, self.engine = parts.clock, parts.engine
         self.rules = parts.load_rules(repo)
         self.stopping, self.wake = threading.Event(), threading.Event()
-        self.is_to_reload_settings = False
+        self.is_to_reload_settings = self._is_hurried = False
         self.mode: Mode = "running"
         self.why = ""
         self.started = time.time()
@@ -116,7 +130,10 @@ class Operator:
         self._due: dict[str, float] = {}
         self._not_published_before = 0.0
         self._idle_since = self.clock.now()
-        self.courier = Courier()
+        self._watching: threading.Thread | None = None
+        self.prewarming = Prewarming(repo, self.engine, clock=self.clock)
+        self._last_received: ExposureRow | None = None
+        self._steadiness = Steadiness(self.clock)
         self.work = NightWork(repo, settings_of(repo), self.rules, clock=self.clock)
         self.survey_facts = SurveyFactsSource(repo)
         self.firings = Firings(self._begin_action, clock=self.clock)
@@ -164,7 +181,8 @@ class Operator:
                 self._rest()
 
     def stop(self) -> None:
-        """End after the present step; may be called from a signal handler."""
+        """End after the present step; asked twice, without waiting for what runs. Signal handlers call this."""
+        self._is_hurried = self.stopping.is_set()
         self.stopping.set()
         self.wake.set()
 
@@ -174,7 +192,7 @@ class Operator:
         for intake in self.parts.intakes:
             intake.stop()
         end = time.monotonic() + patience_s
-        while self._flying and time.monotonic() < end:
+        while self._flying and time.monotonic() < end and not self._is_hurried:
             try:
                 self._collect(timeout_s=0.5)
                 self._settle()
@@ -183,6 +201,9 @@ class Operator:
                 break
             self.beat.write()
         self._pool.shutdown(wait=self._publishing is not None, cancel_futures=True)
+        if self._watching is not None:
+            self._watching.join(timeout=10.0)
+        gc.unfreeze()  # association froze what was loaded: modules that count their references would complain
         try:
             self.work.ledger.reset_running(is_counted=False)
             self.repo.ledger.event("operator", "stopped", f"process {os.getpid()}")
@@ -236,7 +257,7 @@ class Operator:
     @property
     def n_landed(self) -> int:
         """Files that are there, whole, and not taken in yet."""
-        return sum(len(intake.waiting) for intake in self.parts.intakes)
+        return sum(intake.n_waiting for intake in self.parts.intakes)
 
     @property
     def running(self) -> Mapping[int, Unit]:
@@ -248,7 +269,7 @@ class Operator:
         """Whether nothing waits, runs or is arriving."""
         return not (
             self._flying or self._unsettled or self.n_landed or len(self.work.queue) or len(self.work.order)
-            or len(self.work.sets) or self.work.series or len(self.firings) or self._publishing
+            or len(self.work.sets) or self.work.series or self.firings.n_at_work or self._publishing
             or self.work.has_new_alerts or any(intake.n_arriving for intake in self.parts.intakes)
         )  # fmt: skip
 
@@ -273,6 +294,7 @@ class Operator:
                 rows = intake.take(self.repo, file)
                 for row in rows:
                     self.work.take(row)
+                    self._last_received = row
                     self.beat.last_exposure = row.id
                 intake.taken(file)
                 is_busy = True
@@ -384,7 +406,7 @@ class Operator:
 
     def _ask_rules(self) -> None:
         signals = signals_given(self.repo.root) if self._is_due("signals", BEAT_S) else {}
-        if not signals and not self._is_due("rules", RULES_EVERY_S):
+        if not signals and not self._is_due("rules", RULES_EVERY_S if self.work.hands else RULES_AT_REST_S):
             return
         now = self.clock.now()
         for name, text in signals.items():
@@ -406,7 +428,10 @@ class Operator:
         since = self.firings.last_fired.get(firing.rule, time.time())
         if name == CLOSE:
             return _Closing(self, firing.night)
-        found = series_action(name, self.work, firing.night, arguments, priority=int(firing.priority), since=since)
+        found = series_action(
+            name, self.work, firing.night, arguments, priority=int(firing.priority), since=since,
+            is_night_over=lambda: self.is_night_over(firing.night),
+        )  # fmt: skip
         if found is not None:
             return found
         if name == "calibrate":
@@ -433,9 +458,17 @@ class Operator:
         for active, name, result in ended:
             self._say(f"{name}: {result.text}")
             self._action_ended(active, name, result)
+            ran = {action for action, _ in active.firing.actions}
+            if active.is_over and ran >= _CLOSES and not self.work.has_work_of(active.firing.night):
+                _Closing(self, active.firing.night).result()
         return bool(ended)
 
     def _action_ended(self, active: ActiveFiring, name: str, result: ActionResult) -> None:
+        for condition in result.conditions:
+            if condition.is_wrong:
+                self.alarming.wrong(condition.kind, condition.subject, condition.text, condition.severity)
+            else:
+                self.alarming.settle(condition.kind, condition.subject)
         if result.state == "failed":
             text = f"{name} of rule {active.firing.rule} failed: {result.text}"
             self.alarming.wrong("action_failed", name, text, "warning")
@@ -456,6 +489,19 @@ class Operator:
             if finished > closed.get(night, 0.0):
                 self.work.changed[night] += 1
 
+    def is_night_over(self, night: int) -> bool:
+        """Return whether a night has ended, by the date, the sun or the observatory's signal."""
+        now = self.clock.now()
+        if night != night_of(now, self.repo.camera):
+            return True
+        almanac = self.rules.almanac
+        if almanac.night.by != "signal":
+            end = almanac.nights.edge(night, "ends", altitude_deg=almanac.night.sun_altitude)
+            if end is not None and now >= end:
+                return True
+        came = signal_times(self.repo.ledger).get("night_ends") if almanac.night.by != "sun" else None
+        return came is not None and almanac.nights.night_of(came) == night
+
     def _nights_to_close(self) -> list[int]:
         tonight = night_of(self.clock.now(), self.repo.camera)
         return [night for night, n in self.work.changed.items() if n and night != tonight]
@@ -475,9 +521,13 @@ class Operator:
 
     # What holds it up
 
+    def _reason_to_pause(self) -> str | None:
+        downtime = self.rules.maintenance_at(self.clock.now())
+        return paused_because(self.repo.root) if downtime is None else f"planned downtime: {downtime.reason}"
+
     def _is_paused(self) -> bool:
         if self._is_due("paused", BEAT_S):
-            reason = paused_because(self.repo.root)
+            reason = self._reason_to_pause()
             if reason is not None and self.mode != "paused":
                 self.repo.ledger.event("operator", "paused", reason)
                 self._say(f"paused: {reason}")
@@ -530,7 +580,7 @@ class Operator:
     def _go_on(self) -> None:
         """Open the repository anew and find again what there is to do; what workers have goes on."""
         fresh = SurveyRepo.open(self.repo.root)
-        before, self.repo, self.alarming.repo = self.repo, fresh, fresh
+        before, self.repo, self.alarming.repo, self.prewarming.repo = self.repo, fresh, fresh, fresh
         before.close()
         self.work.use(fresh, settings_of(fresh))
         self.survey_facts = SurveyFactsSource(fresh)
@@ -567,13 +617,43 @@ class Operator:
         """Every so often: exposures that somebody else took in, alarms that are to be sent."""
         if self.work.hands or self.work.undecided or self.n_landed:
             self._idle_since = self.clock.now()
+        self._watch_clock()
+        if self._last_received is not None and self._is_due("prewarm", PREWARM_EVERY_S):
+            self._prewarm()
         if self._is_due("look", LOOK_EVERY_S):
+            self._prewarm()
             self.work.planner.look_again()
             n_found = self.work.look_for_exposures()
             if n_found:
                 self._say(f"{n_found} exposures that were taken in beside")
-        if self._is_due("alarms", ALARMS_EVERY_S):
-            self.courier.turn(self.repo, self.clock.now())
+        every_s = ALARMS_EVERY_S if self.work.hands or self.mode != "running" else ALARMS_AT_REST_S
+        if self._is_due("alarms", every_s) and (self._watching is None or not self._watching.is_alive()):
+            self._watching = threading.Thread(target=self._watch, name="watching", daemon=True)
+            self._watching.start()
+
+    def _prewarm(self) -> None:
+        if not self.repo.settings.operation.queue.do_prewarm:
+            return
+        if n_files := self.prewarming.turn(self._last_received):
+            self._say(f"{n_files} files of the next pointing are read ahead")
+
+    def _watch_clock(self) -> None:
+        """Say when the machine's clock was set: durations do not follow it, latencies do."""
+        if step := self._steadiness.step_s():
+            text = f"the machine's clock was set by {step:+.0f} s: latencies of this time are wrong"
+            self.repo.ledger.event("clock", "", text, step_s=step)
+            self._say(text)
+            self.alarming.wrong("clock_stepped", "", text, "warning")
+            self._due["clock"] = time.monotonic() + STEPPED_FOR_S
+        elif self._is_due("clock", STEPPED_FOR_S):
+            self.alarming.right("clock_stepped", "")
+
+    def _watch(self) -> None:
+        """Judge how the survey fares, and let alarms leave; troubles with that stop nothing."""
+        try:
+            self.parts.watch(self.repo)
+        except (GueststarError, OSError) as problem:
+            LOG.warning("alarms wait: %s", problem)
 
     def _say(self, line: str) -> None:
         """Tell what was done: to the log, and among the last lines of the picture."""

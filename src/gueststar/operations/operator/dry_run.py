@@ -11,7 +11,6 @@ from gueststar.core.errors import GueststarError
 from gueststar.formats.raw import read_headers
 from gueststar.operations.landing.journal import ReceiptJournal
 from gueststar.operations.landing.place import PlaceAway, WatchedPlace
-from gueststar.operations.operator.control import only_operator
 from gueststar.operations.operator.daemon import Operator
 from gueststar.operations.operator.start import OperateOptions, check_places, clock_of, load_rules_of, parts_of
 from gueststar.operations.rules.contract import Decision
@@ -77,7 +76,7 @@ def _words(decision: Decision) -> str:
 
 
 def _planned(repo: SurveyRepo, options: OperateOptions) -> Iterator[str]:
-    with only_operator(repo):
+    with repo.only_writer("operates"):
         operator = Operator(repo, parts_of(repo, InlineEngine(), clock_of(options)))
         operator.mode = "dry"
         yield from operator.rehearse_plan()

@@ -86,6 +86,11 @@ class Firings:
     def __len__(self) -> int:
         return len(self.active)
 
+    @property
+    def n_at_work(self) -> int:
+        """Firings that do not wait for a night's end."""
+        return sum(not getattr(active.running, "is_waiting", False) for active in self.active)
+
     def reload(self, ledger: Ledger) -> None:
         """Find again in the ledger when rules fired last, and the firings that did not come to their end."""
         self.ledger = ledger

@@ -11,12 +11,13 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from gueststar.core.clock import Clock
 from gueststar.core.errors import ServiceDown
 from gueststar.operations.operator.calibration_sets import CalibrationSets
+from gueststar.operations.operator.facts import unix_of
 from gueststar.operations.operator.order import SkyOrder
 from gueststar.operations.operator.queue import Stage, Unit, WorkQueue
 from gueststar.operations.operator.series import Plan, Series
@@ -37,6 +38,8 @@ LOG = logging.getLogger(__name__)
 
 _STUCK = (JobState.FAILED, JobState.QUARANTINED, JobState.HELD)
 _LONGEST_BACKOFF_S = 3600.0
+_USUAL_DEADLINE_S = 600.0
+"""Of exposures whose rule gives none: among those of one priority, the one that is due first is begun first."""
 
 
 class Step(StrEnum):
@@ -149,12 +152,11 @@ class NightWork:
             self.undecided[row.id] = row
             return
         now = self.clock.now()
-        decision = self.rules.decide(self.facts.facts(row, now=now))
-        known = self.hands.get(row.id)
-        if known is None or known.decision != decision:
+        decision, best = self._decisions(row, now)
+        if row.id not in self.hands:
             write_decision(self.ledger, row.id, decision, now=now)
-        hand = self.hands.setdefault(row.id, InHand(row, decision))
-        hand.row, hand.decision = row, decision
+        hand = self.hands.setdefault(row.id, InHand(row, best))
+        hand.row, hand.decision = row, decision = row, best
         with self._facts_of(decision):
             self.planner.ask_science(row)
         jobs = self.ledger.jobs(exposure_id=row.id)
@@ -165,6 +167,19 @@ class NightWork:
             if detector not in hand.steps:
                 self._advance(hand, detector, [job for job in jobs if job.detector == detector], is_fresh=True)
         self._close(hand)
+
+    def _decisions(self, row: ExposureRow, now: float) -> tuple[Decision, Decision]:
+        """Return what the rules say of an exposure, and of those of its images that have what others lack."""
+        facts = self.facts.facts(row, now=now)
+        decision = self.rules.decide(facts)
+        if decision.recipe is Recipe.ALERTS:
+            return decision, decision
+        some = replace(
+            facts,
+            has_reference=facts.has_reference or any(self.planner.references_of(row, d) for d in row.detectors),
+            has_calibrations=facts.has_calibrations or self.planner.has_some_calibrations(row),
+        )
+        return decision, decision if some == facts else self.rules.decide(some)
 
     def _archive(self, hand: InHand, jobs: Sequence[Job]) -> None:
         reason = f"archive only: {hand.decision.why or 'as its rule says'} (rule {hand.decision.rule!r})"
@@ -197,7 +212,8 @@ class NightWork:
             stage: Stage = "science" if step is Step.SCIENCE else "difference"
             job = by_kind.get(stage)
             wait = max(0.0, (job.not_before if job and job.not_before else 0.0) - time.time())
-            unit = Unit(priority, info.mjd_start, hand.row.id, detector, stage)
+            due = unix_of(info.mjd_start) + info.exposure_s + (hand.decision.deadline_s or _USUAL_DEADLINE_S)
+            unit = Unit(priority, due, hand.row.id, detector, stage)
             self.queue.put(unit, not_before=time.monotonic() + wait if wait else 0.0)
 
     def _step_of(self, hand: InHand, detector: int, jobs: dict[str, Job], *, is_fresh: bool) -> tuple[Step, bool]:

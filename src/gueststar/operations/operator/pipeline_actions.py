@@ -15,6 +15,7 @@ from gueststar.pipelines.night.movers import link_night
 from gueststar.pipelines.night.plan import Planner
 from gueststar.pipelines.night.precovery import plan_precoveries
 from gueststar.pipelines.night.publishing import publish_night
+from gueststar.pipelines.night.reference import ReferenceWork
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.stages import Settling
 from gueststar.store.ledger import JobState
@@ -27,15 +28,21 @@ class SeriesAction:
     """Units of work, planned when nothing of the night is on its way any more, and what follows when they are done."""
 
     def __init__(
-        self, work: NightWork, series: Series, *, does_wait: bool = True, afterwards: Callable[[], object] | None = None
-    ) -> None:
-        self._work, self._series, self._does_wait, self._afterwards = work, series, does_wait, afterwards
+        self, work: NightWork, series: Series, *, is_due: Callable[[], bool],
+        afterwards: Callable[[], object] | None = None,
+    ) -> None:  # fmt: skip
+        self._work, self._series, self._is_due, self._afterwards = work, series, is_due, afterwards
         self._is_begun = False
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it waits for a night's end."""
+        return not self._is_begun and not self._is_due()
 
     def result(self) -> ActionResult | None:
         """Return what was done; None while something is left to do."""
         if not self._is_begun:
-            if self._does_wait and self._work.has_work_of(self._series.night):
+            if self._work.has_work_of(self._series.night) or not self._is_due():
                 return None
             self._work.begin(self._series)
             self._is_begun = True
@@ -45,7 +52,7 @@ class SeriesAction:
             self._afterwards()
             self._afterwards = None
             return None
-        if self._does_wait and self._work.has_work_of(self._series.night):
+        if self._work.has_work_of(self._series.night):
             return None
         figures = {"n_done": self._series.n_done, "n_lost": self._series.n_lost}
         return ActionResult("done" if any(figures.values()) else "nothing", self._series.line(), figures)
@@ -87,24 +94,26 @@ class WaitFor:
 
 
 def series_action(
-    name: str, work: NightWork, night: int, arguments: Mapping[str, Any], *, priority: int, since: float
-) -> SeriesAction | None:
+    name: str, work: NightWork, night: int, arguments: Mapping[str, Any], *, priority: int, since: float,
+    is_night_over: Callable[[], bool],
+) -> SeriesAction | None:  # fmt: skip
     """Return the action of a name that plans units of work; None where it is another kind of action.
 
-    ``since``: Unix time of the firing; what was done before is done again by ``reprocess``.
+    ``since``: Unix time of the firing; what was done before is done again by ``reprocess``. References wait until
+    ``is_night_over``: what becomes of a night's exposures must not depend on when within the night one was made.
     """
     plans = _plans(name, work, night, arguments, since)
     if plans is None:
         return None
     series = Series(name, night, priority, plans)
     if name == "references":
-        return SeriesAction(work, series, afterwards=lambda: work.plan_held(night))
-    return SeriesAction(work, series)
+        return SeriesAction(work, series, is_due=is_night_over, afterwards=lambda: work.plan_held(night))
+    return SeriesAction(work, series, is_due=lambda: True)
 
 
 def _plans(name: str, work: NightWork, night: int, arguments: Mapping[str, Any], since: float) -> Iterable[Plan] | None:
     if name == "references":
-        return [lambda: work.planner.references(night)]
+        return [lambda: _references(work, night, arguments)]
     if name == "precover":
         return [lambda: plan_precoveries(work.repo, work.settings, night)]
     if name == "learn":
@@ -118,6 +127,14 @@ def _plans(name: str, work: NightWork, night: int, arguments: Mapping[str, Any],
 
         return [lambda: again().science(night), lambda: again().differences(night)]
     return None
+
+
+def _references(work: NightWork, night: int, arguments: Mapping[str, Any]) -> list[ReferenceWork]:
+    if not arguments:
+        return work.planner.references(night)
+    if set(arguments) != {"field", "band"}:
+        raise ConfigError("action references takes a field and a band, or nothing")
+    return work.planner.references_at(night, int(arguments["field"]), str(arguments["band"]))
 
 
 def _injections(work: NightWork, night: int, arguments: Mapping[str, Any]) -> list[Any]:

@@ -17,8 +17,8 @@ class Unit:
     """One unit of work that waits, sorted as it is to be begun."""
 
     priority: int
-    mjd: float
-    """When the exposure began: earlier ones first."""
+    due: float
+    """When it is to be done by its rule, Unix time: the earliest first."""
     exposure: int
     detector: int
     stage: Stage = "science"

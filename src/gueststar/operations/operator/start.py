@@ -15,11 +15,13 @@ import tenacity
 from gueststar.core.clock import Clock, RehearsalClock, SystemClock
 from gueststar.core.errors import ConfigError, ServiceDown
 from gueststar.operations.actions.catalog import ACTIONS
-from gueststar.operations.operator.control import only_operator
 from gueststar.operations.operator.daemon import Operator, Parts
 from gueststar.operations.operator.intake import Intake
 from gueststar.operations.rules.book import RuleBook
 from gueststar.operations.rules.load import load_rules
+from gueststar.operations.watch.logs import start_logging
+from gueststar.operations.watch.look import Look
+from gueststar.operations.watch.systemd import notify
 from gueststar.pipelines.engine.contract import Engine
 from gueststar.pipelines.engine.dask_engine import make_engine
 from gueststar.pipelines.engine.inline import InlineEngine
@@ -57,15 +59,16 @@ def operate(root: Path, options: OperateOptions, *, tell: Callable[[str], None] 
     wrong, ServiceDown where its database stays away.
     """
     repo = _opened(root, tell)
-    with repo, only_operator(repo):
+    with repo, repo.only_writer("operates"):
         check_places(repo)
-        rules = load_rules_of(repo)
-        del rules  # wrong rules are told before workers are started
+        load_rules_of(repo)  # wrong rules are told before workers are started
+        start_logging(repo.root)
         engine = engine_of(repo, options)
         try:
             operator = Operator(repo, parts_of(repo, engine, clock_of(options)))
             with _signals(operator):
                 operator.start(is_counted=isinstance(engine, InlineEngine))
+                notify("READY=1")
                 try:
                     operator.run(until_idle=options.until_idle)
                     return not operator.has_quarantined
@@ -94,7 +97,11 @@ def clock_of(options: OperateOptions) -> Clock:
 
 def parts_of(repo: SurveyRepo, engine: Engine, clock: Clock) -> Parts:
     """Return what an operator of a repository works with."""
-    return Parts(engine=engine, clock=clock, load_rules=load_rules_of, actions=ACTIONS, intakes=intakes_of(repo))
+    look = Look(repo.root, clock=clock)
+    return Parts(
+        engine=engine, clock=clock, load_rules=load_rules_of, actions=ACTIONS, intakes=intakes_of(repo),
+        notify=notify, watch=lambda _: look.turn(),
+    )  # fmt: skip
 
 
 def load_rules_of(repo: SurveyRepo) -> RuleBook:

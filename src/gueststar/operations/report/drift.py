@@ -14,7 +14,9 @@ from gueststar.algorithms.vetting.drift import kolmogorov_smirnov, population_st
 from gueststar.algorithms.vetting.score import ReliabilityModel
 from gueststar.core.errors import ConfigError
 from gueststar.model.metrics import Grade
+from gueststar.operations.report.night_memory import remembered
 from gueststar.store.ledger import Job, JobState
+from gueststar.store.night_values import night_stamp, science_nights
 from gueststar.store.reliability_models import ReliabilityModels
 from gueststar.store.repo import SurveyRepo
 
@@ -91,14 +93,46 @@ def drift_of(repo: SurveyRepo, night: int, jobs: Sequence[Job]) -> Drift | None:
         model = ReliabilityModels(repo.root).model(version)
     except ConfigError:  # a model that the survey's settings name by its path, or that a release shipped before
         return None
-    measured = repo.ledger.measurements("difference", "n_candidates", before=night, n_nights=N_NIGHTS)
-    before = [
-        job.metrics
-        for earlier in sorted({day_obs for _, _, day_obs, _ in measured})
-        for kind in ("difference", "injection")
-        for job in repo.ledger.jobs(kind=kind, day_obs=earlier, state=JobState.DONE)
-    ]
+    earlier = science_nights(repo.ledger, until=night - 1, most=N_NIGHTS)
+    before = [metrics for one in earlier for metrics in _remembered_pools(repo, one)]
     return compare_nights(model, [job.metrics for job in jobs], before)
+
+
+def _remembered_pools(repo: SurveyRepo, night: int) -> list[dict[str, Any]]:
+    def compute() -> list[dict[str, Any]]:
+        """Return the sums of the night."""
+        kinds = ("difference", "injection")
+        jobs = [
+            job for kind in kinds
+            for job in repo.ledger.jobs(kind=kind, day_obs=night, state=JobState.DONE, is_lean=True)
+        ]  # fmt: skip
+        return pooled_metrics([job.metrics for job in jobs])
+
+    pools: list[dict[str, Any]] = remembered(repo.root, night, "drift", night_stamp(repo.ledger, night), compute)
+    return pools
+
+
+def pooled_metrics(metrics: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a night's metrics summed, in the same form: one entry a version of the model, one of artificial sources.
+
+    Compared with another night (`compare_nights`), they say the same as the metrics of all its images.
+    """
+    by_version: dict[str, list[dict[str, Any]]] = {}
+    for one in metrics:
+        if "counts" in one.get("vetting", {}):
+            by_version.setdefault(one["vetting"]["version"], []).append(one)
+    pools: list[dict[str, Any]] = []
+    for version, mine in by_version.items():
+        counts = _pooled(mine, [np.zeros(len(row), np.int64) for row in mine[0]["vetting"]["counts"]])
+        n_reliable = sum(one["vetting"]["n_reliable"] for one in mine)
+        pools.append(
+            {"vetting": {"version": version, "counts": [row.tolist() for row in counts], "n_reliable": n_reliable}}
+        )
+    scores = [one["injected_scores"] for one in metrics if "injected_scores" in one]
+    if scores:
+        total = {name: sum(one[name] for one in scores) for name in ("n", "n_likely")}
+        pools.append({"injected_scores": total})
+    return pools
 
 
 def compare_nights(

@@ -225,6 +225,8 @@ def fates(account: NightAccount) -> bytes:
 
 def latency(told: Latency) -> bytes:
     """Draw the minutes from the shutter to the alert over the night, and how they are distributed."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
     figure, (ax, histogram) = blank(9.4, 2.3, 2)
     start = min((image.shutter for image in told.images), default=0.0)
     minutes = np.array([max((image.transfer_s + image.processing_s) / 60.0, 1e-2) for image in told.images])
@@ -244,6 +246,10 @@ def latency(told: Latency) -> bytes:
         histogram.axvline(minute, color=colour, lw=0.8, ls="--")
     ax.set_yscale("log")
     histogram.set_xscale("log")
+    for axis in (ax.yaxis, histogram.xaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_locator(NullLocator())
     ax.set_title("minutes from the shutter to the alert", fontsize=8, color=INK, loc="left")
     ax.set_xlabel("hours since the first exposure", fontsize=7, color=MUTED)
     histogram.set_title("detector images by minutes to the alert", fontsize=8, color=INK, loc="left")

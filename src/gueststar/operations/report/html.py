@@ -17,11 +17,13 @@ from gueststar.operations.report import figures
 from gueststar.operations.report.account import RAW, Fate, Unit
 from gueststar.operations.report.arrivals import arrival_lines
 from gueststar.operations.report.completeness import class_tables, injection_lines
+from gueststar.operations.report.disk import size_text
 from gueststar.operations.report.drift import drift_lines
 from gueststar.operations.report.filters import filter_lines
 from gueststar.operations.report.night_report import NightReport, science_units, value_of, worst_grade
 from gueststar.operations.report.repeatability import repeatability_lines
 from gueststar.operations.report.stream import stream_lines
+from gueststar.operations.report.trends import Trend
 from gueststar.store.products import DataId
 from gueststar.store.repo import SurveyRepo
 
@@ -97,11 +99,30 @@ def render_html(report: NightReport, repo: SurveyRepo, *, n_previews: int = 3) -
         injection_classes=embedded(figures.injection_classes(report.injections)) if tables else "",
         injection_tables=tables,
         completeness=embedded(figures.completeness(report.truth)) if _has_transients(report) else "",
+        fate_colours=[(fate.value, colour) for fate, colour in figures.FATE_COLOURS.items()],
+        latency_picture=embedded(figures.latency(report.latency)) if report.latency and report.latency.images else "",
+        night_trends=_night_trends(report),
+        usual=[_usual(trend) for trend in report.trends.rows] if report.trends else [],
+        size_text=size_text,
         columns=[(name, METRICS_BY_NAME[name].unit) for name in COLUMNS],
         exposures=exposure_lines(report, repo),
         previews=make_previews(report, repo, n_previews),
         steps=sorted(report.steps.items(), key=lambda item: -item[1]),
     )
+
+
+def _night_trends(report: NightReport) -> list[str]:
+    """Return a picture of every followed metric, where there are nights to compare."""
+    if report.trends is None or len(report.trends.nights) < 2:
+        return []
+    names = dict.fromkeys(row.name for row in report.trends.rows)
+    return [embedded(figures.nights(report.trends, name)) for name in names]
+
+
+def _usual(trend: Trend) -> str:
+    """Return the median of the nights before."""
+    before = [value.median for value in trend.values[:-1] if value is not None]
+    return f"{np.median(before):.4g}" if before else ""
 
 
 def _has_transients(report: NightReport) -> bool:

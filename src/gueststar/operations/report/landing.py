@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -55,6 +55,19 @@ def landing_of(repo: SurveyRepo, night: int, *, is_last: bool) -> tuple[Landing,
     return tuple(landing for landing in found if landing.n or landing.trouble)
 
 
+def files_not_taken(repo: SurveyRepo, name: str) -> list[tuple[str, float]]:
+    """Return (path, Unix time of its last change) of files of this name, or path, in landing places, never received."""
+    found: dict[str, float] = {}
+    for place in repo.settings.operation.landing:
+        try:
+            everything = _files_in(place.path, is_wanted=lambda _: True)
+            lying = {path: time for path, time in everything if path.endswith(name)}
+        except OSError:
+            continue
+        found |= {path: lying[path] for path in lying.keys() - seen_paths(repo.ledger, lying.keys())}
+    return sorted(found.items())
+
+
 def _look_into(repo: SurveyRepo, place: Path, begin: float, end: float | None) -> Landing:
     try:
         lying = {path: time for path, time in _files_in(place) if time >= begin and (end is None or time < end)}
@@ -67,15 +80,15 @@ def _look_into(repo: SurveyRepo, place: Path, begin: float, end: float | None) -
     return Landing(str(place), len(new), min(lying[path] for path in new), examples)
 
 
-def _files_in(place: Path) -> Iterator[tuple[str, float]]:
-    """Yield raw files in a folder and its folders with the time of their last change; OSError if it is not there."""
+def _files_in(place: Path, *, is_wanted: Callable[[Path], bool] = is_raw_name) -> Iterator[tuple[str, float]]:
+    """Yield files in a folder and its folders with the time of their last change; OSError if it is not there."""
     folders = [str(place.absolute())]
     while folders:
         with os.scandir(folders.pop()) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
-                elif is_raw_name(Path(entry.name)):
+                elif is_wanted(Path(entry.name)):
                     try:
                         yield entry.path, entry.stat().st_mtime
                     except FileNotFoundError:  # taken in, or renamed, a moment ago

@@ -139,13 +139,13 @@ def latency_of(repo: SurveyRepo, night: int, rows: Sequence[ExposureRow], jobs: 
         return None
     limits = repo.settings.operation
     images = image_times(
-        science, jobs, camera=repo.camera, received=received_times(repo.ledger, night), sent=_sent_times(repo, night),
+        science, jobs, camera=repo.camera, received=received_times(repo.ledger, night), sent=sent_times(repo, night),
         required_s=limits.latency_required_s,
     )  # fmt: skip
     return summarise(images, required_s=limits.latency_required_s, goal_s=limits.latency_goal_s)
 
 
-def _sent_times(repo: SurveyRepo, night: int) -> dict[int, tuple[int, float]] | None:
+def sent_times(repo: SurveyRepo, night: int) -> dict[int, tuple[int, float]] | None:
     """Return what of each detector image (``pid``) is on the stream and since when; None where there is no stream."""
     if not has_stream(repo.root, repo.settings.stream):
         return None
@@ -273,7 +273,7 @@ def _late(image: ImageTimes) -> LateExposure:
     words = _WORDS[worst]
     if worst == "queue" and image.is_retried:
         words = "queued, and tried more than once"
-    if math.isnan(image.worked_s) and image.alerted is not None and worst != "transfer":
+    if image.alerted is not None and math.isnan(image.worked_s) and image.processing_s > image.transfer_s:
         words = "not known: it was processed again since"
     shutter = times.isot_utc(ids.exposure_start(image.exposure))
     return LateExposure(image.exposure, shutter, image.transfer_s + image.processing_s, words, known)
@@ -293,7 +293,7 @@ def latency_lines(latency: Latency | None) -> list[str]:
             lines.append(f"latency of {title} images, minutes:{'p50':>9}{'p95':>9}{'p99':>9}   within goal, required")
             lines += [f"  {_spread_line(spread)}" for spread in spreads]
     if latency.n_waiting:
-        lines.append(f"  {latency.n_waiting} images have no alert yet")
+        lines.append(f"  {latency.n_waiting} images have no alert: failed, held or waiting")
     if latency.late:
         lines.append(f"{len(latency.late)} exposures were late ({latency.required_s / 60:g} minutes required):")
         lines += [f"  {_late_line(late)}" for late in latency.late[:20]]

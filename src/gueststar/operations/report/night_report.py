@@ -24,7 +24,7 @@ from gueststar.operations.report.drift import Drift, drift_of
 from gueststar.operations.report.expected import Expected, expected_of
 from gueststar.operations.report.expected import as_json as expected_as_json
 from gueststar.operations.report.filters import filters_of
-from gueststar.operations.report.landing import Landing, landing_of
+from gueststar.operations.report.landing import Landing, landing_of, noon_before
 from gueststar.operations.report.latency import Latency, latency_of
 from gueststar.operations.report.latency import as_json as latency_as_json
 from gueststar.operations.report.recipes import Share, decisions_of, fallbacks, shares_as_json, shares_of
@@ -131,7 +131,7 @@ def make_report(repo: SurveyRepo, night: int, *, truth: dict[str, Any] | None = 
     A reader's report tells of science exposures that he may see, and nothing that was made of exposures of all
     programs: references, calibrations, tracklets, costs, drift.
     """
-    jobs = repo.ledger.jobs(day_obs=night)
+    jobs = repo.ledger.jobs(day_obs=night, is_lean=True)
     account = account_of(repo.ledger, night, jobs=jobs)
     account = with_injections(with_extinction(_of_reader(account, repo), repo), jobs)
     exposures = {unit.exposure.id: unit.exposure for unit in account.units}
@@ -171,7 +171,9 @@ def _for_the_operator(report: NightReport, repo: SurveyRepo, jobs: list[Job]) ->
     account, night = report.account, report.account.day_obs
     rows = list({unit.exposure.id: unit.exposure for unit in account.units}.values())
     expected = expected_of(repo, night, [row.info for row in rows])
-    decided = decisions_of(repo.ledger.events(what="rule"))
+    begin = noon_before(night, longitude_deg=repo.camera.site.longitude_deg)
+    events = repo.ledger.events(since=begin)
+    decided = decisions_of(events)
     last = max((row.info.day_obs for row in repo.ledger.exposures()), default=night)
     return replace(
         report,
@@ -183,7 +185,7 @@ def _for_the_operator(report: NightReport, repo: SurveyRepo, jobs: list[Job]) ->
         latency=latency_of(repo, night, rows, jobs),
         trends=trends_of(repo, night),
         disk=disk_of(repo, night),
-        timeline=timeline_of(repo, night, jobs),
+        timeline=timeline_of(repo, night, jobs, events, exposures={row.id for row in rows}),
     )
 
 
@@ -301,7 +303,7 @@ def as_json(report: NightReport) -> dict[str, Any]:
         "cpu_s": report.cpu_s,
         "peak_rss_mb": report.peak_rss_mb,
         "truth": report.truth,
-        "units": [_unit_as_json(unit) for unit in account.units],
+        "units": _units_as_json(account),
     }
 
 
@@ -318,12 +320,19 @@ def _operators_as_json(report: NightReport) -> dict[str, Any]:
     }
 
 
-def _unit_as_json(unit: Unit) -> dict[str, Any]:
+def _units_as_json(account: NightAccount) -> list[dict[str, Any]]:
+    starts = {unit.exposure.id: unit.exposure.info.mjd_start for unit in account.units}
+    told = {number: times.isot_utc(start) for number, start in starts.items()}  # once an exposure: it is slow
+    return [_unit_as_json(unit, told[unit.exposure.id]) for unit in account.units]
+
+
+def _unit_as_json(unit: Unit, time_utc: str) -> dict[str, Any]:
     info = unit.exposure.info
+    values = {metric.name: value_of(unit, metric.name) for metric in METRICS}
     return {
         "exposure": unit.exposure.id,
         "detector": unit.detector,
-        "time_utc": times.isot_utc(info.mjd_start),
+        "time_utc": time_utc,
         "observation_type": info.observation_type,
         "program": int(info.program),
         "field": info.field,
@@ -332,7 +341,7 @@ def _unit_as_json(unit: Unit) -> dict[str, Any]:
         "origin": unit.origin,
         "stage": unit.stage,
         "reason": unit.reason,
-        "metrics": {m.name: value_of(unit, m.name) for m in METRICS if math.isfinite(value_of(unit, m.name))},
+        "metrics": {name: value for name, value in values.items() if math.isfinite(value)},
     }
 
 

@@ -10,9 +10,10 @@ from typing import Any
 from gueststar.model.rights import Program
 from gueststar.operations.report.account import Fate, NightAccount, Unit
 from gueststar.operations.report.expected import Expected
+from gueststar.operations.rules.record import DECISION
 from gueststar.store.ledger import Event
 
-_BECAUSE = ", because "
+_MOST_LINES = 12
 
 
 @dataclass(frozen=True)
@@ -24,19 +25,15 @@ class Decided:
     """alerts, images or archive."""
     why: str
     """What was missing, where it is a fallback."""
-    priority: int | None
-    time: float
 
 
 def decisions_of(events: Iterable[Event]) -> dict[int, Decided]:
     """Return exposure -> the last decision on it, from the diary's entries of rules."""
     found: dict[int, Decided] = {}
     for event in events:
-        if event.what == "rule" and event.data.get("exposure") is not None and event.data.get("actions"):
-            _, _, why = event.text.partition(_BECAUSE)
-            found[int(event.data["exposure"])] = Decided(
-                event.subject, str(event.data["actions"][0]), why, event.data.get("priority"), event.time
-            )
+        if event.what == DECISION and event.subject.isdigit():
+            rule, recipe, why = (str(event.data.get(name) or "") for name in ("rule", "recipe", "why"))
+            found[int(event.subject)] = Decided(rule, recipe, why)
     return found
 
 
@@ -54,6 +51,13 @@ class Share:
     """Fate -> detector images."""
     recipes: dict[str, int]
     """Recipe -> exposures; empty where no rules decided."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether all of it came, and was processed as far as to alerts."""
+        return (
+            not self.missing and not self.fates.keys() - {Fate.PROCESSED.value} and not self.recipes.keys() - {"alerts"}
+        )
 
 
 def shares_of(
@@ -107,13 +111,15 @@ def share_lines(shares: Sequence[Share], what: str) -> list[str]:
     if len(shares) < 2 and not any(share.missing or share.recipes for share in shares):
         return []
     lines = [f"by {what:<12}{'expected':>10}{'received':>10}{'missing':>9}   detector images"]
-    for share in shares[:40]:
+    shown = shares if len(shares) <= _MOST_LINES else [share for share in shares if not share.is_plain][:40]
+    for share in shown:
         fates = ", ".join(f"{n} {fate}" for fate, n in share.fates.items())
         recipes = "".join(f"; {n} exposures to {recipe}" for recipe, n in share.recipes.items() if recipe != "alerts")
         wanted = str(share.expected) if share.expected else "-"
         lines.append(f"   {share.name:<12}{wanted:>10}{share.exposures:>10}{share.missing:>9}   {fates}{recipes}")
-    if len(shares) > 40:
-        lines.append(f"   and {len(shares) - 40} more")
+    if left := len(shares) - len(shown):
+        plain = all(share.is_plain for share in shares if share not in shown)
+        lines.append(f"   {left} more" + (", of which all is processed" if plain else ""))
     return lines
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from gueststar.operations.report.landing import noon_before
-from gueststar.store.ledger import Event, Job, JobState
+from gueststar.operations.rules.record import DECISION, FIRED, FIRING, time_of
+from gueststar.store.ledger import FAILED_ATTEMPT, Event, Job, JobState
 from gueststar.store.repo import SurveyRepo
 
 _DAY_S = 86400.0
@@ -61,44 +62,53 @@ def _clock(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def timeline_of(repo: SurveyRepo, night: int, jobs: Sequence[Job]) -> Timeline:
-    """Return what the diary, the alarms and the jobs tell of a night.
+def timeline_of(
+    repo: SurveyRepo, night: int, jobs: Sequence[Job], events: Sequence[Event], *, exposures: Collection[int]
+) -> Timeline:
+    """Return what the diary, the alarms and the jobs tell of a night with these exposures.
 
-    Entries count that bear the night's date, and those from its noon to the next that bear no other's.
+    Of the diary's ``events`` those count that bear the night's date, and those from its noon to the next that bear no
+    other's.
     """
     begin = noon_before(night, longitude_deg=repo.camera.site.longitude_deg)
-    events = [event for event in repo.ledger.events(since=begin) if _is_of(event, night, begin)]
+    events = [event for event in events if _is_of(event, night, begin, exposures)]
     entries = [*(_told(event) for event in events if event.what not in _SILENT), *_alarms(repo, begin)]
     entries += _repeated(jobs)
     grouped = grouped_entries(sorted(entries, key=lambda entry: entry.time))
     return Timeline(tuple(grouped), tuple(_unavailable(events)), tuple(_quarantined(jobs)))
 
 
-def _is_of(event: Event, night: int, begin: float) -> bool:
+def _is_of(event: Event, night: int, begin: float, exposures: Collection[int]) -> bool:
+    if event.what == DECISION:
+        return event.subject.isdigit() and int(event.subject) in exposures
     named = event.data.get("night", event.subject if event.subject.isdigit() and len(event.subject) == 8 else None)
-    return int(named) == night if named is not None else event.time < begin + _DAY_S
+    return int(named) == night if named is not None else begin <= time_of(event) < begin + _DAY_S
 
 
 def _told(event: Event) -> Entry:
-    if event.what == "rule":
-        return Entry(event.time, f"rule {event.subject}", _rule_text(event))
+    when = time_of(event)
+    if event.what == DECISION:
+        why = f", because {event.data['why']}" if event.data.get("why") else ""
+        return Entry(when, f"rule {event.data.get('rule')}", f"exposures to {event.data.get('recipe')}{why}")
+    if event.what == FAILED_ATTEMPT:
+        return Entry(when, event.what, f"{event.data.get('kind')}: {event.text}")
+    if event.what == FIRING:
+        return Entry(when, f"rule {event.subject}", _rule_text(event))
     if event.what == "ingest_crash":
-        return Entry(event.time, "ingest", f"{event.subject} could not be understood", details=event.text)
+        return Entry(when, "ingest", f"{event.subject} could not be understood", details=event.text)
     if event.what in ("processing", "processed", "stream", "filters"):
-        return Entry(event.time, event.what, event.text)
+        return Entry(when, event.what, event.text)
     subject = f"{event.subject}: " if event.subject and event.subject not in event.text else ""
     lines = event.text.strip().splitlines() or [""]
     details = "\n".join(lines) if len(lines) > 1 else ""
-    return Entry(
-        event.time, event.what.replace("_", " "), f"{subject}{lines[-1] if details else lines[0]}", details=details
-    )
+    return Entry(when, event.what.replace("_", " "), f"{subject}{lines[-1] if details else lines[0]}", details=details)
 
 
 def _rule_text(event: Event) -> str:
     state = str(event.data.get("state") or "")
-    actions = event.data.get("actions") or ()
-    ran = f" [{', '.join(map(str, actions))}]" if actions else ""
-    return f"{event.text}{ran}" + (f", {state}" if state and state not in event.text else "")
+    if state == FIRED:
+        return f"fired, {event.text}"
+    return event.text + (f" ({state})" if state else "")
 
 
 def _unavailable(events: Iterable[Event]) -> list[str]:

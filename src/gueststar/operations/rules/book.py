@@ -31,6 +31,9 @@ BELIEVED_S = 86400.0
 
 NO_RULE = "no rule matches"
 
+OF_FIELDS = frozenset({"references"})
+"""Actions that take a field and a band."""
+
 
 class RuleBook:
     """The rules of a survey (`gueststar.operations.rules.contract.Rules`)."""
@@ -150,6 +153,7 @@ def _priority(fixed: Priority | None, facts: ExposureFacts) -> Priority:
 
 def _firing(rule: Rule, occasion: Occasion) -> Firing:
     priority = rule.fixed_priority or Priority.DAYTIME
+    actions = [(name, {**occasion.place, **args} if name in OF_FIELDS else args) for name, args in rule.do]
     return Firing(
-        rule.name, rule.do, occasion.night, priority, rule.deadline, rule.retry.retry, occasion.why, occasion.name
+        rule.name, actions, occasion.night, priority, rule.deadline, rule.retry.retry, occasion.why, occasion.name
     )

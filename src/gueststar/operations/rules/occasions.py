@@ -6,8 +6,9 @@ Of each kind of moment only the last one counts: who was away for a week catches
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from gueststar.operations.rules.contract import Maintenance, SurveyFacts
@@ -43,6 +44,8 @@ class Occasion:
     """It came by itself: one before the survey was operated is not caught up."""
     name: str = ""
     """Tells it from others of the rule, where its time does not."""
+    place: Mapping[str, Any] = field(default_factory=dict)
+    """Field and band, where it is of one: an argument of the actions that work on fields."""
 
 
 @dataclass(frozen=True)
@@ -197,12 +200,12 @@ def _calibration_set(
 
 def _good_epochs(when: GoodEpochsWhen, facts: SurveyFacts, almanac: Almanac, last: float | None) -> list[Occasion]:
     found = []
-    for (field, band), n_good in sorted(facts.good_epochs.items()):
+    for (number, band), n_good in sorted(facts.good_epochs.items()):
         reached = [count for count in when.reach if count <= n_good]
         if reached:
-            night = facts.epoch_nights.get((field, band), facts.night)
-            why = f"field {field} has {n_good} good epochs in {band}"
-            found.append(Occasion(None, night, why, name=f"{field} {band} {max(reached)}"))
+            night = facts.epoch_nights.get((number, band), facts.night)
+            why = f"field {number} has {n_good} good epochs in {band}"
+            found.append(Occasion(None, night, why, name=f"{number} {band} {max(reached)}"))
     return found
 
 

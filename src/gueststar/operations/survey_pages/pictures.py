@@ -42,29 +42,70 @@ def reference_map(coverage: Sequence[FieldCoverage], states: Sequence[ReferenceS
 def _draw_map(items: Sequence[FieldCoverage], values: np.ndarray, title: str, radius_deg: float) -> bytes:
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
-    from matplotlib.collections import PatchCollection
+    from matplotlib.collections import PolyCollection
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
-    from matplotlib.patches import Polygon
 
     figure = Figure(figsize=(4.6, 2.7), dpi=110, layout="constrained")
-    ax = figure.add_subplot(projection="mollweide")
+    ax = figure.add_subplot()
+    _draw_sky(ax)
     norm = _norm(values, Normalize)
     patches, colours = [], []
     for item, value in zip(items, values, strict=True):
         for outline in _outlines(item.ra, item.dec, max(radius_deg, 1.2)):
-            patches.append(Polygon(outline))
+            patches.append(outline)
             colours.append(colormaps["viridis"](norm(value)))
-    ax.add_collection(PatchCollection(patches, facecolors=colours, edgecolors="none"))
-    hours = np.arange(-150, 180, 60)
-    ax.set_xticks(np.radians(hours), [f"{(-hour) % 360 // 15}h" for hour in hours], fontsize=5, color=MUTED)
-    ax.tick_params(axis="y", labelsize=5, colors=MUTED)
-    ax.grid(alpha=0.25, lw=0.4)
+    if patches:
+        corners = mollweide(np.concatenate(patches))
+        parts = np.split(corners, np.cumsum([len(patch) for patch in patches])[:-1])
+        ax.add_collection(PolyCollection(parts, facecolors=colours, edgecolors="none", zorder=2))
     ax.set_title(title, fontsize=8, color=INK, loc="left")
     if values.size:
         bar = figure.colorbar(ScalarMappable(norm, "viridis"), ax=ax, shrink=0.7, pad=0.02)
         bar.ax.tick_params(labelsize=6)
     return png(figure)
+
+
+def _draw_sky(ax: Any) -> None:
+    """Draw the edge of the sky and its grid; a map without projection of its own is drawn much faster."""
+    ax.set_axis_off()
+    ax.set_aspect("equal")
+    ax.set_xlim(-2.9, 2.9)
+    ax.set_ylim(-1.5, 1.5)
+    latitude = np.radians(np.linspace(-90, 90, 61))
+    for degrees in range(-180, 181, 60):
+        line = mollweide(np.stack([np.full(latitude.size, np.radians(degrees)), latitude], axis=1))
+        is_edge = abs(degrees) == 180
+        ax.plot(
+            line[:, 0], line[:, 1], color=INK if is_edge else MUTED, lw=0.8 if is_edge else 0.3, alpha=0.7, zorder=1
+        )
+        if not is_edge:
+            hour = (-degrees) % 360 // 15
+            ax.text(
+                *mollweide(np.array([[np.radians(degrees), 0.0]]))[0], f"{hour}h", fontsize=5, color=MUTED, zorder=3
+            )
+    for degrees in range(-60, 61, 30):
+        line = mollweide(np.radians([[-180.0, degrees], [180.0, degrees]]))
+        ax.plot(line[:, 0], line[:, 1], color=MUTED, lw=0.3, alpha=0.7, zorder=1)
+        ax.text(line[0, 0] - 0.08, line[0, 1], f"{degrees}°", fontsize=5, color=MUTED, ha="right", va="center")
+
+
+def mollweide(angles: np.ndarray) -> np.ndarray:
+    """Return map coordinates of ``[n, 2]`` longitudes and latitudes (radians); the map is 4 sqrt(2) wide, half as high.
+
+    The auxiliary angle solves 2 t + sin 2 t = pi sin(latitude) by Newton's method, near the poles by its series.
+    """
+    longitude, latitude = angles[:, 0], angles[:, 1]
+    left = np.pi / 2 - np.abs(latitude)
+    theta = np.where(left < 0.2, np.pi / 2 - 0.5 * (3.0 * np.pi * left**2) ** (1.0 / 3.0), np.abs(latitude))
+    target = np.pi * np.sin(np.abs(latitude))
+    for _ in range(12):
+        slope = 2.0 + 2.0 * np.cos(2.0 * theta)
+        step = (2.0 * theta + np.sin(2.0 * theta) - target) / np.maximum(slope, 1e-9)
+        theta = np.clip(theta - np.where(slope > 1e-6, step, 0.0), 0.0, np.pi / 2)
+    theta = np.copysign(theta, latitude)
+    x = 2.0 * np.sqrt(2.0) / np.pi * longitude * np.cos(theta)
+    return np.stack([x, np.sqrt(2.0) * np.sin(theta)], axis=1)
 
 
 def _norm(values: np.ndarray, kind: Any) -> Any:
@@ -178,4 +219,4 @@ def _finish(ax: Any, title: str, *, is_labelled: bool, is_dated: bool = True) ->
         ax.xaxis.set_major_locator(locator)
         ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     if is_labelled and ax.get_legend_handles_labels()[0]:
-        ax.legend(fontsize=6, frameon=False, ncols=3, loc="best")
+        ax.legend(fontsize=6, frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1.0, 0.98))

@@ -15,7 +15,17 @@ from typing import Any, Protocol
 
 from gueststar.core.errors import ConfigError, ServiceDown, TransientError
 from gueststar.operations.watch.kinds import advice_on
-from gueststar.operations.watch.outbox import Delivery, Message, Send, channels_of, post, send_by_channel, send_outbox
+from gueststar.operations.watch.outbox import (
+    Delivery,
+    Message,
+    Send,
+    channels_of,
+    only_writer,
+    post,
+    remove,
+    send_by_channel,
+    send_outbox,
+)
 from gueststar.operations.watch.quiet import is_due, is_held_back
 from gueststar.operations.watch.spool import SpooledAlarm, merge_spool, open_spooled, spool
 from gueststar.store.alarms import Alarm, Alarms, Severity
@@ -89,14 +99,19 @@ def post_due(repo: Watched, now: float) -> int:
         settings = repo.settings.operation
         if not channels_of(settings):
             return 0
-        told = [alarm for alarm in alarms.open() if is_due(alarm, settings.alarms, now)]
-        told += [
-            alarm for alarm in alarms.over_untold()
-            if now - (alarm.closed or now) >= CALM_S and not is_held_back(alarm, settings.alarms, now)
-        ]  # fmt: skip
-        _post(repo, told, now=now)
-        if told:
-            alarms.mark_sent([alarm.id for alarm in told], now=now)
+        with only_writer(repo.root):
+            told = [alarm for alarm in alarms.open() if is_due(alarm, settings.alarms, now)]
+            told += [
+                alarm for alarm in alarms.over_untold()
+                if now - (alarm.closed or now) >= CALM_S and not is_held_back(alarm, settings.alarms, now)
+            ]  # fmt: skip
+            made = _post(repo, told, now=now)
+            try:
+                if told:
+                    alarms.mark_sent([alarm.id for alarm in told], now=now)
+            except ServiceDown:  # not written down, not sent: else it would be sent again and again
+                remove(made)
+                return 0
         return len(told)
     except ServiceDown:
         return 0
@@ -187,7 +202,7 @@ def text_of(alarm: Alarm) -> str:
     elif advice := advice_on(alarm.kind):
         lines += ["", f"What to do: {advice.replace('`', '')}"]
     if alarm.id and alarm.closed is None:
-        lines += ["", f"Taken care of? gueststar alarm REPO ack {alarm.id}"]
+        lines += ["", f"Taken care of? gueststar alarm ack REPO {alarm.id}"]
     return "\n".join(lines) + "\n"
 
 
@@ -201,13 +216,14 @@ def facts_of(alarm: Alarm, survey: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _post(repo: Watched, alarms: Sequence[Alarm], *, now: float) -> None:
-    survey = repo.settings.name
+def _post(repo: Watched, alarms: Sequence[Alarm], *, now: float) -> list[Path]:
+    survey, made = repo.settings.name, []
     for alarm in alarms:
-        post(
+        made += post(
             repo.root, repo.settings.operation, heading_of(alarm, survey), text_of(alarm), facts_of(alarm, survey),
             now=now, order=alarm.id,
         )  # fmt: skip
+    return made
 
 
 def _utc(time: float) -> str:

@@ -6,10 +6,11 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from gueststar.store.archive.volume import why_not_mounted
 from gueststar.store.operation_settings import OperationSettings
 
 PATIENCE_S = 3.0
@@ -40,7 +41,10 @@ def disks_of(root: Path, operation: OperationSettings) -> tuple[DiskFacts, ...]:
     named = [("sandbox", root, marks.sandbox_low_gb)]
     if marks.archive is not None:
         named.append(("archive", marks.archive, marks.archive_low_gb))
-    return tuple(disk_facts(name, path, low) for name, path, low in named)
+    found = [disk_facts(name, path, low) for name, path, low in named]
+    return tuple(
+        _as_archive(root, facts) if facts.name == "archive" and not facts.trouble else facts for facts in found
+    )
 
 
 def disk_facts(name: str, path: Path, low_gb: float) -> DiskFacts:
@@ -52,6 +56,12 @@ def disk_facts(name: str, path: Path, low_gb: float) -> DiskFacts:
         return DiskFacts(name, path, None, None, low_gb, asked)
     free, total, is_writable = asked
     return DiskFacts(name, path, free / 1e9, total / 1e9, low_gb, "" if is_writable else "is read-only")
+
+
+def _as_archive(root: Path, facts: DiskFacts) -> DiskFacts:
+    """Return an archive's disk as away where an empty mount point stands for it."""
+    trouble = _asked(lambda: why_not_mounted(root, facts.path))
+    return facts if trouble == "" else replace(facts, free_gb=None, total_gb=None, trouble=trouble or "does not answer")
 
 
 def trouble_with(path: Path) -> str:

@@ -167,7 +167,9 @@ def as_json(facts: Facts) -> dict[str, Any]:
     """Return the facts as plain values."""
     told = {item.name: _plain(getattr(facts, item.name)) for item in dataclasses.fields(facts)}
     del told["settings"]
-    return {"standing": facts.standing.name.lower(), **told}
+    operation = facts.settings
+    limits = {"latency_required_s": operation.latency_required_s, "latency_goal_s": operation.latency_goal_s}
+    return {"standing": facts.standing.name.lower(), "limits": limits, **told}
 
 
 def _plain(value: Any) -> Any:

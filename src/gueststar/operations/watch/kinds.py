@@ -52,23 +52,17 @@ _KINDS = (
         "within a minute and goes on. A SQLite survey: look whether the repository's disk is full or read-only.",
     ),
     AlarmKind(
-        "database_damaged",
-        "critical",
-        "A database file failed its integrity check.",
-        "Stop the operator. Bring back the copy that the alarm names, then `gueststar process` for the nights since.",
-    ),
-    AlarmKind(
         "message_waiting",
         "warning",
         "Messages to people cannot be delivered: the mail server or the webhook is away, or refuses.",
-        "`gueststar alarm REPO test` tells why. They wait and leave when it works again.",
+        "`gueststar alarm test REPO` tells why. They wait and leave when it works again.",
     ),
     AlarmKind(
         "repository_away",
         "critical",
         "The repository's disk is gone, read-only or does not answer.",
         "`mount`, `dmesg | tail`. Remount it; then `gueststar operate` goes on by itself. After a damaged file "
-        "system: `gueststar archive REPO verify`, and restore what is broken.",
+        "system: `gueststar archive verify REPO`, and restore what is broken.",
     ),
     AlarmKind(
         "clock_stepped",
@@ -81,7 +75,13 @@ _KINDS = (
         "rules_invalid",
         "critical",
         "The file of rules (or survey.yaml) cannot be read: the operator goes on with the last good one.",
-        "`gueststar rules REPO check` names the line. Mend it; the operator reads it anew.",
+        "`gueststar rules check REPO` names the line. Mend it; the operator reads it anew.",
+    ),
+    AlarmKind(
+        "configuration",
+        "critical",
+        "A unit of work met something that a person must change: a parameter, a login, a missing package.",
+        "The alarm names the key or the mend. Afterwards `gueststar process REPO --night NIGHT --retry`.",
     ),
     AlarmKind(
         "not_ready",
@@ -157,7 +157,7 @@ _KINDS = (
         "action_failed",
         "warning",
         "Something that a rule runs (a report, a clean-up, a copy to the archive) failed.",
-        "`gueststar log REPO --level warning`; `gueststar rules REPO list` shows the rule. It is tried again at "
+        "`gueststar log REPO --level warning`; `gueststar rules list REPO` shows the rule. It is tried again at "
         "its next occasion.",
     ),
     AlarmKind(
@@ -203,14 +203,8 @@ _KINDS = (
         "disk_low",
         "warning",
         "A disk is below its mark; clean-up runs and did not free enough.",
-        "`gueststar status REPO` names it. Copy to the archive first (`gueststar archive REPO status`), then more"
+        "`gueststar status REPO` names it. Copy to the archive first (`gueststar archive status REPO`), then more"
         " can be cleaned up; or add room.",
-    ),
-    AlarmKind(
-        "archive_low",
-        "warning",
-        "The archive's disk is below its mark; the nightly report says how many nights of room are left.",
-        "Add room to the archive. Nothing is deleted here while it cannot be copied there.",
     ),
     AlarmKind(
         "disk_full",
@@ -234,7 +228,36 @@ _KINDS = (
         "archive_damaged",
         "critical",
         "A file of the archive is not what was written: its checksum differs.",
-        "`gueststar archive REPO verify` names the files; copy them again from the repository while they are there.",
+        "`gueststar archive verify REPO` names the files; copy them again from the repository while they are there.",
+    ),
+    AlarmKind(
+        "archive_low",
+        "warning",
+        "The archive's disk is below its mark, or lasts for few more nights.",
+        "`gueststar action run REPO check_archive_disk` says for how many. Add room, or name a larger disk in "
+        "survey.yaml (`operation: disks: archive`), copy the old one there, and go on.",
+    ),
+    AlarmKind(
+        "product_damaged",
+        "critical",
+        "A file of the repository is not what its name says: the disk or the memory changed its bytes.",
+        "The alarm names it. If the archive has it: `gueststar archive restore REPO FILE` (the damaged file is put "
+        "aside). Else `gueststar process REPO --night NIGHT --again`. Look at `dmesg`, `smartctl -a`.",
+    ),
+    AlarmKind(
+        "database_damaged",
+        "critical",
+        "A database file failed its own check. It was neither tidied up nor copied over the last sound back-up.",
+        "Stop the operator. `sqlite3 FILE .recover` saves what can be read; else put the newest back-up (the alarm "
+        "names its folder, `sha256sum -c SHA256SUMS` checks it) in its place and ingest again what came since.",
+    ),
+    AlarmKind(
+        "field_unprepared",
+        "warning",
+        "A field of the coming night has no stars in any reference catalog, or nobody tells where it is: its images "
+        "will fail.",
+        "Put tables of stars into the folder that the rule *off-grid fields* names, or `gueststar refcat import`; "
+        "then `gueststar action run REPO prepare_off_grid_fields`.",
     ),
     # The stream
     AlarmKind(

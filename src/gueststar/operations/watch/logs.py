@@ -13,12 +13,15 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from gueststar.store.log_files import KEYS, OPERATOR_LOG, log_paths, write_log
+from gueststar.store.log_files import FOLDER, KEYS, OPERATOR_LOG, log_paths, write_log
+
+_TAIL_BYTES = 16_384
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
@@ -52,16 +55,15 @@ class LogFilter:
         )
 
 
-def start_logging(root: Path, *, terminal: IO[str] | None = sys.stderr, level: str = "info") -> None:
-    """Let this process write REPO/logs/operator.jsonl, and lines for a person to a terminal."""
+def start_logging(root: Path, *, is_shown: bool = True, level: str = "info") -> None:
+    """Let this process write REPO/logs/operator.jsonl and, if ``is_shown``, for a person to standard error."""
     number = logging.getLevelNamesMapping()[level.upper()]
     write_log(root, OPERATOR_LOG, level=number)
     logger = logging.getLogger("gueststar")
-    if terminal is not None and not any(isinstance(handler, _Terminal) for handler in logger.handlers):
-        shown = _Terminal(terminal)
+    if is_shown and not any(isinstance(handler, _Terminal) for handler in logger.handlers):
+        shown = _Terminal()
         shown.setFormatter(HumanLines())
         logger.addHandler(shown)
-    logger.propagate = False
 
 
 def read_log(root: Path, wanted: LogFilter = LogFilter(), *, last: int | None = None) -> Iterator[dict[str, Any]]:
@@ -72,6 +74,21 @@ def read_log(root: Path, wanted: LogFilter = LogFilter(), *, last: int | None = 
     merged = heapq.merge(*(_lines_of(paths) for paths in names.values()), key=lambda line: str(line.get("time", "")))
     found = (line for line in merged if wanted.wants(line))
     yield from found if last is None else deque(found, maxlen=last)
+
+
+def last_lines(root: Path, n: int) -> list[dict[str, Any]]:
+    """Return the last lines of all processes, newest first: only the ends of their files are read."""
+    found: list[dict[str, Any]] = []
+    for path in (root / FOLDER).glob("*.jsonl"):
+        try:
+            with path.open("rb") as file:
+                start = max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES)
+                file.seek(start)
+                lines = file.read().splitlines()
+        except OSError:  # set aside this moment
+            continue
+        found += list(_parsed(lines[1:] if start else lines))[-n:]
+    return sorted(found, key=lambda line: str(line.get("time", "")), reverse=True)[:n]
 
 
 def follow_log(root: Path, wanted: LogFilter, *, wait: Callable[[], None]) -> Iterator[dict[str, Any]]:
@@ -112,8 +129,14 @@ class HumanLines(logging.Formatter):
         return human_line(line)
 
 
-class _Terminal(logging.StreamHandler):
-    """Ours, so that it is not added twice."""
+class _Terminal(logging.Handler):
+    """Lines on what standard error is at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line; a terminal that is gone stops nothing."""
+        with suppress(OSError, ValueError):
+            sys.stderr.write(self.format(record) + "\n")
+            sys.stderr.flush()
 
 
 def _lines_of(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:

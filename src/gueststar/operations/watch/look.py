@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gueststar.cameras.load import load_camera
 from gueststar.core.clock import Clock
+from gueststar.core.errors import GueststarError
 from gueststar.operations.actions.contract import Condition
 from gueststar.operations.watch.alarms import Courier, Watched, deliver, raise_alarm, settle_alarm
 from gueststar.operations.watch.conditions import conditions_of, limits_of
@@ -14,12 +18,16 @@ from gueststar.operations.watch.facts import Facts
 from gueststar.operations.watch.history import write_history
 from gueststar.operations.watch.watcher import Watcher
 
+_log = logging.getLogger(__name__)
+
 
 class Look:
     """Looks at a survey again and again, and tells people in a thread of its own: for loops that must not wait."""
 
-    def __init__(self, root: Path, *, clock: Clock | None = None, courier: Courier | None = None) -> None:
-        self.watcher = Watcher(root, clock=clock)
+    def __init__(
+        self, root: Path, *, clock: Clock | None = None, machine: Clock | None = None, courier: Courier | None = None
+    ) -> None:  # fmt: skip
+        self.watcher = Watcher(root, clock=clock, machine=machine)
         self.courier = courier or Courier()
 
     def turn(self) -> Facts:
@@ -27,7 +35,8 @@ class Look:
         facts = self.watcher.facts()
         survey = self.watcher.survey(facts)
         judge(survey, facts, judged(self.watcher, facts))
-        write_history(self.watcher.root, facts.history)
+        with suppress(OSError):  # a full disk must not keep its own alarm from leaving
+            write_history(self.watcher.root, facts.history)
         self.courier.turn(survey, facts.now)
         return facts
 
@@ -35,6 +44,31 @@ class Look:
         """Wait a moment for messages that are under way."""
         self.courier.close()
         self.watcher.close()
+
+
+@contextmanager
+def looking(root: Path, *, every_s: float = 60.0, clock: Clock | None = None) -> Iterator[None]:
+    """Look again and again, in a thread of its own, while the body of a ``with`` statement runs."""
+    is_over = threading.Event()
+    thread = threading.Thread(target=_look_until, args=(is_over, root, every_s, clock), name="look", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join(10.0)
+
+
+def _look_until(is_over: threading.Event, root: Path, every_s: float, clock: Clock | None) -> None:
+    look = None
+    while not is_over.wait(every_s):
+        try:
+            look = look or Look(root, clock=clock)
+            look.turn()
+        except (GueststarError, OSError) as problem:  # a disk that is away, settings that are being edited: next time
+            _log.warning("could not look at the survey: %s", problem)
+    if look is not None:
+        look.close()
 
 
 def look_at(root: Path, *, is_dry: bool = False, clock: Clock | None = None) -> Iterator[str]:
@@ -49,7 +83,8 @@ def look_at(root: Path, *, is_dry: bool = False, clock: Clock | None = None) -> 
             return
         survey = watcher.survey(facts)
         judge(survey, facts, conditions)
-        write_history(watcher.root, facts.history)
+        with suppress(OSError):
+            write_history(watcher.root, facts.history)
         told = deliver(survey, facts.now)
         yield f"{told.n_sent} messages sent, {told.n_waiting} wait" + (f": {told.trouble}" if told.trouble else "")
     finally:

@@ -21,7 +21,7 @@ from gueststar.operations.watch.alarms import Watched, known_alarms, spooled_ala
 from gueststar.operations.watch.disks import disks_of, trouble_with
 from gueststar.operations.watch.facts import PRIORITY_NAMES, SILENT_AFTER_S, Facts, Latency, Work, sample_of
 from gueststar.operations.watch.history import read_history, with_sample
-from gueststar.operations.watch.logs import human_line, read_log
+from gueststar.operations.watch.logs import human_line, last_lines
 from gueststar.operations.watch.outbox import waiting
 from gueststar.store.alerts.publication import Publication
 from gueststar.store.ledger import Ledger
@@ -55,11 +55,14 @@ class WithoutLedger:
 
 
 class Watcher:
-    """Looks at the survey in the folder ``root``, again and again; it changes nothing there."""
+    """Looks at the survey in the folder ``root``, again and again; it changes nothing there.
 
-    def __init__(self, root: Path, *, clock: Clock | None = None) -> None:
+    ``clock`` is the operator's, where it is at hand: else what its picture tells counts. ``machine`` is that of beats.
+    """
+
+    def __init__(self, root: Path, *, clock: Clock | None = None, machine: Clock | None = None) -> None:
         self.root = root.absolute()
-        self._clock = clock or SystemClock()
+        self._clock, self._machine = clock, machine or SystemClock()
         self._repo: SurveyRepo | None = None
         self._stream: tuple[float, int, Mapping[str, int]] = (0.0, 0, {})
         self._one_at_a_time = threading.Lock()
@@ -98,14 +101,14 @@ class Watcher:
         return self.repo()
 
     def _without_ledger(self) -> Facts:
-        machine = self._clock.now()
+        machine = self._machine.now()
         state, is_gone = self._operator(machine)
         age = None if state is None else machine - state.beat
         messages = waiting(self.root)
         operation = self.settings.operation
         return Facts(
             survey=self.settings.name,
-            now=machine if state is None or is_gone or age is None else state.clock + max(age, 0.0),
+            now=self._now(machine, None if is_gone else state),
             settings=operation,
             operator=state,
             beat_age_s=age,
@@ -119,8 +122,14 @@ class Watcher:
             messages_waiting=len(messages),
             message_since=min((one.written for one in messages), default=None),
             messages_trouble=next((one.trouble for one in messages if one.trouble), ""),
-            log=tuple(human_line(line) for line in reversed(list(read_log(self.root, last=12)))),
+            log=tuple(human_line(line) for line in last_lines(self.root, 12)),
         )
+
+    def _now(self, machine: float, state: OperatorState | None) -> float:
+        """Return what time it is for the operator: a rehearsal has its own."""
+        if self._clock is not None:
+            return self._clock.now()
+        return machine if state is None else state.clock + max(machine - state.beat, 0.0)
 
     def _operator(self, machine: float) -> tuple[OperatorState | None, bool]:
         """Return the operator's last picture, and whether it is gone: no process, or no beat for too long."""
@@ -163,7 +172,7 @@ class Watcher:
     def _stream_of(self, night: int) -> Mapping[str, int]:
         """Return a night's alerts by fate, counted anew every half minute."""
         at, of_night, known = self._stream
-        machine = self._clock.now()
+        machine = self._machine.now()
         if of_night == night and abs(machine - at) < STREAM_EVERY_S:
             return known
         publication = Publication(self.root)

@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import os
 import shutil
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,7 @@ DASK = {
     "distributed.admin.system-monitor.gil.enabled": False,
     "distributed.client.scheduler-info-interval": "60s",
     "distributed.comm.timeouts.connect": "10s",
+    "distributed.comm.timeouts.tcp": "20s",
 }
 """How Dask is set: a unit is never run twice by Dask itself (that is the ledger's to decide), nothing is moved between
 workers, memory is a limit and not a reason to pause, and nobody is asked how he feels fifty times a second."""
@@ -66,6 +68,8 @@ class Cluster:
     n_wanted: int = 0
     """Workers that there should be; 0: as many as there are."""
     words: str = ""
+    is_here: bool = False
+    """Whether workers are processes that this one started."""
 
     def heal(self) -> None:
         """Ask for as many workers as there should be, where some were lost with what kept them."""
@@ -123,7 +127,7 @@ async def open_cluster(settings: ClusterSettings, *, scratch: str | None = None)
         line = " ".join(str(problem).split())
         raise ConfigError(f"{settings.kind} does not start workers: {line}") from problem
     n_workers = settings.workers or 1
-    return Cluster(client, deployment, n_workers, f"{n_workers} workers of {settings.kind}")
+    return Cluster(client, deployment, n_workers, f"{n_workers} workers of {settings.kind}", settings.kind == "local")
 
 
 async def _connect(address: str | None) -> Any:
@@ -152,7 +156,22 @@ def _deployment(settings: ClusterSettings, scratch: str | None) -> Any:
     try:
         return made(**arguments)
     except (TypeError, ValueError) as problem:
-        raise ConfigError(f"operation.cluster.options: {made.__name__} does not take them: {problem}") from problem
+        line = " ".join(str(problem).split())
+        raise ConfigError(f"operation.cluster.options: {made.__name__} does not take them: {line}") from problem
+
+
+def load_package(kind: str) -> None:
+    """Import what a kind of cluster needs; from the main thread, since dask-jobqueue takes the interrupt when imported.
+
+    It is given back. Raises ConfigError naming what is to be installed.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if kind == "kubernetes":
+        _extra("dask_kubernetes.operator", "kubernetes")
+    elif kind in BATCH_SYSTEMS:
+        _extra("dask_jobqueue", "cluster")
+        if signal.getsignal(signal.SIGINT) is not before:
+            signal.signal(signal.SIGINT, before)
 
 
 def _extra(module: str, extra: str) -> Any:
@@ -163,7 +182,7 @@ def _extra(module: str, extra: str) -> Any:
 
 
 def deployment_arguments(settings: ClusterSettings, *, scratch: str | None = None) -> dict[str, Any]:
-    """Return the arguments of Dask's cluster class; the settings' own ``options`` come last and win."""
+    """Return the arguments of Dask's cluster class; the settings' own ``options`` are added and win."""
     memory = int((settings.memory_gb or 4.0) * 1e9)
     ours: dict[str, Any]
     if settings.kind == "local":
@@ -189,8 +208,11 @@ def deployment_arguments(settings: ClusterSettings, *, scratch: str | None = Non
             "worker_extra_args": ["--no-dashboard"], "job_name": "gueststar",
         }  # fmt: skip
     mine = dict(settings.options)
-    if "job_script_prologue" in ours:
-        mine["job_script_prologue"] = [*ours["job_script_prologue"], *mine.get("job_script_prologue", ())]
+    for name, value in ours.items():
+        if isinstance(value, list) and name in mine and name != "worker_command":
+            mine[name] = [*value, *mine[name]]
+        elif isinstance(value, dict) and isinstance(mine.get(name), dict):
+            mine[name] = {**value, **mine[name]}
     return {**ours, **mine, "asynchronous": True}
 
 

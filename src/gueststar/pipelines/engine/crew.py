@@ -7,6 +7,8 @@ holds a second unit that would die with it, and one coroutine looks after them a
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections import deque
 from collections.abc import Callable
@@ -102,12 +104,11 @@ class Crew:
     async def disband(self) -> list[Call]:
         """Stop serving; return the calls that have not come to an end."""
         served = [worker.served for worker in self.workers.values() if worker.served is not None]
-        unfinished = [worker.call for worker in self.workers.values() if worker.call is not None]
         for task in served:
             task.cancel()
         await asyncio.gather(*served, return_exceptions=True)
         self.workers.clear()
-        return [*unfinished, *self._waiting]
+        return list(self._waiting)
 
     async def look_after(self) -> None:
         """Meet new workers, let go of lost ones, and ask for those that are missing; while the scheduler is there."""
@@ -164,9 +165,7 @@ class Crew:
             self.refused.add(worker.address)
             self.deliver(problem)
         except asyncio.CancelledError:
-            if worker.call is not None and worker.missed > 1:
-                self._fail(worker, worker.call, "the worker left the cluster")
-            else:
+            if worker.missed <= 1:
                 raise
         finally:
             worker.is_ready = False
@@ -221,6 +220,12 @@ class Crew:
             return
         try:
             await self._run(worker, call)
+        except asyncio.CancelledError:
+            if worker.call is not None and worker.missed > 1:
+                self._fail(worker, call, "the worker left the cluster")
+            elif worker.call is not None:
+                self._waiting.appendleft(call)
+            raise
         finally:
             worker.call = worker.since = None
 
@@ -243,7 +248,9 @@ class Crew:
 
         future = self._sent(worker, call.function, call.arguments)
         try:
-            self.deliver(await asyncio.wait_for(future.result(), self.unit_limit_s))
+            outcome = await asyncio.wait_for(future.result(), self.unit_limit_s)
+            worker.call = None
+            self.deliver(outcome)
         except TimeoutError:
             self._fail(worker, call, f"took longer than {self.unit_limit_s:g} s (operation.cluster.unit_limit_s)")
             await self._end(worker)
@@ -257,6 +264,7 @@ class Crew:
             raise WorkerEnded from None
         except (ConfigError, ServiceDown) as problem:
             problem.job_id = call.job_id  # type: ignore[union-attr]
+            worker.call = None
             self.deliver(problem)
         except OSError as problem:  # its result was lost on the way
             self._fail(worker, call, f"the worker did not hand over its result: {problem}")
@@ -295,6 +303,10 @@ class Crew:
     async def _end(self, worker: Worker) -> None:
         """Have a worker's process ended, whatever it is doing; its nanny puts another in its place."""
         self.refused.add(worker.address)
+        if self.cluster.is_here and worker.pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(worker.pid, signal.SIGKILL)
+            return
         end = self.cluster.client.scheduler.restart_workers
         self._ends = asyncio.create_task(_suppressed(partial(
             end, workers=[worker.address], timeout=30, wait_for_workers=False, on_error="return",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gueststar.core.errors import ConfigError, GueststarError, ServiceDown
-from gueststar.pipelines.engine.clusters import Cluster, open_cluster, with_workers
+from gueststar.pipelines.engine.clusters import Cluster, load_package, open_cluster, with_workers
 from gueststar.pipelines.engine.contract import Call, run_through
 from gueststar.pipelines.engine.crew import Crew
 from gueststar.pipelines.engine.on_worker import UNITS
@@ -48,6 +48,7 @@ class DaskEngine(AbstractContextManager["DaskEngine"]):
         modules: tuple[str, ...] = UNITS,
     ) -> None:
         self.settings, self.scratch, self.patience_s = with_workers(settings), scratch, patience_s
+        load_package(settings.kind)
         self._modules = modules
         self._held: Counter[int] = Counter()
         self._came: queue.SimpleQueue[Outcome | GueststarError | None] = queue.SimpleQueue()

@@ -10,6 +10,7 @@ from typing import Any
 
 from gueststar.pipelines.engine.contract import Call, run_through
 from gueststar.pipelines.night.outcome import Outcome
+from gueststar.pipelines.night.unit_log import told_of_unit
 from gueststar.store.operator_state import WorkerState
 
 
@@ -38,7 +39,8 @@ class InlineEngine(AbstractContextManager["InlineEngine"]):
         if not self._waiting:
             return []
         call = self._waiting.popleft()
-        return [call.function(*call.arguments)]
+        with told_of_unit(call.arguments):
+            return [call.function(*call.arguments)]
 
     def warm(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Call the function now."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import gueststar
+from gueststar.pipelines.night.unit_log import told_of_unit
 
 _PARENT_DEATH_SIGNAL = 1
 """PR_SET_PDEATHSIG of Linux's prctl (sys/prctl.h)."""
@@ -55,4 +56,5 @@ def sealed(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bytes:
 def run_sealed(payload: bytes) -> Any:
     """Do what `sealed` wrapped."""
     function, arguments = pickle.loads(payload)
-    return function(*arguments)
+    with told_of_unit(arguments):
+        return function(*arguments)

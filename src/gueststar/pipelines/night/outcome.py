@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import resource
 import socket
@@ -19,6 +20,9 @@ from gueststar.store.products import StagedProduct
 
 _OF_THE_VOLUME = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.ENOTCONN)
 """Errors that tell of a full, read-only or vanished volume: they are no unit's fault."""
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -118,12 +122,20 @@ def attempt(job_id: int, work: Callable[[], Result]) -> Outcome:
         kind = "VolumeError" if error.errno in _OF_THE_VOLUME else "TransientError"
     except Exception as error:
         state, reason, kind, trace = "failed", f"{type(error).__name__}: {error}", "Bug", traceback.format_exc()
+    seconds = round(time.process_time() - cpu, 3)
+    _write_down(job_id, state, reason, cpu_s=seconds, error_kind=kind, trace=trace)
     return Outcome(
         job_id=job_id, state=state, result=result, reason=reason, error_kind=kind, trace=trace,
         worker=f"{socket.gethostname()}:{os.getpid()}",
-        cpu_s=round(time.process_time() - cpu, 3), wall_s=round(time.monotonic() - wall, 3),
+        cpu_s=seconds, wall_s=round(time.monotonic() - wall, 3),
         peak_rss_mb=_peak_rss_mb(),
     )  # fmt: skip
+
+
+def _write_down(job_id: int, state: str, reason: str, **facts: float | str) -> None:
+    level = logging.WARNING if state == "failed" else logging.INFO
+    known = {name: value for name, value in facts.items() if value != ""}
+    _log.log(level, "%s", f"{state}: {reason}" if reason else state, extra={"job": job_id, **known})
 
 
 def _forget_peak() -> None:

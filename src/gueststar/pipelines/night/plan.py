@@ -275,9 +275,9 @@ class Planner:
         self._released.clear()
         self.look_again()
 
-    def has_calibrations(self, row: ExposureRow) -> bool:
-        """Return whether every detector of an exposure has the products that it needs."""
-        return not any(self.missing_kinds(row, self._finder.paths(detector, row.info)) for detector in row.detectors)
+    def has_some_calibrations(self, row: ExposureRow) -> bool:
+        """Return whether any detector of an exposure has the products that it needs."""
+        return not all(self.missing_kinds(row, self._finder.paths(detector, row.info)) for detector in row.detectors)
 
     def missing_kinds(self, row: ExposureRow, found: Iterable[CalibrationKind]) -> list[CalibrationKind]:
         """Return the kinds of products that an exposure needs besides those that were found for it."""
@@ -336,6 +336,13 @@ class Planner:
         if self._glasses is None:
             self._glasses = {flat.info.physical_filter for flat in self.ledger.exposures(observation_type="flat")}
         return row.info.physical_filter in self._glasses
+
+    def references_at(self, night: int, field: int, band: str) -> list[ReferenceWork]:
+        """Return the references of one field and band that can be made, or deepened, in a night."""
+        rows = self.ledger.exposures(observation_type="science", field=field, band=band)
+        detectors = sorted({detector for row in rows for detector in row.detectors})
+        works = [self._reference(night, field, detector, band) for detector in detectors]
+        return [work for work in works if work is not None]
 
     def references(self, night: int) -> list[ReferenceWork]:
         """Return the references that can be made, or deepened, now that this night's images are there."""

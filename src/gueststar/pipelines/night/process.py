@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import tenacity
 
 from gueststar.core.errors import ConfigError, ServiceDown
+from gueststar.pipelines.engine.contract import Engine
 from gueststar.pipelines.engine.dask_engine import DaskEngine, make_engine
 from gueststar.pipelines.engine.inline import InlineEngine
 from gueststar.pipelines.night.runner import STAGES, NightRunner, Progress
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.store.ledger import JobState
+from gueststar.store.operation_settings import ClusterSettings
 from gueststar.store.repo import SurveyRepo
 
 PATIENCE_S = 3600.0
 """How long a run waits for its database to come back."""
 MOST_OUTAGES = 20
 """A run that is broken off more often than this ends: what comes back does not work."""
+
+
+class AnyEngine(Engine, AbstractContextManager[Engine], Protocol):
+    """An engine that is closed at the end of a ``with`` statement."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,9 @@ def process_nights(
     root: Path,
     *,
     nights: Sequence[int] = (),
-    n_workers: int = 1,
+    n_workers: int | None = None,
+    cluster: str | None = None,
+    engine: Callable[[SurveyRepo], AnyEngine] | None = None,
     until: str = STAGES[-1],
     do_retry: bool = False,
     do_again: bool = False,
@@ -59,6 +68,9 @@ def process_nights(
     tell: Callable[[str], None] = lambda _: None,
 ) -> Summary:
     """Process nights of a repository (all of them when none is named) and return what stands in the ledger.
+
+    They are processed where the survey's ``operation.cluster`` says, on another kind of ``cluster``, or by the engine
+    that ``engine`` makes.
 
     ``do_again``: calibrate and subtract anew what is done already, with the calibration products and parameters of
     now. The images and catalogs become new versions; alerts that went out and the objects they made stay.
@@ -73,10 +85,13 @@ def process_nights(
         raise ConfigError("name the nights that are to be processed again: --night YYYYMMDD")
     renew_before = time.time() if do_again else None
 
+    def ours(repo: SurveyRepo) -> AnyEngine:
+        return _engine(repo, cluster, n_workers)
+
     def run(repo: SurveyRepo) -> Summary:
         return _process(
-            repo, nights, n_workers=n_workers, until=until, do_retry=do_retry, renew_before=renew_before,
-            progress=progress,
+            repo, nights, open_engine=engine or ours, until=until, do_retry=do_retry,
+            renew_before=renew_before, progress=progress,
         )  # fmt: skip
 
     return _patiently(root, run, tell)
@@ -92,7 +107,7 @@ def _patiently(root: Path, run: Callable[[SurveyRepo], Summary], tell: Callable[
             except ServiceDown as problem:
                 tell(f"{problem}; waiting for it")
                 _wait_until_back(root)
-                tell("the database works again: going on")
+                tell("it works again: going on")
         with SurveyRepo.open(root) as repo:
             return run(repo)
 
@@ -113,11 +128,21 @@ def _knock(root: Path) -> None:
         repo.ledger.event("recovered", text="the database works again")
 
 
-def _engine(repo: SurveyRepo, n_workers: int) -> InlineEngine | DaskEngine:
-    """Return an engine: this process for one worker, processes of this machine for more."""
-    if n_workers <= 1:
+def cluster_settings(survey: ClusterSettings, *, cluster: str | None, n_workers: int | None) -> ClusterSettings:
+    """Return where work runs: as the survey says, but with another kind of cluster or number of workers if told."""
+    changes: dict[str, Any] = {}
+    if cluster is not None and cluster != survey.kind:
+        changes |= {"kind": cluster, "options": {}}
+    if n_workers is not None:
+        changes["workers"] = n_workers
+    return survey.model_copy(update=changes)
+
+
+def _engine(repo: SurveyRepo, cluster: str | None, n_workers: int | None) -> InlineEngine | DaskEngine:
+    """Return an engine: this process where one worker on this machine is asked for."""
+    settings = cluster_settings(repo.settings.operation.cluster, cluster=cluster, n_workers=n_workers)
+    if settings.kind == "local" and (settings.workers or 1) == 1:
         return InlineEngine()
-    settings = repo.settings.operation.cluster.model_copy(update={"kind": "local", "workers": n_workers})
     return make_engine(settings, scratch=str(repo.root / "scratch"))
 
 
@@ -128,7 +153,7 @@ def inject_nights(
     n_images: int | None = None,
     seed: int = 1,
     overrides: Mapping[str, Any] | None = None,
-    n_workers: int = 1,
+    n_workers: int | None = None,
     progress: Progress | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Summary:
@@ -141,7 +166,7 @@ def inject_nights(
     def run(repo: SurveyRepo) -> Summary:
         layers = (repo.camera.settings, repo.settings.parameters, {"injection": dict(overrides or {})})
         settings = PipelineSettings.of(*layers)
-        with _engine(repo, n_workers) as engine:
+        with _engine(repo, None, n_workers) as engine:
             runner = NightRunner(repo, engine, settings)
             runner.progress = progress or runner.progress
             runner.recover()
@@ -157,14 +182,14 @@ def _process(
     repo: SurveyRepo,
     nights: Sequence[int],
     *,
-    n_workers: int,
+    open_engine: Callable[[SurveyRepo], AnyEngine],
     until: str,
     do_retry: bool,
     renew_before: float | None,
     progress: Progress | None,
 ) -> Summary:
     settings = PipelineSettings.of(repo.camera.settings, repo.settings.parameters)
-    with _engine(repo, n_workers) as engine:
+    with open_engine(repo) as engine:
         options = {} if progress is None else {"progress": progress}
         runner = NightRunner(repo, engine, settings, do_retry=do_retry, renew_before=renew_before, **options)
         runner.recover()

@@ -12,7 +12,12 @@ from gueststar.core.errors import DataError, TransientError
 from gueststar.formats.atomic import appearing_whole
 
 _PIECE = 1 << 20
-_AWAY = {errno.ESTALE, errno.ENOTCONN, errno.EIO, errno.ENODEV, errno.ENXIO, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+_AWAY = {errno.ESTALE, errno.ENOTCONN, errno.EIO, errno.ENODEV, errno.ENXIO, errno.EROFS}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class NoRoom(TransientError):
+    """A disk is full."""
 
 
 class Identity(NamedTuple):
@@ -65,6 +70,8 @@ def copy_verified(source: Path, target: Path, *, sha256: str | None = None) -> s
 
 def told_as_away(problem: OSError, path: Path) -> TransientError:
     """Return the error that says what a disk did not do."""
+    if problem.errno in _FULL:
+        return NoRoom(f"the disk of {path} is full: {problem.strerror}")
     what = "takes or gives nothing" if problem.errno in _AWAY else "does not work"
     return TransientError(f"the disk of {path} {what}: {problem.strerror or problem}")
 

@@ -6,7 +6,10 @@ not taken for an empty archive, and another survey's archive not for ours.
 
 from __future__ import annotations
 
+import fcntl
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -58,6 +61,13 @@ def open_volume(repo: SurveyRepo) -> Path:
         raise TransientError(f"the archive {folder} is away: {problem.strerror or problem}") from problem
 
 
+def why_not_mounted(root: Path, folder: Path) -> str:
+    """Return why a folder is not the archive that the repository at ``root`` knows; empty if it is, or knows none."""
+    if (root / REMEMBERED).exists() and not (folder / MARK).exists():
+        return f"has no {MARK}: its disk is not mounted there"
+    return ""
+
+
 def begin_volume(repo: SurveyRepo) -> Path:
     """Make an empty folder the archive (also in the place of one that is lost); ConfigError if it is not empty."""
     folder = archive_folder(repo)
@@ -74,6 +84,21 @@ def begin_volume(repo: SurveyRepo) -> Path:
         temporary.write_text(json.dumps(facts, indent=1) + "\n")
     _remember(repo, number)
     return folder
+
+
+@contextmanager
+def only_archiver(repo: SurveyRepo) -> Iterator[None]:
+    """Hold the archive while files come and go; TransientError if another process or thread does.
+
+    The lock is the system's: it ends with the process, however that ends.
+    """
+    (repo.root / "operator").mkdir(exist_ok=True)
+    with (repo.root / "operator" / "archive.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise TransientError(f"files of {repo.root} are being archived or cleaned up: wait for the end") from None
+        yield
 
 
 def _mark(folder: Path) -> dict[str, str] | None:
