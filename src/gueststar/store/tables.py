@@ -124,6 +124,7 @@ JOBS = Table(
     Index("jobs_by_night", "day_obs", "kind", "state"),
     Index("jobs_by_exposure", "exposure_id", "detector"),
     Index("jobs_by_state", "state"),
+    Index("jobs_by_end", "finished"),
 )
 
 EVENTS = Table(
@@ -211,6 +212,7 @@ def _add_operation(connection: Connection) -> None:
     number = "DOUBLE PRECISION" if connection.dialect.name == "postgresql" else "FLOAT"
     connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN priority INTEGER NOT NULL DEFAULT 50")
     connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN not_before {number}")
+    connection.exec_driver_sql(f"CREATE INDEX IF NOT EXISTS jobs_by_end ON {table} (finished)")
     METADATA.create_all(connection, tables=[ALARMS, METRIC_VALUES, EXPECTED_EXPOSURES])
 
 
