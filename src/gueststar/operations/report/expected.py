@@ -89,8 +89,8 @@ def expected_of(repo: SurveyRepo, night: int, received: Sequence[ExposureInfo], 
     """Return what lists expect of a night against what was received.
 
     What is planned for after ``now`` (Unix time) is not missing, but not due. Where there is an observing log it says
-    what was expected (it knows what was taken), and the schedule only how much of the plan was not taken. Without any list,
-    interruptions of a steady cadence are told, and nothing is missing.
+    what was expected (it knows what was taken), and the schedule only how much of the plan was not taken. Without any
+    list, interruptions of a steady cadence are told, and nothing is missing.
     """
     rows = Expectations(repo.ledger).of_night(night)
     logged, whole_plan = ([row for row in rows if row.source == source] for source in ("log", "schedule"))
