@@ -27,8 +27,14 @@ from gueststar.operations.rules import grammar as rules_grammar
 from gueststar.operations.rules.load import SHIPPED
 from gueststar.operations.rules.reading import parse, read_text
 from gueststar.operations.rules.words import do_words, only_if_words, when_words
+from gueststar.operations.watch.conditions import Limits
+from gueststar.operations.watch.facts import Facts
+from gueststar.operations.watch.kinds import ALARM_KINDS
+from gueststar.operations.watch.prometheus import Figures, figures_of
 from gueststar.pipelines.difference.vet import VetConfig
 from gueststar.pipelines.night.settings import PipelineSettings
+from gueststar.store.operation_settings import OperationSettings
+from gueststar.store.operator_state import OperatorState
 from gueststar.store.products import PRODUCTS
 
 Row = Sequence[str]
@@ -49,6 +55,9 @@ def write_tables(folder: Path) -> None:
         "ways_out": _ways_out(),
         "alert_fields": _alert_fields(),
         "alert_features": _alert_features(),
+        "alarm_kinds": _alarm_kinds(),
+        "alarm_limits": _alarm_limits(),
+        "status_figures": _status_figures(),
         "rules_grammar": _rules_grammar(),
         "rules_shipped": _rules_shipped(),
         "rules_actions": _rules_actions(),
@@ -201,6 +210,47 @@ def _rules_shipped() -> str:
 def _rules_actions() -> str:
     actions = {**action_names.HOUSEKEEPING, **action_names.PIPELINES}
     return _table(("action", "what it does"), [(f"`{name}`", text) for name, text in actions.items()])
+
+
+def _alarm_kinds() -> str:
+    parts = []
+    for kind in ALARM_KINDS.values():
+        title = kind.name.replace("_", " ")
+        parts.append(
+            f"## {kind.name}\n\n*{title}, {kind.severity}.* {kind.meaning}\n\n**What to do.** {kind.what_to_do}\n"
+        )
+    return "\n".join(parts)
+
+
+def _alarm_limits() -> str:
+    docs = dict(_attribute_docs(Limits))
+    rows = [(f"`{one.name}`", f"{getattr(Limits(), one.name)}", docs[one.name]) for one in dataclasses.fields(Limits)]
+    return _table(("limit", "default", "meaning"), rows)
+
+
+def _status_figures() -> str:
+    state = OperatorState(
+        pid=1, host="", version="", started=0, beat=0, clock=0, night=20260101, mode="running", last_alert=0.0
+    )
+    facts = Facts(
+        "", 0.0, OperationSettings(), state, 0.0, False, last_received=0.0, has_stream=True, sun_altitude_deg=0.0
+    )
+    families = {one.name: one for one in [*figures_of(facts), *Figures(lambda: facts).histograms()]}
+    endings = {"counter": "_total", "info": "_info", "histogram": "_bucket, _sum, _count"}
+    rows = [
+        (
+            f"`{one.name}`",
+            f"{one.type} {endings.get(one.type, '')}".strip(),
+            ", ".join(_labels_of(one)),
+            one.documentation,
+        )
+        for one in families.values()
+    ]
+    return _table(("figure", "kind", "labels", "meaning"), rows)
+
+
+def _labels_of(family: Any) -> Sequence[str]:
+    return [f"`{label}`" for label in getattr(family, "_labelnames", ())]
 
 
 def _unknown(rule: FieldRule) -> str:

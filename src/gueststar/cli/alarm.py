@@ -20,8 +20,8 @@ def command() -> None:
 @command.command("list")
 @_REPO
 @click.option("--days", type=float, help="Also those that were closed in the last DAYS days.")
-@click.option("--advice", is_flag=True, help="With what to do.")
-def list_alarms(repo: Path, days: float | None, advice: bool) -> None:
+@click.option("--brief", is_flag=True, help="Without what to do.")
+def list_alarms(repo: Path, days: float | None, brief: bool) -> None:
     """List the open alarms of REPO, the worst first; exit status 1 if there are any."""
     from gueststar.operations.watch.alarm_lines import alarm_lines
     from gueststar.operations.watch.alarms import known_alarms
@@ -30,7 +30,7 @@ def list_alarms(repo: Path, days: float | None, advice: bool) -> None:
     now = time.time()
     with opened(repo) as survey:
         alarms = known_alarms(survey, since=None if days is None else now - 86400.0 * days)
-    for line in alarm_lines(alarms, now=now, has_advice=advice):
+    for line in alarm_lines(alarms, now=now, has_advice=not brief):
         click.echo(line)
     sys.exit(1 if any(alarm.closed is None for alarm in alarms) else 0)
 

@@ -66,7 +66,7 @@ def list_users(repo: Path) -> None:
 @click.argument("name")
 @click.option("--days", type=click.FloatRange(min=0, min_open=True, max=3660), default=90.0, show_default=True,
               help="Until it expires.")  # fmt: skip
-@click.option("--scope", "scopes", multiple=True, type=click.Choice(["alerts", "data", "label"]),
+@click.option("--scope", "scopes", multiple=True, type=click.Choice(["alerts", "data", "label", "watch"]),
               help="What it is good for (repeatable); default: alerts and data.")  # fmt: skip
 def token(repo: Path, name: str, days: float, scopes: tuple[str, ...]) -> None:
     """Make a token of the user NAME of REPO and print it: it cannot be shown again."""

@@ -135,7 +135,7 @@ class Alarms:
     def _open_by_number(self, connection: Connection, number: int) -> Alarm:
         found = connection.execute(select(ALARMS).where(ALARMS.c.id == number)).first()
         if found is None or found.closed is not None:
-            raise ConfigError(f"there is no open alarm {number}: gueststar alarm REPO list shows those that are")
+            raise ConfigError(f"there is no open alarm {number}: gueststar alarm list REPO shows those that are")
         return _alarm_of(found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 from datetime import UTC, datetime, timedelta
 
@@ -11,7 +12,8 @@ from pydantic import ValidationError
 from gueststar.core.errors import AccessDenied, ConfigError, ServiceDown, TransientError
 from gueststar.model.readers import ANONYMOUS
 from gueststar.operations.watch.alarms import CALM_S, Courier, deliver, raise_alarm, settle_alarm
-from gueststar.operations.watch.outbox import FOLDER, waiting
+from gueststar.operations.watch.outbox import waiting
+from gueststar.operations.watch.places import folders
 from gueststar.operations.watch.quiet import is_quiet
 from gueststar.operations.watch.spool import NAME as SPOOL
 from gueststar.operations.watch.spool import spooled
@@ -166,7 +168,7 @@ def test_messages_lie_where_only_the_operator_reads_them(watched, postman):
     postman.is_away = True
     raise_alarm(watched, "disk_low", "", "", "warning", now=NOON)
     deliver(watched, NOON, send=postman)
-    folder = watched.root / FOLDER
+    folder = watched.root / "operator/outbox"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
 
@@ -183,16 +185,43 @@ def test_while_the_database_is_down_critical_alarms_leave_and_all_are_remembered
     watched.ledger = ledger
     deliver(watched, NOON + 10, send=postman)
     assert postman.headings[1:] == ["[tiny] WARNING: disk_low"]
-    assert not (watched.root / SPOOL).exists()
+    assert not (watched.root / "operator" / SPOOL).exists()
     assert [(alarm.kind, alarm.opened) for alarm in Alarms(ledger).open()] == [
         ("database_away", NOON), ("disk_low", NOON),
     ]  # fmt: skip
 
 
+def test_a_repository_that_is_full_or_away_does_not_keep_its_own_alarm_from_leaving(watched, postman):
+    watched.ledger = DownLedger(watched.ledger)
+    (watched.root / "operator").write_text("a folder cannot be made here")
+    for second in range(3):
+        raise_alarm(watched, "repository_away", "/r", "is read-only", "critical", now=NOON + second)
+        deliver(watched, NOON + second, send=postman)
+    assert postman.headings == ["[tiny] CRITICAL: repository_away /r"]
+    spare = folders(watched.root)[1]
+    assert stat.S_IMODE(spare.stat().st_mode) == 0o700
+    shutil.rmtree(spare)
+
+
+def test_an_alarm_whose_sending_cannot_be_written_down_is_not_sent_every_minute(watched, postman, monkeypatch):
+    raise_alarm(watched, "disk_low", "", "", "warning", now=NOON)
+
+    def fail(*_, **__):
+        raise ServiceDown("database or disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Alarms, "mark_sent", fail)
+        for minute in range(3):
+            deliver(watched, NOON + 60 * minute, send=postman)
+    assert postman.headings == []
+    deliver(watched, NOON + 300, send=postman)
+    assert len(postman.headings) == 1
+
+
 def test_a_line_that_was_cut_off_does_not_lose_the_others(watched, postman):
     watched.ledger, ledger = DownLedger(watched.ledger), watched.ledger
     raise_alarm(watched, "disk_low", "", "", "warning", now=NOON)
-    with (watched.root / SPOOL).open("a") as file:
+    with (watched.root / "operator" / SPOOL).open("a") as file:
         file.write('{"verb": "see", "ki')
     watched.ledger = ledger
     deliver(watched, NOON, send=postman)

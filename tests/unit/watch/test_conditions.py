@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import pytest
 
 import gueststar
 from gueststar.cameras.load import load_camera
+from gueststar.cli.main import group
 from gueststar.core.errors import ConfigError
+from gueststar.operations.watch import kinds
 from gueststar.operations.watch.conditions import Limits, conditions_of, limits_of, n_replaced
 from gueststar.operations.watch.disks import DiskFacts, disk_facts, trouble_with
 from gueststar.operations.watch.facts import Facts, Sample
@@ -190,3 +194,15 @@ def test_every_alarm_says_what_it_means_and_what_to_do():
     for kind in ALARM_KINDS.values():
         assert kind.meaning.endswith(".")
         assert kind.what_to_do.endswith(".")
+
+
+def test_no_kind_is_told_twice_and_the_commands_that_are_named_exist():
+    assert len({kind.name for kind in kinds._KINDS}) == len(kinds._KINDS)
+    text = " ".join(kind.what_to_do for kind in ALARM_KINDS.values())
+    for words in re.findall(r"`gueststar ([^`]+)`", text):
+        context, found = click.Context(group), group
+        for word in words.split():
+            if not isinstance(found, click.Group):
+                break
+            found = found.get_command(context, word)
+            assert found is not None, f"gueststar {words}: there is no {word}"

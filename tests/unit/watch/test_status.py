@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import socket
 from dataclasses import replace
 
 import httpx
 import numpy as np
 import pytest
+import yaml
 from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
@@ -22,7 +24,9 @@ from gueststar.model.readers import ANONYMOUS, Scope
 from gueststar.model.rights import Program
 from gueststar.operations.watch.alarms import raise_alarm
 from gueststar.operations.watch.facts import Standing
+from gueststar.operations.watch.kinds import ALARM_KINDS
 from gueststar.operations.watch.look import Look, look_at
+from gueststar.operations.watch.monitoring import write_monitoring
 from gueststar.operations.watch.page import Glance
 from gueststar.operations.watch.prometheus import Figures
 from gueststar.operations.watch.terminal import sparkline, status_of
@@ -212,6 +216,23 @@ def test_figures_are_what_prometheus_takes_for_right_and_are_named_with_their_un
         assert name.startswith("gueststar_")
         assert family.documentation
         assert not name.endswith(("_ms", "_gb", "_mb", "_minutes", "_days"))
+
+
+def test_what_is_drawn_and_alarmed_by_elsewhere_is_among_the_figures(watcher, tmp_path):
+    text, _kind = Figures(lambda: replace(watcher.facts(), has_stream=True)).text()
+    known = {sample.name for one in text_string_to_metric_families(text.decode()) for sample in one.samples}
+    known |= {one.name for one in text_string_to_metric_families(text.decode())}
+    paths = {path.name: path for path in write_monitoring(tmp_path, port=8081)}
+    rules = yaml.safe_load(paths["alert_rules.yaml"].read_text())["groups"][0]["rules"]
+    panels = json.loads(paths["dashboard.json"].read_text())["panels"]
+    shown = [rule["expr"] for rule in rules] + [target["expr"] for panel in panels for target in panel["targets"]]
+    named = {name for expression in shown for name in re.findall(r"gueststar_\w+", expression)}
+    assert named - known == set()
+    advised = {word for rule in rules for word in re.findall(r"[a-z]+_[a-z]+", rule["annotations"]["description"])}
+    assert advised <= ALARM_KINDS.keys()
+    assert yaml.safe_load(paths["scrape.yaml"].read_text())["scrape_configs"][0]["static_configs"][0]["targets"] == [
+        "127.0.0.1:8081"
+    ]
 
 
 def test_latencies_are_counted_once_however_often_figures_are_asked_for(watcher):

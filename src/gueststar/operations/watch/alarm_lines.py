@@ -16,7 +16,7 @@ def alarm_lines(alarms: Sequence[Alarm], *, now: float, has_advice: bool = False
     for alarm in alarms:
         number = f"{alarm.id:>4}" if alarm.id else "   -"
         yield f"{number} {alarm.severity:<8} {alarm.name}: {alarm.text} ({_times(alarm, now)})"
-        if has_advice and (advice := advice_on(alarm.kind)):
+        if has_advice and alarm.closed is None and (advice := advice_on(alarm.kind)):
             yield f"       -> {advice.replace('`', '')}"
 
 

@@ -22,6 +22,7 @@ from gueststar.operations.watch.outbox import (
     channels_of,
     only_writer,
     post,
+    remove,
     send_by_channel,
     send_outbox,
 )
@@ -104,9 +105,13 @@ def post_due(repo: Watched, now: float) -> int:
                 alarm for alarm in alarms.over_untold()
                 if now - (alarm.closed or now) >= CALM_S and not is_held_back(alarm, settings.alarms, now)
             ]  # fmt: skip
-            _post(repo, told, now=now)
-            if told:
-                alarms.mark_sent([alarm.id for alarm in told], now=now)
+            made = _post(repo, told, now=now)
+            try:
+                if told:
+                    alarms.mark_sent([alarm.id for alarm in told], now=now)
+            except ServiceDown:  # not written down, not sent: else it would be sent again and again
+                remove(made)
+                return 0
         return len(told)
     except ServiceDown:
         return 0
@@ -197,7 +202,7 @@ def text_of(alarm: Alarm) -> str:
     elif advice := advice_on(alarm.kind):
         lines += ["", f"What to do: {advice.replace('`', '')}"]
     if alarm.id and alarm.closed is None:
-        lines += ["", f"Taken care of? gueststar alarm REPO ack {alarm.id}"]
+        lines += ["", f"Taken care of? gueststar alarm ack REPO {alarm.id}"]
     return "\n".join(lines) + "\n"
 
 
@@ -211,13 +216,14 @@ def facts_of(alarm: Alarm, survey: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _post(repo: Watched, alarms: Sequence[Alarm], *, now: float) -> None:
-    survey = repo.settings.name
+def _post(repo: Watched, alarms: Sequence[Alarm], *, now: float) -> list[Path]:
+    survey, made = repo.settings.name, []
     for alarm in alarms:
-        post(
+        made += post(
             repo.root, repo.settings.operation, heading_of(alarm, survey), text_of(alarm), facts_of(alarm, survey),
             now=now, order=alarm.id,
         )  # fmt: skip
+    return made
 
 
 def _utc(time: float) -> str:

@@ -52,16 +52,10 @@ _KINDS = (
         "within a minute and goes on. A SQLite survey: look whether the repository's disk is full or read-only.",
     ),
     AlarmKind(
-        "database_damaged",
-        "critical",
-        "A database file failed its integrity check.",
-        "Stop the operator. Bring back the copy that the alarm names, then `gueststar process` for the nights since.",
-    ),
-    AlarmKind(
         "message_waiting",
         "warning",
         "Messages to people cannot be delivered: the mail server or the webhook is away, or refuses.",
-        "`gueststar alarm REPO test` tells why. They wait and leave when it works again.",
+        "`gueststar alarm test REPO` tells why. They wait and leave when it works again.",
     ),
     AlarmKind(
         "repository_away",
@@ -81,20 +75,13 @@ _KINDS = (
         "rules_invalid",
         "critical",
         "The file of rules (or survey.yaml) cannot be read: the operator goes on with the last good one.",
-        "`gueststar rules REPO check` names the line. Mend it; the operator reads it anew.",
+        "`gueststar rules check REPO` names the line. Mend it; the operator reads it anew.",
     ),
     AlarmKind(
         "configuration",
         "critical",
         "A unit of work met something that a person must change: a parameter, a login, a missing package.",
         "The alarm names the key or the mend. Afterwards `gueststar process REPO --night NIGHT --retry`.",
-    ),
-    AlarmKind(
-        "field_unprepared",
-        "warning",
-        "A field of the coming night has no reference catalog at its place: its images cannot be calibrated.",
-        "The alarm names the catalog files that are needed: put them into the folder that it names, or "
-        "`gueststar refcat import`.",
     ),
     AlarmKind(
         "not_ready",
@@ -170,7 +157,7 @@ _KINDS = (
         "action_failed",
         "warning",
         "Something that a rule runs (a report, a clean-up, a copy to the archive) failed.",
-        "`gueststar log REPO --level warning`; `gueststar rules REPO list` shows the rule. It is tried again at "
+        "`gueststar log REPO --level warning`; `gueststar rules list REPO` shows the rule. It is tried again at "
         "its next occasion.",
     ),
     AlarmKind(
@@ -220,12 +207,6 @@ _KINDS = (
         " can be cleaned up; or add room.",
     ),
     AlarmKind(
-        "archive_low",
-        "warning",
-        "The archive's disk is below its mark; the nightly report says how many nights of room are left.",
-        "Add room to the archive. Nothing is deleted here while it cannot be copied there.",
-    ),
-    AlarmKind(
         "disk_full",
         "critical",
         "A disk is below the reserve: nothing new is begun, files stay in their landing places.",
@@ -242,12 +223,6 @@ _KINDS = (
         "warning",
         "Copying to the archive falls behind.",
         "Look at its speed and at who else uses it. Nothing is deleted here before its copy is verified there.",
-    ),
-    AlarmKind(
-        "product_damaged",
-        "critical",
-        "A file of the repository is not what was written: it was not copied over the good copy in the archive.",
-        "`gueststar archive REPO restore` brings the copy back, if there is one; else process the night again.",
     ),
     AlarmKind(
         "archive_damaged",

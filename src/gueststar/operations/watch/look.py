@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gueststar.cameras.load import load_camera
@@ -35,7 +35,8 @@ class Look:
         facts = self.watcher.facts()
         survey = self.watcher.survey(facts)
         judge(survey, facts, judged(self.watcher, facts))
-        write_history(self.watcher.root, facts.history)
+        with suppress(OSError):  # a full disk must not keep its own alarm from leaving
+            write_history(self.watcher.root, facts.history)
         self.courier.turn(survey, facts.now)
         return facts
 
@@ -82,7 +83,8 @@ def look_at(root: Path, *, is_dry: bool = False, clock: Clock | None = None) -> 
             return
         survey = watcher.survey(facts)
         judge(survey, facts, conditions)
-        write_history(watcher.root, facts.history)
+        with suppress(OSError):
+            write_history(watcher.root, facts.history)
         told = deliver(survey, facts.now)
         yield f"{told.n_sent} messages sent, {told.n_waiting} wait" + (f": {told.trouble}" if told.trouble else "")
     finally:

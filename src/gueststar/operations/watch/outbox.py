@@ -7,8 +7,8 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,9 +17,10 @@ from gueststar.core.errors import ConfigError, TransientError
 from gueststar.formats.atomic import appearing_whole
 from gueststar.formats.private import open_private
 from gueststar.operations.watch import mail, webhook
+from gueststar.operations.watch.places import folders, writable_folders
 from gueststar.store.operation_settings import OperationSettings
 
-FOLDER = "operator/outbox"
+FOLDER = "outbox"
 
 Channel = Literal["mail", "webhook"]
 
@@ -71,23 +72,23 @@ def channels_of(settings: OperationSettings) -> tuple[Channel, ...]:
 def post(
     root: Path, settings: OperationSettings, heading: str, text: str, facts: Mapping[str, Any], *, now: float,
     order: int = 0,
-) -> int:  # fmt: skip
-    """Put a message into the outbox for each channel; return for how many. The same message twice is one.
+) -> list[Path]:  # fmt: skip
+    """Put a message into the outbox for each channel; return its files. The same message twice is one.
 
-    Those of one moment leave by their ``order``.
+    Those of one moment leave by their ``order``. TransientError where nothing can be written, also beside the
+    repository.
     """
-    folder = _folder(root)
-    channels = channels_of(settings)
-    for channel in channels:
-        message = Message(channel, heading, text, facts, now)
+    made = []
+    for channel in channels_of(settings):
         mark = hashlib.sha256(json.dumps([heading, text], sort_keys=True).encode()).hexdigest()[:16]
-        _write(folder / f"{now:017.3f}-{order:09d}-{channel}-{mark}.json", message)
-    return len(channels)
+        name = f"{now:017.3f}-{order:09d}-{channel}-{mark}.json"
+        made.append(_put(root, name, Message(channel, heading, text, facts, now)))
+    return made
 
 
 def waiting(root: Path) -> list[Message]:
     """Return the messages that were not delivered yet, oldest first."""
-    return [message for _, message in _read(root / FOLDER)]
+    return [message for _, message in _read(root)]
 
 
 def send_by_channel(settings: OperationSettings, message: Message) -> None:
@@ -108,9 +109,9 @@ def send_outbox(root: Path, settings: OperationSettings, *, now: float, send: Se
             return Delivery(n_waiting=len(waiting(root)))
         n_sent, trouble = 0, ""
         for channel in ("mail", "webhook"):
-            mine = [(path, message) for path, message in _read(root / FOLDER) if message.channel == channel]
+            mine = [(path, message) for path, message in _read(root) if message.channel == channel]
             if channel not in channels_of(settings):
-                _remove(path for path, _ in mine)  # nobody is there any more to whom they could go
+                remove(path for path, _ in mine)  # nobody is there any more to whom they could go
                 continue
             due = [pair for pair in mine if _is_due(pair[1], now)]
             n, why = _send_all(settings, due, now, send)
@@ -129,10 +130,11 @@ def _send_all(
             send(settings, joined([message for _, message in batch]))
         except (TransientError, ConfigError) as problem:
             for path, message in left:
-                _write(path, _put_off(message, str(problem), now))
+                with suppress(OSError):  # where its disk is full it is tried again sooner
+                    _write(path, _put_off(message, str(problem), now))
             _log.warning("%d messages by %s wait: %s", len(left), batch[0][1].channel, problem)
             return len(due) - len(left), str(problem)
-        _remove(path for path, _ in batch)
+        remove(path for path, _ in batch)
         left = left[len(batch) :]
     return len(due), ""
 
@@ -158,10 +160,22 @@ def _is_due(message: Message, now: float) -> bool:
     return message.not_before <= now or message.not_before > now + _LONGEST_PAUSE_S  # the clock was set back
 
 
-def _folder(root: Path) -> Path:
-    folder = root / FOLDER
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
+def _put(root: Path, name: str, message: Message) -> Path:
+    trouble: OSError | None = None
+    for folder in _folders(root):
+        try:
+            _write(folder / name, message)
+            return folder / name
+        except OSError as problem:
+            trouble = problem
+    raise TransientError(f"the message {message.heading!r} cannot be written down: {trouble}")
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    for folder in writable_folders(root):
+        with suppress(OSError):
+            (folder / FOLDER).mkdir(mode=0o700, exist_ok=True)
+            yield folder / FOLDER
 
 
 def _write(path: Path, message: Message) -> None:
@@ -171,35 +185,53 @@ def _write(path: Path, message: Message) -> None:
         os.fsync(file.fileno())
 
 
-def _read(folder: Path) -> list[tuple[Path, Message]]:
+def _read(root: Path) -> list[tuple[Path, Message]]:
     found = []
-    for path in sorted(folder.glob("[0-9]*.json")):
+    for path in sorted((path for folder in folders(root) for path in (folder / FOLDER).glob("[0-9]*.json")), key=_name):
         try:
             found.append((path, Message(**json.loads(path.read_text()))))
-        except FileNotFoundError:  # another process delivered it this moment
+        except OSError:  # another process delivered it this moment, or its disk is away
             continue
     return found
 
 
-def _remove(paths: Iterator[Path]) -> None:
+def _name(path: Path) -> str:
+    return path.name
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Forget messages."""
     for path in list(paths):
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager
 def only_writer(root: Path) -> Iterator[None]:
     """Hold the outbox while it is decided what is to be told: two processes would tell it twice."""
-    with open_private(_folder(root) / "writing", "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with _locked(root, "writing", fcntl.LOCK_EX):
         yield
 
 
 @contextmanager
 def _alone(root: Path) -> Iterator[bool]:
-    with open_private(_folder(root) / "sending", "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-        else:
+    try:
+        with _locked(root, "sending", fcntl.LOCK_EX | fcntl.LOCK_NB):
             yield True
+    except BlockingIOError:
+        yield False
+
+
+@contextmanager
+def _locked(root: Path, name: str, how: int) -> Iterator[None]:
+    """Hold a lock in the first folder that can be written to; none where there is no such folder."""
+    for folder in _folders(root):
+        try:
+            file = open_private(folder / name, "a")
+        except OSError:
+            continue
+        with file:
+            fcntl.flock(file, how)
+            yield
+        return
+    yield

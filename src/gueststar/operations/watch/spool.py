@@ -11,10 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from gueststar.core.errors import TransientError
 from gueststar.formats.private import open_private
+from gueststar.operations.watch.places import folders, writable_folders
 from gueststar.store.alarms import Alarms, Severity
 
-NAME = "operator/alarms.jsonl"
+NAME = "alarms.jsonl"
 
 
 @dataclass(frozen=True)
@@ -33,21 +35,27 @@ class SpooledAlarm:
 
 
 def spool(root: Path, line: SpooledAlarm) -> bool:
-    """Write a line down, on disk when this returns; False where the last line of its kind and subject says the same."""
+    """Write a line down, on disk when this returns; False where the last line of its kind and subject says the same.
+
+    Where the repository itself is full or away it is written beside it.
+    """
     with _alone(root):
-        last = next((one for one in reversed(_read(root / NAME)) if _same(one, line)), None)
+        last = next((one for one in reversed(spooled(root)) if _same(one, line)), None)
         if last is not None and (last.verb, last.severity) == (line.verb, line.severity):
             return False
-        with open_private(root / NAME, "a") as file:
-            file.write(json.dumps(asdict(line)) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-    return True
+        trouble: OSError | None = None
+        for folder in writable_folders(root):
+            try:
+                _append(folder / NAME, line)
+                return True
+            except OSError as problem:
+                trouble = problem
+        raise TransientError(f"alarm {line.kind} {line.subject} cannot be written down: {trouble}")
 
 
 def spooled(root: Path) -> list[SpooledAlarm]:
     """Return the lines, oldest first; none where the database was never down."""
-    return _read(root / NAME)
+    return sorted((line for folder in folders(root) for line in _read(folder / NAME)), key=lambda line: line.time)
 
 
 def open_spooled(root: Path) -> list[SpooledAlarm]:
@@ -61,10 +69,10 @@ def merge_spool(root: Path, alarms: Alarms) -> int:
 
     A process that is killed in between does it again: an alarm is then counted twice, never lost.
     """
-    if not (root / NAME).exists():
+    if not any((folder / NAME).exists() for folder in folders(root)):
         return 0
     with _alone(root):
-        lines = _read(root / NAME)
+        lines = spooled(root)
         for line in lines:
             if line.verb == "settle":
                 alarms.settle(line.kind, line.subject, now=line.time)
@@ -72,7 +80,8 @@ def merge_spool(root: Path, alarms: Alarms) -> int:
             alarm = alarms.see(line.kind, line.subject, line.severity, line.text, now=line.time)
             if line.is_sent:
                 alarms.mark_sent([alarm.id], now=line.time)
-        (root / NAME).unlink(missing_ok=True)
+        for folder in folders(root):
+            (folder / NAME).unlink(missing_ok=True)
     return len(lines)
 
 
@@ -83,7 +92,7 @@ def _same(one: SpooledAlarm, other: SpooledAlarm) -> bool:
 def _read(path: Path) -> list[SpooledAlarm]:
     try:
         lines = path.read_text().splitlines()
-    except FileNotFoundError:
+    except OSError:
         return []
     found = []
     for line in lines:
@@ -94,9 +103,22 @@ def _read(path: Path) -> list[SpooledAlarm]:
     return found
 
 
+def _append(path: Path, line: SpooledAlarm) -> None:
+    with open_private(path, "a") as file:
+        file.write(json.dumps(asdict(line)) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
 @contextmanager
 def _alone(root: Path) -> Iterator[None]:
-    (root / NAME).parent.mkdir(exist_ok=True)
-    with open_private(root / "operator/alarms.lock", "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    for folder in writable_folders(root):
+        try:
+            lock = open_private(folder / "alarms.lock", "a")
+        except OSError:
+            continue
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        return
+    yield  # nowhere can anything be written: what follows says so
