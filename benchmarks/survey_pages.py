@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from gueststar.cameras.load import load_camera
-from gueststar.operations.survey_pages.html import render_survey
+from gueststar.operations.survey_pages.html import render_survey, survey_pictures
 from gueststar.operations.survey_pages.report import make_survey_report
 from gueststar.store.repo import SurveyRepo
 from gueststar.store.tables import EXPOSURES, JOBS
@@ -36,7 +36,7 @@ def main() -> None:
             begin = time.process_time()
             report = make_survey_report(repo)
             made = time.process_time()
-            page = render_survey(report, repo.camera)
+            page = render_survey(report, survey_pictures(report, repo.camera))
             drawn = time.process_time()
             print(
                 f"{what:10s} {report.totals['exposures']} exposures, {len(report.coverage)} fields and filters:"

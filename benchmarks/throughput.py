@@ -46,7 +46,7 @@ def measured(name: str, scratch: Path, keep: Path | None, epochs: int) -> Measur
         path.mkdir(parents=True, exist_ok=True)
     make_survey(data, folder / "warm", kept, n_epochs=1)
     make_survey(data, folder / "measured", kept, n_epochs=epochs)
-    in_fresh_process(folder / "warm", folder / "measured", None)
+    in_fresh_process(folder / "warm", folder / "measured", None, is_apart=False)
     with SurveyRepo.open(folder / "measured") as repo:
         return measure_repo(repo, name=SKIES.get(name, name))
 

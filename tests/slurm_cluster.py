@@ -115,7 +115,7 @@ def _started(cluster: SlurmCluster) -> Iterator[subprocess.Popen[bytes]]:
     key = folder / "munge.key"
     key.write_bytes(os.urandom(1024))
     key.chmod(0o400)
-    text = CONFIGURATION.format(host=socket.gethostname(), user=getpass.getuser(), folder=folder, ports=_free_ports(3))
+    text = CONFIGURATION.format(host=socket.gethostname(), user=getpass.getuser(), folder=folder, ports=free_ports(3))
     (folder / "slurm.conf").write_text(text)
     conf = str(folder / "slurm.conf")
     yield _daemon(
@@ -166,7 +166,8 @@ def _stop(daemons: list[subprocess.Popen[bytes]]) -> None:
             daemon.wait()
 
 
-def _free_ports(n: int) -> list[int]:
+def free_ports(n: int) -> list[int]:
+    """Return numbers of ports that nobody listens on."""
     sockets = [socket.socket() for _ in range(n)]
     try:
         for one in sockets:

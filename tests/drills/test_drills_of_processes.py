@@ -11,6 +11,6 @@ from .conftest import assert_recovers
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("name", ["worker-killed", "worker-hung", "daemon-killed", "clock-step"])
+@pytest.mark.parametrize("name", ["worker-killed", "worker-hung", "worker-partition", "daemon-killed", "clock-step"])
 def test_the_survey_recovers_from(name: str, stage: Stage) -> None:
     assert_recovers(name, stage)

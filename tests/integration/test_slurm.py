@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator
-from datetime import date
 from pathlib import Path
 
 import cloudpickle
@@ -10,20 +9,12 @@ import pytest
 
 from gueststar.pipelines.engine.contract import Call
 from gueststar.pipelines.engine.dask_engine import DaskEngine
-from gueststar.pipelines.ingest import ingest_paths
 from gueststar.pipelines.night.outcome import Outcome
 from gueststar.pipelines.night.process import process_nights
-from gueststar.pipelines.refcat_import import import_refcat
-from gueststar.simulation.scenario import Scenario
-from gueststar.simulation.simulate import simulate
-from gueststar.store.detections.store import DetectionStore
-from gueststar.store.operation_settings import ClusterSettings, OperationSettings
-from gueststar.store.refcats import RefcatStore
-from gueststar.store.repo import SurveyRepo
-from gueststar.store.settings import SurveySettings
+from gueststar.store.operation_settings import ClusterSettings
 from tests.end_to_end._survey import alert_digests, product_digests
 from tests.integration import engine_units as units
-from tests.integration.test_electronics_of_a_night import small_camera
+from tests.integration.small_nights import simulate_sky, survey
 from tests.slurm_cluster import SlurmCluster, running_slurm
 
 
@@ -37,36 +28,9 @@ def slurm() -> Iterator[SlurmCluster]:
         yield cluster
 
 
-def two_nights() -> Scenario:
-    return Scenario.model_validate(
-        {
-            "first_night": date(2024, 3, 30),
-            "nights": [{"day": 0, "blocks": [{"n_rounds": 3}]}, {"day": 1, "blocks": [{"n_rounds": 2}]}],
-            "stars": {"density": 6000.0, "bright_limit": 13.0},
-            "galaxies": {"factor": 0.0}, "satellites": {"per_night": 0.0}, "asteroids": {"n": 0},
-            "transients": {"n": 5, "n_first_night": 0},
-            "calibrations": {"n_bias": 3, "n_dark": 0, "n_flat": 3},
-        }
-    )  # fmt: skip
-
-
-def survey(folder: Path, name: str, **operation: object) -> Path:
-    """Make a survey of the simulated sky that takes three images for a reference."""
-    settings = SurveySettings(
-        name=name,
-        parameters={"reference_selection": {"min_epochs": 3}, "nightly_injection": {"fraction": 0.0}},
-        operation=OperationSettings.model_validate(operation),
-    )
-    with SurveyRepo.create(folder / name, small_camera(), settings=settings) as repo:
-        DetectionStore.at(repo.root, name_key=bytes(range(32)))
-        import_refcat(RefcatStore(repo.root / "refcats"), folder / "sky" / "refcat.parquet")
-        ingest_paths(repo, [folder / "sky" / "raw"])
-        return repo.root
-
-
 @pytest.mark.slow
 def test_nights_on_slurm_are_the_same_as_in_one_process(slurm: SlurmCluster, tmp_path: Path) -> None:
-    simulate(tmp_path / "sky", small_camera(), two_nights(), seed=4)
+    simulate_sky(tmp_path)
     cluster = {"kind": "slurm", "workers": 2, "memory_gb": 3.0, "options": slurm.options()}
     here, there = survey(tmp_path, "here"), survey(tmp_path, "there", cluster=cluster)
     process_nights(here, until="precover")

@@ -16,6 +16,7 @@ COMMANDS = {
     "alerts": "Find, show and export alert packets.",
     "archive": "The second copy of raw files and products.",
     "camera": "Draft, check and show camera descriptions.",
+    "campaign": "Nights as workflows of a batch system.",
     "drill": "Rehearse a contingency and judge the recovery.",
     "filter": "Conditions of users over the alerts, each with a topic of its own.",
     "forced": "Fluxes at given places on the science images, detected or not.",

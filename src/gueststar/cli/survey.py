@@ -27,7 +27,7 @@ def report(
     as_reader: str | None,
 ) -> None:  # fmt: skip
     """Report weeks of REPO, or all of it."""
-    from gueststar.operations.survey_pages.html import render_survey
+    from gueststar.operations.survey_pages.html import render_survey, survey_pictures
     from gueststar.operations.survey_pages.report import as_json, make_survey_report
     from gueststar.operations.survey_pages.text import survey_lines
     from gueststar.store.visible import open_as
@@ -35,7 +35,7 @@ def report(
     with open_as(repo, as_reader) as survey:
         made = make_survey_report(survey, weeks=weeks, until=until)
         if html_file:
-            html_file.write_text(render_survey(made, survey.camera))
+            html_file.write_text(render_survey(made, survey_pictures(made, survey.camera)))
     text = json.dumps(as_json(made), indent=1)
     if json_file and str(json_file) == "-":
         click.echo(text)

@@ -88,6 +88,7 @@ COMMANDS: dict[str, WayOut] = {
     "orbits import": WayOut(_N, "orbits of others"),
     "orbits near": WayOut(_N, "orbits of others"),
     "orbits show": WayOut(_N, "orbits of others"),
+    "campaign": WayOut(_O, "nights' work on a batch system"),
     "process": WayOut(_O, "the night's work"),
     "products": WayOut(_R, "paths of products of exposures that may be seen"),
     "refcat from-images": WayOut(_O, "a catalog made of images that are given"),

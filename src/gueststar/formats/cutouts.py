@@ -7,6 +7,7 @@ import io
 import zlib
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from gueststar.core.errors import DataError
@@ -43,6 +44,26 @@ def cut_stamp(
     if is_missing is not None:
         stamp[inside][is_missing[rows, columns]] = np.nan
     return stamp
+
+
+@njit(cache=True)
+def cut_stamps_in_place(
+    image: NDArray[np.float32],
+    mask: NDArray[np.int32],
+    missing: int,
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    out: NDArray[np.float32],
+) -> None:
+    """Fill ``out`` ``[n, side, side]`` with what `cut_stamp` returns at each place; ``missing``: bits of ``mask``."""
+    side, (ny, nx) = out.shape[1], image.shape
+    for k in range(x.size):
+        x0, y0 = int(np.rint(x[k])) - side // 2, int(np.rint(y[k])) - side // 2
+        for j in range(side):
+            for i in range(side):
+                is_on = 0 <= y0 + j < ny and 0 <= x0 + i < nx
+                is_known = is_on and (mask[y0 + j, x0 + i] & missing) == 0
+                out[k, j, i] = image[y0 + j, x0 + i] if is_known else np.float32(np.nan)
 
 
 def encode_cutout(stamp: NDArray[np.float32]) -> bytes:

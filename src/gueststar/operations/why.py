@@ -22,7 +22,7 @@ from gueststar.operations.why_night import (
     times_of,
 )
 from gueststar.store.alerts.log import AlertLog
-from gueststar.store.ledger import ExposureRow, Job
+from gueststar.store.ledger import FAILED_ATTEMPT, ExposureRow, Job
 from gueststar.store.repo import SurveyRepo
 
 _NIGHT = re.compile(r"^(19|20)\d{6}$")
@@ -88,8 +88,14 @@ def story_of_exposure(repo: SurveyRepo, row: ExposureRow) -> list[str]:
             )
             lines += [f"  {line}" for line in steps.get(unit.detector, ())]
             for job in _jobs_of(repo, row, unit.detector):
-                lines += [f"  {line}" for line in job_lines(job)]
+                lines += [f"  {line}" for line in job_lines(job) + attempt_lines(repo, job)]
     return lines
+
+
+def attempt_lines(repo: SurveyRepo, job: Job) -> list[str]:
+    """Return the attempts at a job that failed for reasons that may pass; none for a reader."""
+    told = repo.ledger.events(what=FAILED_ATTEMPT, subject=str(job.id)) if job.attempts > 1 else []
+    return [f"  attempt {event.data.get('attempt')} failed {_clock(event.time)}: {event.text}" for event in told]
 
 
 def job_lines(job: Job) -> list[str]:

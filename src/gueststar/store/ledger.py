@@ -41,6 +41,9 @@ __all__ = ["Account", "Event", "ExposureRow", "ExposureState", "Field", "FileRow
 FIRST_FIELD_NUMBER = 1_000_000
 """Numbers of fields that no header names have seven digits; survey's own numberings are smaller."""
 
+FAILED_ATTEMPT = "failed attempt"
+"""Kind of the diary's entries on attempts that failed for reasons that may pass; their subject is the job."""
+
 _CELL_TOLERANCES = 4.0
 """Width of the parts of the sky that such numbers tell apart, in tolerances of pointing."""
 
@@ -322,7 +325,8 @@ class Ledger:
         """Write down that an attempt failed; return the job's new state.
 
         A retryable failure makes it pending until its attempts are used up, then quarantined; any other
-        failed. It is not to be tried again before ``not_before`` (Unix time).
+        failed. It is not to be tried again before ``not_before`` (Unix time). The diary keeps every attempt that may be
+        made again (`FAILED_ATTEMPT`): the job itself forgets them.
         """
         state = ledger_jobs.retry_or_quarantine() if is_retryable else JobState.FAILED
         values: dict[str, Any] = {
@@ -331,6 +335,10 @@ class Ledger:
         if metrics is not None:
             values["metrics"] = plain_json(metrics)
         with self.writing() as connection:
+            if is_retryable:
+                told = ledger_jobs.failed_attempt(connection, job_id)
+                row = {"time": time.time(), "what": FAILED_ATTEMPT, "subject": str(job_id), "text": reason}
+                connection.execute(EVENTS.insert().values(**row, data=told | {"error_kind": error_kind}))
             return ledger_jobs.settle(connection, job_id, state, **values)
 
     def hold(self, job_id: int, reason: str) -> None:

@@ -60,6 +60,17 @@ def settle(connection: Connection, number: int, state: JobState | ColumnElement[
     return JobState(settled)
 
 
+def failed_attempt(connection: Connection, number: int) -> dict[str, Any]:
+    """Return what the diary says of an attempt that failed: which job it was, and which attempt."""
+    names = ("kind", "exposure_id", "detector", "day_obs", "attempts", "worker")
+    row = connection.execute(select(*(JOBS.c[name] for name in names)).where(JOBS.c.id == number)).first()
+    if row is None:
+        raise ConfigError(f"the ledger has no job {number}")
+    kind, exposure, detector, night, attempt, worker = row
+    told = {"kind": kind, "exposure": exposure, "detector": detector, "attempt": attempt, "worker": worker}
+    return told if night is None else {**told, "night": night}
+
+
 def retry_or_quarantine() -> ColumnElement[str]:
     """Return the state of a job whose attempt failed but might succeed: pending while attempts are left."""
     return case((JOBS.c.attempts < JOBS.c.max_attempts, JobState.PENDING.value), else_=JobState.QUARANTINED.value)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import sqlalchemy
+from pydantic_core import from_json
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 
@@ -69,7 +70,9 @@ def connect(url: str) -> Engine:
     transaction takes its lock at the start. On PostgreSQL tables without a schema live in `SCHEMA`.
     """
     try:
-        engine = sqlalchemy.create_engine(checked_url(url), pool_pre_ping=not url.startswith("sqlite"))
+        engine = sqlalchemy.create_engine(
+            checked_url(url), pool_pre_ping=not url.startswith("sqlite"), json_deserializer=from_json
+        )
     except ModuleNotFoundError as problem:
         raise ConfigError(f"PostgreSQL needs the package {problem.name}: pip install gueststar[postgres]") from None
     if engine.dialect.name == "sqlite":

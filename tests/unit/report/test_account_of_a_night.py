@@ -129,6 +129,10 @@ def test_units_that_were_given_up_keep_their_traceback_folded(repo: SurveyRepo, 
     (entry,) = timeline.quarantined
     assert ("after 3 attempts: out of memory" in entry.text, entry.details) == (True, "Traceback: line 7")
     assert any(entry.what == "retry" and "tried 2 more times" in entry.text for entry in timeline.entries)
+    failed = next(entry for entry in timeline.entries if entry.what == "failed attempt")
+    assert (failed.n, failed.text) == (3, "science: out of memory")
+    number = repo.ledger.exposures(day_obs=NIGHT)[0].id
+    assert sum("failed 20" in line and line.endswith("out of memory") for line in story_of(repo, str(number))) == 3
 
 
 def test_a_night_with_too_many_entries_is_told_by_their_kinds() -> None:

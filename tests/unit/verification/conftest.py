@@ -60,7 +60,7 @@ def catalog_of(rng: np.random.Generator, ra: np.ndarray, dec: np.ndarray, mag: n
     )  # fmt: skip
 
 
-def make_survey(root: Path, *, n: int = 16) -> Known:
+def make_survey(root: Path, *, n: int = 16, do_private: bool = True) -> Known:
     """Make a survey of one field, two nights, two bands and two programs, work and catalogs included."""
     rng = np.random.default_rng(3)
     camera = load_camera("simcam")
@@ -72,6 +72,8 @@ def make_survey(root: Path, *, n: int = 16) -> Known:
         RefcatStore(repo.root / "refcats").import_catalog("truth", bright)
         visits, staged = [], []
         for number in range(n):
+            if number % 4 == 3 and not do_private:
+                continue
             info = repo.add_exposure(
                 exposure(camera.name, number, Program.PRIVATE if number % 4 == 3 else Program.PUBLIC), [0]
             )

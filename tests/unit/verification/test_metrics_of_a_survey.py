@@ -54,7 +54,7 @@ def test_what_cannot_be_measured_says_why(values: dict[tuple[str, str], MetricVa
     assert values["AM3", "band=r"].value is None
     assert "0 pairs" in values["AM3", "band=r"].data["why"]
     assert "no image" in values["TE1", "band=g"].data["why"]
-    assert "injected" in values["completeness", ""].data["why"]
+    assert "artificial" in values["completeness", ""].data["why"]
 
 
 def test_the_expected_share_of_artefacts_follows_from_the_scores(values: dict[tuple[str, str], MetricValue]) -> None:

@@ -103,7 +103,7 @@ def test_half_as_many_cores_take_two_rounds_and_too_few_do_not_keep_up() -> None
 
 def test_the_fewest_cores_keep_the_limit_and_one_less_does_not() -> None:
     cpu = np.full(100, 6.0)
-    cores, waits = fewest_cores(images=16, interval_s=30.0, cpu_s=cpu, limit_s=15.0, n_exposures=100)
+    cores, waits = fewest_cores(images=16, interval_s=30.0, cpu_s=cpu, limit_s=15.0)
     assert waits.p95 <= 15.0
     fewer = simulate(images=16, interval_s=30.0, cpu_s=cpu, cores=cores - 1, n_exposures=100)
     assert fewer.p95 > 15.0 or not fewer.is_stable

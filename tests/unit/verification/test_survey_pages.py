@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import email
+import email.policy
 import json
 import shutil
 import socket
@@ -25,7 +27,7 @@ from gueststar.store.operation_settings import MailSettings
 from gueststar.store.repo import SurveyRepo
 from gueststar.store.visible import open_as
 
-from .conftest import CENTRE, NIGHTS, Known
+from .conftest import CENTRE, NIGHTS, Known, make_survey
 
 
 @pytest.fixture
@@ -77,7 +79,7 @@ def test_a_reference_of_every_detector_is_as_deep_as_its_epochs(own: Path) -> No
 def test_the_page_of_a_reader_is_that_of_a_survey_without_private_exposures(known: Known) -> None:
     with open_as(known.root, "anonymous") as seen:
         report = make_survey_report(seen)
-        page = render_survey(report, seen.camera)
+        page = render_survey(report, {})
     told = as_json(report)
     assert told["totals"]["exposures"] == 12
     assert told["totals"]["alerts_by_program"] == {"public": 28}
@@ -92,6 +94,15 @@ def test_the_page_of_a_reader_is_that_of_a_survey_without_private_exposures(know
     assert "private" not in json.dumps(told)
     assert "as anonymous may see it" in page
     assert "private" not in page
+
+
+def test_a_survey_that_never_took_private_exposures_has_the_same_page(known: Known, tmp_path: Path) -> None:
+    never = make_survey(tmp_path / "survey", do_private=False)
+    pages = []
+    for root in (known.root, never.root):
+        with open_as(root, "anonymous") as seen:
+            pages.append(as_json(make_survey_report(seen)))
+    assert pages[0] == pages[1]
 
 
 def test_reading_for_a_reader_leaves_nothing_behind(own: Path) -> None:
@@ -159,7 +170,12 @@ def test_the_weekly_page_is_kept_and_mailed(own: Path) -> None:
     finally:
         server.stop()
     assert result.state == "done"
-    assert "16 exposures" in inbox.messages[0].content.decode(errors="replace")
+    sent = email.message_from_bytes(inbox.messages[0].content, policy=email.policy.default)
+    assert "16 exposures" in str(sent["Subject"])
+    page = sent.get_body(("html",))
+    assert page is not None
+    assert "cid:exposures_g.png" in page.get_content()
+    assert "exposures_g.png" in {part.get_filename() for part in sent.walk()}
     assert (own / "pages" / "weekly" / f"{NIGHTS[1]}.html").read_text().startswith("<!doctype html>")
     assert json.loads((own / "pages" / "weekly" / f"{NIGHTS[1]}.json").read_text())["totals"]["exposures"] == 16
 

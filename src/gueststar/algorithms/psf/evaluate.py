@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -53,6 +55,26 @@ def evaluate_stamp(
     one = shifted_stamps(psf, x=at_x, y=at_y, dx=np.array([dx - whole_x]), dy=np.array([dy - whole_y]))
     one /= stamp_sums(coefficients, order, shape, oversampling, x=at_x, y=at_y)[:, None, None]
     return crop_or_pad(_moved(one, whole_x, whole_y), side)[0]
+
+
+def moved_stamps(stamps: NDArray[np.float32], shifts: Sequence[tuple[float, float]]) -> NDArray[np.float32]:
+    """Return each stamp ``[n, k, k]`` with its centre moved by each (dx, dy) pixels, ``[n, n_shifts, k, k]``.
+
+    Each is divided by the sum that it has unmoved; what leaves it is lost.
+    """
+    psf = spline_psf(stamps, 0, (1, 1))
+    sums = stamps.sum(axis=(1, 2), dtype=np.float64)
+    sums = np.where(sums > 0, sums, 1.0).astype(np.float32)
+    whole = [(round(dx), round(dy)) for dx, dy in shifts]
+    rest = np.array(shifts) - np.array(whole)
+    at = np.zeros(len(shifts))
+    out = np.empty((stamps.shape[0], len(shifts), *stamps.shape[1:]), np.float32)
+    for k in range(stamps.shape[0]):
+        own = psf._replace(coefficients=psf.coefficients[k : k + 1])
+        made = shifted_stamps(own, x=at, y=at, dx=rest[:, 0], dy=rest[:, 1]) / sums[k]
+        for s, (dx, dy) in enumerate(whole):
+            out[k, s] = _moved(made[s : s + 1], dx, dy)[0]
+    return out
 
 
 def stamp_sums(

@@ -72,7 +72,7 @@ def subtract_in_tiles(
     transfer_at: TransferAt,
     noise: RegionNoise,
     tile_size: int = 512,
-    ramp: int = 16,
+    ramp: int = 10,
     margin: int = 32,
 ) -> TiledDifference:
     """Return difference, score, variance and noise inflation of two images on one grid.

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gueststar.algorithms.psf.moments import measure_shapes
+from gueststar.algorithms.stats.robust import median_and_sigma
 from gueststar.algorithms.verification.estimate import Estimate, measured, nothing
 
 Floats = NDArray[np.float64]
@@ -50,6 +51,16 @@ def shape_residuals(
     """
     star, model = _ellipticities(stamps, variances, fwhm), _ellipticities(models, np.ones_like(models), fwhm)
     return star[0] - model[0], star[1] - model[1]
+
+
+def without_outliers(residuals: Residuals, *, n_sigma: float = 5.0) -> Residuals:
+    """Return the residuals of stars near those of most: a neighbour within a star's stamp spoils its moments."""
+    kept = np.isfinite(residuals.e1) & np.isfinite(residuals.e2)
+    for values in (residuals.e1, residuals.e2):
+        if kept.any():
+            middle, sigma = median_and_sigma(values[kept])
+            kept &= ~(np.abs(values - middle) > n_sigma * max(sigma, 1e-9))
+    return Residuals._make(values[kept] for values in residuals)
 
 
 def _ellipticities(stamps: NDArray[np.float32], variances: NDArray[np.float32], fwhm: float) -> tuple[Floats, Floats]:

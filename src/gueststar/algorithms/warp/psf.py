@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from gueststar.algorithms.psf.evaluate import evaluate_stamp, normalised, polynomial_terms
+from gueststar.algorithms.psf.evaluate import moved_stamps, normalised, polynomial_terms
 from gueststar.algorithms.warp.lanczos import N_PHASES, kernel_table
 
 Floats = NDArray[np.float64]
@@ -24,13 +24,12 @@ def warp_psf_stamps(stamps: Stamps, jacobians: Floats, *, side: int, taps: int =
     image, averaged over sub-pixel phases, so that rotation, parity, scale and the blur of interpolation are in it.
     """
     out = np.zeros((stamps.shape[0], side, side), np.float32)
-    for k, (stamp, jacobian) in enumerate(zip(stamps, np.asarray(jacobians, np.float64), strict=True)):
+    shifted = moved_stamps(np.pad(stamps, ((0, 0), (2, 2), (2, 2))), _PHASES)
+    for k, jacobian in enumerate(np.asarray(jacobians, np.float64)):
         stretch = max(1.0, float(np.sqrt(abs(np.linalg.det(jacobian)))))
         table = kernel_table(taps, stretch if stretch >= 1.05 else 1.0)
-        padded = np.pad(stamp, 2)
-        for dx, dy in _PHASES:
-            shifted = evaluate_stamp(padded[None], 0, (1, 1), 1, x=0.0, y=0.0, dx=dx, dy=dy)
-            _sample_stamp(shifted, dx, dy, jacobian, table, out[k])
+        for phase, (dx, dy) in zip(shifted[k], _PHASES, strict=True):
+            _sample_stamp(phase, dx, dy, jacobian, table, out[k])
     total = out.sum(axis=(1, 2), keepdims=True)
     return np.asarray(out / np.where(total > 0, total, 1.0), dtype=np.float32)
 

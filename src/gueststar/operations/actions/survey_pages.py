@@ -10,11 +10,11 @@ from pydantic import Field
 from gueststar.formats.atomic import appearing_whole
 from gueststar.operations.actions.arguments import Arguments, arguments_of
 from gueststar.operations.actions.contract import ActionContext, ActionResult
+from gueststar.operations.survey_pages.html import Drawn, render_survey, survey_pictures
 from gueststar.operations.survey_pages.html import coverage_maps as draw_maps
-from gueststar.operations.survey_pages.html import render_survey
-from gueststar.operations.survey_pages.report import as_json, make_survey_report
+from gueststar.operations.survey_pages.report import SurveyReport, as_json, make_survey_report
 from gueststar.operations.survey_pages.text import survey_lines
-from gueststar.operations.watch.mail import send
+from gueststar.operations.watch.mail import Attachment, send
 from gueststar.store.survey_rows import exposure_facts, science_nights
 
 FOLDER = "pages"
@@ -47,16 +47,25 @@ def weekly_report(context: ActionContext) -> ActionResult:
     if context.is_dry:
         return ActionResult("nothing", f"would make the page of {given.weeks} weeks up to night {nights[-1]}")
     report = make_survey_report(repo, weeks=given.weeks, until=context.night)
-    html = render_survey(report, repo.camera)
+    drawn = survey_pictures(report, repo.camera)
+    html = render_survey(report, drawn)
     path = repo.root / FOLDER / "weekly" / f"{report.last}.html"
     _write(path, html.encode())
     _write(path.with_suffix(".json"), json.dumps(as_json(report), indent=1).encode())
+    is_sent = given.do_mail and _mail(context, report, drawn)
     mail = repo.settings.operation.mail
-    subject = f"{repo.settings.name}: {report.first} to {report.last}, {report.totals['exposures']} exposures"
-    is_sent = given.do_mail and send(mail, subject, "\n".join(survey_lines(report)), to=mail.reports_to, html=html)
     sent = f"sent to {len(mail.reports_to)}" if is_sent else "not mailed: no server or nobody to write to"
     return ActionResult("done", f"{path.relative_to(repo.root)}; {sent if given.do_mail else 'not mailed'}",
                         {"exposures": report.totals["exposures"], "is_mailed": bool(is_sent)})  # fmt: skip
+
+
+def _mail(context: ActionContext, report: SurveyReport, drawn: Drawn) -> bool:
+    """Send the page to those who get reports, its pictures beside it; False where there is no way or nobody."""
+    mail = context.repo.settings.operation.mail
+    files = [Attachment(f"{name}.png", png, is_inline=True) for found in drawn.values() for name, png in found.items()]
+    subject = f"{report.survey}: {report.first} to {report.last}, {report.totals['exposures']} exposures"
+    html, text = render_survey(report, drawn, is_apart=True), "\n".join(survey_lines(report))
+    return send(mail, subject, text, to=mail.reports_to, html=html, attachments=files)
 
 
 def coverage_maps(context: ActionContext) -> ActionResult:

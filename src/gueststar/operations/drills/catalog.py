@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from typing import Protocol as Typed
 
 from gueststar.core.errors import TransientError
-from gueststar.operations.drills.contingencies import archive, broker, daemon, data_link, databases, disks, workers
+from gueststar.operations.drills.contingencies import (
+    archive,
+    broker,
+    daemon,
+    data_link,
+    databases,
+    disks,
+    networks,
+    workers,
+)
 from gueststar.operations.drills.stage import Stage
 from gueststar.operations.drills.verdict import Protocol
 
@@ -29,6 +38,7 @@ DRILLS: Mapping[str, Drill] = {
     "link-backlog": data_link.link_backlog,
     "missing-metadata": data_link.missing_metadata,
     "observatory-glitches": data_link.observatory_glitches,
+    "worker-partition": networks.worker_partition,
     "worker-killed": workers.worker_killed,
     "worker-hung": workers.worker_hung,
     "disk-full": disks.disk_full,

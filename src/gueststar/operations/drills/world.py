@@ -34,6 +34,9 @@ FIRST_NIGHT, NIGHT = "2025-03-27", 20250402
 
 DAYS_BETWEEN = 6
 
+PARAMETERS = {"nightly_injection": {"fraction": 0.0}, "reference_selection": {"max_epochs": 5}}
+"""A rehearsed night's references stay as they were in the evening, and nothing is added to its images."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -43,7 +46,7 @@ class Plan:
     n_fields: int = 1
     n_epochs: int = 5
     """Exposures of each field in the night of the references."""
-    n_rounds: int = 4
+    n_rounds: int = 8
     """Exposures of each field in the night that is rehearsed."""
     every_s: float = 3.0
     """From one exposure to the next."""
@@ -177,7 +180,7 @@ def make_evening(world: World, root: Path, *, database: str | None = None) -> Pa
     gueststar("init", root, "--camera", world.folder / "camera.yaml", *options)
     store = DetectionStore(database, name_key=NAME_KEY) if database else DetectionStore.at(root, name_key=NAME_KEY)
     store.close()
-    change_settings(root, {"parameters": {"nightly_injection": {"fraction": 0.0}}})
+    change_settings(root, {"parameters": PARAMETERS})
     gueststar("refcat", "import", root, world.sky / "refcat.parquet")
     first = FIRST_NIGHT.replace("-", "")
     gueststar("ingest", root, world.sky / "raw" / first, "--transfer", "link")

@@ -247,7 +247,11 @@ def _of_ledger(summaries: list[NightSummary]) -> Iterator[_Found]:
         for band, spreads in sorted(by_band.items()):
             yield _Found(name, f"band={band}", _typical(spreads))
         if not by_band:
-            why = "no artificial sources were injected" if "completeness" in name else "no image was calibrated"
+            why = (
+                "no artificial sources were put in, or too few to tell"
+                if "completeness" in name
+                else "no image was calibrated"
+            )
             yield _Found(name, "", nothing(0, why))
     not_live = "the exposures were not taken live"
     yield _Found("received_p95", "", _worst(summaries, lambda s: s.received_p95_s, lambda s: s.received_s, not_live))

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gueststar.algorithms.verification.ellipticity import Correlations, Residuals, correlations, shape_residuals
+from gueststar.algorithms.verification.ellipticity import (
+    Correlations,
+    Residuals,
+    correlations,
+    shape_residuals,
+    without_outliers,
+)
 from gueststar.core.bits import USES, SourceFlag
 from gueststar.model.catalog import Catalog
 from gueststar.model.image import CalibratedImage
@@ -29,7 +35,7 @@ def image_correlations(
 
 
 def star_residuals(image: CalibratedImage, sources: Catalog, pixel_scale_arcsec: float) -> Residuals:
-    """Return places (arcmin) and ellipticity residuals of the PSF stars of an image."""
+    """Return places (arcmin) and ellipticity residuals of the PSF stars of an image, outliers left out."""
     flags = np.asarray(sources["flags"])
     chosen = ((flags & int(SourceFlag.PSF_STAR | SourceFlag.PSF_RESERVED)) != 0) & ((flags & ~int(USES)) == 0)
     stars = sources.select(chosen)
@@ -46,7 +52,7 @@ def star_residuals(image: CalibratedImage, sources: Catalog, pixel_scale_arcsec:
     models = image.psf.placed_stamps(x=x, y=y, side=2 * half + 1)
     e1, e2 = shape_residuals(pixels, variance, models.astype(np.float32), fwhm=fwhm)
     scale = pixel_scale_arcsec / 60.0
-    return Residuals(x * scale, y * scale, e1, e2)
+    return without_outliers(Residuals(x * scale, y * scale, e1, e2))
 
 
 def _stamps(

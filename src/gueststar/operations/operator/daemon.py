@@ -37,7 +37,9 @@ from gueststar.operations.operator.pipeline_actions import (
     publish_alerts,
     series_action,
 )
+from gueststar.operations.operator.prewarming import Prewarming
 from gueststar.operations.operator.queue import Unit
+from gueststar.operations.operator.steadiness import Steadiness
 from gueststar.operations.operator.trouble import (
     FIRST_WAIT_S,
     LONGEST_WAIT_S,
@@ -54,7 +56,7 @@ from gueststar.pipelines.engine.contract import Engine
 from gueststar.pipelines.night.outcome import Outcome
 from gueststar.pipelines.night.publishing import publish_night
 from gueststar.pipelines.night.settings import PipelineSettings
-from gueststar.store.ledger import JobState
+from gueststar.store.ledger import ExposureRow, JobState
 from gueststar.store.repo import SurveyRepo
 
 LOG = logging.getLogger(__name__)
@@ -66,8 +68,16 @@ _CLOSES = frozenset({"references", "precover"})
 """A firing with these actions closes its night."""
 ALARMS_EVERY_S = 30.0
 """How the survey fares is judged, and alarms are sent, this often."""
+ALARMS_AT_REST_S = 60.0
+"""The same while nothing is worked on."""
+PREWARM_EVERY_S = 15.0
+"""The next pointing is looked for this often after exposures came."""
+STEPPED_FOR_S = 900.0
+"""A step of the machine's clock stays an alarm for so long."""
 RULES_EVERY_S = 5.0
-"""Rules that follow the clock are asked this often."""
+"""Rules that follow the clock are asked this often while exposures are worked on."""
+RULES_AT_REST_S = 15.0
+"""The same while nothing is."""
 LOOK_EVERY_S = 60.0
 """The ledger is looked through this often for exposures that somebody else took in."""
 CHECK_EVERY_S = 2.0
@@ -106,7 +116,7 @@ class Operator:
         self.clock, self.engine = parts.clock, parts.engine
         self.rules = parts.load_rules(repo)
         self.stopping, self.wake = threading.Event(), threading.Event()
-        self.is_to_reload_settings = False
+        self.is_to_reload_settings = self._is_hurried = False
         self.mode: Mode = "running"
         self.why = ""
         self.started = time.time()
@@ -122,6 +132,9 @@ class Operator:
         self._not_published_before = 0.0
         self._idle_since = self.clock.now()
         self._watching: threading.Thread | None = None
+        self.prewarming = Prewarming(repo, self.engine, clock=self.clock)
+        self._last_received: ExposureRow | None = None
+        self._steadiness = Steadiness(self.clock)
         self.work = NightWork(repo, settings_of(repo), self.rules, clock=self.clock)
         self.survey_facts = SurveyFactsSource(repo)
         self.firings = Firings(self._begin_action, clock=self.clock)
@@ -169,7 +182,8 @@ class Operator:
                 self._rest()
 
     def stop(self) -> None:
-        """End after the present step; may be called from a signal handler."""
+        """End after the present step; asked twice, without waiting for what runs. Signal handlers call this."""
+        self._is_hurried = self.stopping.is_set()
         self.stopping.set()
         self.wake.set()
 
@@ -179,7 +193,7 @@ class Operator:
         for intake in self.parts.intakes:
             intake.stop()
         end = time.monotonic() + patience_s
-        while self._flying and time.monotonic() < end:
+        while self._flying and time.monotonic() < end and not self._is_hurried:
             try:
                 self._collect(timeout_s=0.5)
                 self._settle()
@@ -281,6 +295,7 @@ class Operator:
                 rows = intake.take(self.repo, file)
                 for row in rows:
                     self.work.take(row)
+                    self._last_received = row
                     self.beat.last_exposure = row.id
                 intake.taken(file)
                 is_busy = True
@@ -393,7 +408,7 @@ class Operator:
 
     def _ask_rules(self) -> None:
         signals = signals_given(self.repo.root) if self._is_due("signals", BEAT_S) else {}
-        if not signals and not self._is_due("rules", RULES_EVERY_S):
+        if not signals and not self._is_due("rules", RULES_EVERY_S if self.work.hands else RULES_AT_REST_S):
             return
         now = self.clock.now()
         for name, text in signals.items():
@@ -567,7 +582,7 @@ class Operator:
     def _go_on(self) -> None:
         """Open the repository anew and find again what there is to do; what workers have goes on."""
         fresh = SurveyRepo.open(self.repo.root)
-        before, self.repo, self.alarming.repo = self.repo, fresh, fresh
+        before, self.repo, self.alarming.repo, self.prewarming.repo = self.repo, fresh, fresh, fresh
         before.close()
         self.work.use(fresh, settings_of(fresh))
         self.survey_facts = SurveyFactsSource(fresh)
@@ -604,14 +619,36 @@ class Operator:
         """Every so often: exposures that somebody else took in, alarms that are to be sent."""
         if self.work.hands or self.work.undecided or self.n_landed:
             self._idle_since = self.clock.now()
+        self._watch_clock()
+        if self._last_received is not None and self._is_due("prewarm", PREWARM_EVERY_S):
+            self._prewarm()
         if self._is_due("look", LOOK_EVERY_S):
+            self._prewarm()
             self.work.planner.look_again()
             n_found = self.work.look_for_exposures()
             if n_found:
                 self._say(f"{n_found} exposures that were taken in beside")
-        if self._is_due("alarms", ALARMS_EVERY_S) and (self._watching is None or not self._watching.is_alive()):
+        every_s = ALARMS_EVERY_S if self.work.hands or self.mode != "running" else ALARMS_AT_REST_S
+        if self._is_due("alarms", every_s) and (self._watching is None or not self._watching.is_alive()):
             self._watching = threading.Thread(target=self._watch, name="watching", daemon=True)
             self._watching.start()
+
+    def _prewarm(self) -> None:
+        if not self.repo.settings.operation.queue.do_prewarm:
+            return
+        if n_files := self.prewarming.turn(self._last_received):
+            self._say(f"{n_files} files of the next pointing are read ahead")
+
+    def _watch_clock(self) -> None:
+        """Say when the machine's clock was set: durations do not follow it, latencies do."""
+        if step := self._steadiness.step_s():
+            text = f"the machine's clock was set by {step:+.0f} s: latencies of this time are wrong"
+            self.repo.ledger.event("clock", "", text, step_s=step)
+            self._say(text)
+            self.alarming.wrong("clock_stepped", "", text, "warning")
+            self._due["clock"] = time.monotonic() + STEPPED_FOR_S
+        elif self._is_due("clock", STEPPED_FOR_S):
+            self.alarming.right("clock_stepped", "")
 
     def _watch(self) -> None:
         """Judge how the survey fares, and let alarms leave; troubles with that stop nothing."""

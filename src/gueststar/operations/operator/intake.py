@@ -17,6 +17,7 @@ from gueststar.operations.landing.taking import remove_taken, take_raw
 from gueststar.operations.landing.watcher import PlaceWatcher
 from gueststar.operations.operator.facts import unix_of
 from gueststar.pipelines.expectations import take_schedule
+from gueststar.pipelines.ingest import Outcome
 from gueststar.store.ledger import ExposureRow, FileStatus
 from gueststar.store.operation_settings import LandingPlace
 from gueststar.store.repo import SurveyRepo
@@ -24,6 +25,8 @@ from gueststar.store.repo import SurveyRepo
 LOG = logging.getLogger(__name__)
 
 _HANGS_AFTER_S = 60.0
+_FUTURE_S = 30.0
+"""Exposures that end later than this after their file was received are told of."""
 
 
 @dataclass(frozen=True, order=True)
@@ -43,9 +46,11 @@ class Intake:
     def __init__(self, settings: LandingPlace, camera: Camera, *, prompt_s: float, backlog_share: int = 4) -> None:
         self.settings, self.camera, self.prompt_s, self.backlog_share = settings, camera, prompt_s, backlog_share
         self.waiting: list[Waiting] = []
-        self._n_prompt = 0
+        self._n_prompt, self._is_removed = 0, False
         self._watcher: PlaceWatcher | None = None
         self._journal: ReceiptJournal | None = None
+        self.cannot_remove = ""
+        """Why a file that was taken in is still there; empty where that did not happen."""
 
     def start(self, journal: ReceiptJournal, clock: Clock, wake: Callable[[], None]) -> None:
         """Begin to watch."""
@@ -65,7 +70,7 @@ class Intake:
             return ""
         if self._watcher.silent_s > max(_HANGS_AFTER_S, 3 * self.settings.scan_s):
             return f"landing place {self.settings.path} has not answered for {self._watcher.silent_s:.0f} s"
-        return self._watcher.trouble
+        return self._watcher.trouble or self.cannot_remove
 
     @property
     def n_waiting(self) -> int:
@@ -133,18 +138,22 @@ class Intake:
         outcome = take_raw(repo, file, self.settings)
         if outcome.status is FileStatus.REFUSED:
             LOG.warning("refused %s: %s", file.path, outcome.reason)
-        self.n_refused_in_a_row = self.n_refused_in_a_row + 1 if outcome.status is FileStatus.REFUSED else 0
         self._is_removed = False
         if self.settings.after == "remove":
-            self._is_removed = remove_taken(repo, file, outcome)
+            self._is_removed = self._remove(repo, file, outcome)
         if outcome.status is not FileStatus.INGESTED or outcome.exposure_id is None:
             return []
         row = repo.ledger.exposure(outcome.exposure_id)
+        if row is not None:
+            _tell_of_future(repo, row, file)
         return [] if row is None else [row]
 
-    n_refused_in_a_row = 0
-    """Files that were refused since the last one that was not."""
-    _is_removed = False
+    def _remove(self, repo: SurveyRepo, file: ArrivedFile, outcome: Outcome) -> bool:
+        try:
+            return remove_taken(repo, file, outcome)
+        except OSError as problem:
+            self.cannot_remove = f"{file.path} is taken in and cannot be removed: {problem.strerror or problem}"
+            return False
 
     def _take_schedule(self, repo: SurveyRepo, file: ArrivedFile) -> None:
         try:
@@ -157,3 +166,12 @@ class Intake:
         self.waiting = [item for item in self.waiting if item.file is not file]
         if self._journal is not None:
             self._journal.taken(file, is_removed=self._is_removed)
+
+
+def _tell_of_future(repo: SurveyRepo, row: ExposureRow, file: ArrivedFile) -> None:
+    """Write down that an exposure ended after its file was here: one of two clocks is wrong, and it is taken anyway."""
+    ahead = unix_of(row.info.mjd_start) + row.info.exposure_s - file.received
+    if ahead > _FUTURE_S:
+        text = f"{file.path.name} was here {ahead:.0f} s before its exposure ended: the camera's clock or ours is wrong"
+        repo.ledger.event("clock", str(row.id), text, exposure=row.id, night=row.info.day_obs, ahead_s=ahead)
+        LOG.warning(text, extra={"exposure": row.id, "night": row.info.day_obs})

@@ -100,6 +100,7 @@ def drift_of(repo: SurveyRepo, night: int, jobs: Sequence[Job]) -> Drift | None:
 
 def _remembered_pools(repo: SurveyRepo, night: int) -> list[dict[str, Any]]:
     def compute() -> list[dict[str, Any]]:
+        """Return the sums of the night."""
         kinds = ("difference", "injection")
         jobs = [
             job for kind in kinds

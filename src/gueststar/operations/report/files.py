@@ -20,7 +20,7 @@ def write_report(repo: SurveyRepo, report: NightReport) -> Path:
     """Write the operator's report of a night; return its folder. Each file appears whole, and nobody else reads it."""
     folder = repo.root / FOLDER / str(report.account.day_obs)
     told = {
-        "report.json": json.dumps({"verdict": verdict_of(report), **as_json(report)}, indent=1, default=str),
+        "report.json": json.dumps({"verdict": verdict_of(report), **as_json(report)}, default=str),
         "report.txt": "\n".join([verdict_of(report), "", *report_lines(report)]) + "\n",
         "report.html": render_html(report, repo),
     }

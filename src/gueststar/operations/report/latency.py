@@ -293,7 +293,7 @@ def latency_lines(latency: Latency | None) -> list[str]:
             lines.append(f"latency of {title} images, minutes:{'p50':>9}{'p95':>9}{'p99':>9}   within goal, required")
             lines += [f"  {_spread_line(spread)}" for spread in spreads]
     if latency.n_waiting:
-        lines.append(f"  {latency.n_waiting} images have no alert yet")
+        lines.append(f"  {latency.n_waiting} images have no alert: failed, held or waiting")
     if latency.late:
         lines.append(f"{len(latency.late)} exposures were late ({latency.required_s / 60:g} minutes required):")
         lines += [f"  {_late_line(late)}" for late in latency.late[:20]]

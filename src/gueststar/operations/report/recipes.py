@@ -10,10 +10,9 @@ from typing import Any
 from gueststar.model.rights import Program
 from gueststar.operations.report.account import Fate, NightAccount, Unit
 from gueststar.operations.report.expected import Expected
-from gueststar.operations.rules.record import DECISION, FIRING
+from gueststar.operations.rules.record import DECISION
 from gueststar.store.ledger import Event
 
-_BECAUSE = ", because "
 _MOST_LINES = 12
 
 
@@ -32,14 +31,9 @@ def decisions_of(events: Iterable[Event]) -> dict[int, Decided]:
     """Return exposure -> the last decision on it, from the diary's entries of rules."""
     found: dict[int, Decided] = {}
     for event in events:
-        data = event.data
         if event.what == DECISION and event.subject.isdigit():
-            found[int(event.subject)] = Decided(
-                str(data.get("rule")), str(data.get("recipe")), str(data.get("why") or "")
-            )
-        elif event.what == FIRING and data.get("exposure") is not None and data.get("actions"):
-            _, _, why = event.text.partition(_BECAUSE)
-            found[int(data["exposure"])] = Decided(event.subject, str(data["actions"][0]), why)
+            rule, recipe, why = (str(event.data.get(name) or "") for name in ("rule", "recipe", "why"))
+            found[int(event.subject)] = Decided(rule, recipe, why)
     return found
 
 

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gueststar.operations.report.landing import noon_before
-from gueststar.operations.rules.record import DECISION, FIRING, time_of
-from gueststar.store.ledger import Event, Job, JobState
+from gueststar.operations.rules.record import DECISION, FIRED, FIRING, time_of
+from gueststar.store.ledger import FAILED_ATTEMPT, Event, Job, JobState
 from gueststar.store.repo import SurveyRepo
 
 _DAY_S = 86400.0
@@ -90,6 +90,8 @@ def _told(event: Event) -> Entry:
     if event.what == DECISION:
         why = f", because {event.data['why']}" if event.data.get("why") else ""
         return Entry(when, f"rule {event.data.get('rule')}", f"exposures to {event.data.get('recipe')}{why}")
+    if event.what == FAILED_ATTEMPT:
+        return Entry(when, event.what, f"{event.data.get('kind')}: {event.text}")
     if event.what == FIRING:
         return Entry(when, f"rule {event.subject}", _rule_text(event))
     if event.what == "ingest_crash":
@@ -103,13 +105,10 @@ def _told(event: Event) -> Entry:
 
 
 def _rule_text(event: Event) -> str:
-    if event.data.get("exposure") is not None:  # a decision on one exposure: those that are alike are told together
-        return event.text.removeprefix(f"exposure {event.data['exposure']}: ")
     state = str(event.data.get("state") or "")
-    actions = event.data.get("actions") or ()
-    names = [str(item["action"]) if isinstance(item, dict) else str(item) for item in actions]
-    ran = "" if all(name in event.text for name in names) else f" [{', '.join(names)}]"
-    return f"{event.text}{ran}" + (f", {state}" if state and state not in event.text else "")
+    if state == FIRED:
+        return f"fired, {event.text}"
+    return event.text + (f" ({state})" if state else "")
 
 
 def _unavailable(events: Iterable[Event]) -> list[str]:

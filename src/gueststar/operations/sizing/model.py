@@ -16,6 +16,12 @@ HEADROOM = 1.5
 NIGHT_EXPOSURES = 240
 """Exposures of the simulated night: steady state is reached long before."""
 
+RUN = 8
+"""Exposures in a row that are crowded."""
+
+FULLEST = 0.9
+"""Share of their time that cores work at most: busier ones let the queue grow with every disturbance."""
+
 _LABORATORY_STEPS = ("read", "detrend", "write")
 
 
@@ -143,23 +149,29 @@ def _cores(book: _Book, survey: Survey, costs: Costs, typical: float, crowded: f
     per_s = book.figures["images_per_minute"].value / 60
     book.write("cores_busy", per_s * mean, "cores", f"{per_s * 60:.3g} images a minute x {mean:.3g} s")
     before = _arrival(book, survey)
-    rng = np.random.default_rng(1)  # runs of crowded fields, as nights have them
-    is_crowded = np.repeat(rng.random(NIGHT_EXPOSURES // 8 + 1) < share, 8)[:NIGHT_EXPOSURES]
-    cpu = np.where(is_crowded, crowded, typical)
+    cpu = np.where(_crowded_runs(share), crowded, typical)
     cores, waits = fewest_cores(
         images=camera.images * cadence.sites, interval_s=cadence.interval_s, cpu_s=cpu, limit_s=survey.aim.goal_s,
-        n_exposures=NIGHT_EXPOSURES, before_s=before,
+        least=int(np.ceil(per_s * mean / FULLEST)), before_s=before,
     )  # fmt: skip
-    goal = f"95 % of the images within {survey.aim.goal_s:g} s in a simulated night"
+    goal = f"95 % of the images within {survey.aim.goal_s:g} s in a simulated night, none busier than {FULLEST:.0%}"
     book.write("cores_needed", cores, "cores", goal)
     planned = book.write("cores_planned", np.ceil(cores * HEADROOM), "cores", f"{HEADROOM:g} times as many: headroom")
     for name, value in (("latency_p50", waits.p50), ("latency_p95", waits.p95), ("latency_p99", waits.p99)):
         book.write(name, value, "s", f"from the end of the exposure, {cores} cores, {before:.3g} s on the way")
-    book.write("memory", planned * costs.memory_per_core_gb * 1e9, "B",
-               f"{costs.memory_per_core_gb:.2g} GB a core, as measured")  # fmt: skip
+    each = costs.memory_per_core_gb * max(camera.mpix / costs.memory_mpix, 1.0)
+    book.write("memory", planned * each * 1e9, "B",
+               f"{each:.2g} GB a core; measured on {costs.memory_mpix:.3g} Mpix, larger in proportion")  # fmt: skip
     busy_hours = book.figures["images_per_night"].value * mean / planned / 3600.0
     book.write("reprocess_night_h", busy_hours, "h", f"a whole night on {planned:g} cores")
     return waits
+
+
+def _crowded_runs(share: float) -> np.ndarray:
+    """Return which exposures of the simulated night are crowded: this share of them, in runs, as nights have them."""
+    n_runs = NIGHT_EXPOSURES // RUN
+    order = np.random.default_rng(1).permutation(n_runs)
+    return np.repeat(order < round(share * n_runs), RUN)
 
 
 def _arrival(book: _Book, survey: Survey) -> float:

@@ -46,17 +46,18 @@ def simulate(
 
 
 def fewest_cores(
-    *, images: int, interval_s: float, cpu_s: Floats, limit_s: float, n_exposures: int, before_s: float = 0.0
+    *, images: int, interval_s: float, cpu_s: Floats, limit_s: float, least: int = 1, before_s: float = 0.0
 ) -> tuple[int, Waits]:
-    """Return the fewest cores with which 95 % of the images are done within ``limit_s``, and their delays.
+    """Return the fewest cores, not under ``least``, that do 95 % of the images within ``limit_s``, and their delays.
 
     If one image alone takes longer than the limit allows, those that keep up.
     """
     load = images * float(np.mean(cpu_s)) / interval_s
-    low, high = max(int(np.ceil(load)), 1), max(images, int(np.ceil(images * float(np.max(cpu_s)) / interval_s)) + 1)
+    low = max(int(np.ceil(load)), least, 1)
+    high = max(images, int(np.ceil(images * float(np.max(cpu_s)) / interval_s)) + 1, low)
 
     def waits(cores: int) -> Waits:
-        return simulate(images=images, interval_s=interval_s, cpu_s=cpu_s, cores=cores, n_exposures=n_exposures,
+        return simulate(images=images, interval_s=interval_s, cpu_s=cpu_s, cores=cores, n_exposures=len(cpu_s),
                         before_s=before_s)  # fmt: skip
 
     best = waits(high)

@@ -75,6 +75,8 @@ class Costs(_Part):
     """Product -> bytes, of the emptiest sky."""
     alert_bytes: float
     memory_per_core_gb: float
+    memory_mpix: float
+    """Size of the image that took it."""
     is_extrapolated: str
     """What of it was not measured; empty: nothing."""
 
@@ -130,13 +132,14 @@ def costs_of(throughput: Throughput) -> Costs:
     packets = [sky.alert_bytes for sky in skies if sky.alert_bytes]
     if not packets:
         missing.append("size of packets: ZTF's")
+    hungriest = max(skies, key=lambda sky: sky.memory_gb)
     return Costs(
         per_mpix_s=per_mpix, per_source_s=per_source,
         steps_per_mpix_s={step.split(": ")[1]: seconds / empty.mpix for step, seconds in empty.steps.items()
                           if step.startswith("science: ")},
         bytes_per_pixel={product: number / (empty.mpix * 1e6) for product, number in empty.bytes.items()},
         alert_bytes=statistics.median(packets) if packets else ALERT_BYTES,
-        memory_per_core_gb=max(sky.memory_gb for sky in skies), is_extrapolated="; ".join(missing),
+        memory_per_core_gb=hungriest.memory_gb, memory_mpix=hungriest.mpix, is_extrapolated="; ".join(missing),
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -49,23 +50,34 @@ def coverage_maps(report: SurveyReport, camera: Camera) -> dict[str, bytes]:
     return maps
 
 
-def render_survey(report: SurveyReport, camera: Camera) -> str:
-    """Return the page; pictures are embedded, so that the file can be mailed."""
+Drawn = Mapping[str, Mapping[str, bytes]]
+"""Part of the page -> name of a picture -> PNG."""
+
+
+def survey_pictures(report: SurveyReport, camera: Camera) -> Drawn:
+    """Return all pictures of the page: ``maps``, ``nightly``, ``trends``."""
+    nights = report.nights
+    measured = {name for night in nights for name in night.spreads}
+    nightly = {"exposures": pictures.exposures(nights), "alerts": pictures.alerts(nights)}
+    if any(night.bytes for night in nights):
+        nightly["growth"] = pictures.growth(nights)
+    trends = {name: pictures.trend(nights, name, title) for name, title in TRENDS.items() if name in measured}
+    return {"maps": coverage_maps(report, camera), "nightly": nightly, "trends": trends}
+
+
+def render_survey(report: SurveyReport, drawn: Drawn, *, is_apart: bool = False) -> str:
+    """Return the page with its pictures within it; or, ``is_apart``, beside it (``cid:NAME.png``), as mail has them."""
     import jinja2
 
     template = files("gueststar.operations.survey_pages").joinpath("templates/survey.html").read_text()
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     lacking = [state for state in report.references if state.lacks]
-    measured = {name for night in report.nights for name in night.spreads}
+    placed = {
+        part: [(name, f"cid:{name}.png" if is_apart else embedded(png)) for name, png in found.items()]
+        for part, found in drawn.items()
+    }
     return environment.from_string(template).render(
-        report=report, totals=report.totals,
-        maps=[(name, embedded(png)) for name, png in coverage_maps(report, camera).items()],
-        nightly=[embedded(pictures.exposures(report.nights)), embedded(pictures.alerts(report.nights))],
-        growth=embedded(pictures.growth(report.nights)) if any(night.bytes for night in report.nights) else "",
-        trends=[
-            embedded(pictures.trend(report.nights, name, title)) for name, title in TRENDS.items() if name in measured
-        ],
-        lacking=lacking[:MOST_LACKING], n_lacking=len(lacking),
+        report=report, totals=report.totals, **placed, lacking=lacking[:MOST_LACKING], n_lacking=len(lacking),
         n_with_reference=sum(not state.lacks for state in report.references),
         versions=versions_of(report), metrics=metric_rows(report), bytes=_sizes(report.totals.get("bytes", {})),
         deep=depth_rows(report),

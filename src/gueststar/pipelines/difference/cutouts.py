@@ -9,7 +9,7 @@ import numpy as np
 from gueststar.algorithms.vetting.features import psf_width
 from gueststar.algorithms.vetting.stamps import StampViews, stamp_views
 from gueststar.core.bits import MaskPlane
-from gueststar.formats.cutouts import CUTOUT_SIDE, cut_stamp
+from gueststar.formats.cutouts import CUTOUT_SIDE, cut_stamps_in_place
 from gueststar.model.catalog import Catalog
 from gueststar.model.cutouts import PLANES, CandidateCutouts
 from gueststar.model.image import MaskedImage
@@ -22,14 +22,11 @@ def cut_candidates(
 ) -> CandidateCutouts:
     """Return the three stamps of every candidate; pixels without data, and images that are not there, are NaN."""
     images = (science, reference, difference)
-    missing = [None if image is None else (image.mask & int(MaskPlane.NO_DATA)) != 0 for image in images]
     stamps = np.full((candidates.n_rows, len(PLANES), CUTOUT_SIDE, CUTOUT_SIDE), np.nan, dtype=np.float32)
-    for row in range(candidates.n_rows):
-        x, y = float(candidates["x"][row]), float(candidates["y"][row])
-        for plane, image in enumerate(images):
-            if image is None:
-                continue
-            stamps[row, plane] = cut_stamp(image.image, x=x, y=y, is_missing=missing[plane])
+    x, y = (np.ascontiguousarray(candidates[name], dtype=np.float64) for name in "xy")
+    for plane, image in enumerate(images):
+        if image is not None:
+            cut_stamps_in_place(image.image, image.mask, int(MaskPlane.NO_DATA), x, y, stamps[:, plane])
     return CandidateCutouts(candidates["dia_source_id"], stamps)
 
 

@@ -42,6 +42,7 @@ DASK = {
     "distributed.admin.system-monitor.gil.enabled": False,
     "distributed.client.scheduler-info-interval": "60s",
     "distributed.comm.timeouts.connect": "10s",
+    "distributed.comm.timeouts.tcp": "20s",
 }
 """How Dask is set: a unit is never run twice by Dask itself (that is the ledger's to decide), nothing is moved between
 workers, memory is a limit and not a reason to pause, and nobody is asked how he feels fifty times a second."""

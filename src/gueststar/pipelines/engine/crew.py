@@ -104,12 +104,11 @@ class Crew:
     async def disband(self) -> list[Call]:
         """Stop serving; return the calls that have not come to an end."""
         served = [worker.served for worker in self.workers.values() if worker.served is not None]
-        unfinished = [worker.call for worker in self.workers.values() if worker.call is not None]
         for task in served:
             task.cancel()
         await asyncio.gather(*served, return_exceptions=True)
         self.workers.clear()
-        return [*unfinished, *self._waiting]
+        return list(self._waiting)
 
     async def look_after(self) -> None:
         """Meet new workers, let go of lost ones, and ask for those that are missing; while the scheduler is there."""
@@ -166,9 +165,7 @@ class Crew:
             self.refused.add(worker.address)
             self.deliver(problem)
         except asyncio.CancelledError:
-            if worker.call is not None and worker.missed > 1:
-                self._fail(worker, worker.call, "the worker left the cluster")
-            else:
+            if worker.missed <= 1:
                 raise
         finally:
             worker.is_ready = False
@@ -223,6 +220,12 @@ class Crew:
             return
         try:
             await self._run(worker, call)
+        except asyncio.CancelledError:
+            if worker.call is not None and worker.missed > 1:
+                self._fail(worker, call, "the worker left the cluster")
+            elif worker.call is not None:
+                self._waiting.appendleft(call)
+            raise
         finally:
             worker.call = worker.since = None
 
@@ -245,7 +248,9 @@ class Crew:
 
         future = self._sent(worker, call.function, call.arguments)
         try:
-            self.deliver(await asyncio.wait_for(future.result(), self.unit_limit_s))
+            outcome = await asyncio.wait_for(future.result(), self.unit_limit_s)
+            worker.call = None
+            self.deliver(outcome)
         except TimeoutError:
             self._fail(worker, call, f"took longer than {self.unit_limit_s:g} s (operation.cluster.unit_limit_s)")
             await self._end(worker)
@@ -259,6 +264,7 @@ class Crew:
             raise WorkerEnded from None
         except (ConfigError, ServiceDown) as problem:
             problem.job_id = call.job_id  # type: ignore[union-attr]
+            worker.call = None
             self.deliver(problem)
         except OSError as problem:  # its result was lost on the way
             self._fail(worker, call, f"the worker did not hand over its result: {problem}")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import tenacity
 
 from gueststar.core.errors import ConfigError, ServiceDown
+from gueststar.pipelines.engine.contract import Engine
 from gueststar.pipelines.engine.dask_engine import DaskEngine, make_engine
 from gueststar.pipelines.engine.inline import InlineEngine
 from gueststar.pipelines.night.runner import STAGES, NightRunner, Progress
@@ -23,6 +25,10 @@ PATIENCE_S = 3600.0
 """How long a run waits for its database to come back."""
 MOST_OUTAGES = 20
 """A run that is broken off more often than this ends: what comes back does not work."""
+
+
+class AnyEngine(Engine, AbstractContextManager[Engine], Protocol):
+    """An engine that is closed at the end of a ``with`` statement."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ def process_nights(
     nights: Sequence[int] = (),
     n_workers: int | None = None,
     cluster: str | None = None,
+    engine: Callable[[SurveyRepo], AnyEngine] | None = None,
     until: str = STAGES[-1],
     do_retry: bool = False,
     do_again: bool = False,
@@ -62,7 +69,8 @@ def process_nights(
 ) -> Summary:
     """Process nights of a repository (all of them when none is named) and return what stands in the ledger.
 
-    They are processed where the survey's ``operation.cluster`` says, or on another kind of ``cluster``.
+    They are processed where the survey's ``operation.cluster`` says, on another kind of ``cluster``, or by the engine
+    that ``engine`` makes.
 
     ``do_again``: calibrate and subtract anew what is done already, with the calibration products and parameters of
     now. The images and catalogs become new versions; alerts that went out and the objects they made stay.
@@ -77,9 +85,12 @@ def process_nights(
         raise ConfigError("name the nights that are to be processed again: --night YYYYMMDD")
     renew_before = time.time() if do_again else None
 
+    def ours(repo: SurveyRepo) -> AnyEngine:
+        return _engine(repo, cluster, n_workers)
+
     def run(repo: SurveyRepo) -> Summary:
         return _process(
-            repo, nights, n_workers=n_workers, cluster=cluster, until=until, do_retry=do_retry,
+            repo, nights, open_engine=engine or ours, until=until, do_retry=do_retry,
             renew_before=renew_before, progress=progress,
         )  # fmt: skip
 
@@ -171,15 +182,14 @@ def _process(
     repo: SurveyRepo,
     nights: Sequence[int],
     *,
-    n_workers: int | None,
-    cluster: str | None,
+    open_engine: Callable[[SurveyRepo], AnyEngine],
     until: str,
     do_retry: bool,
     renew_before: float | None,
     progress: Progress | None,
 ) -> Summary:
     settings = PipelineSettings.of(repo.camera.settings, repo.settings.parameters)
-    with _engine(repo, cluster, n_workers) as engine:
+    with open_engine(repo) as engine:
         options = {} if progress is None else {"progress": progress}
         runner = NightRunner(repo, engine, settings, do_retry=do_retry, renew_before=renew_before, **options)
         runner.recover()

@@ -15,7 +15,7 @@ def worker_killed(stage: Stage, told: Protocol) -> None:
     root = stage.survey("worker-killed")
     with stage.operating(root, workers=2) as operator, stage.link(root):
         for n in range(3):
-            stage.wait_for(root, operator, n)
+            stage.wait_for(root, operator, 2 * n)
             victim = busy_worker(operator)
             faults.kill(victim)
             told.did(f"killed worker {victim.pid}")

@@ -1,0 +1,1 @@
+"""Campaigns: the same units of work as workflows of Rubin's batch system, `lsst.ctrl.bps`."""
