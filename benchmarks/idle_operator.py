@@ -23,7 +23,6 @@ from gueststar.store.operator_state import read_operator_state
 from gueststar.store.repo import SurveyRepo
 from gueststar.store.settings import SurveySettings
 
-
 COMMAND = "from gueststar.cli.main import main; main()"
 
 
