@@ -461,7 +461,8 @@ class Operator:
             self._say(f"{name}: {result.text}")
             self._action_ended(active, name, result)
             ran = {action for action, _ in active.firing.actions}
-            if active.is_over and ran >= _CLOSES and not self.work.has_work_of(active.firing.night):
+            is_closing = ran >= _CLOSES and CLOSE not in ran
+            if active.is_over and is_closing and not self.work.has_work_of(active.firing.night):
                 _Closing(self, active.firing.night).result()
         return bool(ended)
 
