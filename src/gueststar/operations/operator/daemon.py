@@ -47,6 +47,7 @@ from gueststar.operations.operator.trouble import (
     trouble_with,
     trouble_with_volume,
 )
+from gueststar.operations.operator.unit_lines import tell_of_units
 from gueststar.operations.rules.book import RuleBook
 from gueststar.operations.rules.contract import Firing, Priority
 from gueststar.operations.rules.facts import SurveyFactsSource
@@ -358,6 +359,7 @@ class Operator:
                 self._due["disk"] = 0.0
             for _ in batch:
                 self._unsettled.popleft()
+            tell_of_units(self.repo.ledger, batch)
         return is_busy
 
     def _series_ended(self) -> None:
