@@ -35,7 +35,7 @@ DASK = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.999,
-    "distributed.worker.memory.monitor-interval": "200ms",
+    "distributed.worker.memory.monitor-interval": "500ms",
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.system-monitor.interval": "5s",
@@ -187,8 +187,9 @@ def deployment_arguments(settings: ClusterSettings, *, scratch: str | None = Non
     ours: dict[str, Any]
     if settings.kind == "local":
         ours = {
-            "n_workers": settings.workers, "threads_per_worker": 1, "processes": True, "dashboard_address": None,
-            "memory_limit": memory, "local_directory": scratch, "silence_logs": 50, "env": ONE_THREAD,
+            "n_workers": settings.workers, "threads_per_worker": 1, "processes": True, "memory_limit": memory,
+            "scheduler_sync_interval": 30, "dashboard_address": "127.0.0.1:0", "local_directory": scratch,
+            "silence_logs": 50, "env": ONE_THREAD,
         }  # fmt: skip
     elif settings.kind == "kubernetes":
         ours = {
@@ -203,7 +204,7 @@ def deployment_arguments(settings: ClusterSettings, *, scratch: str | None = Non
         environment = {**ONE_THREAD, **_dask_environment(), **_paths()}
         ours = {
             "n_workers": settings.workers, "cores": 1, "processes": 1, "memory": f"{memory} B", "nanny": True,
-            "death_timeout": 120, "silence_logs": 50, "scheduler_options": {"dashboard_address": None},
+            "death_timeout": 120, "silence_logs": 50, "scheduler_options": {"dashboard_address": "127.0.0.1:0"},
             "job_script_prologue": [f"export {name}='{value}'" for name, value in environment.items()],
             "worker_extra_args": ["--no-dashboard"], "job_name": "gueststar",
         }  # fmt: skip
