@@ -6,9 +6,12 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from gueststar.operations.actions.contract import Action
 
 _REPO = click.argument("repo", type=click.Path(exists=True, file_okay=False, path_type=Path))
 _DRY = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
@@ -36,7 +39,9 @@ def status(repo: Path) -> None:
 @_DRY
 def update(repo: Path, dry_run: bool) -> None:
     """Copy what the archive of REPO does not hold yet; broken off, the same command goes on."""
-    _act(repo, "archive_products", {}, is_dry=dry_run)
+    from gueststar.operations.actions.archive_products import archive_products
+
+    _act(repo, archive_products, {}, is_dry=dry_run)
 
 
 @command.command()
@@ -46,7 +51,9 @@ def update(repo: Path, dry_run: bool) -> None:
 @click.option("--mend/--no-mend", default=True, show_default=True, help="Make damaged copies anew from REPO.")
 def verify(repo: Path, files: int, is_all: bool, mend: bool) -> None:
     """Read copies back and compare them with their checksums; exit status 1 if some are damaged for good."""
-    _act(repo, "verify_archive", {"files": None if is_all else files, "mend": mend})
+    from gueststar.operations.actions.archive_products import verify_archive
+
+    _act(repo, verify_archive, {"files": None if is_all else files, "mend": mend})
 
 
 @command.command()
@@ -80,10 +87,12 @@ def restore(
 @_DRY
 def clean(repo: Path, until_gb: float | None, keep_nights: int, raw: bool, dry_run: bool) -> None:
     """Make room on the disk of REPO: archived products become links to their copies, each proved first."""
+    from gueststar.operations.actions.clean_sandbox import clean_sandbox
+
     given: dict[str, Any] = {"keep_nights": keep_nights, "raw": raw}
     if until_gb is not None:
         given |= {"below_gb": until_gb, "until_gb": until_gb}
-    _act(repo, "clean_sandbox", given, is_dry=dry_run)
+    _act(repo, clean_sandbox, given, is_dry=dry_run)
 
 
 @command.command()
@@ -97,12 +106,12 @@ def begin(repo: Path) -> None:
         click.echo(f"{begin_volume(survey)} is the archive now: gueststar archive update {repo}")
 
 
-def _act(repo: Path, name: str, arguments: Mapping[str, Any], *, is_dry: bool = False) -> None:
-    from gueststar.operations.by_hand import run_with
+def _act(repo: Path, action: Action, arguments: Mapping[str, Any], *, is_dry: bool = False) -> None:
+    from gueststar.operations.second_copy import context_by_hand
     from gueststar.store.visible import open_as
 
     with open_as(repo) as survey:
-        done = run_with(survey, name, arguments, now=time.time(), is_dry=is_dry)
+        done = action(context_by_hand(survey, arguments, now=time.time(), is_dry=is_dry))
     click.echo(done.text)
     for line in (*done.data.get("rotten", ()), *done.data.get("damaged", ()), *done.data.get("kept", ())):
         click.echo(f"  {line}")

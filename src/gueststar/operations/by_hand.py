@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import yaml
 
 from gueststar.core.errors import ConfigError
 from gueststar.operations.actions.catalog import ACTIONS
-from gueststar.operations.actions.contract import ActionContext, ActionResult
+from gueststar.operations.actions.contract import ActionResult
 from gueststar.operations.rules.action_names import HOUSEKEEPING, PIPELINES
-from gueststar.operations.rules.sun import survey_night
+from gueststar.operations.second_copy import context_by_hand
 from gueststar.store.repo import SurveyRepo
 
 
@@ -29,21 +29,7 @@ def run_action(
         raise ConfigError(f"{name} goes through the operator's queue: gueststar operate, or gueststar process")
     if name not in ACTIONS:
         raise ConfigError(f"there is no action {name!r}; actions are {', '.join(sorted(ACTIONS))}")
-    return run_with(repo, name, _parsed(arguments), now=now, night=night, is_dry=is_dry)
-
-
-def run_with(
-    repo: SurveyRepo, name: str, arguments: Mapping[str, Any], *, now: float, night: int | None = None,
-    is_dry: bool = False,
-) -> ActionResult:  # fmt: skip
-    """Run an action with arguments as a rule gives them."""
-    chosen = night if night is not None else _last_night(repo, now)
-    return ACTIONS[name](ActionContext(repo, chosen, now, arguments, is_dry))
-
-
-def _last_night(repo: SurveyRepo, now: float) -> int:
-    nights = {row.info.day_obs for row in repo.ledger.exposures()}
-    return max(nights, default=survey_night(repo.camera.site, now))
+    return ACTIONS[name](context_by_hand(repo, _parsed(arguments), now=now, night=night, is_dry=is_dry))
 
 
 def _parsed(words: Iterable[str]) -> dict[str, Any]:

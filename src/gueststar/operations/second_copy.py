@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gueststar.core.errors import ConfigError, DataError
+from gueststar.operations.actions.contract import ActionContext
+from gueststar.operations.rules.sun import survey_night
 from gueststar.store.archive.archive import Archive, batches_named
 from gueststar.store.archive.cleanup import PLANS, read_plan, unfinished_plans
 from gueststar.store.archive.places import archive_place
@@ -49,6 +51,16 @@ def status_lines(repo: SurveyRepo) -> list[str]:
         lines.append(f"clean-up {path.stem}: {plan.n_bytes_freed / GB:.3f} GB freed, {plan.why}")
     lines += [f"clean-up {path.stem} was broken off: gueststar archive clean" for path in unfinished_plans(repo.root)]
     return lines
+
+
+def context_by_hand(
+    repo: SurveyRepo, arguments: Mapping[str, Any], *, now: float, night: int | None = None, is_dry: bool = False
+) -> ActionContext:
+    """Return what an action works with that a person runs: for a night, else the last one that has exposures."""
+    if night is None:
+        nights = {row.info.day_obs for row in repo.ledger.exposures()}
+        night = max(nights, default=survey_night(repo.camera.site, now))
+    return ActionContext(repo, night, now, arguments, is_dry)
 
 
 def restore(

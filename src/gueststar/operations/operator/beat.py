@@ -46,7 +46,7 @@ class Beat:
             beat=time.time(), clock=now, night=night_of(now, operator.repo.camera), mode=operator.mode,
             why=operator.why, queued=operator.work.queue.counts(), running=len(operator.running),
             landing={str(i.settings.path): i.n_waiting + i.n_arriving for i in operator.parts.intakes},
-            workers=self._workers(), last_exposure=self.last_exposure, last_alert=operator.last_alert,
+            workers=self._workers(), last_exposure=self.last_exposure, last_alert=operator.publishing.last_alert,
             recent=tuple(reversed(operator.recent)),
         )  # fmt: skip
 

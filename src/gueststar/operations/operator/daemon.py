@@ -13,8 +13,8 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ from gueststar.operations.operator.beat import Beat
 from gueststar.operations.operator.control import paused_because, signal_answered, signals_given
 from gueststar.operations.operator.facts import night_of
 from gueststar.operations.operator.firings import ActiveFiring, Firings, InThread, RunningAction
+from gueststar.operations.operator.flight import Flight
 from gueststar.operations.operator.intake import Intake
 from gueststar.operations.operator.night_work import NightWork
 from gueststar.operations.operator.pipeline_actions import (
@@ -38,6 +39,7 @@ from gueststar.operations.operator.pipeline_actions import (
     series_action,
 )
 from gueststar.operations.operator.prewarming import Prewarming
+from gueststar.operations.operator.publishing import Publishing
 from gueststar.operations.operator.queue import Unit
 from gueststar.operations.operator.steadiness import Steadiness
 from gueststar.operations.operator.trouble import (
@@ -48,12 +50,10 @@ from gueststar.operations.operator.trouble import (
     trouble_with_volume,
 )
 from gueststar.operations.rules.book import RuleBook
-from gueststar.operations.rules.contract import Firing, Priority
+from gueststar.operations.rules.contract import Firing
 from gueststar.operations.rules.facts import SurveyFactsSource
 from gueststar.operations.rules.record import SIGNAL, signal_times, write_rules
 from gueststar.pipelines.engine.contract import Engine
-from gueststar.pipelines.night.outcome import Outcome
-from gueststar.pipelines.night.publishing import publish_night
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.store.ledger import ExposureRow, JobState
 from gueststar.store.repo import SurveyRepo
@@ -85,9 +85,6 @@ BEAT_S = 1.0
 """The picture of the moment is written this often; the loop rests no longer than this."""
 _BUSY_REST_S = 0.2
 """Longest rest while workers are busy: what lands is seen that fast."""
-SETTLE_AT_ONCE = 12
-"""Most outcomes committed to the registry together."""
-
 Mode = Literal["running", "paused", "waiting", "stopping", "dry"]
 
 
@@ -119,16 +116,13 @@ class Operator:
         self.mode: Mode = "running"
         self.why = ""
         self.started = time.time()
-        self.last_alert: float | None = None
         self.recent: deque[str] = deque(maxlen=30)
         self.journal = ReceiptJournal(repo.root)
         self.alarming = Alarming(repo, clock=self.clock)
         self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="action")
-        self._publishing: Future[bool] | None = None
-        self._flying: dict[int, Unit] = {}
-        self._unsettled: deque[tuple[Unit, Outcome]] = deque()
+        self.publishing = Publishing(self._pool, self._open_again, self.alarming, clock=self.clock)
+        self.flight = Flight(self.engine, self.alarming)
         self._due: dict[str, float] = {}
-        self._not_published_before = 0.0
         self._idle_since = self.clock.now()
         self._watching: threading.Thread | None = None
         self.prewarming = Prewarming(repo, self.engine, clock=self.clock)
@@ -140,20 +134,6 @@ class Operator:
         self.beat = Beat(self)
 
     # The loop
-
-    def rehearse_plan(self) -> Iterator[str]:
-        """Take in what lies in the landing places and say what would be run; nothing is."""
-        self.start()
-        while not all(intake.is_read for intake in self.parts.intakes) or self._take_files():
-            time.sleep(0.05)
-        for intake in self.parts.intakes:
-            intake.stop()
-        self.work.planner.look_again()
-        while (unit := self.work.queue.take(now=time.monotonic())) is not None:
-            call = self.work.plan(unit)
-            yield f"{Priority(unit.priority).name.lower()}: {unit.words()}: " + ("to be run" if call else "held")
-        for row in self.work.undecided.values():
-            yield f"exposure {row.id}: when the calibration frames of {row.info.day_obs} are made into products"
 
     def start(self, *, is_counted: bool = False) -> None:
         """Find again what an earlier operator left behind, and begin to watch.
@@ -192,15 +172,15 @@ class Operator:
         for intake in self.parts.intakes:
             intake.stop()
         end = time.monotonic() + patience_s
-        while self._flying and time.monotonic() < end and not self._is_hurried:
+        while self.flight.flying and time.monotonic() < end and not self._is_hurried:
             try:
-                self._collect(timeout_s=0.5)
+                self.flight.collect(timeout_s=0.5)
                 self._settle()
             except (GueststarError, OSError) as problem:
                 LOG.warning("left without writing down what ran: %s", problem)
                 break
             self.beat.write()
-        self._pool.shutdown(wait=self._publishing is not None, cancel_futures=True)
+        self._pool.shutdown(wait=self.publishing.is_sending, cancel_futures=True)
         if self._watching is not None:
             self._watching.join(timeout=10.0)
         gc.unfreeze()  # association froze what was loaded: modules that count their references would complain
@@ -227,10 +207,10 @@ class Operator:
         if self.is_to_reload_settings:
             self.reload_settings()
         is_held_up = self._is_paused() or self._has_no_room()
-        is_busy = self._collect(timeout_s=0.0)
-        is_busy |= self._settle()
+        is_busy = self.flight.collect(timeout_s=0.0)
+        self._settle()
         if not is_held_up:
-            is_busy |= self._take_files()
+            is_busy |= self.take_files()
             is_busy |= self.work.make_calibrations(is_more_coming=self.n_landed > 0)
             self._series_ended()
             is_busy |= self._dispatch()
@@ -243,13 +223,13 @@ class Operator:
         return is_busy
 
     def _rest(self) -> None:
-        if self._flying:
-            self._collect(timeout_s=_BUSY_REST_S)
+        if self.flight.flying:
+            self.flight.collect(timeout_s=_BUSY_REST_S)
             return
         parts = (self.work.queue, self.work.order, self.work.sets)
         dues = [due for due in (part.next_due() for part in parts) if due is not None]
         wait = min([BEAT_S, *(max(0.02, due - time.monotonic()) for due in dues)])
-        self.wake.wait(_BUSY_REST_S if self._publishing or self.firings.active else wait)
+        self.wake.wait(_BUSY_REST_S if self.publishing.is_sending or self.firings.active else wait)
         self.wake.clear()
 
     # What there is
@@ -262,14 +242,14 @@ class Operator:
     @property
     def running(self) -> Mapping[int, Unit]:
         """Jobs that workers have."""
-        return self._flying
+        return self.flight.flying
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing waits, runs or is arriving."""
         return not (
-            self._flying or self._unsettled or self.n_landed or len(self.work.queue) or len(self.work.order)
-            or len(self.work.sets) or self.work.series or self.firings.n_at_work or self._publishing
+            not self.flight.is_empty or self.n_landed or len(self.work.queue) or len(self.work.order)
+            or len(self.work.sets) or self.work.series or self.firings.n_at_work or self.publishing.is_sending
             or self.work.has_new_alerts or any(intake.n_arriving for intake in self.parts.intakes)
         )  # fmt: skip
 
@@ -285,7 +265,7 @@ class Operator:
 
     # Steps
 
-    def _take_files(self) -> bool:
+    def take_files(self) -> bool:
         """Take in some of the files that landed."""
         is_busy = False
         for intake in self.parts.intakes:
@@ -314,86 +294,20 @@ class Operator:
             is_busy = True
             call = self.work.plan(unit)
             if call is not None and self.repo.ledger.start(call.job_id):
-                self._flying[call.job_id] = unit
-                self.engine.submit(call)
+                self.flight.begin(unit, call)
         return is_busy
 
-    def _collect(self, *, timeout_s: float) -> bool:
-        """Fetch what ended from the workers."""
-        if not self._flying:
-            return False
-        outcomes = self._outcomes(timeout_s)
-        for outcome in outcomes:
-            unit = self._flying.pop(outcome.job_id, None)
-            if unit is not None:
-                self._unsettled.append((unit, outcome))
-        return bool(outcomes)
-
-    def _outcomes(self, timeout_s: float) -> list[Outcome]:
-        """Return what ended; a unit that met what a person must mend is held."""
-        try:
-            return self.engine.collect(timeout_s)
-        except ConfigError as problem:
-            job_id = getattr(problem, "job_id", None)
-            self.alarming.wrong("configuration", "", str(problem), "critical")
-            return [] if job_id is None else [Outcome(job_id, "held", reason=str(problem), error_kind="ConfigError")]
-        except ServiceDown as problem:
-            if (unit := self._flying.pop(getattr(problem, "job_id", 0) or 0, None)) is None:
-                raise
-            return [self._as_put_off(unit, getattr(problem, "job_id", 0), str(problem))]
-
-    def _as_put_off(self, unit: Unit, job_id: int, reason: str) -> Outcome:
-        self._flying[job_id] = unit
-        return Outcome(job_id, "failed", reason=reason, error_kind="VolumeError")
-
-    def _settle(self) -> bool:
-        """Write down what ended; what could not be written down stays in hand."""
-        is_busy = bool(self._unsettled)
-        while self._unsettled:
-            batch = [self._unsettled[k] for k in range(min(SETTLE_AT_ONCE, len(self._unsettled)))]
-            of_the_world = [(unit, outcome) for unit, outcome in batch if outcome.error_kind == "VolumeError"]
-            self.work.settle([pair for pair in batch if pair not in of_the_world])
-            for unit, outcome in of_the_world:
-                self.work.put_back(unit, outcome.job_id, outcome.reason)
-                self._due["disk"] = 0.0
-            for _ in batch:
-                self._unsettled.popleft()
-        return is_busy
+    def _settle(self) -> None:
+        """Write down what ended; where the world was in a unit's way, look at the disk at once."""
+        if self.flight.settle(self.work):
+            self._due["disk"] = 0.0
 
     def _series_ended(self) -> None:
         for series in self.work.advance_series():
             self._say(series.line())
 
     def _publish(self) -> None:
-        """Let alerts leave, beside the loop: brokers may take their time."""
-        if self._publishing is not None:
-            if not self._publishing.done():
-                return
-            is_sent = self._outcome_of_publishing(self._publishing)
-            self._publishing = None
-            if is_sent:
-                self.last_alert = self.clock.now()
-                self.alarming.right("alerts_waiting", "")
-                self._not_published_before = time.monotonic() + self.repo.settings.operation.queue.publish_every_s
-            else:
-                self.work.has_new_alerts = True
-                text = "the brokers do not take alerts; they wait in the log"
-                self.alarming.wrong("alerts_waiting", "", text, "critical")
-                self._not_published_before = time.monotonic() + LONGEST_WAIT_S
-        if self.work.has_new_alerts and time.monotonic() >= self._not_published_before:
-            self.work.has_new_alerts = False
-            self._publishing = self._pool.submit(self._publish_now, night_of(self.clock.now(), self.repo.camera))
-
-    def _publish_now(self, night: int) -> bool:
-        with self.parts.open_repo(self.repo) as repo:
-            return publish_night(repo, night)
-
-    def _outcome_of_publishing(self, publishing: Future[bool]) -> bool:
-        try:
-            return publishing.result()
-        except (GueststarError, OSError) as problem:
-            LOG.warning("alerts wait: %s", problem)
-            return False
+        self.work.has_new_alerts = self.publishing.turn(self.repo, has_new_alerts=self.work.has_new_alerts)
 
     # Rules that follow the clock
 
@@ -459,7 +373,8 @@ class Operator:
             self._say(f"{name}: {result.text}")
             self._action_ended(active, name, result)
             ran = {action for action, _ in active.firing.actions}
-            if active.is_over and ran >= _CLOSES and not self.work.has_work_of(active.firing.night):
+            is_closing = ran >= _CLOSES and CLOSE not in ran
+            if active.is_over and is_closing and not self.work.has_work_of(active.firing.night):
                 _Closing(self, active.firing.night).result()
         return bool(ended)
 
@@ -566,7 +481,7 @@ class Operator:
                 continue
             wait = min(1.5 * wait, LONGEST_WAIT_S)
             try:
-                self._collect(timeout_s=0.0)
+                self.flight.collect(timeout_s=0.0)
                 if trouble := trouble_with(self.repo, reserve_gb=reserve_gb):
                     self.why = trouble
                     continue
@@ -584,10 +499,9 @@ class Operator:
         before.close()
         self.work.use(fresh, settings_of(fresh))
         self.survey_facts = SurveyFactsSource(fresh)
-        running = {*self._flying, *(outcome.job_id for _, outcome in self._unsettled)}
-        self.work.ledger.reset_running(is_counted=False, but=running)
+        self.work.ledger.reset_running(is_counted=False, but=self.flight.jobs)
         self._settle()
-        self.work.reload(running=self._flying, is_counted=False)
+        self.work.reload(running=self.flight.flying, is_counted=False)
         self.work.has_new_alerts = True
         self.firings.reload(fresh.ledger)
         self._find_open_nights()

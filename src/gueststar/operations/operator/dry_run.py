@@ -12,8 +12,9 @@ from gueststar.formats.raw import read_headers
 from gueststar.operations.landing.journal import ReceiptJournal
 from gueststar.operations.landing.place import PlaceAway, WatchedPlace
 from gueststar.operations.operator.daemon import Operator
+from gueststar.operations.operator.night_work import NightWork
 from gueststar.operations.operator.start import OperateOptions, check_places, clock_of, load_rules_of, parts_of
-from gueststar.operations.rules.contract import Decision
+from gueststar.operations.rules.contract import Decision, Priority
 from gueststar.operations.rules.facts import ExposureFactsSource, SurveyFactsSource
 from gueststar.operations.rules.record import last_fired
 from gueststar.pipelines.engine.inline import InlineEngine
@@ -79,4 +80,19 @@ def _planned(repo: SurveyRepo, options: OperateOptions) -> Iterator[str]:
     with repo.only_writer("operates"):
         operator = Operator(repo, parts_of(repo, InlineEngine(), clock_of(options)))
         operator.mode = "dry"
-        yield from operator.rehearse_plan()
+        operator.start()
+        intakes = operator.parts.intakes
+        while not all(intake.is_read for intake in intakes) or operator.take_files():
+            time.sleep(0.05)
+        for intake in intakes:
+            intake.stop()
+        yield from _would_run(operator.work)
+
+
+def _would_run(work: NightWork) -> Iterator[str]:
+    work.planner.look_again()
+    while (unit := work.queue.take(now=time.monotonic())) is not None:
+        call = work.plan(unit)
+        yield f"{Priority(unit.priority).name.lower()}: {unit.words()}: " + ("to be run" if call else "held")
+    for row in work.undecided.values():
+        yield f"exposure {row.id}: when the calibration frames of {row.info.day_obs} are made into products"

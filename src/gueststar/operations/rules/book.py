@@ -153,7 +153,7 @@ def _priority(fixed: Priority | None, facts: ExposureFacts) -> Priority:
 
 def _firing(rule: Rule, occasion: Occasion) -> Firing:
     priority = rule.fixed_priority or Priority.DAYTIME
-    actions = [(name, {**occasion.place, **args} if name in OF_FIELDS else args) for name, args in rule.do]
+    actions = tuple((name, {**occasion.place, **args} if name in OF_FIELDS else args) for name, args in rule.do)
     return Firing(
         rule.name, actions, occasion.night, priority, rule.deadline, rule.retry.retry, occasion.why, occasion.name
     )

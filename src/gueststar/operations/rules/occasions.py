@@ -220,9 +220,11 @@ def together(found: Sequence[Occasion]) -> list[Occasion]:
 
 
 def _one_of(items: Sequence[Occasion]) -> Occasion:
-    first = items[0]
-    more = f" and {len(items) - 1} more" if len(items) > 1 else ""
-    return Occasion(None, first.night, first.why + more, name=BETWEEN_NAMES.join(item.name for item in items))
+    """Return occasions as one. Of several places it has none: actions then work on all of the night."""
+    first, more = items[0], len(items) - 1
+    if not more:
+        return first
+    return Occasion(None, first.night, f"{first.why} and {more} more", name=BETWEEN_NAMES.join(i.name for i in items))
 
 
 def _disk(when: DiskWhen, facts: SurveyFacts, almanac: Almanac, last: float | None) -> list[Occasion]:
