@@ -31,6 +31,7 @@ def report(
     as_reader: str | None,
 ) -> None:  # fmt: skip
     """Report a night of REPO; exit status 1 if any detector image is unexplained."""
+    from gueststar.operations.report.expected import is_expected
     from gueststar.operations.report.html import render_html
     from gueststar.operations.report.night_report import as_json, make_report
     from gueststar.operations.report.text import report_lines
@@ -40,10 +41,10 @@ def report(
     if truth is not None and as_reader is not None:
         raise ConfigError("--truth is the operator's: leave --as out")
     with open_as(repo, as_reader) as survey:
-        nights = sorted({row.info.day_obs for row in survey.ledger.exposures()})
-        if not nights:
+        nights = survey.ledger.nights()
+        if not nights and night is None:
             raise ConfigError(f"{repo} holds no exposures: gueststar ingest {repo} FILES")
-        if night is not None and night not in nights:
+        if night is not None and night not in nights and not is_expected(survey, night):
             raise ConfigError(f"no exposures of night {night} in {repo}; nights are {', '.join(map(str, nights))}")
         chosen = night or nights[-1]
         compared = compare_with_truth(survey, chosen, truth) if truth else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from datetime import UTC, datetime
 
 from gueststar.core import times
@@ -50,7 +51,7 @@ def expectation_of(repo: SurveyRepo, row: ExposureRow) -> list[str]:
         return []
     night = row.info.day_obs
     received = [other.info for other in repo.ledger.exposures(day_obs=night)]
-    expected = expected_of(repo, night, received)
+    expected = expected_of(repo, night, received, now=time.time())
     if not expected.is_known:
         return []
     mine = [entry for entry, number in expected.matched if number == row.id]

@@ -172,6 +172,11 @@ class Ledger:
         )  # fmt: skip
         return self._exposures(conditions)
 
+    def nights(self) -> list[int]:
+        """Return the nights with exposures, in order."""
+        with self.reading() as connection:
+            return sorted(int(night) for night in connection.execute(select(EXPOSURES.c.day_obs).distinct()).scalars())
+
     def exposure(self, exposure_id: int) -> ExposureRow | None:
         """Return one exposure, or None if it was never received."""
         return next(iter(self._exposures([EXPOSURES.c.id == exposure_id])), None)

@@ -68,6 +68,10 @@ class VisibleLedger(Ledger):
         """Return visible exposures: every question for exposures ends here. When they came is not told."""
         return [replace(row, reason="", received=0.0) for row in super()._exposures(conditions) if self._may_see(row)]
 
+    def nights(self) -> list[int]:
+        """Return the nights with visible exposures, in order."""
+        return sorted({row.info.day_obs for row in self.exposures()})
+
     def is_visible(self, exposure_id: int | None) -> bool:
         """Return whether an exposure exists for this reader."""
         return exposure_id is not None and self.exposure(exposure_id) is not None

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from gueststar.cli.night import command as night_command
 from gueststar.core.errors import ConfigError
 from gueststar.model.exposure import ExposureInfo
 from gueststar.model.metrics import Grade
@@ -79,6 +81,18 @@ def _job(repo: SurveyRepo, info: ExposureInfo, kind: str = "science", detector: 
     job = repo.ledger.submit(kind, key, exposure_id=info.exposure_id, detector=detector, day_obs=info.day_obs)
     repo.ledger.start(job)
     return job
+
+
+def test_a_night_of_which_all_was_lost_has_a_report(repo: SurveyRepo, tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text(f"utc\n{utc(0)}\n{utc(1)}\n")
+    take_schedule(repo, log)
+    page = tmp_path / "night.html"
+    words = ["report", str(repo.root), "--night", str(NIGHT), "--html", str(page)]
+    gueststar = CliRunner().invoke(night_command, words)
+    assert gueststar.exit_code == 0, gueststar.output
+    assert "2 exposures expected by the observing log: 0 received, 2 missing" in gueststar.output
+    assert "2 missing" in page.read_text()
 
 
 # Recipes

@@ -13,6 +13,7 @@ from gueststar.core.errors import DataError
 from gueststar.model.exposure import ExposureInfo
 from gueststar.model.rights import Program
 from gueststar.operations.report.expected import Expected, expected_lines, expected_of
+from gueststar.operations.report.latency import unix_of
 from gueststar.pipelines.expectations import take_schedule
 from gueststar.store.expected import Expectations
 from gueststar.store.repo import SurveyRepo
@@ -32,8 +33,8 @@ def log_of(path: Path, minutes: list[float], *, name: str = "log.csv", more: str
     return write(path / name, "\n".join(["DATE-OBS,Filter,FieldID", *rows]) + "\n")
 
 
-def compared(repo: SurveyRepo) -> Expected:
-    return expected_of(repo, NIGHT, [row.info for row in repo.ledger.exposures(day_obs=NIGHT)])
+def compared(repo: SurveyRepo, *, now: float = 1.9e9) -> Expected:
+    return expected_of(repo, NIGHT, [row.info for row in repo.ledger.exposures(day_obs=NIGHT)], now=now)
 
 
 def test_what_the_log_tells_and_did_not_come_is_missing_with_its_times(
@@ -67,6 +68,13 @@ def test_a_plan_may_slip_and_each_exposure_answers_for_one_entry(
     take_schedule(repo, log_of(tmp_path, [0, 1, 2, 3], name="plan.csv"))
     told = compared(repo)
     assert (told.source, told.n_matched, len(told.missing)) == ("schedule", 3, 1)
+
+
+def test_what_is_planned_for_later_is_not_missing(repo: SurveyRepo, expose: Expose, tmp_path: Path) -> None:
+    now = float(unix_of(expose(0).mjd_start)) + 300.0
+    take_schedule(repo, log_of(tmp_path, [0, 2, 30, 60], name="plan.csv"))
+    told = compared(repo, now=now)
+    assert (told.n_matched, len(told.missing), told.n_not_due) == (1, 1, 2)
 
 
 def test_visits_at_any_time_of_the_night_are_counted(repo: SurveyRepo, expose: Expose, tmp_path: Path) -> None:

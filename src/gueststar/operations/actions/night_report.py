@@ -21,7 +21,7 @@ def night_report(context: ActionContext) -> ActionResult:
     TransientError where the mail server is away: the files are written by then, and the next attempt sends.
     """
     repo, night = context.repo, context.night
-    report = make_report(repo, night)
+    report = make_report(repo, night, now=context.now)
     is_empty = not report.account.units and not report.landing and not report.account.refused
     if is_empty and not (report.expected and report.expected.is_known):
         return ActionResult("nothing", f"nothing was received or expected in night {night}")

@@ -8,6 +8,7 @@ from gueststar.core.errors import ConfigError, ServiceDown
 from gueststar.operations.operator.alarming import Alarming
 from gueststar.operations.operator.night_work import NightWork
 from gueststar.operations.operator.queue import Unit
+from gueststar.operations.operator.unit_lines import tell_of_units
 from gueststar.pipelines.engine.contract import Call, Engine
 from gueststar.pipelines.night.outcome import Outcome
 
@@ -78,4 +79,5 @@ class Flight:
                 is_in_trouble = True
             for _ in batch:
                 self._unsettled.popleft()
+            tell_of_units(work.ledger, batch)
         return is_in_trouble

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from gueststar.core import times
 from gueststar.model.expected import ExpectedExposure, ListSource
 from gueststar.model.exposure import ExposureInfo
+from gueststar.operations.report.latency import unix_of
 from gueststar.store.expected import Expectations
 from gueststar.store.ledger import FIRST_FIELD_NUMBER, separation_deg
 from gueststar.store.repo import SurveyRepo
@@ -65,6 +66,8 @@ class Expected:
     """Planned, but not in the observing log: the telescope did not take them."""
     matched: tuple[tuple[ExpectedExposure, int], ...] = ()
     """Entries with the exposures they are."""
+    n_not_due: int = 0
+    """Planned for later than now."""
 
     @property
     def is_known(self) -> bool:
@@ -82,14 +85,16 @@ def _name_of(row: ExpectedExposure, what: str) -> str:
     return "no field" if row.field is None else str(row.field)
 
 
-def expected_of(repo: SurveyRepo, night: int, received: Sequence[ExposureInfo]) -> Expected:
+def expected_of(repo: SurveyRepo, night: int, received: Sequence[ExposureInfo], *, now: float) -> Expected:
     """Return what lists expect of a night against what was received.
 
-    Where there is an observing log it says what was expected (it knows what was taken), and the schedule only how much
-    of the plan was not taken. Without any list, interruptions of a steady cadence are told, and nothing is missing.
+    What is planned for after ``now`` (Unix time) is not missing, but not due. Where there is an observing log it says
+    what was expected (it knows what was taken), and the schedule only how much of the plan was not taken. Without any
+    list, interruptions of a steady cadence are told, and nothing is missing.
     """
     rows = Expectations(repo.ledger).of_night(night)
-    logged, planned = ([row for row in rows if row.source == source] for source in ("log", "schedule"))
+    logged, whole_plan = ([row for row in rows if row.source == source] for source in ("log", "schedule"))
+    planned = [row for row in whole_plan if row.mjd_start is None or float(unix_of(row.mjd_start)) < now]
     if not rows:
         return Expected("", 0, 0, gaps=tuple(cadence_gaps(received)))
     chosen, source = (logged, "log") if logged else (planned, "schedule")
@@ -104,8 +109,13 @@ def expected_of(repo: SurveyRepo, night: int, received: Sequence[ExposureInfo]) 
     return Expected(
         source, len(chosen), len(pairs), tuple(missing),
         tuple(info for j, info in enumerate(comparable) if j not in taken), tuple(missing_gaps(missing)), n_not_taken,
-        tuple((chosen[i], comparable[j].exposure_id) for i, j in pairs),
+        tuple((chosen[i], comparable[j].exposure_id) for i, j in pairs), len(whole_plan) - len(planned),
     )  # fmt: skip
+
+
+def is_expected(repo: SurveyRepo, night: int) -> bool:
+    """Return whether a list tells of a night; readers are told of none."""
+    return repo.sight.reader.is_operator and bool(Expectations(repo.ledger).of_night(night))
 
 
 def _tolerance_deg(repo: SurveyRepo) -> float:
@@ -242,6 +252,8 @@ def expected_lines(expected: Expected | None) -> list[str]:
     for what in ("program", "field"):
         if counts := expected.missing_by(what):
             lines.append(f"  missing by {what}: " + ", ".join(f"{name} {n}" for name, n in counts.most_common(12)))
+    if expected.n_not_due:
+        lines.append(f"  {expected.n_not_due} planned exposures are not due yet")
     if expected.n_not_taken:
         lines.append(f"  {expected.n_not_taken} planned exposures are not in the observing log: they were not taken")
     return lines
@@ -259,6 +271,7 @@ def as_json(expected: Expected | None) -> dict[str, Any] | None:
         "unexpected": [info.exposure_id for info in expected.unexpected],
         "gaps": [vars(gap) for gap in expected.gaps],
         "not_taken": expected.n_not_taken,
+        "not_due": expected.n_not_due,
     }
 
 

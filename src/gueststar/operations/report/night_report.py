@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -125,8 +126,10 @@ class NightReport:
         return self.account.is_balanced and not self.landing
 
 
-def make_report(repo: SurveyRepo, night: int, *, truth: dict[str, Any] | None = None) -> NightReport:
-    """Return the report of a night from what the ledger holds.
+def make_report(
+    repo: SurveyRepo, night: int, *, truth: dict[str, Any] | None = None, now: float | None = None
+) -> NightReport:
+    """Return the report of a night from what the ledger holds; ``now`` (Unix time) tells what of a plan is due.
 
     A reader's report tells of science exposures that he may see, and nothing that was made of exposures of all
     programs: references, calibrations, tracklets, costs, drift.
@@ -163,18 +166,18 @@ def make_report(repo: SurveyRepo, night: int, *, truth: dict[str, Any] | None = 
         by_field=shares_of(account, None, {}, "field"),
         reader="" if repo.sight.reader.is_operator else repo.sight.reader.name,
     )
-    return report if report.reader else _for_the_operator(report, repo, jobs)
+    return report if report.reader else _for_the_operator(report, repo, jobs, time.time() if now is None else now)
 
 
-def _for_the_operator(report: NightReport, repo: SurveyRepo, jobs: list[Job]) -> NightReport:
+def _for_the_operator(report: NightReport, repo: SurveyRepo, jobs: list[Job], now: float) -> NightReport:
     """Return the report with what only the operator is told: expectations, times, disks, the diary."""
     account, night = report.account, report.account.day_obs
     rows = list({unit.exposure.id: unit.exposure for unit in account.units}.values())
-    expected = expected_of(repo, night, [row.info for row in rows])
+    expected = expected_of(repo, night, [row.info for row in rows], now=now)
     begin = noon_before(night, longitude_deg=repo.camera.site.longitude_deg)
     events = repo.ledger.events(since=begin)
     decided = decisions_of(events)
-    last = max((row.info.day_obs for row in repo.ledger.exposures()), default=night)
+    last = max(repo.ledger.nights(), default=night)
     return replace(
         report,
         expected=expected,
