@@ -23,10 +23,10 @@ pytest.importorskip("lsst.ctrl.bps.parsl", reason="not installed: pip install gu
 def test_a_campaign_makes_what_one_process_makes(tmp_path: Path) -> None:
     simulate_sky(tmp_path)
     here, there = survey(tmp_path, "here"), survey(tmp_path, "there")
-    process_nights(here, until="precover")
+    process_nights(here, until="associate")
     nights = [row.info.day_obs for row in SurveyRepo.open(here).ledger.exposures()]
     told = gueststar(
-        "campaign", there, "--nights", f"{min(nights)}..{max(nights)}", "--workers", 2, "--until", "precover"
+        "campaign", there, "--nights", f"{min(nights)}..{max(nights)}", "--workers", 2, "--until", "associate"
     )
     assert "difference" in told
     found = product_digests(there)
@@ -41,12 +41,12 @@ def test_a_campaign_makes_what_one_process_makes(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_an_ended_job_loses_the_unit_that_ran_and_hands_over_those_before_it(tmp_path: Path) -> None:
     cloudpickle.register_pickle_by_value(units)  # jobs need not find the tests
-    engine = BatchEngine(Batch(n_units=3, unit_limit_s=5.0), tmp_path)
     calls = [
         Call(1, units.succeed, (1,)), Call(2, units.kill_own_worker, (2,)), Call(3, units.succeed, (3,)),
         Call(4, units.succeed, (4,)), Call(5, units.never_return, (5,)), Call(6, units.be_wrong, (6,)),
     ]  # fmt: skip
-    found = {outcome.job_id: outcome for outcome in engine.run(calls)}
+    with BatchEngine(Batch(n_units=3, unit_limit_s=5.0), tmp_path) as engine:
+        found = {outcome.job_id: outcome for outcome in engine.run(calls)}
     assert [found[n].state for n in range(1, 7)] == ["done", "failed", "failed", "done", "failed", "failed"]
     assert "ended before this unit did" in found[2].reason
     assert "ended before this unit began" in found[3].reason

@@ -5,7 +5,19 @@ import pytest
 
 from gueststar.core.errors import DataError
 from gueststar.formats.cutout_cube import read_cutout_cube, write_cutout_cube
+from gueststar.formats.cutouts import cut_stamp, cut_stamps_in_place
 from gueststar.model.cutouts import CandidateCutouts
+
+
+def test_cutouts_of_many_places_are_those_cut_one_by_one() -> None:
+    rng = np.random.default_rng(4)
+    image, mask = rng.normal(size=(90, 120)).astype(np.float32), rng.integers(0, 4, (90, 120), dtype=np.int32)
+    x, y = np.array([60.0, 0.49, 119.2, 31.5, 500.0]), np.array([45.0, 3.0, 88.6, 30.5, 20.0])
+    together = np.zeros((5, 63, 63), np.float32)
+    cut_stamps_in_place(image, mask, 2, x, y, together)
+    for k in range(5):
+        alone = cut_stamp(image, x=x[k], y=y[k], is_missing=(mask & 2) != 0)
+        np.testing.assert_array_equal(together[k], alone)
 
 
 @pytest.mark.parametrize("n", [0, 1, 5])

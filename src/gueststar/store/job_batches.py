@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, update
@@ -52,8 +52,8 @@ class JobEnding:
     metrics: Mapping[str, Any] | None = None
     cpu_s: float | None = None
     peak_rss_mb: float | None = None
-    further: Mapping[str, Any] = field(default_factory=dict)
-    """Values of other columns."""
+    not_before: float | None = None
+    """Unix time before which a failed one is not tried again."""
 
 
 class JobBatches:
@@ -96,7 +96,7 @@ class JobBatches:
         Raises ConfigError, and writes nothing, where the ledger has no such job.
         """
         settled: dict[int, JobState] = {}
-        done = [ending for ending in endings if ending.state is JobState.DONE and not ending.further]
+        done = [ending for ending in endings if ending.state is JobState.DONE]
         with self.ledger.writing() as connection:
             _finish(connection, done)
             settled |= {ending.job_id: JobState.DONE for ending in done}
@@ -138,10 +138,10 @@ def _finish(connection: Connection, endings: Sequence[JobEnding]) -> None:
 
 
 def _settle(connection: Connection, ending: JobEnding) -> JobState:
-    is_again = ending.state is JobState.FAILED and ending.is_retryable
+    if ending.state is JobState.HELD:
+        return ledger_jobs.settle(connection, ending.job_id, JobState.HELD, reason=ending.reason)
+    state = ledger_jobs.retry_or_quarantine() if ending.is_retryable else ending.state
     values: dict[str, Any] = {"reason": ending.reason, "error_kind": ending.error_kind, "traceback": ending.traceback}
-    values |= dict(ending.further)
     if ending.metrics is not None:
         values["metrics"] = plain_json(ending.metrics)
-    state = ledger_jobs.retry_or_quarantine() if is_again else ending.state
-    return ledger_jobs.settle(connection, ending.job_id, state, **values)
+    return ledger_jobs.settle(connection, ending.job_id, state, not_before=ending.not_before, **values)

@@ -71,17 +71,18 @@ def end_log(handler: logging.Handler) -> None:
     handler.close()
 
 
-def write_worker_log(root: Path) -> None:
-    """Let this process's lines go into a file of its own, if it is a worker process of an engine."""
+def write_worker_log(root: Path) -> str | None:
+    """Let this process's lines go into a file of its own, if it is a worker process of an engine; return its name."""
     if "distributed" not in sys.modules:
-        return
+        return None
     from distributed import get_worker
 
     try:
-        name = get_worker().name
+        name = f"{socket.gethostname()}-{get_worker().name}"
     except ValueError:  # not on a worker
-        return
-    write_log(root, f"worker-{socket.gethostname()}-{name}")
+        return None
+    write_log(root, f"worker-{name}")
+    return name
 
 
 def log_paths(root: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, and_, func, select
@@ -66,43 +66,48 @@ class OperationFacts:
             return frozenset((str(row[0]), row[1] if row[0] == "flat" else None) for row in connection.execute(query))
 
     def places_calibrated(self, *, after: float) -> list[tuple[int, str]]:
-        """Return field and band of exposures of which an image was calibrated after a (Unix) time."""
+        """Return field and band of exposures of which an image was worked on after a (Unix) time, whatever came of it.
+
+        It is found by the time alone: in a survey of years nearly every job is done.
+        """
         joined = JOBS.join(EXPOSURES, EXPOSURES.c.id == JOBS.c.exposure_id)
         query = (
             select(EXPOSURES.c.field, EXPOSURES.c.band)
             .select_from(joined)
-            .where(*_calibrated(), JOBS.c.finished > after)
+            .where(JOBS.c.kind == "science", JOBS.c.finished > after, *_referable())
             .distinct()
         )
         with self._ledger.reading() as connection:
             return sorted((int(field), str(band)) for field, band in connection.execute(query))
 
-    def calibrated_images(self, field: int, band: str) -> list[CalibratedImage]:
-        """Return what was measured on the calibrated images of a field in a band that may enter a reference."""
+    def calibrated_images(
+        self, field: int, band: str, *, detectors: Sequence[int] | None = None
+    ) -> list[CalibratedImage]:
+        """Return what was measured on the calibrated images of a field in a band that may enter a reference.
+
+        ``detectors``: of these only.
+        """
+        wanted = [] if detectors is None else [JOBS.c.detector.in_(detectors)]
         query = (
             select(
-                JOBS.c.exposure_id,
-                JOBS.c.detector,
-                EXPOSURES.c.day_obs,
-                EXPOSURES.c.mjd_start,
-                EXPOSURES.c.exposure_s,
-                JOBS.c.metrics,
+                JOBS.c.exposure_id, JOBS.c.detector, EXPOSURES.c.day_obs, EXPOSURES.c.mjd_start,
+                EXPOSURES.c.exposure_s, JOBS.c.metrics, JOBS.c.state,
             )
             .select_from(JOBS.join(EXPOSURES, EXPOSURES.c.id == JOBS.c.exposure_id))
-            .where(*_calibrated(), EXPOSURES.c.field == field, EXPOSURES.c.band == band)
+            .where(EXPOSURES.c.field == field, EXPOSURES.c.band == band, *_referable())
+            .where(JOBS.c.kind == "science", *wanted)
             .order_by(JOBS.c.exposure_id, JOBS.c.detector)
-        )
-        with self._ledger.reading() as connection:
-            return [
-                CalibratedImage(row[0], int(row[1] or 0), row[2], row[3], row[4], row[5] or {})
-                for row in connection.execute(query)
-            ]
+        )  # fmt: skip
+        with (
+            self._ledger.reading() as connection
+        ):  # asked for the state, SQLite would go through all jobs that are done
+            done = [row for row in connection.execute(query) if row.state == JobState.DONE]
+        return [CalibratedImage(*row[:5], metrics=row.metrics or {}) for row in done]
 
     def last_of_each(self, what: str) -> list[Event]:
         """Return the last entry of the diary of every subject."""
         newest = select(func.max(EVENTS.c.id)).where(EVENTS.c.what == what).group_by(EVENTS.c.subject)
-        query = select(EVENTS).where(EVENTS.c.id.in_(newest)).order_by(EVENTS.c.id)
-        return self._events(query)
+        return self._events(select(EVENTS).where(EVENTS.c.id.in_(newest)).order_by(EVENTS.c.id))
 
     def in_state(self, what: str, state: str) -> list[Event]:
         """Return the entries of the diary of a kind whose data name a ``state``, oldest first."""
@@ -122,9 +127,7 @@ class OperationFacts:
             return [Event(**{**row._mapping, "data": row.data or {}}) for row in connection.execute(query)]
 
 
-def _calibrated() -> Iterable[ColumnElement[bool]]:
-    """Return the conditions of images that are calibrated and may enter a reference."""
-    return (
-        JOBS.c.kind == "science", JOBS.c.state == JobState.DONE, EXPOSURES.c.program != int(Program.ENGINEERING),
-        EXPOSURES.c.field.is_not(None), EXPOSURES.c.band.is_not(None),
-    )  # fmt: skip
+def _referable() -> Iterable[ColumnElement[bool]]:
+    """Return the conditions of exposures that may enter a reference."""
+    is_placed = and_(EXPOSURES.c.field.is_not(None), EXPOSURES.c.band.is_not(None))
+    return EXPOSURES.c.program != int(Program.ENGINEERING), is_placed

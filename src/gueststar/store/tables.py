@@ -124,6 +124,7 @@ JOBS = Table(
     Index("jobs_by_night", "day_obs", "kind", "state"),
     Index("jobs_by_exposure", "exposure_id", "detector"),
     Index("jobs_by_state", "state"),
+    Index("jobs_by_finish", "finished"),
 )
 
 EVENTS = Table(
@@ -137,6 +138,7 @@ EVENTS = Table(
     Column("data", JSON),
     Index("events_by_time", "time"),
     Index("events_by_subject", "subject"),
+    Index("events_by_kind", "what", "subject"),
 )
 
 ALARMS = Table(
@@ -212,6 +214,8 @@ def _add_operation(connection: Connection) -> None:
     connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN priority INTEGER NOT NULL DEFAULT 50")
     connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN not_before {number}")
     METADATA.create_all(connection, tables=[ALARMS, METRIC_VALUES, EXPECTED_EXPOSURES])
+    for index in (*JOBS.indexes, *EVENTS.indexes):
+        index.create(connection, checkfirst=True)
 
 
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_add_targets_of_opportunity, _add_operation)

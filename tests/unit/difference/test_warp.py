@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
+from gueststar.algorithms.psf.evaluate import evaluate_stamp, moved_stamps
 from gueststar.algorithms.warp.fill import fill_masked
-from gueststar.algorithms.warp.lanczos import warp_pixels
+from gueststar.algorithms.warp.lanczos import kernel_table, warp_pixels
 from gueststar.algorithms.warp.position_map import build_position_map, map_jacobians, map_positions
 from gueststar.core.bits import MaskPlane
 from gueststar.pipelines.difference._registration import sky_transform
@@ -107,6 +108,31 @@ def test_a_saturated_core_does_not_ring() -> None:
     image[28:33, 28:33], mask[28:33, 28:33] = 6e4, int(MaskPlane.SATURATED)
     warped = warp_pixels(image, variance, mask, build_position_map(lambda x, y: (x + 0.5, y + 0.5), (60, 60)))
     assert warped.image.min() >= 0.0
+
+
+def test_each_pixel_is_the_sum_of_six_by_six_weighted_ones_up_to_the_last_column() -> None:
+    image = np.random.default_rng(8).normal(100.0, 10.0, (40, 45)).astype(np.float32)
+    shift_x, shift_y = 0.37, 0.61
+    at = build_position_map(lambda x, y: (x + shift_x, y + shift_y), (40, 45))
+    warped = warp_pixels(image, np.ones_like(image), np.zeros(image.shape, np.int32), at)
+    table = kernel_table(3).astype(np.float64)
+    wx, wy = (table[round(shift * (len(table) - 1))] for shift in (shift_x, shift_y))
+    for y, x in ((2, 2), (20, 30), (36, 41), (36, 38), (2, 41)):  # (36, 41): the last place where the kernel fits
+        expected = wy @ image[y - 2 : y + 4, x - 2 : x + 4] @ wx
+        np.testing.assert_allclose(warped.image[y, x], expected, rtol=2e-6)
+    assert (warped.mask[:, 42:] & int(MaskPlane.NO_DATA)).all()
+
+
+def test_stamps_moved_together_are_those_moved_one_by_one() -> None:
+    rng = np.random.default_rng(9)
+    y, x = np.mgrid[-7:8, -7:8]
+    stamps = np.exp(-0.5 * (x**2 + y**2) / rng.uniform(1.0, 6.0, (5, 1, 1))).astype(np.float32)
+    shifts = ((0.13, 0.37), (0.63, -0.13), (-0.87, 0.87), (0.0, 0.0))
+    together = moved_stamps(stamps, shifts)
+    for k, stamp in enumerate(stamps):
+        for s, (dx, dy) in enumerate(shifts):
+            alone = evaluate_stamp(stamp[None], 0, (1, 1), 1, x=0.0, y=0.0, dx=dx, dy=dy)
+            np.testing.assert_allclose(together[k, s], alone, atol=1e-6 * stamp.max())
 
 
 def test_coarser_pixels_average_and_do_not_alias() -> None:

@@ -109,7 +109,9 @@ def receive(repo: SurveyRepo, told: ExposureInfo, *, detectors: tuple[int, ...] 
 def operator_of(repo: SurveyRepo, engine: ToldEngine, *, at: float = EVENING + 0.05, **parts) -> Operator:
     """An operator whose clock stands at an MJD TAI."""
     clock = RehearsalClock(start=unix_of(at), rate=1e-9)
-    return Operator(repo, Parts(engine=engine, clock=clock, load_rules=load_rules_of, actions={}, **parts))
+    return Operator(
+        repo, Parts(**{"engine": engine, "clock": clock, "load_rules": load_rules_of, "actions": {}, **parts})
+    )
 
 
 def go_round(operator: Operator, n: int = 400) -> None:

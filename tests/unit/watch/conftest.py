@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -37,16 +38,22 @@ class MailServer:
         return "250 taken"
 
 
-@pytest.fixture
-def mail_server() -> Iterator[MailServer]:
+@contextmanager
+def served_mail(**how: Any) -> Iterator[MailServer]:
     made = MailServer()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         made.port = free.getsockname()[1]
-    controller = Controller(made, hostname="127.0.0.1", port=made.port)
+    controller = Controller(made, hostname="127.0.0.1", port=made.port, **how)
     controller.start()
     yield made
     controller.stop()
+
+
+@pytest.fixture
+def mail_server() -> Iterator[MailServer]:
+    with served_mail() as made:
+        yield made
 
 
 @dataclass

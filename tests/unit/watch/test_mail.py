@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import email
 import email.policy
+import shutil
 import socket
+import ssl
+import subprocess
 
 import pytest
+from aiosmtpd.smtp import AuthResult
 
 from gueststar.core.errors import ConfigError, TransientError
 from gueststar.operations.watch.mail import Attachment, composed, send
 from gueststar.store.operation_settings import MailSettings
+from tests.unit.watch.conftest import served_mail
 
 
 def settings_of(server, **more):
@@ -68,3 +73,41 @@ def test_automatic_replies_are_not_asked_for():
     message = composed("s@x.org", "s", "t", to=["a@x.org"])
     assert message["Auto-Submitted"] == "auto-generated"
     assert message["Message-ID"].endswith("@x.org>")
+
+
+def _certificate(folder):
+    """Make a certificate for this machine's loopback address; return it and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl, which makes a certificate here, is not installed")
+    certificate, key = folder / "cert.pem", folder / "key.pem"
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
+    made = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", key, "-out", certificate]
+    subprocess.run(["openssl", "req", "-x509", *made, *subject], check=True, capture_output=True)
+    return certificate, key
+
+
+def test_a_login_and_a_message_travel_encrypted_to_a_server_that_is_known_and_to_no_other(tmp_path, monkeypatch):
+    certificate, key = _certificate(tmp_path)
+    theirs = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    theirs.load_cert_chain(certificate, key)
+    logins = []
+
+    def log_in(_server, _session, _envelope, mechanism, data):
+        logins.append((mechanism, data.login, data.password))
+        return AuthResult(success=data.password == b"right", handled=False)
+
+    monkeypatch.setenv("GUESTSTAR_MAIL_PASSWORD", "right")
+    how = {"tls_context": theirs, "require_starttls": True, "authenticator": log_in, "auth_require_tls": True}
+    with served_mail(**how) as server:
+        settings = settings_of(server, security="starttls", username="me")
+        ours = ssl.create_default_context(cafile=str(certificate))
+        assert send(settings, "s", "t", to=["a@x.org"], context=ours)
+        assert len(server.messages) == 1
+        assert logins[0][1:] == (b"me", b"right")
+        with pytest.raises(TransientError, match="certificate"):  # nobody vouches for it
+            send(settings, "s", "t", to=["a@x.org"])
+        monkeypatch.setenv("GUESTSTAR_MAIL_PASSWORD", "wrong")
+        with pytest.raises(TransientError, match="refuses: 535") as refused:
+            send(settings, "s", "t", to=["a@x.org"], context=ours)
+        assert "wrong" not in str(refused.value)
+    assert len(server.messages) == 1

@@ -62,6 +62,12 @@ class Tile(NamedTuple):
     weight_y: Float32Image
     weight_x: Float32Image
 
+    @property
+    def written(self) -> tuple[slice, slice]:
+        """Part of the FFT grid that is written."""
+        (top, bottom), (left, right) = self.rows, self.columns
+        return slice(top - self.y0, bottom - self.y0), slice(left - self.x0, right - self.x0)
+
 
 def subtract_in_tiles(
     science: Float32Image,
@@ -164,7 +170,7 @@ def _subtract_tile(
     photon = fft.irfft2(squares[0], s=grid)
     power = fft.rfft2(filtered_reference * filtered_reference)
     mismatch = _mismatch_variance(filtered_reference, power, noise.common, grid)
-    if noise.is_poor is not None and noise.is_poor.any():
+    if noise.is_poor is not None and noise.is_poor[tile.written].any():
         np.copyto(mismatch, _mismatch_variance(filtered_reference, power, noise.poor, grid), where=noise.is_poor)
     _lay_tile(
         difference, score, photon, mismatch, psf_power(small),

@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -16,12 +17,14 @@ from gueststar.operations.actions.contract import ActionContext, ActionResult
 from gueststar.operations.rules.good_epochs import quality_of
 from gueststar.pipelines.night.plan import DEEPEN_FACTOR
 from gueststar.pipelines.night.settings import PipelineSettings
-from gueststar.pipelines.reference.select_epochs import EpochQuality, EpochSelection, SelectEpochs
+from gueststar.pipelines.reference.select_epochs import EpochQuality, EpochSelection, SelectEpochs, SelectEpochsConfig
 from gueststar.store.operation_facts import OperationFacts
+from gueststar.store.products import ProductRef
 from gueststar.store.repo import SurveyRepo
 
 _DAY_S = 86400.0
 _MOST_TOLD = 100
+_FEW = 20
 
 
 class SynopsisArguments(Arguments):
@@ -70,7 +73,9 @@ def reference_synopsis(context: ActionContext) -> ActionResult:
     places = OperationFacts(repo.ledger).places_calibrated(after=after)
     if not places:
         return ActionResult("nothing", "no images were calibrated since then")
-    rows = [_synopsis(repo, field, band) for field, band in places]
+    references = _references(repo, places)
+    config = PipelineSettings.of(repo.camera.settings, repo.settings.parameters).reference_selection
+    rows = [_synopsis(repo, field, band, references.get((field, band), []), config) for field, band in places]
     path = repo.root / "reports" / "references" / f"{context.night}.json"
     if not context.is_dry:
         _write(path, rows)
@@ -91,18 +96,28 @@ def reference_synopsis(context: ActionContext) -> ActionResult:
     return ActionResult("nothing" if context.is_dry else "done", text, data)
 
 
-def _synopsis(repo: SurveyRepo, field: int, band: str) -> FieldSynopsis:
-    settings = PipelineSettings.of(repo.camera.settings, repo.settings.parameters).reference_selection
+def _references(repo: SurveyRepo, places: list[tuple[int, str]]) -> dict[tuple[int, str], list[ProductRef]]:
+    """Return the references of places: asked for band by band where there are many of them."""
+    found: dict[tuple[int, str], list[ProductRef]] = defaultdict(list)
+    for band in sorted({band for _, band in places}):
+        fields = [field for field, mine in places if mine == band]
+        asked: list[dict[str, Any]] = [{}] if len(fields) > _FEW else [{"field": field} for field in fields]
+        for one in asked:
+            for ref in repo.find("reference_metrics", band=band, **one):
+                found[int(ref.data_id.field or 0), band].append(ref)
+    return found
+
+
+def _synopsis(
+    repo: SurveyRepo, field: int, band: str, references: list[ProductRef], settings: SelectEpochsConfig
+) -> FieldSynopsis:
     epochs: dict[int, list[EpochQuality]] = defaultdict(list)
     for image in OperationFacts(repo.ledger).calibrated_images(field, band):
         epochs[image.detector].append(quality_of(image))
     select = SelectEpochs(settings)
     scale = repo.camera.pixel_scale_arcsec
     chosen = {detector: select.run(mine, pixel_scale_arcsec=scale) for detector, mine in epochs.items()}
-    have = {
-        int(ref.data_id.detector or 0): int(repo.read(ref)["n_epochs"])
-        for ref in repo.find("reference_metrics", field=field, band=band)
-    }
+    have = {int(ref.data_id.detector or 0): int(repo.read(ref)["n_epochs"]) for ref in references}
     good = [q for detector, mine in epochs.items() for q in mine if q.name in _good(chosen[detector])]
     return FieldSynopsis(
         field=field, band=band, n_detectors=len(epochs), n_with_reference=len(have.keys() & epochs.keys()),

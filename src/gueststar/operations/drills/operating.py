@@ -97,7 +97,7 @@ class Operating(AbstractContextManager["Operating"]):
         except subprocess.TimeoutExpired:
             raise TransientError(f"the operator still runs after {timeout_s:.0f} s; {self.last_words()}") from None
 
-    def wait_until(self, condition: Callable[[], object], what: str, *, timeout_s: float = 120.0) -> float:
+    def wait_until(self, condition: Callable[[], object], what: str, *, timeout_s: float = 600.0) -> float:
         """Wait until something holds and return how long that took, seconds; TransientError if it never does."""
         begun = time.monotonic()
         while not condition():

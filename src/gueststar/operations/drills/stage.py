@@ -86,7 +86,7 @@ class Stage:
             lambda: self.n_ended(root) >= wanted, f"{wanted} images ended", timeout_s=timeout_s
         )  # fmt: skip
 
-    def wait_for(self, root: Path, operator: Operating, n_images: int, *, timeout_s: float = 120.0) -> float:
+    def wait_for(self, root: Path, operator: Operating, n_images: int, *, timeout_s: float = 600.0) -> float:
         """Wait until some detector images have come to their end."""
         return self.wait_for_all(root, operator, n_images=n_images, timeout_s=timeout_s)
 

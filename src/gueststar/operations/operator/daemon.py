@@ -47,6 +47,7 @@ from gueststar.operations.operator.trouble import (
     trouble_with,
     trouble_with_volume,
 )
+from gueststar.operations.operator.unit_lines import tell_of_units
 from gueststar.operations.rules.book import RuleBook
 from gueststar.operations.rules.contract import Firing, Priority
 from gueststar.operations.rules.facts import SurveyFactsSource
@@ -358,6 +359,7 @@ class Operator:
                 self._due["disk"] = 0.0
             for _ in batch:
                 self._unsettled.popleft()
+            tell_of_units(self.repo.ledger, batch)
         return is_busy
 
     def _series_ended(self) -> None:
@@ -459,7 +461,8 @@ class Operator:
             self._say(f"{name}: {result.text}")
             self._action_ended(active, name, result)
             ran = {action for action, _ in active.firing.actions}
-            if active.is_over and ran >= _CLOSES and not self.work.has_work_of(active.firing.night):
+            is_closing = ran >= _CLOSES and CLOSE not in ran
+            if active.is_over and is_closing and not self.work.has_work_of(active.firing.night):
                 _Closing(self, active.firing.night).result()
         return bool(ended)
 

@@ -23,7 +23,7 @@ from gueststar.operations.operator.queue import Stage, Unit, WorkQueue
 from gueststar.operations.operator.series import Plan, Series
 from gueststar.operations.rules.contract import Decision, Priority, Recipe, Retry, Rules
 from gueststar.operations.rules.facts import ExposureFactsSource
-from gueststar.operations.rules.record import write_decision
+from gueststar.operations.rules.record import decisions_on, write_decision
 from gueststar.pipelines.engine.contract import Call
 from gueststar.pipelines.night.association import AssociateVisit
 from gueststar.pipelines.night.calibrations.frames import MAKERS
@@ -153,7 +153,7 @@ class NightWork:
             return
         now = self.clock.now()
         decision, best = self._decisions(row, now)
-        if row.id not in self.hands:
+        if row.id not in self.hands and not self._is_told(row, decision):
             write_decision(self.ledger, row.id, decision, now=now)
         hand = self.hands.setdefault(row.id, InHand(row, best))
         hand.row, hand.decision = row, decision = row, best
@@ -167,6 +167,15 @@ class NightWork:
             if detector not in hand.steps:
                 self._advance(hand, detector, [job for job in jobs if job.detector == detector], is_fresh=True)
         self._close(hand)
+
+    def _is_told(self, row: ExposureRow, decision: Decision) -> bool:
+        """Return whether the diary's last decision on an exposure is this one: it was in hand before."""
+        told = decisions_on(self.ledger, row.id)[-1:]
+        return any(
+            (event.data["rule"], event.data["recipe"], event.data["why"])
+            == (decision.rule, decision.recipe.value, decision.why)
+            for event in told
+        )
 
     def _decisions(self, row: ExposureRow, now: float) -> tuple[Decision, Decision]:
         """Return what the rules say of an exposure, and of those of its images that have what others lack."""

@@ -145,6 +145,7 @@ class SurveyFactsSource:
         self.repo = repo
         self._facts = OperationFacts(repo.ledger)
         self._epochs = GoodEpochs(repo)
+        self._since: float | None = None
 
     def facts(
         self,
@@ -159,7 +160,9 @@ class SurveyFactsSource:
         night = survey_night(site, now)
         first = night_after(night, -RECENT_NIGHTS)
         received = self._facts.received(since_night=first)
-        since = operated_since(self.repo.ledger, now)
+        if self._since is None or self._since > now:
+            self._since = operated_since(self.repo.ledger, now)
+        since = self._since
         return SurveyFacts(
             now=now, night=night, sun_altitude_deg=sun_altitude_deg(site, now) if site.is_placed else None,
             signals=signals, free_gb=free_gb(self.repo), received=received.get(night, 0), is_idle=is_idle,

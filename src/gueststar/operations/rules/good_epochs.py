@@ -14,21 +14,29 @@ from gueststar.store.repo import SurveyRepo
 LOOK_BACK_S = 3 * 86400.0
 """When first asked, fields are counted that got images so recently."""
 
+AT_ONCE = 10
+"""Fields and bands that are counted in one go; the rest is counted when it is asked again."""
+
+N_DETECTORS = 4
+"""Of a camera of more detectors, so many are looked at."""
+
 _OVERLAP_S = 60.0
 """Images that were written down this long before the last look are looked at again."""
 
 
 class GoodEpochs:
-    """Counts the good epochs of fields and bands that got new images."""
+    """Counts the good epochs of fields and bands that got new images, some at a time."""
 
     def __init__(self, repo: SurveyRepo, *, clock: Callable[[], float] = time.time) -> None:
         """``clock`` is the machine's, by which the ledger writes down when work was finished."""
         self._clock = clock
         self._facts = OperationFacts(repo.ledger)
         self._scale = repo.camera.pixel_scale_arcsec
+        self._detectors = _spread([detector.id for detector in repo.camera.detectors])
         settings = PipelineSettings.of(repo.camera.settings, repo.settings.parameters)
         self._select = SelectEpochs(settings.reference_selection)
         self._counts: dict[tuple[int, str], int] = {}
+        self._waiting: dict[tuple[int, str], None] = {}
         self.nights: dict[tuple[int, str], int] = {}
         """Field and band -> night of the newest calibrated image."""
         self._looked: float | None = None
@@ -37,22 +45,32 @@ class GoodEpochs:
         """Return field and band -> good epochs of the detector that has most, of all that were counted so far."""
         now = self._clock()
         after = now - LOOK_BACK_S if self._looked is None else min(self._looked, now) - _OVERLAP_S
-        for place in self._facts.places_calibrated(after=after):
-            self._counts[place] = self._count(*place)
+        self._waiting |= dict.fromkeys(self._facts.places_calibrated(after=after))
         self._looked = now
+        for place in list(self._waiting)[:AT_ONCE]:
+            del self._waiting[place]
+            self._count(*place)
         return dict(self._counts)
 
-    def _count(self, field: int, band: str) -> int:
+    def _count(self, field: int, band: str) -> None:
         by_detector: dict[int, list[EpochQuality]] = defaultdict(list)
-        images = self._facts.calibrated_images(field, band)
-        self.nights[field, band] = max(image.day_obs for image in images)
+        images = self._facts.calibrated_images(field, band, detectors=self._detectors)
         for image in images:
             by_detector[image.detector].append(quality_of(image))
-        return max((self._good(epochs) for epochs in by_detector.values()), default=0)
+        if images:
+            self.nights[field, band] = max(image.day_obs for image in images)
+            self._counts[field, band] = max(map(self._good, by_detector.values()))
 
     def _good(self, epochs: list[EpochQuality]) -> int:
         decisions = self._select.run(epochs, pixel_scale_arcsec=self._scale).decisions
         return sum(item.is_used or item.reason.startswith("good") for item in decisions)
+
+
+def _spread(detectors: list[int]) -> list[int]:
+    """Return detectors from all over the camera."""
+    ordered = sorted(detectors)
+    n = min(N_DETECTORS, len(ordered))
+    return [ordered[round(k * (len(ordered) - 1) / max(n - 1, 1))] for k in range(n)]
 
 
 def quality_of(image: CalibratedImage) -> EpochQuality:

@@ -19,6 +19,9 @@ NIGHT_EXPOSURES = 240
 RUN = 8
 """Exposures in a row that are crowded."""
 
+BARE_GB = 0.4
+"""Memory of a worker before it holds images: libraries and compiled code."""
+
 FULLEST = 0.9
 """Share of their time that cores work at most: busier ones let the queue grow with every disturbance."""
 
@@ -159,9 +162,10 @@ def _cores(book: _Book, survey: Survey, costs: Costs, typical: float, crowded: f
     planned = book.write("cores_planned", np.ceil(cores * HEADROOM), "cores", f"{HEADROOM:g} times as many: headroom")
     for name, value in (("latency_p50", waits.p50), ("latency_p95", waits.p95), ("latency_p99", waits.p99)):
         book.write(name, value, "s", f"from the end of the exposure, {cores} cores, {before:.3g} s on the way")
-    each = costs.memory_per_core_gb * max(camera.mpix / costs.memory_mpix, 1.0)
+    pixels = max(costs.memory_per_core_gb - BARE_GB, 0.0) * max(camera.mpix / costs.memory_mpix, 1.0)
+    each = BARE_GB + pixels
     book.write("memory", planned * each * 1e9, "B",
-               f"{each:.2g} GB a core; measured on {costs.memory_mpix:.3g} Mpix, larger in proportion")  # fmt: skip
+               f"{each:.2g} GB a core; measured on {costs.memory_mpix:.3g} Mpix, more for larger images")  # fmt: skip
     busy_hours = book.figures["images_per_night"].value * mean / planned / 3600.0
     book.write("reprocess_night_h", busy_hours, "h", f"a whole night on {planned:g} cores")
     return waits

@@ -173,11 +173,13 @@ def growth(nights: Sequence[NightSummary]) -> bytes:
     days = [day_of(night.night) for night in nights]
     parts = [np.cumsum([night.bytes.get(name, 0) / size for night in nights]) for name in largest]
     if parts and len(days) > 1:
-        ax.stackplot(days, parts, labels=largest, alpha=0.8, step="post")
+        ax.stackplot(days, parts, labels=largest, alpha=0.8)
     elif parts:
         ax.bar(largest, [part[-1] for part in parts], color=ACCENT)
         ax.tick_params(axis="x", labelsize=5, rotation=20)
-    _finish(ax, f"stored products, added up [{unit}]", is_labelled=len(days) > 1, is_dated=len(days) > 1)
+    _finish(ax, f"stored products, added up [{unit}]", is_labelled=False, is_dated=len(days) > 1)
+    if len(days) > 1:
+        ax.legend(fontsize=6, frameon=False, loc="upper left")
     return png(figure)
 
 

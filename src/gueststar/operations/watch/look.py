@@ -77,7 +77,9 @@ def look_at(root: Path, *, is_dry: bool = False, clock: Clock | None = None) -> 
     try:
         facts = watcher.facts()
         conditions = judged(watcher, facts)
-        yield from (f"{one.severity}: {one.kind} {one.subject}: {one.text}" for one in conditions if one.is_wrong)
+        yield from (
+            f"{one.severity}: {f'{one.kind} {one.subject}'.strip()}: {one.text}" for one in conditions if one.is_wrong
+        )
         yield f"{len(conditions)} conditions looked at, {sum(one.is_wrong for one in conditions)} wrong"
         if is_dry:
             return

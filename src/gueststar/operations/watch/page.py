@@ -10,6 +10,7 @@ from typing import Any
 
 from gueststar.core.clock import Clock, SystemClock
 from gueststar.operations.watch.facts import Facts, as_json
+from gueststar.operations.watch.look import looking
 from gueststar.operations.watch.previews import Previews
 from gueststar.operations.watch.prometheus import Figures
 from gueststar.operations.watch.watcher import Watcher
@@ -42,13 +43,17 @@ class Glance:
 
 
 def serve_status(root: Path, *, host: str, port: int, group: str, tell: Callable[[str], None]) -> None:
-    """Serve the page until it is interrupted; ``tell`` hears where. ConfigError if the port is taken."""
+    """Serve the page until it is interrupted; ``tell`` hears where. ConfigError if the port is taken.
+
+    Each minute it looks at the survey from outside the operator, which cannot say itself that it is gone.
+    """
     watcher, previews = Watcher(root), Previews(root.absolute())
     glance = Glance(watcher)
     figures = Figures(glance.facts).text
     app = status_app(facts=glance.told, figures=figures, preview=previews.of, open_gate=lambda: Gate(root), group=group)
     try:
-        serve(app, host=host, port=port, tell=tell)
+        with looking(root.absolute()):
+            serve(app, host=host, port=port, tell=tell)
     finally:
         previews.close()
         watcher.close()

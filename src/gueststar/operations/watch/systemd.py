@@ -161,7 +161,7 @@ def _timer(services: Services) -> str:
             f"Description=gueststar: when to look at {_words(services.survey)}",
             f"PartOf={services.prefix}.target",
         ]),
-        ("Timer", ["OnActiveSec=1min", "OnUnitActiveSec=2min", "AccuracySec=10s"]),
+        ("Timer", ["OnActiveSec=2min", "OnUnitActiveSec=10min", "AccuracySec=30s"]),
         ("Install", [f"WantedBy={services.prefix}.target"]),
     )  # fmt: skip
 

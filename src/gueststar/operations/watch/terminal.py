@@ -77,7 +77,7 @@ def number_lines(facts: Facts) -> Iterator[tuple[str, str]]:
     if waiting is not None:
         yield "waiting", f"{waiting[2]} exposures, the oldest ({waiting[0]}) for {duration(facts.now - waiting[1])}"
     yield "queues", _counts(facts.operator.queued if facts.database and facts.operator else facts.queue) or "empty"
-    if facts.operator is not None and facts.operator.landing:
+    if facts.operator is not None and any(facts.operator.landing.values()):
         yield "landing", _counts(facts.operator.landing)
     yield "work", _work(facts)
     yield from _latencies(facts)

@@ -11,7 +11,7 @@ from typing import Any
 
 from gueststar.core.errors import GueststarError
 from gueststar.pipelines.batch.run_units import read_outcomes, write_units
-from gueststar.pipelines.batch.workflow import Batch, WorkflowJob, last_words, run_workflow
+from gueststar.pipelines.batch.workflow import Batch, Parsl, WorkflowJob, last_words
 from gueststar.pipelines.engine.contract import Call, run_through
 from gueststar.pipelines.night.outcome import Outcome
 from gueststar.store.operator_state import WorkerState
@@ -28,6 +28,7 @@ class BatchEngine(AbstractContextManager["BatchEngine"]):
         self._waiting: list[Call] = []
         self._came: list[Outcome] = []
         self._n_workflows = 0
+        self._parsl = Parsl(batch)
 
     @property
     def n_free(self) -> int:
@@ -65,8 +66,9 @@ class BatchEngine(AbstractContextManager["BatchEngine"]):
         return run_through(self, calls)
 
     def close(self) -> None:
-        """Forget what waits."""
+        """Forget what waits, and end Parsl."""
         self._waiting.clear()
+        self._parsl.close()
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -84,7 +86,7 @@ class BatchEngine(AbstractContextManager["BatchEngine"]):
             write_units(job.units, part)
             jobs.append(job)
             parts.append(part)
-        run_workflow(self.batch, folder, name, jobs)
+        self._parsl.run(folder, name, jobs)
         problems = [
             problem for job, part in zip(jobs, parts, strict=True) for problem in self._gather(folder, job, part)
         ]

@@ -61,7 +61,7 @@ def bps_config(batch: Batch, folder: Path, name: str) -> Any:
         raise ConfigError(
             f"no site {batch.site}: describe site.{batch.site} in a BPS file (--config); have {sorted(sites)}"
         )
-    site = {"run_dir": str(folder / "parsl"), "retries": 0, **sites[batch.site]}
+    site = {"run_dir": str(folder.parent / "parsl"), "retries": 0, **sites[batch.site]}
     ours = {
         "project": "gueststar", "campaign": name, "operator": os.environ.get("USER", "operator"),
         "submitPath": str(folder), "computeSite": batch.site, "wmsServiceClass": SERVICE, "payloadName": name,
@@ -80,28 +80,53 @@ def _read(path: Path) -> dict[str, Any]:
     return dict(document)
 
 
-def run_workflow(batch: Batch, folder: Path, name: str, jobs: Sequence[WorkflowJob]) -> None:
-    """Submit jobs as one workflow and return when all of them have ended, however they did."""
-    config = bps_config(batch, folder, name)
-    try:
-        from lsst.ctrl.bps import GenericWorkflow, GenericWorkflowExec, GenericWorkflowJob
-        from lsst.ctrl.bps.parsl import ParslService
-    except ModuleNotFoundError as problem:
-        raise ConfigError(f"{problem.name} is not installed: pip install gueststar[batch]") from None
-    (folder / "logs").mkdir(parents=True, exist_ok=True)
+class Parsl:
+    """Parsl under BPS's plugin: started by the first workflow, kept for the next ones, ended at the close."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self._first: Any = None
+
+    def run(self, folder: Path, name: str, jobs: Sequence[WorkflowJob]) -> None:
+        """Submit jobs as one workflow and return when all of them have ended, however they did."""
+        config = bps_config(self.batch, folder, name)
+        try:
+            from lsst.ctrl.bps.parsl import ParslService
+        except ModuleNotFoundError as problem:
+            raise ConfigError(f"{problem.name} is not installed: pip install gueststar[batch]") from None
+        (folder / "logs").mkdir(parents=True, exist_ok=True)
+        workflow = ParslService(config).prepare(config, _generic(self.batch, name, jobs), str(folder))
+        if self._first is None:
+            workflow.start()
+            self._first = workflow
+        workflow.dfk = self._first.dfk
+        for future in workflow.run(block=False):
+            if future is not None:
+                future.exception()  # waits; how a job's units ended is told by their outcomes
+
+    def close(self) -> None:
+        """End Parsl and its workers."""
+        if self._first is not None:
+            self._first.shutdown()
+            self._first = None
+
+
+def _generic(batch: Batch, name: str, jobs: Sequence[WorkflowJob]) -> Any:
+    """Return jobs as BPS's description of a workflow."""
+    from lsst.ctrl.bps import GenericWorkflow, GenericWorkflowExec, GenericWorkflowJob
+
     environment = {**ONE_THREAD, **{key: os.environ[key] for key in ("PYTHONPATH",) if key in os.environ}}
     program = " ".join(["env", *(f"{key}={shlex.quote(value)}" for key, value in environment.items()), sys.executable])
     workflow = GenericWorkflow(name)
     for job in jobs:
         words = ("-m", "gueststar.pipelines.batch.run_units", str(job.units), str(job.outcomes))
-        arguments = shlex.join((*words, "--limit", str(batch.unit_limit_s)))
         node = GenericWorkflowJob(
-            job.name, label="units", executable=GenericWorkflowExec("python", src_uri=program), arguments=arguments,
-            request_cpus=1, request_memory=batch.memory_mb,
+            job.name, label="units", executable=GenericWorkflowExec("python", src_uri=program),
+            arguments=shlex.join((*words, "--limit", str(batch.unit_limit_s))), request_cpus=1,
+            request_memory=batch.memory_mb,
         )  # fmt: skip
         workflow.add_job(node)
-    service = ParslService(config)
-    service.submit(service.prepare(config, workflow, str(folder)))
+    return workflow
 
 
 def last_words(folder: Path, job: WorkflowJob) -> str:

@@ -45,7 +45,7 @@ DASK = {
     "distributed.comm.timeouts.tcp": "20s",
 }
 """How Dask is set: a unit is never run twice by Dask itself (that is the ledger's to decide), nothing is moved between
-workers, memory is a limit and not a reason to pause, and nobody is asked how he feels fifty times a second."""
+workers, memory is a limit and not a reason to pause, and an idle worker is not asked fifty times a second how it is."""
 
 START_S = 60.0
 """How long a scheduler may take to answer."""

@@ -18,6 +18,7 @@ from gueststar.pipelines.night.outcome import FurtherJob, Outcome
 from gueststar.pipelines.night.precovery import PrecoveryWork, run_precovery
 from gueststar.pipelines.night.reference import ReferenceWork, run_reference
 from gueststar.pipelines.night.science import ScienceWork, run_science
+from gueststar.store.job_batches import JobBatches, JobEnding
 from gueststar.store.ledger import ExposureState, JobState
 from gueststar.store.repo import SurveyRepo
 
@@ -71,11 +72,11 @@ class Settling:
         staged = [product for outcome in outcomes for product in outcome.result.staged]
         if staged:
             self.repo.commit(staged)
-        fates = {}
         for outcome in outcomes:
             if outcome.state == "done":
                 self._certify(outcome)
-            fates[outcome.job_id] = self._write_down(outcome)
+        fates = JobBatches(self.repo.ledger).settle([self._ending(outcome) for outcome in outcomes])
+        for outcome in outcomes:
             self._calibrations.pop(outcome.job_id, None)
         return fates
 
@@ -95,20 +96,19 @@ class Settling:
             start, end = metrics["valid_from_mjd"], metrics["valid_to_mjd"]
             self.repo.certify(work.kind, staged.data_id, start, end, run=staged.run)
 
-    def _write_down(self, outcome: Outcome) -> JobState:
-        ledger = self.repo.ledger
+    def _ending(self, outcome: Outcome) -> JobEnding:
         if outcome.state == "held":
-            ledger.hold(outcome.job_id, outcome.reason)
-            return JobState.HELD
+            return JobEnding(outcome.job_id, JobState.HELD, reason=outcome.reason)
         if outcome.state == "failed":
-            return ledger.fail(
-                outcome.job_id, outcome.reason, outcome.error_kind, is_retryable=outcome.is_retryable,
-                traceback=outcome.trace, not_before=self.backoff_until(outcome),
+            return JobEnding(
+                outcome.job_id, JobState.FAILED, reason=outcome.reason, error_kind=outcome.error_kind,
+                traceback=outcome.trace, is_retryable=outcome.is_retryable, not_before=self.backoff_until(outcome),
             )  # fmt: skip
         metrics: dict[str, Any] = dict(outcome.result.metrics)
         metrics |= {"steps": outcome.result.steps, "wall_s": outcome.wall_s, "inputs": outcome.result.inputs}
-        ledger.finish(outcome.job_id, metrics, cpu_s=outcome.cpu_s, peak_rss_mb=outcome.peak_rss_mb)
-        return JobState.DONE
+        return JobEnding(
+            outcome.job_id, JobState.DONE, metrics=metrics, cpu_s=outcome.cpu_s, peak_rss_mb=outcome.peak_rss_mb
+        )
 
 
 def settle_calibration_frames(repo: SurveyRepo, night: int) -> None:

@@ -19,9 +19,9 @@ def told_of_unit(arguments: tuple[Any, ...]) -> Iterator[None]:
     work = arguments[0] if arguments else None
     work = getattr(work, "science", work)  # a chain is about its science image
     root = getattr(work, "repo_root", None)
-    if isinstance(root, Path):
-        write_worker_log(root)
+    worker = write_worker_log(root) if isinstance(root, Path) else None
     info = getattr(work, "info", None)
     exposure, night = getattr(info, "exposure_id", None), getattr(info, "day_obs", None)
-    with on_unit(exposure=exposure, night=night, detector=getattr(work, "detector_id", None)):
+    detector = getattr(work, "detector_id", None)
+    with on_unit(exposure=exposure, night=night, detector=detector, worker=worker):
         yield

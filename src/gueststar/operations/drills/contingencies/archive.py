@@ -35,7 +35,7 @@ def archive_stopped(stage: Stage, told: Protocol) -> None:
             told.did("the archive is away")
             told.did(f"the night was done {stage.wait_for_all(root, operator):.1f} s later")
             _end_night(root)
-            alarm = _alarm_within(root, 30)
+            alarm = _alarm_within(root, 90)
             told.expect("an alarm tells of the archive", is_met="archive" in alarm, seen=alarm)
         told.did("the archive is back")
         _expect_archived(root, operator, told)
@@ -51,7 +51,7 @@ def archive_lagging(stage: Stage, told: Protocol) -> None:
             stage.wait_for_all(root, operator)
             _end_night(root)
             told.did(f"the night is to be copied to a disk of {TOO_SMALL_MB} MB")
-            alarm = _alarm_within(root, 30)
+            alarm = _alarm_within(root, 90)
             told.expect("an alarm tells of the archive", is_met="archive" in alarm, seen=alarm)
             faults.resize(disk, LARGE_MB)
             told.did(f"the disk has {LARGE_MB} MB now")
@@ -100,7 +100,7 @@ def _expect_archived(root: Path, operator: Operating, told: Protocol) -> None:
         with SurveyRepo.open(root) as repo:
             return "" if Archive(repo, clock=time.time).not_archived() else "nothing"
 
-    is_met = _within(left, 60) == "nothing" and operator.is_running
+    is_met = _within(left, 180) == "nothing" and operator.is_running
     told.expect("everything is archived then", is_met=is_met)
 
 

@@ -23,7 +23,7 @@ def broker_down(stage: Stage, told: Protocol) -> None:
         broker.start()
         told.did("started the broker")
         stage.wait_for_all(root, operator)
-        is_whole, said = wait_until_published(root, stage.world.night, timeout_s=60)
+        is_whole, said = wait_until_published(root, stage.world.night, timeout_s=180)
         told.expect("each alert is on its topic, once", is_met=is_whole, seen=" / ".join(said.splitlines()))
         operator.stop()
     stage.judge(root, told)

@@ -27,7 +27,7 @@ def worker_partition(stage: Stage, told: Protocol) -> None:
         cluster = {"kind": "scheduler", "address": address, "workers": 2, "unit_limit_s": UNIT_LIMIT_S}
         root = stage.survey("worker-partition", {"cluster": cluster})
         with stage.operating(root, workers=2) as operator, stage.link(root):
-            operator.wait_until(lambda: _n_workers(operator) == 2, "both workers are there", timeout_s=90)
+            operator.wait_until(lambda: _n_workers(operator) == 2, "both workers are there", timeout_s=300)
             stage.wait_for(root, operator, 1)
             network.cut()
             told.did("cut one worker off")

@@ -51,5 +51,5 @@ def busy_worker(operator: Operating, *, must_be_busy: bool = True) -> psutil.Pro
         found[:] = [w.pid for w in workers if w.pid and (w.job is not None or not must_be_busy)]
         return bool(found) and psutil.pid_exists(found[0])
 
-    operator.wait_until(is_there, "a worker is busy", timeout_s=120)
+    operator.wait_until(is_there, "a worker is busy", timeout_s=300)
     return psutil.Process(found[0])
