@@ -13,7 +13,6 @@ from gueststar.operations.drills.contingencies import (
     data_link,
     databases,
     disks,
-    networks,
     workers,
 )
 from gueststar.operations.drills.stage import Stage
@@ -38,7 +37,7 @@ DRILLS: Mapping[str, Drill] = {
     "link-backlog": data_link.link_backlog,
     "missing-metadata": data_link.missing_metadata,
     "observatory-glitches": data_link.observatory_glitches,
-    "worker-partition": networks.worker_partition,
+    "worker-partition": network.worker_partition,
     "worker-killed": workers.worker_killed,
     "worker-hung": workers.worker_hung,
     "disk-full": disks.disk_full,
