@@ -13,6 +13,7 @@ from gueststar.operations.drills.contingencies import (
     data_link,
     databases,
     disks,
+    network,
     workers,
 )
 from gueststar.operations.drills.stage import Stage
