@@ -34,6 +34,7 @@ from gueststar.operations.drills.operating import Operating
 from gueststar.operations.drills.servers import PostgresServer, copied_postgres, running_broker, running_postgres
 from gueststar.operations.drills.stage import BEFORE_S, Stage
 from gueststar.operations.drills.world import Plan, World, fresh_survey, make_world
+from gueststar.store.operator_state import read_operator_state
 from gueststar.store.repo import SurveyRepo
 
 AWAY_S = 60.0
@@ -78,7 +79,7 @@ def main() -> int:
         quiet = stage.quiet()
         print(f"undisturbed: {time.monotonic() - begun:.0f} s; latency {_told(latencies(quiet, world))}")
         disk = _disk(stack)
-        root = fresh_survey(world, (disk or folder) / "disturbed", replaced={str(server.folder): str(copy.folder)})
+        root = fresh_survey(world, (disk or folder) / "disturbed", replaced={server.folder.name: copy.folder.name})
         return _compare(stage, quiet, _disturbed(stage, root, copy, disk))
 
 
@@ -145,7 +146,12 @@ def _full(disk: Path) -> None:
 
 
 def latencies(root: Path, world: World, *, among: range | None = None) -> NDArray[np.float64]:
-    """Return seconds from receipt to the end of association of the detector images of exposures, by number."""
+    """Return seconds from receipt to the end of association of the detector images of exposures, by number.
+
+    Receipts are told by the rehearsal's clock, the ends of jobs by the machine's.
+    """
+    state = read_operator_state(root)
+    lag_s = state.beat - state.clock if state else 0.0
     with SurveyRepo.open(root) as repo:
         rows = repo.ledger.exposures(day_obs=world.night, observation_type="science")
         ended = {
@@ -154,7 +160,7 @@ def latencies(root: Path, world: World, *, among: range | None = None) -> NDArra
             if job.finished
         }
     chosen = {row.id: row.received for n, row in enumerate(rows) if among is None or n in among}
-    return np.array([end - chosen[exposure] for (exposure, _), end in ended.items() if exposure in chosen])
+    return np.array([end - lag_s - chosen[exposure] for (exposure, _), end in ended.items() if exposure in chosen])
 
 
 def _told(seconds: NDArray[np.float64]) -> str:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
@@ -23,10 +24,15 @@ GONE_S = 20.0
 
 
 class Operating(AbstractContextManager["Operating"]):
-    """Runs the operator of a survey; ended, with all its workers, when the ``with`` statement ends."""
+    """Runs the operator of a survey; ended, with all its workers, when the ``with`` statement ends.
 
-    def __init__(self, root: Path, *options: object) -> None:
+    ``clock_starts``: what time it is for it when it is first started, Unix; started again, it is as much later.
+    """
+
+    def __init__(self, root: Path, *options: object, clock_starts: float | None = None) -> None:
         self.root, self.options = root, tuple(map(str, options))
+        self.clock_starts = clock_starts
+        self._first_started: float | None = None
         self.log = root.parent / f"{root.name}.operator.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._family: list[psutil.Process] = []
@@ -37,11 +43,19 @@ class Operating(AbstractContextManager["Operating"]):
 
     def start(self) -> None:
         """Start it."""
-        command = [sys.executable, "-m", "gueststar", "operate", str(self.root), *self.options]
+        command = [sys.executable, "-m", "gueststar", "operate", str(self.root), *self.options, *self._as_if()]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdout=log, stderr=subprocess.STDOUT, env=one_thread_each(), start_new_session=True
             )
+
+    def _as_if(self) -> list[str]:
+        """Return the option that tells it what time it is."""
+        if self.clock_starts is None:
+            return []
+        self._first_started = self._first_started or time.time()
+        now = datetime.fromtimestamp(self.clock_starts + time.time() - self._first_started, UTC)
+        return ["--as-if", now.replace(tzinfo=None).isoformat()]
 
     @property
     def pid(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +50,8 @@ class Stage:
 
     def operating(self, root: Path, *options: object, workers: int | None = None) -> Operating:
         """Return the operator of a survey, not yet started: its clock says that the night is about to begin."""
-        start = datetime.fromtimestamp(self.world.begins - BEFORE_S, UTC).replace(tzinfo=None).isoformat()
-        return Operating(root, "--workers", workers or self.workers, "--as-if", start, *options)
+        starts = self.world.begins - BEFORE_S
+        return Operating(root, "--workers", workers or self.workers, *options, clock_starts=starts)
 
     def link(self, root: Path, deliveries: Sequence[Delivery] | None = None, **options: Any) -> CameraLink:
         """Return the camera's link to a survey, not yet open; without deliveries it brings the night as it was."""

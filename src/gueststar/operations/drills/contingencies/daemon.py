@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
-from gueststar.operations.drills.stage import BEFORE_S, Stage
+from gueststar.operations.drills.stage import Stage
 from gueststar.operations.drills.verdict import Protocol
 
 
@@ -28,8 +26,8 @@ def clock_step(stage: Stage, told: Protocol) -> None:
     with stage.operating(root) as operator, stage.link(root):
         stage.wait_for(root, operator, 2)
         operator.stop()
-        slow = datetime.fromtimestamp(stage.world.begins - BEFORE_S - 3600.0, UTC).replace(tzinfo=None)
-        operator.options = ("--workers", str(stage.workers), "--as-if", slow.isoformat())
+        assert operator.clock_starts is not None
+        operator.clock_starts -= 3600.0
         operator.start()
         told.did("started it again with a clock an hour slow")
         told.did(f"waited {stage.wait_for_all(root, operator):.1f} s for the rest of the night")
