@@ -42,8 +42,8 @@ from gueststar.model.visit import VisitRecord
 from gueststar.model.wcs import Wcs
 from gueststar.pipelines.alerts.candidate import ReferenceFacts
 from gueststar.pipelines.alerts.visit import AlertVisit, VisitProducts
+from gueststar.pipelines.engine.outcome import StepTimer
 from gueststar.pipelines.night.association import ForcedMeasurement
-from gueststar.pipelines.night.outcome import StepTimer
 from gueststar.store.alerts.log import AlertLog
 from gueststar.store.detections import tables
 from gueststar.store.detections.bulk import insert_rows

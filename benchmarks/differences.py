@@ -50,8 +50,8 @@ from gueststar.model.catalog import Catalog
 from gueststar.model.image import CalibratedImage, MaskedImage
 from gueststar.model.photocal import PhotoCal
 from gueststar.model.wcs import Wcs
+from gueststar.pipelines.engine.outcome import StepTimer
 from gueststar.pipelines.night.difference import DifferenceProducts, DifferenceWork, make_difference
-from gueststar.pipelines.night.outcome import StepTimer
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
 from gueststar.pipelines.science.catalogs import MakeCatalogs, calibrate_sources

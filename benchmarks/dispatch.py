@@ -18,7 +18,7 @@ import psutil
 
 from gueststar.pipelines.engine.contract import Call
 from gueststar.pipelines.engine.dask_engine import DaskEngine
-from gueststar.pipelines.night.outcome import Outcome, Result, attempt
+from gueststar.pipelines.engine.outcome import Outcome, Result, attempt
 from gueststar.store.job_batches import JobBatches, JobEnding, JobRequest
 from gueststar.store.ledger import Ledger
 from gueststar.store.ledger_rows import JobState
@@ -103,7 +103,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="dispatch") as folder:
         ledger = Ledger(chosen.database or sqlite_url(Path(folder) / "ledger.sqlite3"))
         settings = ClusterSettings(workers=chosen.workers)
-        with DaskEngine(settings, scratch=folder, modules=("gueststar.pipelines.night.outcome",)) as engine:
+        with DaskEngine(settings, scratch=folder, modules=("gueststar.pipelines.engine.outcome",)) as engine:
             while engine.n_free < 2 * chosen.workers:
                 engine.collect(1.0)
             run(engine, JobBatches(ledger), chosen.units)

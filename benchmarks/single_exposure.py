@@ -52,7 +52,7 @@ from gueststar.formats.calibration_master import write_calibration_master
 from gueststar.formats.parquet import read_catalog
 from gueststar.model.calibration import CalibrationKind
 from gueststar.model.image import CalibratedImage
-from gueststar.pipelines.night.outcome import Outcome
+from gueststar.pipelines.engine.outcome import Outcome
 from gueststar.pipelines.night.science import ScienceWork, run_science
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.store.repo import SurveyRepo

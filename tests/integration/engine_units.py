@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from gueststar.core.errors import ConfigError
-from gueststar.pipelines.night.outcome import Outcome, Result, attempt
+from gueststar.pipelines.engine.outcome import Outcome, Result, attempt
 
 
 def succeed(job_id: int, value: int = 0) -> Outcome:

@@ -11,9 +11,9 @@ import pytest
 
 from gueststar.core.errors import DataError
 from gueststar.pipelines.engine.inline import InlineEngine
+from gueststar.pipelines.engine.outcome import Outcome
 from gueststar.pipelines.night.chain import ChainWork, run_chain
 from gueststar.pipelines.night.difference import run_difference
-from gueststar.pipelines.night.outcome import Outcome
 from gueststar.pipelines.night.runner import NightRunner
 from gueststar.pipelines.night.science import run_science
 from gueststar.pipelines.night.settings import PipelineSettings

@@ -21,7 +21,7 @@ from gueststar.store.operation_settings import ClusterSettings
 from tests.integration import engine_units as units
 from tests.slurm_cluster import free_ports
 
-MODULES = ("gueststar.pipelines.night.outcome",)
+MODULES = ("gueststar.pipelines.engine.outcome",)
 QUICK = {
     "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "11s",
     "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0",

@@ -9,7 +9,7 @@ import pytest
 
 from gueststar.pipelines.engine.contract import Call
 from gueststar.pipelines.engine.dask_engine import DaskEngine
-from gueststar.pipelines.night.outcome import Outcome
+from gueststar.pipelines.engine.outcome import Outcome
 from gueststar.pipelines.night.process import process_nights
 from gueststar.store.operation_settings import ClusterSettings
 from tests.end_to_end._survey import alert_digests, product_digests
@@ -46,7 +46,7 @@ def test_nights_on_slurm_are_the_same_as_in_one_process(slurm: SlurmCluster, tmp
 def test_a_cancelled_job_takes_its_unit_with_it_and_another_is_asked_for(slurm: SlurmCluster) -> None:
     cloudpickle.register_pickle_by_value(units)  # workers need not find the tests
     settings = ClusterSettings(kind="slurm", workers=2, memory_gb=1.0, options=slurm.options())
-    with DaskEngine(settings, modules=("gueststar.pipelines.night.outcome",)) as engine:
+    with DaskEngine(settings, modules=("gueststar.pipelines.engine.outcome",)) as engine:
         wait_for(lambda: engine.collect(0.2) == [] and engine.n_free == 4)
         before = slurm.jobs()
         engine.submit(Call(1, units.take_time, (1, 60.0)))

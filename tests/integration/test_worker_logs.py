@@ -9,7 +9,7 @@ from gueststar.core.errors import DataError
 from gueststar.operations.watch.logs import LogFilter, read_log
 from gueststar.pipelines.engine.contract import Call
 from gueststar.pipelines.engine.dask_engine import make_engine
-from gueststar.pipelines.night.outcome import Result, attempt
+from gueststar.pipelines.engine.outcome import Result, attempt
 from gueststar.store.operation_settings import ClusterSettings
 
 

@@ -10,7 +10,7 @@ import pytest
 from gueststar.core.errors import ConfigError
 from gueststar.pipelines.engine.contract import Call
 from gueststar.pipelines.engine.dask_engine import DaskEngine
-from gueststar.pipelines.night.outcome import Outcome
+from gueststar.pipelines.engine.outcome import Outcome
 from gueststar.store.operation_settings import ClusterSettings
 from tests.integration import engine_units as units
 
@@ -22,7 +22,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskEngine]:
     cloudpickle.register_pickle_by_value(units)  # workers need not find the tests
     settings = ClusterSettings(workers=2, memory_gb=0.5, unit_limit_s=LIMIT_S)
     with DaskEngine(
-        settings, scratch=str(tmp_path_factory.mktemp("scratch")), modules=("gueststar.pipelines.night.outcome",)
+        settings, scratch=str(tmp_path_factory.mktemp("scratch")), modules=("gueststar.pipelines.engine.outcome",)
     ) as engine:
         yield engine
 

@@ -7,7 +7,7 @@ from gueststar.core.errors import ConfigError, DataError, MissingInput
 from gueststar.model.exposure import ExposureInfo
 from gueststar.model.rights import Program
 from gueststar.operations.report.account import Fate, account_of
-from gueststar.pipelines.night.outcome import Result, attempt
+from gueststar.pipelines.engine.outcome import Result, attempt
 from gueststar.store.ledger import Ledger
 
 NIGHT = 20250327

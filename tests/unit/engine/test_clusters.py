@@ -9,7 +9,7 @@ from gueststar.core.errors import ConfigError, ServiceDown
 from gueststar.pipelines.engine.clusters import BATCH_SYSTEMS, deployment_arguments, load_package, with_workers
 from gueststar.pipelines.engine.contract import Call
 from gueststar.pipelines.engine.inline import InlineEngine
-from gueststar.pipelines.night.outcome import Outcome
+from gueststar.pipelines.engine.outcome import Outcome
 from gueststar.pipelines.night.process import cluster_settings
 from gueststar.store.operation_settings import ClusterSettings
 

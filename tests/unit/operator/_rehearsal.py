@@ -18,7 +18,7 @@ from gueststar.operations.operator.daemon import Operator, Parts
 from gueststar.operations.operator.facts import night_of, unix_of
 from gueststar.operations.operator.start import load_rules_of
 from gueststar.pipelines.engine.contract import Call
-from gueststar.pipelines.night.outcome import Outcome
+from gueststar.pipelines.engine.outcome import Outcome
 from gueststar.store.operation_settings import OperationSettings
 from gueststar.store.operator_state import WorkerState
 from gueststar.store.repo import SurveyRepo

@@ -12,7 +12,7 @@ from gueststar.core.errors import ConfigError, ServiceDown
 from gueststar.operations.operator.control import give_signal, pause, resume
 from gueststar.operations.operator.trouble import is_the_worlds, trouble_with_volume
 from gueststar.pipelines.engine.contract import Call
-from gueststar.pipelines.night.outcome import Outcome
+from gueststar.pipelines.engine.outcome import Outcome
 from gueststar.store.ledger import ExposureState, JobState
 from gueststar.store.operator_state import read_operator_state
 from gueststar.store.repo import SurveyRepo

@@ -122,7 +122,7 @@ def test_a_unit_of_work_says_which_one_it_is(tmp_path):
     from gueststar.core.errors import DataError
     from gueststar.pipelines.engine.contract import Call
     from gueststar.pipelines.engine.inline import InlineEngine
-    from gueststar.pipelines.night.outcome import attempt
+    from gueststar.pipelines.engine.outcome import attempt
 
     def refuse():
         raise DataError("too few stars")

@@ -10,7 +10,7 @@ from gueststar.operations.operator.night_work import NightWork
 from gueststar.operations.operator.queue import Unit
 from gueststar.operations.operator.unit_lines import tell_of_units
 from gueststar.pipelines.engine.contract import Call, Engine
-from gueststar.pipelines.night.outcome import Outcome
+from gueststar.pipelines.engine.outcome import Outcome
 
 SETTLE_AT_ONCE = 12
 """Most outcomes committed to the registry together."""

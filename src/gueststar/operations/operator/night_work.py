@@ -25,9 +25,9 @@ from gueststar.operations.rules.contract import Decision, Priority, Recipe, Retr
 from gueststar.operations.rules.facts import ExposureFactsSource
 from gueststar.operations.rules.record import decisions_on, write_decision
 from gueststar.pipelines.engine.contract import Call
+from gueststar.pipelines.engine.outcome import FurtherJob, Outcome
 from gueststar.pipelines.night.association import AssociateVisit
 from gueststar.pipelines.night.calibrations.frames import MAKERS
-from gueststar.pipelines.night.outcome import FurtherJob, Outcome
 from gueststar.pipelines.night.plan import Planner
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.stages import Settling, Work, call_of, settle_calibration_frames

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from gueststar.core.errors import ServiceDown
 from gueststar.operations.operator.queue import Unit
-from gueststar.pipelines.night.outcome import Outcome
+from gueststar.pipelines.engine.outcome import Outcome
 from gueststar.store.ledger import Ledger
 
 LOG = logging.getLogger(__name__)

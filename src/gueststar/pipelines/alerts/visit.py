@@ -23,7 +23,7 @@ from gueststar.pipelines.alerts.neighbours import with_reference
 from gueststar.pipelines.alerts.packet import AlertConfig, BuildAlerts, Neighbourhood
 from gueststar.pipelines.alerts.solar_system import SolarSystemConfig
 from gueststar.pipelines.alerts.view import known_since, object_names, objects_in_footprint, tiers_of_view
-from gueststar.pipelines.night.outcome import StepTimer
+from gueststar.pipelines.engine.outcome import StepTimer
 from gueststar.store.alerts.log import AlertLog, drain_outbox
 from gueststar.store.detections.store import DetectionStore
 

@@ -13,7 +13,7 @@ from gueststar.core.errors import GueststarError
 from gueststar.pipelines.batch.run_units import read_outcomes, write_units
 from gueststar.pipelines.batch.workflow import Batch, Parsl, WorkflowJob, last_words
 from gueststar.pipelines.engine.contract import Call, run_through
-from gueststar.pipelines.night.outcome import Outcome
+from gueststar.pipelines.engine.outcome import Outcome
 from gueststar.store.operator_state import WorkerState
 
 MOST = 100_000

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gueststar.pipelines.engine.contract import Call
 from gueststar.pipelines.engine.on_worker import run_sealed, sealed
-from gueststar.pipelines.night.outcome import Outcome
+from gueststar.pipelines.engine.outcome import Outcome
 
 
 def write_units(path: Path, calls: list[Call]) -> None:

@@ -23,7 +23,7 @@ from gueststar.core.errors import ConfigError, GueststarError, ServiceDown
 from gueststar.pipelines.engine.clusters import Cluster
 from gueststar.pipelines.engine.contract import Call
 from gueststar.pipelines.engine.on_worker import UNITS, introduce, run_sealed, sealed
-from gueststar.pipelines.night.outcome import Outcome
+from gueststar.pipelines.engine.outcome import Outcome
 
 LOOK_S = 1.0
 """How often the workers are looked after while there is work."""

@@ -20,7 +20,7 @@ from gueststar.pipelines.engine.clusters import Cluster, load_package, open_clus
 from gueststar.pipelines.engine.contract import Call, run_through
 from gueststar.pipelines.engine.crew import Crew
 from gueststar.pipelines.engine.on_worker import UNITS
-from gueststar.pipelines.night.outcome import Outcome
+from gueststar.pipelines.engine.outcome import Outcome
 from gueststar.store.operation_settings import ClusterSettings
 from gueststar.store.operator_state import WorkerState
 

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from gueststar.pipelines.engine.contract import Call, run_through
-from gueststar.pipelines.night.outcome import Outcome
+from gueststar.pipelines.engine.outcome import Outcome
 from gueststar.pipelines.night.unit_log import told_of_unit
 from gueststar.store.operator_state import WorkerState
 

@@ -20,8 +20,8 @@ from gueststar.pipelines.alerts.solar_system import KnownObjects, match_known_ob
 from gueststar.pipelines.alerts.visit import AlertVisit, VisitOutcome, VisitProducts
 from gueststar.pipelines.difference.cutouts import cut_candidates
 from gueststar.pipelines.difference.forced import DifferenceForcedConfig, ImageFacts, MeasureOnDifference
+from gueststar.pipelines.engine.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.difference import likely_alerts
-from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
 from gueststar.store.alerts.log import AlertLog

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gueststar.model.image import CalibratedImage
+from gueststar.pipelines.engine.outcome import FurtherJob, Outcome, attempt
 from gueststar.pipelines.night.difference import DifferenceWork, stage_difference
-from gueststar.pipelines.night.outcome import FurtherJob, Outcome, attempt
 from gueststar.pipelines.night.science import ScienceWork, stage_science_work
 from gueststar.pipelines.night.worker import WorkerContext
 from gueststar.store.products import StagedProduct

@@ -20,8 +20,8 @@ from gueststar.pipelines.difference.reference_warp import WarpReference
 from gueststar.pipelines.difference.streaks import FindStreaks, Streaks
 from gueststar.pipelines.difference.subtract import DifferenceResult, MakeDifference
 from gueststar.pipelines.difference.vet import VetCandidates
+from gueststar.pipelines.engine.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.moving.streak_tracks import listed
-from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
 from gueststar.pipelines.reference.chromatic import MatchReferenceToAir, Subbands, site_air, subband_shifts

@@ -28,7 +28,7 @@ from gueststar.model.image import CalibratedImage, MaskedImage
 from gueststar.model.photocal import PhotoCal
 from gueststar.model.psf import Psf
 from gueststar.model.wcs import Wcs
-from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
+from gueststar.pipelines.engine.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.science import (
     ScienceProducts,
     flag_used,

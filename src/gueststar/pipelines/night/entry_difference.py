@@ -23,6 +23,7 @@ from gueststar.pipelines.difference.score import ScoreDifference
 from gueststar.pipelines.difference.streaks import FindStreaks, Streaks
 from gueststar.pipelines.difference.subtract import DifferenceResult
 from gueststar.pipelines.difference.vet import VetCandidates
+from gueststar.pipelines.engine.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.difference import (
     bright_stars_on,
     detection_context,
@@ -31,7 +32,6 @@ from gueststar.pipelines.night.difference import (
     worth_showing,
 )
 from gueststar.pipelines.night.entry import EnteredWork
-from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.science import image_metadata
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext

@@ -23,6 +23,7 @@ from gueststar.model.columns import SOURCE
 from gueststar.model.exposure import ExposureInfo
 from gueststar.model.image import CalibratedImage
 from gueststar.model.raw import RawDetector
+from gueststar.pipelines.engine.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.injection.inject import InjectedImage, InjectSources
 from gueststar.pipelines.injection.place import PlaceSources, Positions, Stage
 from gueststar.pipelines.injection.raw import InjectRaw
@@ -36,7 +37,6 @@ from gueststar.pipelines.night.difference import (
     likely_alerts,
     make_difference,
 )
-from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.plan import is_entered
 from gueststar.pipelines.night.science import ScienceWork, limiting_magnitude, make_science
 from gueststar.pipelines.night.settings import INJECTION, SCIENCE, PipelineSettings

@@ -13,11 +13,11 @@ from gueststar.core.errors import DataError
 from gueststar.model.columns import DIA_SOURCE
 from gueststar.model.labels import LABELLED_SOURCE, LabelledDetections
 from gueststar.pipelines.difference.cutouts import Triplet, views_of
+from gueststar.pipelines.engine.outcome import StepTimer
 from gueststar.pipelines.injection.inject import InjectSources
 from gueststar.pipelines.injection.label import kinds_by_facts, label_detections
 from gueststar.pipelines.injection.place import LABELLING, InjectionConfig
 from gueststar.pipelines.night.difference import DifferenceWork, make_difference
-from gueststar.pipelines.night.outcome import StepTimer
 from gueststar.pipelines.night.science import limiting_magnitude
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext

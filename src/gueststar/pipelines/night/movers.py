@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from gueststar.pipelines.engine.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.moving.streak_tracks import LinkStreaks
 from gueststar.pipelines.moving.tracklets import LinkTracklets, Tracklets
-from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.store.detections.store import DetectionStore
 from gueststar.store.ledger import JobState

@@ -14,6 +14,7 @@ from typing import Any
 
 from gueststar.model.calibration import KINDS, CalibrationKind
 from gueststar.model.rights import Program
+from gueststar.pipelines.engine.outcome import FurtherJob
 from gueststar.pipelines.night.calibrations.frames import CalibrationWork
 from gueststar.pipelines.night.calibrations.known import CalibrationFinder
 from gueststar.pipelines.night.calibrations.learning import LearningWork
@@ -22,7 +23,6 @@ from gueststar.pipelines.night.chain import ChainWork
 from gueststar.pipelines.night.difference import DifferenceWork
 from gueststar.pipelines.night.entry import EnteredScienceWork
 from gueststar.pipelines.night.entry_difference import EnteredDifferenceWork
-from gueststar.pipelines.night.outcome import FurtherJob
 from gueststar.pipelines.night.reference import ReferenceEpoch, ReferenceWork
 from gueststar.pipelines.night.science import ScienceWork
 from gueststar.pipelines.night.settings import DIFFERENCE, SCIENCE, PipelineSettings

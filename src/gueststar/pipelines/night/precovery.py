@@ -21,7 +21,7 @@ from gueststar.model.rights import Program, RightsPolicy
 from gueststar.model.visit import corner_arrays
 from gueststar.pipelines.alerts.view import tiers_of_view
 from gueststar.pipelines.difference.forced import ImageFacts, MeasureOnDifference
-from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
+from gueststar.pipelines.engine.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
 from gueststar.store.detections.store import DetectionStore

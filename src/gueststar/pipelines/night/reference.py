@@ -18,7 +18,7 @@ from gueststar.model.image import CalibratedImage, MaskedImage
 from gueststar.model.instrumental_columns import PSF_STAR
 from gueststar.model.psf import Psf
 from gueststar.model.wcs import Wcs
-from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
+from gueststar.pipelines.engine.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
 from gueststar.pipelines.reference.chromatic import site_air, subband_shifts

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from gueststar.pipelines.engine.contract import Call, Engine
+from gueststar.pipelines.engine.outcome import Outcome
 from gueststar.pipelines.night.association import AssociateVisit
 from gueststar.pipelines.night.calibrations.frames import MAKERS
 from gueststar.pipelines.night.calibrations.learning import LEARNERS
 from gueststar.pipelines.night.injection import plan_injections, plan_nightly_injections
 from gueststar.pipelines.night.movers import link_night
-from gueststar.pipelines.night.outcome import Outcome
 from gueststar.pipelines.night.plan import Planner
 from gueststar.pipelines.night.precovery import plan_precoveries
 from gueststar.pipelines.night.publishing import publish_night

@@ -25,8 +25,8 @@ from gueststar.model.raw import RawDetector
 from gueststar.model.wcs import Wcs
 from gueststar.pipelines.calibration.distortion import distortion_of
 from gueststar.pipelines.electronics import seen_detectors
+from gueststar.pipelines.engine.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.calibrations.known import CalibrationPaths, read_calibrations
-from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
 from gueststar.pipelines.science.astrometry import AstrometrySolution, SolveAstrometry, air_for

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gueststar.pipelines.engine.contract import Call
+from gueststar.pipelines.engine.outcome import FurtherJob, Outcome
 from gueststar.pipelines.night.calibrations.frames import CalibrationWork, run_calibration
 from gueststar.pipelines.night.calibrations.learning import LearningWork, run_learning
 from gueststar.pipelines.night.chain import ChainWork, run_chain
@@ -14,7 +15,6 @@ from gueststar.pipelines.night.difference import DifferenceWork, run_difference
 from gueststar.pipelines.night.entry import EnteredScienceWork, run_entered_science
 from gueststar.pipelines.night.entry_difference import EnteredDifferenceWork, run_entered_difference
 from gueststar.pipelines.night.injection import InjectionWork, run_injection
-from gueststar.pipelines.night.outcome import FurtherJob, Outcome
 from gueststar.pipelines.night.precovery import PrecoveryWork, run_precovery
 from gueststar.pipelines.night.reference import ReferenceWork, run_reference
 from gueststar.pipelines.night.science import ScienceWork, run_science

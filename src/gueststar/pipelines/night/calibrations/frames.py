@@ -24,10 +24,10 @@ from gueststar.pipelines.calibration.flat import MakeFlat
 from gueststar.pipelines.calibration.fringe import FringeImage, MakeFringe
 from gueststar.pipelines.calibration.shutter import MakeShutter
 from gueststar.pipelines.calibration.validity import validity_of
+from gueststar.pipelines.engine.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.calibrations.electronics import ELECTRONICS_MAKERS
 from gueststar.pipelines.night.calibrations.known import CalibrationPaths, read_calibrations
 from gueststar.pipelines.night.calibrations.making import Maker, Making, NothingMade, nothing_where_not_shown
-from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
 from gueststar.pipelines.science.detrend import Detrend

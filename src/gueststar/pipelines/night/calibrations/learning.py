@@ -8,13 +8,13 @@ from pathlib import Path
 from types import MappingProxyType
 
 from gueststar.model.calibration import CalibrationKind, CalibrationProduct
+from gueststar.pipelines.engine.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.calibrations.distortion import learn_distortion
 from gueststar.pipelines.night.calibrations.electronics import learn_crosstalk
 from gueststar.pipelines.night.calibrations.frames import stage_calibration
 from gueststar.pipelines.night.calibrations.illumination import learn_defects, learn_fringe, learn_illumination
 from gueststar.pipelines.night.calibrations.making import LearnedImage, Learning, NothingMade
 from gueststar.pipelines.night.calibrations.photometry import learn_relative_photometry
-from gueststar.pipelines.night.outcome import Outcome, Result, StepTimer, attempt
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
 from gueststar.store.product_files import read_product
