@@ -10,7 +10,7 @@ from typing import Any
 
 from gueststar.pipelines.engine.contract import Call, run_through
 from gueststar.pipelines.engine.outcome import Outcome
-from gueststar.pipelines.night.unit_log import told_of_unit
+from gueststar.pipelines.engine.unit_log import told_of_unit
 from gueststar.store.operator_state import WorkerState
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import gueststar
-from gueststar.pipelines.night.unit_log import told_of_unit
+from gueststar.pipelines.engine.unit_log import told_of_unit
 
 _PARENT_DEATH_SIGNAL = 1
 """PR_SET_PDEATHSIG of Linux's prctl (sys/prctl.h)."""
