@@ -5,14 +5,18 @@ It is a picture of the moment, not a record (that is the ledger), and can be rea
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gueststar.formats.atomic import appearing_whole
 
 NAME = "operator/state.json"
+
+_BLOCK = 8192
+"""The picture's size is a multiple of this: another one, a little longer, has room in the same blocks."""
 
 
 class WorkerState(BaseModel):
@@ -64,16 +68,25 @@ class OperatorState(BaseModel):
 
 
 def write_operator_state(root: Path, state: OperatorState) -> None:
-    """Replace the picture."""
+    """Replace the picture; on a full disk it is written over the one before, whose blocks it has."""
     path = root / NAME
-    path.parent.mkdir(exist_ok=True)
-    with appearing_whole(path) as temporary:
-        temporary.write_text(state.model_dump_json())
+    text = state.model_dump_json()
+    padded = text.ljust(-(-len(text) // _BLOCK) * _BLOCK)
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with appearing_whole(path) as temporary:
+            temporary.touch(mode=0o600)
+            temporary.write_text(padded)
+    except OSError as problem:
+        if problem.errno not in (errno.ENOSPC, errno.EDQUOT) or not path.exists():
+            raise
+        with path.open("r+") as file:
+            file.write(padded)
 
 
 def read_operator_state(root: Path) -> OperatorState | None:
-    """Return the last picture; None if no operator ever ran here."""
+    """Return the last picture; None if no operator ever ran here, or it is being written over on a full disk."""
     try:
         return OperatorState.model_validate_json((root / NAME).read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, ValidationError):
         return None
