@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from gueststar.core.errors import ConfigError
 from gueststar.operations.drills import faults
 from gueststar.operations.drills.contingencies.broker import wait_until_published
-from gueststar.operations.drills.contingencies.workers import busy_worker
+from gueststar.operations.drills.contingencies.workers import a_worker
 from gueststar.operations.drills.judge import compare_surveys
 from gueststar.operations.drills.operating import Operating
 from gueststar.operations.drills.servers import PostgresServer, copied_postgres, running_broker, running_postgres
@@ -109,14 +109,14 @@ def _disturbed(stage: Stage, root: Path, server: PostgresServer, disk: Path | No
                 print(f"  {time.monotonic() - opened:6.1f} s  {what}")
                 happen()
 
-            at(2, "a worker is killed", lambda: faults.kill(busy_worker(operator)))
+            at(2, "a worker is killed", lambda: faults.kill(a_worker(operator)))
             at(3, "the operator is killed", lambda: _restarted(operator))
-            at(6, "a worker hangs", lambda: busy_worker(operator).suspend())
+            at(6, "a worker hangs", lambda: a_worker(operator).suspend())
             at(8, f"the database is away for {AWAY_S:.0f} s", lambda: _away(server.stop, server.start))
-            at(n // 3, "a worker is killed", lambda: faults.kill(busy_worker(operator, must_be_busy=False)))
+            at(n // 3, "a worker is killed", lambda: faults.kill(a_worker(operator)))
             at(n // 2, f"the broker is away for {AWAY_S:.0f} s", lambda: _away(broker.stop, broker.start))
             at(back + 1, f"{outage[1] - outage[0]} exposures have come at once; a worker is killed",
-               lambda: faults.kill(busy_worker(operator)))  # fmt: skip
+               lambda: faults.kill(a_worker(operator)))  # fmt: skip
             at(back + 3, "the operator is killed", lambda: _restarted(operator))
             if disk is not None:
                 at(back + 5, f"the disk is full for {FULL_S:.0f} s", lambda: _full(disk))

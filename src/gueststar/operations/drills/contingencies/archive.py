@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import yaml
-
 from gueststar.core.errors import GueststarError
 from gueststar.operations.drills import faults
 from gueststar.operations.drills.operating import Operating
@@ -19,8 +17,14 @@ from gueststar.store.alarms import Alarms
 from gueststar.store.archive.archive import Archive
 from gueststar.store.repo import SurveyRepo
 
-RETRY = {"attempts": 30, "backoff": "2 s"}
-"""The archive's rule tries again soon and often: a rehearsal has no morning to wait for."""
+RULE = """\
+  - name: archive
+    description: As it ships, but as soon as the night ends; a rehearsal has no morning to wait for.
+    when: night_ends
+    do: archive_products
+    retry: {attempts: 30, backoff: 2 s}
+"""
+"""Stands for the shipped rule of this name."""
 
 TOO_SMALL_MB, LARGE_MB = 2, 200
 
@@ -64,11 +68,8 @@ def _survey(stage: Stage, name: str, archive: Path) -> tuple[Path, Path]:
     """Return a survey that copies its night into an archive as soon as it ends, and the archive."""
     archive.mkdir(parents=True)
     root = stage.survey(name, {"disks": {"archive": str(archive), "archive_low_gb": 0.0, "reserve_gb": 0.0}})
-    rules = yaml.safe_load(SHIPPED.read_text())
-    for rule in rules["rules"]:
-        if rule["name"] == "archive":
-            rule |= {"when": "night_ends", "do": "archive_products", "retry": RETRY}
-    (root / "rules.yaml").write_text(yaml.safe_dump(rules, sort_keys=False))
+    before, _, rest = SHIPPED.read_text().partition("\n  - name: archive\n")
+    (root / "rules.yaml").write_text(f"{before}\n{RULE}\n  - name:{rest.partition('  - name:')[2]}")
     return root, archive
 
 

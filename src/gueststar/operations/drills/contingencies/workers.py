@@ -13,14 +13,16 @@ from gueststar.operations.drills.verdict import Protocol
 def worker_killed(stage: Stage, told: Protocol) -> None:
     """A worker is killed (as the kernel does when memory runs out) three times while it works."""
     root = stage.survey("worker-killed")
-    with stage.operating(root, workers=2) as operator, stage.link(root):
+    with stage.operating(root, workers=2) as operator, stage.link(root) as link:
         for n in range(3):
-            stage.wait_for(root, operator, 2 * n)
-            victim = busy_worker(operator)
+            operator.wait_until(lambda n=n: link.n_delivered > 2 * n, "the next exposure has come")  # type: ignore[misc]
+            victim = a_worker(operator)
             faults.kill(victim)
             told.did(f"killed worker {victim.pid}")
+            told.expect("it is gone", is_met=faults.wait_until_gone(victim))
         told.did(f"waited {stage.wait_for_all(root, operator):.1f} s for the rest of the night")
-        told.expect("two workers are there at the end", is_met=len(operator.workers()) == 2)
+        took = operator.wait_until(lambda: n_workers(operator) == 2, "two workers are there again")
+        told.did(f"two workers were there {took:.1f} s later")
         told.expect("the operator leaves when asked to", is_met=operator.stop() == 0)
     stage.judge(root, told)
 
@@ -31,7 +33,7 @@ def worker_hung(stage: Stage, told: Protocol) -> None:
     root = stage.survey("worker-hung", {"cluster": {"unit_limit_s": limit_s}})
     with stage.operating(root, workers=2) as operator, stage.link(root):
         stage.wait_for(root, operator, 1)
-        victim = busy_worker(operator)
+        victim = a_worker(operator)
         with faults.hung(victim):
             told.did(f"stopped worker {victim.pid}; a unit may take {limit_s:.0f} s")
             took = stage.wait_for_all(root, operator)
@@ -41,15 +43,21 @@ def worker_hung(stage: Stage, told: Protocol) -> None:
     stage.judge(root, told)
 
 
-def busy_worker(operator: Operating, *, must_be_busy: bool = True) -> psutil.Process:
-    """Wait until there is a worker (that has work), and return it."""
+def a_worker(operator: Operating) -> psutil.Process:
+    """Wait until there is a worker, and return it: one that works, where there is one."""
     found: list[int] = []
 
     def is_there() -> bool:
         state = operator.state()
-        workers = state.workers if state else ()
-        found[:] = [w.pid for w in workers if w.pid and (w.job is not None or not must_be_busy)]
-        return bool(found) and psutil.pid_exists(found[0])
+        workers = sorted(state.workers if state else (), key=lambda worker: worker.job is None)
+        found[:] = [worker.pid for worker in workers if worker.pid and psutil.pid_exists(worker.pid)]
+        return bool(found)
 
-    operator.wait_until(is_there, "a worker is busy", timeout_s=300)
+    operator.wait_until(is_there, "a worker is there")
     return psutil.Process(found[0])
+
+
+def n_workers(operator: Operating) -> int:
+    """Return how many workers the operator has that are there."""
+    state = operator.state()
+    return sum(psutil.pid_exists(worker.pid) for worker in state.workers if worker.pid) if state else 0
