@@ -76,7 +76,7 @@ def _survey(stage: Stage, name: str, archive: Path) -> tuple[Path, Path]:
 def _open_archive(root: Path, operator: Operating) -> None:
     """Let the archive be known to the survey before it goes away."""
     assert operator.is_running
-    gueststar("archive", root, "status")
+    gueststar("archive", "status", root)
 
 
 def _end_night(root: Path) -> None:
