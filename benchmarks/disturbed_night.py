@@ -49,7 +49,7 @@ UNIT_LIMIT_S = 15.0
 DISK_MB = 4000
 """Size of the disk that is filled."""
 
-ROUNDS = 3
+ROUNDS = 5
 """Exposures of each field, one after the other: fields are not revisited after the link was down."""
 
 
@@ -62,7 +62,7 @@ def main() -> int:
     chosen = arguments.parse_args()
     plan = Plan(
         detectors=(0, 1, 2, 3), n_fields=max(chosen.exposures // ROUNDS, 4), n_rounds=ROUNDS, every_s=chosen.every,
-        sweeps=True, seed=11,
+        workers=os.cpu_count() or 1, sweeps=True, seed=11,
     )  # fmt: skip
     with ExitStack() as stack:
         folder = Path(chosen.keep or stack.enter_context(tempfile.TemporaryDirectory(prefix="gsnight"))).absolute()

@@ -52,6 +52,8 @@ class Plan:
     """From one exposure to the next."""
     exposure_s: float = 2.0
     seed: int = 5
+    workers: int = 1
+    """Processes that make the world."""
     sweeps: bool = False
     """Fields are finished one after the other, as the sky turns, instead of in rounds over all of them."""
 
@@ -154,7 +156,7 @@ def make_world(folder: Path, plan: Plan | None = None, *, database: str | None =
     detectors = ",".join(map(str, world.plan.detectors))
     gueststar(
         "simulate", world.sky, "--camera", camera, "--scenario", scenario, "--detectors", detectors,
-        "--seed", world.plan.seed, "--quiet",
+        "--seed", world.plan.seed, "--quiet", "--workers", world.plan.workers,
     )  # fmt: skip
     make_evening(world, world.evening, database=database)
     _write_files(world)
@@ -184,7 +186,7 @@ def make_evening(world: World, root: Path, *, database: str | None = None) -> Pa
     gueststar("refcat", "import", root, world.sky / "refcat.parquet")
     first = FIRST_NIGHT.replace("-", "")
     gueststar("ingest", root, world.sky / "raw" / first, "--transfer", "link")
-    gueststar("process", root, "--night", first)
+    gueststar("process", root, "--night", first, "--workers", world.plan.workers)
     frames = [path for path in sorted((world.sky / "raw" / str(NIGHT)).iterdir()) if not path.name.startswith("sci_")]
     gueststar("ingest", root, *frames, "--transfer", "link")
     gueststar("process", root, "--night", NIGHT, "--until", "calibrate")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import psutil
 
 from gueststar.operations.drills import faults
@@ -14,9 +16,11 @@ def worker_killed(stage: Stage, told: Protocol) -> None:
     """A worker is killed (as the kernel does when memory runs out) three times while it works."""
     root = stage.survey("worker-killed")
     with stage.operating(root, workers=2) as operator, stage.link(root) as link:
+        killed: set[int] = set()
         for n in range(3):
             operator.wait_until(lambda n=n: link.n_delivered > 2 * n, "the next exposure has come")  # type: ignore[misc]
-            victim = a_worker(operator)
+            victim = a_worker(operator, but=killed)
+            killed.add(victim.pid)
             faults.kill(victim)
             told.did(f"killed worker {victim.pid}")
             told.expect("it is gone", is_met=faults.wait_until_gone(victim))
@@ -43,14 +47,16 @@ def worker_hung(stage: Stage, told: Protocol) -> None:
     stage.judge(root, told)
 
 
-def a_worker(operator: Operating) -> psutil.Process:
-    """Wait until there is a worker, and return it: one that works, where there is one."""
+def a_worker(operator: Operating, *, but: Collection[int] = ()) -> psutil.Process:
+    """Wait until there is a worker, none of those named by process, and return it: one that works if there is one."""
     found: list[int] = []
 
     def is_there() -> bool:
         state = operator.state()
         workers = sorted(state.workers if state else (), key=lambda worker: worker.job is None)
-        found[:] = [worker.pid for worker in workers if worker.pid and psutil.pid_exists(worker.pid)]
+        found[:] = [
+            worker.pid for worker in workers if worker.pid and worker.pid not in but and psutil.pid_exists(worker.pid)
+        ]
         return bool(found)
 
     operator.wait_until(is_there, "a worker is there")
