@@ -246,9 +246,9 @@ def test_why_tells_which_rule_decided_about_an_exposure_and_which_fired_in_a_nig
     assert f"rule 'all': images because no reference: images only, by rules.yaml {book.source.sha256[:12]}" in told
     night = story_of(repo, "20230224")
     assert night[0] == "night 20230224: exposures 1 science"
-    assert night[1] == f"rules of night 20230224, by rules.yaml {book.source.sha256[:12]}"
-    assert "rule 'report' fired: readiness: report is due" in night[2]
-    assert night[3].endswith("readiness: all green (done)")
+    said = night.index(f"rules of night 20230224, by rules.yaml {book.source.sha256[:12]}")
+    assert "rule 'report' fired: readiness: report is due" in night[said + 1]
+    assert night[said + 2].endswith("readiness: all green (done)")
     with pytest.raises(ConfigError, match="no exposure"):
         story_of(repo, "20230301")
 
@@ -259,7 +259,9 @@ def test_a_reader_is_told_nothing_of_rules(repo, exposure):
     fired(repo, "report", 20230224, at=NOW)
     public = seen_by(repo, Reader("somebody", frozenset()))
     assert decisions_on(public.ledger, row.id) == []
-    assert story_of(public, "20230224") == ["night 20230224: exposures 1 science"]
+    told = story_of(public, "20230224")
+    assert told[0] == "night 20230224: exposures 1 science"
+    assert not any("rule" in line or "report" in line for line in told)
     with pytest.raises(AccessDenied):
         OperationFacts(public.ledger)
 
