@@ -298,8 +298,8 @@ def test_damage_is_refused_with_its_reason_and_harms_nothing_else(
 
 CRASH_BEFORE_WRITING_DOWN = """
 import os
-from gueststar.pipelines.night.runner import NightRunner
-NightRunner._write_down = lambda self, outcome: os._exit(9)
+from gueststar.pipelines.night import stages
+stages.JobBatches.settle = lambda self, endings: os._exit(9)
 """
 
 CRASH_AFTER_ASSOCIATION = """
@@ -348,7 +348,7 @@ def packets_of(root: Path) -> dict[int, dict]:
 
 def test_two_processes_do_not_work_on_one_repository(survey: Survey) -> None:
     with SurveyRepo.open(survey.root) as repo, repo.only_writer():
-        assert "another process" in gueststar("process", survey.root, status=3)
+        assert f"process {os.getpid()} on" in gueststar("process", survey.root, status=3)
 
 
 def test_an_unknown_parameter_and_an_unknown_night_are_refused_by_name(survey: Survey, tmp_path: Path) -> None:
