@@ -66,7 +66,7 @@ class Stage:
             if not root.exists():
                 self.survey("quiet")
                 with self.operating(root) as operator, self.link(root):
-                    self.wait_for_all(root, operator)
+                    self.wait_for_all(root, operator, timeout_s=1200.0)
                     operator.stop()
             self._quiet = root
         return self._quiet
@@ -77,7 +77,7 @@ class Stage:
         return self.world.n_images
 
     def wait_for_all(
-        self, root: Path, operator: Operating, *, n_images: int | None = None, timeout_s: float = 300.0
+        self, root: Path, operator: Operating, *, n_images: int | None = None, timeout_s: float = 600.0
     ) -> float:
         """Wait until all detector images have come to their end; return how long that took, seconds."""
         wanted = self.n_images if n_images is None else n_images
