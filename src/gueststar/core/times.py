@@ -69,6 +69,11 @@ def unix(mjd_tai: float) -> float:
     return float(Time(mjd_tai, scale="tai", format="mjd").unix)
 
 
+def unix_of(mjd_tai: ArrayLike) -> NDArray[np.float64]:
+    """Return Unix times, seconds, of many MJDs (TAI) at once."""
+    return np.asarray(Time(np.asarray(mjd_tai, dtype=np.float64), scale="tai", format="mjd").unix)
+
+
 def mjd_tai_of_unix(seconds: float) -> float:
     """Return MJD (TAI) of Unix time."""
     return float(Time(seconds, format="unix").tai.mjd)

@@ -16,7 +16,7 @@ from typing import Literal
 import psutil
 
 from gueststar.core.errors import ConfigError, GueststarError
-from gueststar.core.times import mjd_utc
+from gueststar.core.times import unix
 from gueststar.operations.actions.check_archive_disk import try_writing
 from gueststar.operations.coming_fields import LEAST_COVERED, catalog_radius_deg, covered, one_a_field, places_of
 from gueststar.operations.rules.facts import RECENT_NIGHTS
@@ -265,7 +265,7 @@ def _observatory_clock(repo: SurveyRepo, night: int) -> Iterator[Line]:
     """Tell whether exposures were received before their shutter closed: one of two clocks is wrong then."""
     nights = [night_after(night, -n) for n in range(RECENT_NIGHTS + 1)]
     rows = [row for one in nights for row in repo.ledger.exposures(day_obs=one)]
-    closed = {row.id: (mjd_utc(row.info.mjd_start) - _UNIX_MJD) * _DAY_S + row.info.exposure_s for row in rows}
+    closed = {row.id: unix(row.info.mjd_start) + row.info.exposure_s for row in rows}
     early = [closed[row.id] - row.received for row in rows if row.received < closed[row.id] - CLOCK_FAIR_S]
     if early:
         text = f"{len(early)} of {len(rows)} exposures came up to {max(early):.0f} s before their shutter closed"

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from gueststar.cameras.load import load_camera
 from gueststar.core.clock import RehearsalClock
+from gueststar.core.times import unix
 from gueststar.model.exposure import ExposureInfo
 from gueststar.model.rights import Program
 from gueststar.operations.operator.daemon import Operator, Parts
-from gueststar.operations.operator.facts import night_of, unix_of
+from gueststar.operations.operator.facts import night_of
 from gueststar.operations.operator.start import load_rules_of
 from gueststar.pipelines.engine.contract import Call
 from gueststar.pipelines.engine.outcome import Outcome
@@ -74,7 +75,7 @@ def info(number: int, *, kind: str = "science", night: int = 0) -> ExposureInfo:
     """Exposure ``number`` of a night, two minutes after the one before."""
     plain = ExposureInfo(
         camera="simcam", observation_type=kind, mjd_start=EVENING + night + number / 720.0, exposure_s=30.0,
-        day_obs=night_of(unix_of(EVENING + night), CAMERA), program=Program.PUBLIC,
+        day_obs=night_of(unix(EVENING + night), CAMERA), program=Program.PUBLIC,
     )  # fmt: skip
     if kind == "science":
         return replace(plain, ra=150.0, dec=2.0, physical_filter=GLASS, band="r")
@@ -108,7 +109,7 @@ def receive(repo: SurveyRepo, told: ExposureInfo, *, detectors: tuple[int, ...] 
 
 def operator_of(repo: SurveyRepo, engine: ToldEngine, *, at: float = EVENING + 0.05, **parts) -> Operator:
     """An operator whose clock stands at an MJD TAI."""
-    clock = RehearsalClock(start=unix_of(at), rate=1e-9)
+    clock = RehearsalClock(start=unix(at), rate=1e-9)
     return Operator(
         repo, Parts(**{"engine": engine, "clock": clock, "load_rules": load_rules_of, "actions": {}, **parts})
     )

@@ -10,10 +10,10 @@ import pytest
 from astropy.table import Table
 
 from gueststar.core.errors import DataError
+from gueststar.core.times import unix_of
 from gueststar.model.exposure import ExposureInfo
 from gueststar.model.rights import Program
 from gueststar.operations.report.expected import Expected, expected_lines, expected_of
-from gueststar.operations.report.latency import unix_of
 from gueststar.pipelines.expectations import take_schedule
 from gueststar.store.expected import Expectations
 from gueststar.store.repo import SurveyRepo

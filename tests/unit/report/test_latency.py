@@ -11,9 +11,10 @@ import pytest
 from sqlalchemy import update
 
 from gueststar.core import ids
+from gueststar.core.times import unix_of
 from gueststar.model.detections import OutboxAlert
 from gueststar.model.exposure import ExposureInfo
-from gueststar.operations.report.latency import ImageTimes, Latency, latency_lines, latency_of, summarise, unix_of
+from gueststar.operations.report.latency import ImageTimes, Latency, latency_lines, latency_of, summarise
 from gueststar.store.alerts.log import AlertLog
 from gueststar.store.alerts.publication import Publication, SentPacket
 from gueststar.store.ledger import FileStatus

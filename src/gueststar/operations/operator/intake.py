@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gueststar.cameras.translate import translate
+from gueststar.core import times
 from gueststar.core.clock import Clock
 from gueststar.core.errors import GueststarError
 from gueststar.formats.raw import read_headers
@@ -15,7 +16,6 @@ from gueststar.model.camera import Camera
 from gueststar.operations.landing.journal import ArrivedFile, ReceiptJournal
 from gueststar.operations.landing.taking import remove_taken, take_raw
 from gueststar.operations.landing.watcher import PlaceWatcher
-from gueststar.operations.operator.facts import unix_of
 from gueststar.pipelines.expectations import take_schedule
 from gueststar.pipelines.ingest import Outcome
 from gueststar.store.ledger import ExposureRow, FileStatus
@@ -122,7 +122,7 @@ class Intake:
         if self.settings.holds != "raw":
             return None
         try:
-            return unix_of(translate(self.camera, read_headers(path)).info.mjd_start)
+            return times.unix(translate(self.camera, read_headers(path)).info.mjd_start)
         except (GueststarError, OSError, ValueError, KeyError, TypeError):
             return None  # taking it in will say what is wrong with it
 
@@ -170,7 +170,7 @@ class Intake:
 
 def _tell_of_future(repo: SurveyRepo, row: ExposureRow, file: ArrivedFile) -> None:
     """Write down that an exposure ended after its file was here: one of two clocks is wrong, and it is taken anyway."""
-    ahead = unix_of(row.info.mjd_start) + row.info.exposure_s - file.received
+    ahead = times.unix(row.info.mjd_start) + row.info.exposure_s - file.received
     if ahead > _FUTURE_S:
         text = f"{file.path.name} was here {ahead:.0f} s before its exposure ended: the camera's clock or ours is wrong"
         repo.ledger.event("clock", str(row.id), text, exposure=row.id, night=row.info.day_obs, ahead_s=ahead)

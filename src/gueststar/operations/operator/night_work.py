@@ -14,10 +14,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from gueststar.core import times
 from gueststar.core.clock import Clock
 from gueststar.core.errors import ServiceDown
 from gueststar.operations.operator.calibration_sets import CalibrationSets
-from gueststar.operations.operator.facts import unix_of
 from gueststar.operations.operator.order import SkyOrder
 from gueststar.operations.operator.queue import Stage, Unit, WorkQueue
 from gueststar.operations.operator.series import Plan, Series
@@ -221,7 +221,7 @@ class NightWork:
             stage: Stage = "science" if step is Step.SCIENCE else "difference"
             job = by_kind.get(stage)
             wait = max(0.0, (job.not_before if job and job.not_before else 0.0) - time.time())
-            due = unix_of(info.mjd_start) + info.exposure_s + (hand.decision.deadline_s or _USUAL_DEADLINE_S)
+            due = times.unix(info.mjd_start) + info.exposure_s + (hand.decision.deadline_s or _USUAL_DEADLINE_S)
             unit = Unit(priority, due, hand.row.id, detector, stage)
             self.queue.put(unit, not_before=time.monotonic() + wait if wait else 0.0)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from gueststar.core import times
 from gueststar.core.clock import Clock
 from gueststar.model.expected import ExpectedExposure
-from gueststar.operations.operator.facts import night_of, unix_of
+from gueststar.operations.operator.facts import night_of
 from gueststar.pipelines.engine.contract import Engine
 from gueststar.pipelines.night.calibrations.known import APPLIED
 from gueststar.pipelines.night.prewarm import prewarm
@@ -53,7 +54,7 @@ class Prewarming:
         rows = [
             row for row in Expectations(self.repo.ledger).of_night(night_of(now, self.repo.camera))
             if row.mjd_start is not None and row.observation_type == "science"
-            and 0.0 <= unix_of(row.mjd_start) - now < AHEAD_S
+            and 0.0 <= times.unix(row.mjd_start) - now < AHEAD_S
         ]  # fmt: skip
         for row in sorted(rows, key=lambda item: item.mjd_start or 0.0):
             field = self._field_of(row)

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gueststar.core import times
+from gueststar.core.times import unix_of
 from gueststar.model.expected import ExpectedExposure, ListSource
 from gueststar.model.exposure import ExposureInfo
-from gueststar.operations.report.latency import unix_of
 from gueststar.store.expected import Expectations
 from gueststar.store.ledger import FIRST_FIELD_NUMBER, separation_deg
 from gueststar.store.repo import SurveyRepo

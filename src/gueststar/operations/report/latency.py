@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gueststar.core import ids, times
 from gueststar.model.camera import Camera
@@ -24,7 +23,6 @@ STAGES = ("science", "difference", "association")
 BACKLOG_PRIORITY = 30
 """Priority of exposures that came late (`gueststar.operations.rules.contract.Priority.BACKLOG`)."""
 
-_UNIX_ZERO_MJD = 40587.0
 _NOT_LIVE_S = 86400.0
 """Images received later than this were not on their way: somebody took them in afterwards."""
 
@@ -166,7 +164,7 @@ def image_times(
         if job.kind in STAGES:
             by_unit.setdefault((job.exposure_id, job.detector), {})[job.kind] = job
     starts = np.array([row.info.mjd_start for row in rows])
-    closed = unix_of(starts) + np.array([row.info.exposure_s for row in rows])
+    closed = times.unix_of(starts) + np.array([row.info.exposure_s for row in rows])
     found = []
     for row, shutter in zip(rows, closed.tolist(), strict=True):
         pids = ids.wire_pids(row.info.mjd_start, [_rcid(camera, detector) for detector in row.detectors])
@@ -184,11 +182,6 @@ def image_times(
 def _rcid(camera: Camera, detector: int) -> int:
     known = camera.detectors_by_id.get(detector)
     return known.rcid if known is not None else 0
-
-
-def unix_of(mjd_tai: Any) -> NDArray[np.float64]:
-    """Return Unix times of MJDs (TAI)."""
-    return np.asarray((times.mjd_utc_of(mjd_tai) - _UNIX_ZERO_MJD) * 86400.0)
 
 
 def _times_of(

@@ -188,7 +188,7 @@ def free_gb(repo: SurveyRepo) -> dict[str, float]:
 
 def age_s(row: ExposureRow, now: float) -> float:
     """Return how long ago (s) the shutter closed; not below zero, whatever a wrong clock says."""
-    closed = (times.mjd_utc(row.info.mjd_start) - 40587.0) * 86400.0 + row.info.exposure_s
+    closed = times.unix(row.info.mjd_start) + row.info.exposure_s
     return max(0.0, now - closed)
 
 

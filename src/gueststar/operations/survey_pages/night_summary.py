@@ -186,10 +186,8 @@ def _delays(exposures: Iterable[ExposureFact]) -> list[float]:
     rows = [row for row in exposures if row.received is not None]
     if not rows:
         return []
-    ends = times.mjd_utc_of([row.mjd_start + row.exposure_s / 86400.0 for row in rows])
-    delays = [
-        float(row.received or 0.0) - (float(end) - 40587.0) * 86400.0 for row, end in zip(rows, ends, strict=True)
-    ]
+    ends = times.unix_of([row.mjd_start + row.exposure_s / 86400.0 for row in rows])
+    delays = [float(row.received or 0.0) - float(end) for row, end in zip(rows, ends, strict=True)]
     is_live = bool(delays) and 0.0 < float(np.median(delays)) < LIVE_S
     return delays if is_live else []
 

@@ -37,8 +37,6 @@ RECENT_EXPOSURES = 12
 STREAM_EVERY_S = 30.0
 """Counting a night's alerts takes a moment: it is done this often, by the machine's clock."""
 
-_UNIX_MJD = 40587.0
-
 
 @dataclass(frozen=True)
 class WithoutLedger:
@@ -147,13 +145,13 @@ class Watcher:
         night = facts.night or pulse.last_night()
         if night is None:
             return replace(facts, alarms=tuple(known_alarms(repo)), sun_altitude_deg=_sun(repo, facts.now))
-        expected, last_expected = pulse.n_expected(night, before_mjd=_mjd_tai(facts.now))
+        expected, last_expected = pulse.n_expected(night, before_mjd=times.mjd_tai_of_unix(facts.now))
         return replace(
             facts,
             night=night,
             exposures=pulse.exposures(night),
             expected=expected,
-            last_expected=None if last_expected is None else _unix(last_expected),
+            last_expected=None if last_expected is None else times.unix(last_expected),
             refused=pulse.refused(night),
             fields=tuple(pulse.fields(night)),
             work=tuple(Work(kind, state, n, cpu) for (kind, state), (n, cpu) in pulse.work(night).items()),
@@ -191,20 +189,12 @@ def _latencies(pulse: Pulse, night: int, *, since: float) -> list[Latency]:
     if not rows:
         return []
     ends = np.array([start + seconds / 86400.0 for _, start, seconds, _, _ in rows])
-    closed = (times.mjd_utc_of(ends) - _UNIX_MJD) * 86400.0
+    closed = times.unix_of(ends)
     found = []
     for (exposure, _, _, received, finished), end in zip(rows, closed.tolist(), strict=True):
         arrival = received - end
         found.append(Latency(exposure, finished, arrival if -60.0 < arrival < 86400.0 else None, finished - received))
     return found
-
-
-def _unix(mjd_tai: float) -> float:
-    return (times.mjd_utc(mjd_tai) - _UNIX_MJD) * 86400.0
-
-
-def _mjd_tai(unix: float) -> float:
-    return times.mjd_tai_from_mjd_utc(unix / 86400.0 + _UNIX_MJD)
 
 
 def _is_there(pid: int) -> bool:
