@@ -13,13 +13,11 @@ from gueststar.operations.drills.link import CameraLink, Delivery, timetable
 from gueststar.operations.drills.operating import Operating
 from gueststar.operations.drills.verdict import Protocol
 from gueststar.operations.drills.world import World, change_settings, fresh_survey
-from gueststar.store.ledger import JobState, Ledger
+from gueststar.store.ledger import ExposureState, Ledger
 from gueststar.store.repo import SurveyRepo
 
 BEFORE_S = 5.0
 """The operator's clock starts this long before the first exposure ends."""
-
-OPEN = (JobState.PENDING, JobState.RUNNING)
 
 
 @dataclass
@@ -114,16 +112,6 @@ class Stage:
 
 
 def _n_ended(ledger: Ledger, night: int) -> int:
-    """Return the detector images whose furthest job is an association, or which cannot get so far."""
-    jobs = ledger.jobs(day_obs=night)
-    open_places = {(job.exposure_id, job.detector) for job in jobs if job.state in OPEN and job.exposure_id}
-    ended = {
-        (job.exposure_id, job.detector)
-        for job in jobs
-        if job.exposure_id is not None
-        and (
-            (job.kind == "association" and job.state is JobState.DONE)
-            or (job.kind in ("science", "difference") and job.state in (JobState.FAILED, JobState.QUARANTINED))
-        )
-    }
-    return len(ended - open_places)
+    """Return the detector images whose exposure has a fate: processed, failed or held."""
+    rows = ledger.exposures(day_obs=night, observation_type="science")
+    return sum(len(row.detectors) for row in rows if row.state is not ExposureState.RECEIVED)
