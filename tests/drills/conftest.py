@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-from pathlib import Path
 
 import pytest
 
@@ -35,8 +34,3 @@ def assert_recovers(name: str, stage: Stage) -> None:
     except ConfigError as problem:
         pytest.skip(f"drill {name}: {problem}")
     assert told.is_passed, "\n".join(told.lines())
-
-
-def folder_of(stage: Stage, name: str) -> Path:
-    """Return where a drill's survey lies."""
-    return stage.folder / name

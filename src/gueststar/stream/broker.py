@@ -160,7 +160,7 @@ class LocalBroker:
         """Write settings and format the data folder; a broker whose making was broken off is made anew."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        port, controller_port = _free_ports(2)
+        port, controller_port = free_ports(2)
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         state = BrokerState(
             port, controller_port, cluster, is_secure, secrets.token_urlsafe(18) if is_secure else "", KAFKA_VERSION
@@ -291,7 +291,8 @@ def _write_private(path: Path, text: str) -> None:
         temporary.write_text(text)
 
 
-def _free_ports(n: int) -> list[int]:
+def free_ports(n: int) -> list[int]:
+    """Return ports of loopback that nobody uses now, all different."""
     sockets = [socket.socket() for _ in range(n)]
     try:
         for item in sockets:

@@ -74,16 +74,6 @@ def filled(disk: Path, *, left_mb: float = 0.0) -> Iterator[Path]:
 
 
 @contextmanager
-def read_only(disk: Path) -> Iterator[None]:
-    """Make a disk that `small_disk` gave read-only for a while."""
-    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True, capture_output=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True, capture_output=True)
-
-
-@contextmanager
 def vanished(folder: Path) -> Iterator[None]:
     """Take a folder away, as a volume that is not mounted any more; put it back afterwards."""
     aside = folder.with_name(f".{folder.name}.away")

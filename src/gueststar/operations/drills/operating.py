@@ -103,14 +103,6 @@ class Operating(AbstractContextManager["Operating"]):
             self._process.terminate()
         return self._process.wait(GONE_S)
 
-    def wait(self, timeout_s: float) -> int:
-        """Wait until it ends by itself; TransientError if it does not."""
-        assert self._process is not None
-        try:
-            return self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            raise TransientError(f"the operator still runs after {timeout_s:.0f} s; {self.last_words()}") from None
-
     def wait_until(self, condition: Callable[[], object], what: str, *, timeout_s: float = 600.0) -> float:
         """Wait until something holds and return how long that took, seconds; TransientError if it never does."""
         begun = time.monotonic()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from gueststar.operations.drills.operating import Operating
 from gueststar.operations.drills.stage import Stage
 from gueststar.operations.drills.verdict import Protocol
 from gueststar.operations.drills.world import one_thread_each
+from gueststar.stream.broker import free_ports
 
 UNIT_LIMIT_S = 10.0
 WORKER = ("--nthreads", "1", "--memory-limit", "3GB")
@@ -25,7 +25,7 @@ def worker_partition(stage: Stage, told: Protocol) -> None:
     if reason := why_not():
         raise ConfigError(f"no machine of its own for a worker: {reason}")
     with network() as net, ExitStack() as stack:
-        far, address = net.add("far"), f"tcp://{net.here}:{_free_port()}"
+        far, address = net.add("far"), f"tcp://{net.here}:{free_ports(1)[0]}"
         port = address.rsplit(":", 1)[1]
         stack.enter_context(_running(subprocess.Popen, "dask_scheduler", "--host", net.here, "--port", port))
         stack.enter_context(_running(subprocess.Popen, "dask_worker", address, "--host", net.here, *WORKER))
@@ -65,9 +65,3 @@ def _running(start: Callable[..., subprocess.Popen[bytes]], program: str, *words
             process.wait(15)
         except subprocess.TimeoutExpired:
             process.kill()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
