@@ -326,7 +326,7 @@ class Operator:
         for name, text in signals.items():
             self.repo.ledger.event(SIGNAL, name, text, at=now)
             self._say(f"signal {name}")
-        is_idle = not (self.work.hands or self.work.undecided or self.n_landed)
+        is_idle = not (self.work.hands or self.work.undecided or self.n_landed or self.firings.n_at_work)
         facts = self.survey_facts.facts(
             now=now, signals=frozenset(signals), is_idle=is_idle, idle_since=self._idle_since
         )

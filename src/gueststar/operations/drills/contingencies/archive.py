@@ -19,8 +19,9 @@ from gueststar.store.repo import SurveyRepo
 
 RULE = """\
   - name: archive
-    description: As it ships, but as soon as the night ends; a rehearsal has no morning to wait for.
-    when: night_ends
+    description: As it ships, but as soon as all that follows the night is done; a rehearsal has no morning to wait for.
+    when: {night_ends: {after: 5 s}}
+    only_if: {idle: true}
     do: archive_products
     retry: {attempts: 30, backoff: 2 s}
 """
