@@ -379,12 +379,19 @@ class NightWork:
             del self.undecided[row.id]
             self.take(row)
 
-    def plan_held(self, night: int) -> int:
-        """Decide anew on the night's exposures of which something is held; return how many there are."""
+    def plan_held(self, night: int, *, is_later_too: bool = False) -> int:
+        """Decide anew on the exposures of a night (and later ones) of which something is held; return how many.
+
+        A reference of an earlier night that is made late, after an outage, is what later nights are compared with.
+        """
         self.planner.ask_again()
         self.facts.forget()
-        held = {job.exposure_id or 0 for job in self.ledger.jobs(state=JobState.HELD, day_obs=night)}
-        rows = [row for number in sorted(held - set(self.hands)) if (row := self.ledger.exposure(number))]
+        jobs = self.ledger.jobs(state=JobState.HELD, day_obs=None if is_later_too else night, is_lean=True)
+        held = {(job.exposure_id or 0, job.detector) for job in jobs if (job.day_obs or 0) >= night}
+        for exposure, detector in held:
+            if exposure in self.hands and detector is not None:
+                self.hands[exposure].steps.pop(detector, None)
+        rows = [row for number in sorted({exposure for exposure, _ in held}) if (row := self.ledger.exposure(number))]
         for row in rows:
             self.take(row)
         return len(rows)

@@ -108,7 +108,11 @@ def series_action(
         return None
     series = Series(name, night, priority, plans)
     if name == "references":
-        return SeriesAction(work, series, is_due=is_night_over, afterwards=lambda: work.plan_held(night))
+
+        def afterwards() -> int:
+            return work.plan_held(night, is_later_too=series.n_done > 0)
+
+        return SeriesAction(work, series, is_due=is_night_over, afterwards=afterwards)
     return SeriesAction(work, series, is_due=lambda: True)
 
 

@@ -203,7 +203,7 @@ class Planner:
         """
         self.look_again()
         entered, works = self._entered(night), []
-        standings = ReferenceStandings(self.repo, self.settings)
+        standings = ReferenceStandings(self.repo, self.settings, until=night)
         for row in self.ledger.exposures(day_obs=night, observation_type="science"):
             for detector in row.detectors:
                 is_steady = is_chained and standings.keeps(row.info.field, detector, row.info.band)
@@ -346,7 +346,7 @@ class Planner:
         return self._references(night, places)
 
     def _references(self, night: int, places: Iterable[tuple[int, int, str]]) -> list[ReferenceWork]:
-        standings = ReferenceStandings(self.repo, self.settings)
+        standings = ReferenceStandings(self.repo, self.settings, until=night)
         found = (self._reference(night, place, standings.of(*place)) for place in sorted(places))
         return [work for work in found if work is not None]
 
@@ -483,7 +483,8 @@ class Planner:
     def _why_no_reference(self, row: ExposureRow, detector: int) -> str:
         if row.info.field is None or row.info.band is None:
             return "the exposure belongs to no field"
-        selection = ReferenceStandings(self.repo, self.settings).of(row.info.field, detector, row.info.band).selection
+        standings = ReferenceStandings(self.repo, self.settings, until=row.info.day_obs)
+        selection = standings.of(row.info.field, detector, row.info.band).selection
         n_good = sum(decision.reason.startswith("good") for decision in selection.decisions)
         return (
             f"no reference yet of field {row.info.field}, detector {detector}, {row.info.band}: "

@@ -46,10 +46,14 @@ class Standing:
 
 
 class ReferenceStandings:
-    """Looks up how references stand, a field and band at a time, once."""
+    """Looks up how references stand, a field and band at a time, once.
 
-    def __init__(self, repo: SurveyRepo, settings: PipelineSettings) -> None:
-        self.repo, self.settings = repo, settings.reference_selection
+    ``until``: night whose images, and those of earlier ones, count: what is made after a night must not depend on how
+    far the next one has come.
+    """
+
+    def __init__(self, repo: SurveyRepo, settings: PipelineSettings, *, until: int) -> None:
+        self.repo, self.settings, self.until = repo, settings.reference_selection, until
         self._select = SelectEpochs(self.settings)
         self._known: dict[tuple[int, str], tuple[Mapping[int, Standing], Mapping[int, int]]] = {}
 
@@ -72,9 +76,8 @@ class ReferenceStandings:
 
     def _ask(self, field: int, band: str) -> tuple[Mapping[int, Standing], Mapping[int, int]]:
         """Return the standing, and the number of images received, by detector."""
-        rows = {
-            row.id: row for row in self.repo.ledger.exposures(observation_type="science", field=field, band=band)
-        }  # fmt: skip
+        taken = self.repo.ledger.exposures(observation_type="science", field=field, band=band)
+        rows = {row.id: row for row in taken if row.info.day_obs <= self.until}
         received: dict[int, int] = defaultdict(int)
         for row in rows.values():
             for detector in row.detectors:
