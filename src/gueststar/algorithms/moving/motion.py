@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2 as chi2_distribution
+from scipy.special import chdtrc
 
 from gueststar.algorithms.association.sky_index import sky_positions
 
@@ -70,7 +71,7 @@ def fit_motion(vectors: Floats, mjd: Floats, error_ra: Floats, error_dec: Floats
     return Motion(
         time_x, float(ra), float(dec), speed / _MINUTES, float(along) / _MINUTES,
         float(np.degrees(np.arctan2(vx, vy)) % 360.0), float(np.degrees(across / max(speed, 1e-30))),
-        float(chi2), n_dof, float(chi2_distribution.sf(chi2, n_dof)),
+        float(chi2), n_dof, float(chdtrc(n_dof, chi2)) if n_dof > 0 else math.nan,
     )  # fmt: skip
 
 
