@@ -142,7 +142,7 @@ def test_what_follows_a_night_that_is_over_follows_when_its_images_are_done(repo
 
 def until_idle(operator: Operator) -> None:
     end = time.monotonic() + 10.0
-    while not (operator.is_idle and not operator._nights_to_close()) and time.monotonic() < end:
+    while not (operator.is_idle and not operator.nights.to_close()) and time.monotonic() < end:
         go_round(operator)
         time.sleep(0.005)
 
@@ -150,8 +150,8 @@ def until_idle(operator: Operator) -> None:
 def test_a_signal_that_the_night_ends_ends_it(repo: SurveyRepo) -> None:
     operator = operated(repo, Diary())
     night = info(0).day_obs
-    assert not operator.is_night_over(night)
-    assert operator.is_night_over(night - 1)
+    assert not operator.nights.is_over(night)
+    assert operator.nights.is_over(night - 1)
     give_signal(repo.root, "night_ends")
     operator.guarded_turn()
-    assert operator.is_night_over(night)
+    assert operator.nights.is_over(night)
