@@ -13,6 +13,8 @@ RULES, FIRING, DECISION, SIGNAL = "rules", "rule", "decision", "signal"
 
 FIRED = "fired"
 """State of the entry of a firing; those of its actions hold what became of them."""
+LEFT_OUT = "left out"
+"""State of the entry of an action that was not run, because one before it found that there is nothing for it to do."""
 
 
 def time_of(event: Event) -> float:
