@@ -123,6 +123,7 @@ class ClockRules:
             self._ended(active, name, result)
             if active.is_over:
                 self.nights.firing_ended(active)
+                self.standing.hurry("rules")  # one that waited for it may be due
         return bool(ended)
 
     def _ended(self, active: ActiveFiring, name: str, result: ActionResult) -> None:

@@ -33,7 +33,7 @@ from gueststar.operations.operator.recovery import Recovery
 from gueststar.operations.operator.standing import Standing
 from gueststar.operations.operator.surroundings import Surroundings
 from gueststar.operations.operator.trouble import is_the_worlds
-from gueststar.operations.rules.record import write_rules
+from gueststar.operations.rules.record import OPERATOR, STARTED, write_rules
 from gueststar.store.ledger import JobState
 from gueststar.store.repo import SurveyRepo
 
@@ -80,7 +80,7 @@ class Operator:
         self.firings.reload(self.repo.ledger)
         self.nights.find_open()
         text = f"process {os.getpid()}" + (f"; {n_lost} jobs of an interrupted run go on" if n_lost else "")
-        self.repo.ledger.event("operator", "started", text)
+        self.repo.ledger.event(OPERATOR, STARTED, text, at=self.standing.clock.now())
         self.standing.say(f"started, {text}")
         for intake in self.parts.intakes:
             intake.start(self.journal, self.standing.clock, self.wake.set)

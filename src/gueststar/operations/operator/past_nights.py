@@ -60,8 +60,9 @@ class PastNights:
         """Let what follows a night follow, one night at a time; ``known``: the actions that there are."""
         if any(active.firing.rule == CLOSING for active in self.firings.active):
             return
+        closing = {active.firing.night for active in self.firings.active if _is_closing(active)}
         for night in sorted(self.to_close()):
-            if not self.work.has_work_of(night):
+            if night not in closing and not self.work.has_work_of(night):
                 n = self.work.changed[night]
                 names = [*END_OF_NIGHT, *(name for name in ("night_report",) if name in known)]
                 actions: list[tuple[str, Mapping[str, Any]]] = [(name, {}) for name in [*names, CLOSE]]
@@ -71,9 +72,7 @@ class PastNights:
 
     def firing_ended(self, active: ActiveFiring) -> None:
         """Close a night where the firing of a rule did all that is needed for that."""
-        ran = {action for action, _ in active.firing.actions}
-        is_closing = ran >= _CLOSES and CLOSE not in ran
-        if is_closing and not self.work.has_work_of(active.firing.night):
+        if _is_closing(active) and not self.work.has_work_of(active.firing.night):
             self.close(active.firing.night)
 
     def close(self, night: int) -> ActionResult:
@@ -81,3 +80,9 @@ class PastNights:
         self.work.changed.pop(night, None)
         self.standing.repo.ledger.event("closed", str(night), f"night {night}: all that follows it is done")
         return ActionResult("done", f"night {night} is closed")
+
+
+def _is_closing(active: ActiveFiring) -> bool:
+    """Return whether a rule's firing does all that closes its night."""
+    actions = {action for action, _ in active.firing.actions}
+    return actions >= _CLOSES and CLOSE not in actions

@@ -71,7 +71,7 @@ class NightTimes:
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        self._both = lru_cache(maxsize=64)(self._computed)
+        self._both = lru_cache(maxsize=256)(self._computed)
 
     def night_of(self, unix: float) -> int:
         """Return the survey's night (YYYYMMDD) of a Unix time."""
