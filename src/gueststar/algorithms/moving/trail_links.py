@@ -8,50 +8,20 @@ exposure. The idea is that of MOPS's and of Rubin's trailed sources (Denneau et 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 from scipy.stats import poisson
 
-from gueststar.algorithms.association.sky_index import chord_of, separation_arcsec, unit_vectors
+from gueststar.algorithms.association.sky_index import chord_of, separation_arcsec
 from gueststar.algorithms.moving.motion import Motion, fit_motion
 from gueststar.algorithms.moving.tracklets import MovingSources
+from gueststar.algorithms.moving.trail_night import SAME_EXPOSURE_DAYS, Exposure, TrailLinkConfig, TrailNight
 from gueststar.algorithms.moving.trails import MINUTES, Path, Predicted, TrailedSources
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.intp]
-
-_SAME_EXPOSURE_DAYS = 1.0 / 86400.0
-
-
-@dataclass(frozen=True)
-class TrailLinkConfig:
-    """When a trail and something of another exposure are one body."""
-
-    max_hours: float = 2.0
-    """How long before and after a trail others are looked for."""
-    rate_tolerance: float = 0.1
-    """By which fraction rates of two trails may differ, besides errors."""
-    angle_tolerance_deg: float = 2.0
-    """By how much their directions may differ, besides errors."""
-    bending_per_min: float = 3e-4
-    """Change of a velocity in a minute that may be, as a fraction of it: parallax of a near body seen from a place
-    that turns with the Earth."""
-    error_floor_arcsec: float = 0.1
-    """Added to position errors in quadrature: astrometric solution."""
-    n_sigma: float = 4.0
-    """How far from its prediction the next one is looked for."""
-    min_probability: float = 1e-3
-    """Of the chi-square of a straight and even motion."""
-    max_mag_scatter: float = 1.0
-    """How far a magnitude may lie from the first trail's in the same filter, beyond three sigma."""
-    max_false_probability: float = 0.03
-    """Of a link as good or better among unrelated trails and detections."""
-    max_candidates: int = 20
-    """Nearest to the prediction of a trail that are followed up in an exposure."""
 
 
 class TrailLink(NamedTuple):
@@ -73,10 +43,10 @@ class TrailLink(NamedTuple):
 
 
 def link_trails(
-    trails: TrailedSources, points: MovingSources, *, config: TrailLinkConfig = TrailLinkConfig()
+    trails: TrailedSources, points: MovingSources, *, config: TrailLinkConfig | None = None
 ) -> list[TrailLink]:
     """Return links of a trail with other trails and detections, the largest first; nothing is in two of them."""
-    night = _Night.of(trails, points, config)
+    night = TrailNight.of(trails, points, config or TrailLinkConfig())
     found = {(link.trails, link.points): link for seed in _seeds(night) if (link := _judged(night, seed)) is not None}
     best_first = sorted(
         found.values(), key=lambda k: (-k.n_members, -len(k.trails), -k.motion.probability, k.trails, k.points)
@@ -93,65 +63,8 @@ def link_trails(
 
 def motion_of_trail(trails: TrailedSources, row: int, *, is_forward: bool = True) -> Motion:
     """Return the motion that one trail tells, in the sense that is asked for."""
-    config = TrailLinkConfig()
-    night = _Night.of(trails, _no_points(), config)
+    night = TrailNight.of(trails, _no_points(), TrailLinkConfig())
     return _motion(night, _Members(row, is_forward, ()))
-
-
-@dataclass(frozen=True, eq=False)
-class _Exposure:
-    mjd: float
-    trails: Integers
-    points: Integers
-    tree: cKDTree | None
-    centre: Floats
-    radius_arcsec: float
-
-    def density(self, n: int) -> float:
-        """Return how many of ``n`` are in a square arcsec, at least as if there were one."""
-        return max(n, 1) / (np.pi * self.radius_arcsec**2)
-
-
-@dataclass(frozen=True, eq=False)
-class _Night:
-    trails: TrailedSources
-    points: MovingSources
-    first: Floats
-    second: Floats
-    middle: Floats
-    at: Floats
-    """Unit vectors of the points."""
-    point_error: Floats
-    exposures: list[_Exposure]
-    mjd: Floats
-    """Of the exposures, as their centres and radii (arcsec)."""
-    centres: Floats
-    radii: Floats
-    config: TrailLinkConfig
-
-    @classmethod
-    def of(cls, trails: TrailedSources, points: MovingSources, config: TrailLinkConfig) -> _Night:
-        first, second = trails.ends
-        at = unit_vectors(points.ra, points.dec)
-        error = np.hypot(np.fmax(points.error_ra, points.error_dec), config.error_floor_arcsec)
-        middle = trails.middles
-        exposures = _exposures(trails.mjd, middle, points.mjd, at)
-        mjd, radii = (np.array([getattr(e, name) for e in exposures]) for name in ("mjd", "radius_arcsec"))
-        centres = np.array([e.centre for e in exposures]).reshape(-1, 3)
-        return cls(trails, points, first, second, middle, at, error, exposures, mjd, centres, radii, config)
-
-    def path(self, row: int, *, is_forward: bool) -> Path:
-        """Return the path along one trail."""
-        ends = (self.first[row], self.second[row])
-        along, across = self.errors(row)
-        return Path(
-            *(ends if is_forward else ends[::-1]), float(self.trails.mjd_begin[row]), float(self.trails.mjd_end[row]),
-            (along, along), (across, across), self.config.bending_per_min,
-        )  # fmt: skip
-
-    def errors(self, row: int) -> tuple[float, float]:
-        """Return errors of a trail's end along and across it, arcsec: those of the solution shift both ends alike."""
-        return float(self.trails.along_err[row]), float(self.trails.across_err[row])
 
 
 class _Hit(NamedTuple):
@@ -195,22 +108,7 @@ class _Members(NamedTuple):
         return 2.0 * self.n_covering * self.hits[0].expected * share
 
 
-def _exposures(trail_mjd: Floats, middle: Floats, point_mjd: Floats, at: Floats) -> list[_Exposure]:
-    found: list[_Exposure] = []
-    mjds = np.sort(np.concatenate([trail_mjd, point_mjd]))
-    starts = mjds[np.concatenate([[True], np.diff(mjds) > _SAME_EXPOSURE_DAYS])] if mjds.size else mjds
-    for mjd in starts:
-        trails, points = (np.flatnonzero((t >= mjd) & (t - mjd <= _SAME_EXPOSURE_DAYS)) for t in (trail_mjd, point_mjd))
-        all_here = np.concatenate([middle[trails], at[points]])
-        centre = all_here.mean(axis=0)
-        centre = centre / np.linalg.norm(centre)
-        radius = max(float(separation_arcsec(all_here, centre).max()), 300.0)
-        tree = cKDTree(at[points]) if points.size else None
-        found.append(_Exposure(float(mjd), trails, points, tree, centre, radius))
-    return found
-
-
-def _seeds(night: _Night) -> Iterator[_Members]:
+def _seeds(night: TrailNight) -> Iterator[_Members]:
     """Yield every trail, in either sense, with something that it predicts, and with what both predict."""
     for row in range(night.trails.mjd.size):
         for is_forward in (True, False):
@@ -222,10 +120,10 @@ def _seeds(night: _Night) -> Iterator[_Members]:
                     yield _grown(night, _Members(row, is_forward, (hit,), len(seen)), k)
 
 
-def _predicted_in(night: _Night, path: Path, mjd: float) -> list[tuple[int, Predicted]]:
+def _predicted_in(night: TrailNight, path: Path, mjd: float) -> list[tuple[int, Predicted]]:
     """Return the exposures near a time that may show what moves along a path, with where it is expected there."""
     away = np.abs(night.mjd - mjd)
-    near = np.flatnonzero((away > _SAME_EXPOSURE_DAYS) & (away <= night.config.max_hours / 24.0))
+    near = np.flatnonzero((away > SAME_EXPOSURE_DAYS) & (away <= night.config.max_hours / 24.0))
     predicted = path.at(night.mjd[near])
     far = separation_arcsec(predicted.place, night.centres[near])
     reach = night.config.n_sigma * np.maximum(predicted.along_err, predicted.across_err)
@@ -233,12 +131,12 @@ def _predicted_in(night: _Night, path: Path, mjd: float) -> list[tuple[int, Pred
     return [(int(near[k]), predicted.at(int(k))) for k in np.flatnonzero(is_covering)]
 
 
-def _hits(night: _Night, exposure: _Exposure, path: Path, predicted: Predicted, seed: int) -> list[_Hit]:
+def _hits(night: TrailNight, exposure: Exposure, path: Path, predicted: Predicted, seed: int) -> list[_Hit]:
     """Return what of an exposure lies where a path predicts it, nearest first: trails that fit, else points."""
     return _trail_hits(night, exposure, path, predicted, seed) or _point_hits(night, exposure, predicted, seed)
 
 
-def _trail_hits(night: _Night, exposure: _Exposure, path: Path, predicted: Predicted, seed: int) -> list[_Hit]:
+def _trail_hits(night: TrailNight, exposure: Exposure, path: Path, predicted: Predicted, seed: int) -> list[_Hit]:
     rows, config = exposure.trails, night.config
     if rows.size == 0:
         return []
@@ -247,16 +145,16 @@ def _trail_hits(night: _Night, exposure: _Exposure, path: Path, predicted: Predi
     along_err = np.sqrt(predicted.along_err**2 + own[0] ** 2 + config.error_floor_arcsec**2)
     across_err = np.sqrt(predicted.across_err**2 + own[1] ** 2 + config.error_floor_arcsec**2)
     distance = np.hypot(ahead / along_err, aside / across_err)
+    if distance.min() > config.n_sigma:
+        return []
     rate_window = config.rate_tolerance * path.rate + config.n_sigma * np.hypot(
-        night.trails.rate_errors[rows], night.trails.rate_errors[seed]
+        night.rate_errors[rows], night.rate_errors[seed]
     )
-    turn = night.second[rows] - night.first[rows]
-    turn = turn / np.linalg.norm(turn, axis=1, keepdims=True)
-    angle = np.degrees(np.arcsin(np.minimum(np.abs(turn @ predicted.across), 1.0)))
+    angle = np.degrees(np.arcsin(np.minimum(np.abs(night.turns[rows] @ predicted.across), 1.0)))
     angle_window = config.angle_tolerance_deg + config.n_sigma * np.hypot(
-        _angle_errors(night, rows), _angle_errors(night, seed)
+        night.angle_errors[rows], night.angle_errors[seed]
     )
-    is_like = (np.abs(night.trails.rates[rows] - path.rate) <= rate_window) & (angle <= angle_window)
+    is_like = (np.abs(night.rates[rows] - path.rate) <= rate_window) & (angle <= angle_window)
     good = is_like & (distance <= config.n_sigma) & _is_as_bright(night, seed, night.trails, rows)
     area = np.pi * config.n_sigma**2 * along_err * across_err
     alike = np.minimum(2.0 * rate_window / path.rate, 1.0) * np.minimum(angle_window / 90.0, 1.0)
@@ -265,7 +163,7 @@ def _trail_hits(night: _Night, exposure: _Exposure, path: Path, predicted: Predi
     return sorted(hits, key=lambda hit: (hit.distance, hit.row))
 
 
-def _point_hits(night: _Night, exposure: _Exposure, predicted: Predicted, seed: int) -> list[_Hit]:
+def _point_hits(night: TrailNight, exposure: Exposure, predicted: Predicted, seed: int) -> list[_Hit]:
     if exposure.tree is None:
         return []
     config = night.config
@@ -285,14 +183,8 @@ def _point_hits(night: _Night, exposure: _Exposure, predicted: Predicted, seed: 
     return sorted(hits, key=lambda hit: (hit.distance, hit.row))
 
 
-def _angle_errors(night: _Night, rows: Integers | int) -> Floats:
-    """Return the errors of directions, degrees."""
-    length = separation_arcsec(night.first[rows], night.second[rows])
-    return np.asarray(np.degrees(np.sqrt(2.0) * night.trails.across_err[rows] / np.maximum(length, 1e-3)))
-
-
 def _is_as_bright(
-    night: _Night, seed: int, others: TrailedSources | MovingSources, rows: Integers
+    night: TrailNight, seed: int, others: TrailedSources | MovingSources, rows: Integers
 ) -> NDArray[np.bool_]:
     """Return whether others are as bright as a trail; those of other filters or unknown magnitude may be."""
     mine, config = night.trails, night.config
@@ -301,7 +193,7 @@ def _is_as_bright(
     return np.asarray((others.band[rows] != mine.band[seed]) | ~(offset > config.max_mag_scatter + 3.0 * error))
 
 
-def _grown(night: _Night, members: _Members, exposure_of_hit: int) -> _Members:
+def _grown(night: TrailNight, members: _Members, exposure_of_hit: int) -> _Members:
     """Return a trail and one other with what of each other exposure is where both together predict it."""
     (hit,), seed = members.hits, members.seed
     path = _path_through(night, seed, hit)
@@ -312,7 +204,7 @@ def _grown(night: _Night, members: _Members, exposure_of_hit: int) -> _Members:
     return members._replace(hits=tuple(hits))
 
 
-def _path_through(night: _Night, seed: int, hit: _Hit) -> Path:
+def _path_through(night: TrailNight, seed: int, hit: _Hit) -> Path:
     """Return the path through the middle of a trail and one other."""
     config, trails = night.config, night.trails
     here = float(trails.mjd[seed])
@@ -328,7 +220,7 @@ def _path_through(night: _Night, seed: int, hit: _Hit) -> Path:
     return Path(a, b, t_a, t_b, (along_a, along_b), (across_a, across_b), config.bending_per_min)
 
 
-def _judged(night: _Night, members: _Members) -> TrailLink | None:
+def _judged(night: TrailNight, members: _Members) -> TrailLink | None:
     """Return the link if the motion is straight and even and hardly chance, else None; the worst member may go."""
     motion = _motion(night, members)
     while motion.probability < night.config.min_probability:
@@ -344,13 +236,13 @@ def _judged(night: _Night, members: _Members) -> TrailLink | None:
     return TrailLink(tuple(trails), senses, tuple(points), motion, float(-np.expm1(-members.chance)))
 
 
-def _is_forward(night: _Night, members: _Members, row: int) -> bool:
+def _is_forward(night: TrailNight, members: _Members, row: int) -> bool:
     """Return whether another trail was drawn from its first end, if the seed was so as `members` says."""
     agree = (night.second[row] - night.first[row]) @ (night.second[members.seed] - night.first[members.seed]) > 0
     return bool(agree) == members.is_forward
 
 
-def _motion(night: _Night, members: _Members) -> Motion:
+def _motion(night: TrailNight, members: _Members) -> Motion:
     """Fit even motion to both ends of each trail, at the times they were passed, and to the points."""
     trails, points = np.array((members.seed, *members.trails)), np.array(members.points, dtype=np.intp)
     forward = np.array([_is_forward(night, members, int(row)) for row in trails])
@@ -366,10 +258,10 @@ def _motion(night: _Night, members: _Members) -> Motion:
     return fit_motion(vectors, mjd, along, across, along_deg=_angle_of(begin[0], end[0]))
 
 
-def _floor(night: _Night, members: _Members, mjd: Floats) -> float:
+def _floor(night: TrailNight, members: _Members, mjd: Floats) -> float:
     """Return what is added to errors, arcsec: the solution's, and how far a bent path leaves its chord."""
     minutes = float(np.ptp(mjd)) * MINUTES
-    bend = night.config.bending_per_min * float(night.trails.rates[members.seed]) * minutes**2 / 16.0
+    bend = night.config.bending_per_min * float(night.rates[members.seed]) * minutes**2 / 16.0
     return 0.0 if not members.hits else float(np.hypot(night.config.error_floor_arcsec, bend))
 
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from gueststar.algorithms.moving.motion import Motion
 from gueststar.algorithms.moving.tracklets import LinkConfig, MovingSources, link_sources
-from gueststar.algorithms.moving.trail_links import TrailLinkConfig, link_trails, motion_of_trail
+from gueststar.algorithms.moving.trail_links import link_trails, motion_of_trail
+from gueststar.algorithms.moving.trail_night import TrailLinkConfig
 from gueststar.algorithms.moving.trails import TrailedSources
 from gueststar.core.bits import SourceFlag
 from gueststar.core.ids import content_id
