@@ -88,11 +88,11 @@ def fit_stars(
 @njit(cache=True)
 def _isolated_peaks(image, variance, usable, snr, reach, wide, inner):  # type: ignore[no-untyped-def]
     ny, nx = image.shape
-    found, least = [], snr * snr
+    found = []
     for y in range(wide, ny - wide):
         for x in range(wide, nx - wide):
             v = image[y, x]
-            if not (v > 0.0 and float(v) * float(v) > least * float(variance[y, x])):
+            if not (v > snr * np.sqrt(variance[y, x])):
                 continue
             if v < image[y, x - 1] or v < image[y, x + 1] or v < image[y - 1, x] or v < image[y + 1, x]:
                 continue
