@@ -16,19 +16,20 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def survey(small_sky: Path, tmp_path_factory: pytest.TempPathFactory) -> Survey:
+def survey(tmp_path_factory: pytest.TempPathFactory) -> Survey:
     """Two nights of one detector: three exposures first, of which a reference is made, then all others."""
     folder = tmp_path_factory.mktemp("versions")
-    whole = Survey(folder / "whole", small_sky, ())
+    gueststar("simulate", folder / "sky", "--scenario", "small", "--detectors", "0", "--seed", "4", "--quiet")
+    whole = Survey(folder / "whole", folder / "sky", ())
     science = whole.raw_files()
     frames = sorted(set(whole.raw_files("*")) - set(science))
-    make_survey(folder / "whole", small_sky, *frames, *science[:3], nightly=1.0)
+    make_survey(folder / "whole", folder / "sky", *frames, *science[:3], nightly=1.0)
     set_parameters(folder / "whole", {"reference_selection": {"min_epochs": 3}})
     gueststar("process", folder / "whole")
     gueststar("ingest", folder / "whole", *science[3:], "--transfer", "link")
     gueststar("process", folder / "whole")
     nights = tuple(int(line.split()[0]) for line in gueststar("night", "list", folder / "whole").splitlines())
-    return Survey(folder / "whole", small_sky, nights)
+    return Survey(folder / "whole", folder / "sky", nights)
 
 
 def packets_of(root: Path) -> list[dict]:

@@ -67,9 +67,12 @@ def as_plain_fits(product: Path, path: Path, *, has_variance: bool = True, psf: 
 
 
 @pytest.fixture(scope="module")
-def night(small_survey: Path, small_sky: Path, tmp_path_factory: pytest.TempPathFactory) -> Night:
+def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
     folder = tmp_path_factory.mktemp("entry")
-    with SurveyRepo.open(small_survey) as repo:
+    gueststar("simulate", folder / "sky", "--scenario", "small", "--detectors", "0", "--seed", "7", "--quiet")
+    make_survey(folder / "full", folder / "sky", folder / "sky" / "raw")
+    gueststar("process", folder / "full")
+    with SurveyRepo.open(folder / "full") as repo:
         for ref in repo.find("science_image"):
             as_plain_fits(ref.path, folder / "science" / f"{ref.data_id.visit}.fits")
         for ref in repo.find("difference_image"):
@@ -77,7 +80,7 @@ def night(small_survey: Path, small_sky: Path, tmp_path_factory: pytest.TempPath
             as_plain_fits(ref.path, folder / "difference" / f"{ref.data_id.visit}.fits", has_variance=False, psf=psf)
         visits = tuple(sorted(ref.data_id.visit or 0 for ref in repo.find("difference_image")))
         last = max(row.info.day_obs for row in repo.ledger.exposures())
-    return Night(small_sky, small_survey, folder / "science", folder / "difference", visits, last)
+    return Night(folder / "sky", folder / "full", folder / "science", folder / "difference", visits, last)
 
 
 @pytest.fixture(scope="module")
