@@ -27,6 +27,7 @@ from gueststar.operations.operator.hold_ups import HoldUps
 from gueststar.operations.operator.intake import Intake
 from gueststar.operations.operator.night_work import NightWork
 from gueststar.operations.operator.parts import Parts, settings_of
+from gueststar.operations.operator.planning import Planning
 from gueststar.operations.operator.publishing import Publishing
 from gueststar.operations.operator.queue import Unit
 from gueststar.operations.operator.recovery import Recovery
@@ -54,13 +55,15 @@ class Operator:
         self.is_to_reload_settings = self._is_hurried = False
         self.started = time.time()
         self.journal = ReceiptJournal(repo.root)
-        self.standing = Standing(repo, parts.load_rules(repo), clock=parts.clock)
+        self.standing = Standing(repo, parts.load_rules(repo), clock=parts.clock, open_repo=parts.open_repo)
         self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="action")
-        self.work = NightWork(repo, settings_of(repo), self.standing.rules, clock=parts.clock)
+        planning = Planning(self.standing.open_again, ended=self.wake.set)
+        rules = self.standing.rules
+        self.work = NightWork(repo, settings_of(repo), rules, clock=parts.clock, planning=planning)
         self.clock_rules = ClockRules(self.standing, self.work, parts, self._pool)
         self.firings, self.nights = self.clock_rules.firings, self.clock_rules.nights
         alarming = self.standing.alarming
-        self.publishing = Publishing(self._pool, self.clock_rules.open_again, alarming, clock=parts.clock)
+        self.publishing = Publishing(self._pool, self.standing.open_again, alarming, clock=parts.clock)
         self.flight = Flight(self.engine, alarming)
         self.hold_ups = HoldUps(self.standing)
         self.surroundings = Surroundings(self.standing, self.work, parts)
@@ -106,6 +109,7 @@ class Operator:
         for intake in self.parts.intakes:
             intake.stop()
         self._await_units(patience_s)
+        self.work.planning.close()
         self._pool.shutdown(wait=self.publishing.is_sending, cancel_futures=True)
         self.surroundings.close(patience_s=10.0)
         gc.unfreeze()  # association froze what was loaded: modules that count their references would complain
