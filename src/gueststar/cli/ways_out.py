@@ -152,6 +152,7 @@ ADDRESSES: dict[str, WayOut] = {
     "status /previews/{exposure:int}/{detector:int}/{kind}.png": WayOut(_O, "small pictures of the last images"),
     "labelling /": WayOut(_R, "the page; the key of its address, or a token of scope label"),
     "labelling /next": WayOut(_R, "a detection of the reader's desk"),
+    "labelling /page": WayOut(_R, "numbers, labels and scores of detections of the reader's desk; its nights"),
     "labelling /detections/{dia_source_id:int}": WayOut(_R, "a detection of the reader's desk"),
     "labelling /detections/{dia_source_id:int}/cutouts.png": WayOut(_R, "its cut-outs"),
     "labelling /detections/{dia_source_id:int}/label": WayOut(_R, "counts of labels on the reader's desk"),
