@@ -57,3 +57,19 @@ def ades(
         config = AstrometryConfig(is_lone_trail_told=lone_trails)
         out.write_text(ades_of_night(opened, night, header=header, catalog=catalog, config=config))
     click.echo(f"{out}: {sum('|CCD' in line for line in out.read_text().splitlines())} observations")
+
+
+@command.command()
+@_REPO
+@_NIGHT
+@click.option("--later", type=int, required=True, help="The other night, YYYYMMDD, later than --night.")
+def orbits(repo: Path, night: int, later: int) -> None:
+    """List pairs of tracklets of two nights of REPO through whose places one orbit about the Sun goes."""
+    from gueststar.operations.movers import orbit_line, orbits_of_nights
+    from gueststar.store.repo import SurveyRepo
+
+    with SurveyRepo.open(repo) as opened:
+        links = orbits_of_nights(opened, night, later)
+    for link in links:
+        click.echo(orbit_line(link))
+    click.echo(f"{len(links)} pairs")

@@ -82,6 +82,7 @@ COMMANDS: dict[str, WayOut] = {
     "metrics measure": WayOut(_O, "figures over all exposures"),
     "metrics show": WayOut(_O, "figures over all exposures"),
     "movers ades": WayOut(_O, "places of moving things on exposures of all programs, whose use is free"),
+    "movers orbits": WayOut(_O, "orbits through tracklets of all programs"),
     "movers list": WayOut(_O, "tracklets of all programs"),
     "night expect": WayOut(_O, "what schedules and observing logs expect"),
     "night list": WayOut(_R, "numbers of exposures that may be seen"),

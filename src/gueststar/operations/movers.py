@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from gueststar.core.errors import ConfigError
-from gueststar.formats.ades import AdesHeader, ades_text
+from gueststar.formats.ades import AdesHeader, AdesObservation, ades_text
 from gueststar.pipelines.moving.astrometry import AstrometryConfig, TellAstrometry, short_name
+from gueststar.pipelines.moving.orbits import LinkNights, OrbitLink
 from gueststar.pipelines.night.movers import streaks_of_night
 from gueststar.store.detections.store import DetectionStore
 from gueststar.store.ledger import JobState
@@ -36,14 +37,35 @@ def tracklet_line(row: dict[str, Any]) -> str:
     )
 
 
+def orbits_of_nights(repo: SurveyRepo, night: int, later: int) -> list[OrbitLink]:
+    """Return the pairs of tracklets of two nights through which one orbit goes."""
+    told: list[AdesObservation] = []
+    for one in (night, later):
+        told += _observations(repo, one, AstrometryConfig())
+    first, second = tracklets_of_night(repo, night), tracklets_of_night(repo, later)
+    return LinkNights().run(first, second, told, site=repo.camera.site)
+
+
+def orbit_line(link: OrbitLink) -> str:
+    """Return one pair with its orbit as a line."""
+    orbit = link.fit.elements
+    return (
+        f"{link.first} {link.second} {link.n_places} places, rms {link.fit.rms_arcsec:.2f} arcsec, probability"
+        f" {link.fit.probability:.3f}: a {orbit.a[0]:.3f} au, e {orbit.e[0]:.3f}, i {orbit.inclination[0]:.1f} deg;"
+        f" {link.fit.distance_au:.3f} au away"
+    )
+
+
 def ades_of_night(
     repo: SurveyRepo, night: int, *, header: AdesHeader, catalog: str, config: AstrometryConfig | None = None
 ) -> str:
     """Return a night's tracklets as an ADES file, programs of all kinds."""
-    tracklets = tracklets_of_night(repo, night)
+    told = _observations(repo, night, config or AstrometryConfig())
+    return ades_text(header, told, catalog=catalog)
+
+
+def _observations(repo: SurveyRepo, night: int, config: AstrometryConfig) -> list[AdesObservation]:
     sources = DetectionStore.of_survey(repo.root, repo.settings.database).sources_of_night(night)
     bands = {glass.fid: glass.catalog_band for glass in repo.camera.filters}
-    told = TellAstrometry(config or AstrometryConfig()).run(
-        tracklets, sources, streaks_of_night(repo, night), bands=bands
-    )
-    return ades_text(header, told, catalog=catalog)
+    streaks = streaks_of_night(repo, night)
+    return TellAstrometry(config).run(tracklets_of_night(repo, night), sources, streaks, bands=bands)
