@@ -41,6 +41,7 @@ from gueststar.store.sql import checked_url, sqlite_url, told_as_transient
 from gueststar.store.staging import stage_product
 
 if TYPE_CHECKING:
+    from gueststar.store.butler_calibrations import ValidMaster
     from gueststar.store.butler_registry import Registry
 
 Transfer = Literal["copy", "link", "direct"]
@@ -321,10 +322,17 @@ class SurveyRepo:
         self, kind: CalibrationKind, detector: int, mjd_tai: float, physical_filter: str | None = None
     ) -> ProductRef | None:
         """Return the product that is valid at a time, or None; ``physical_filter`` where the kind depends on it."""
+        data_id = DataId(detector=detector, physical_filter=physical_filter if KINDS[kind].is_per_filter else None)
+        for valid in self.calibrations_during(kind, mjd_tai, mjd_tai):
+            if valid.ref.data_id == data_id and valid.is_valid_at(mjd_tai):
+                return valid.ref
+        return None
+
+    def calibrations_during(self, kind: CalibrationKind, begin: float, end: float) -> list[ValidMaster]:
+        """Return the products of a kind valid from, until or between two times (MJD TAI), in one question."""
         from gueststar.store import butler_calibrations
 
-        data_id = DataId(detector=detector, physical_filter=physical_filter if KINDS[kind].is_per_filter else None)
-        return butler_calibrations.find_valid(self._registry, product_named(kind), data_id, mjd_tai)
+        return butler_calibrations.valid_during(self._registry, product_named(kind), (begin, end))
 
     def calibration_spans(self, kind: CalibrationKind) -> list[tuple[DataId, tuple[float, float]]]:
         """Return when the products of a kind are valid (MJD TAI), of all detectors and filters, in one question."""

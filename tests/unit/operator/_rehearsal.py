@@ -118,6 +118,10 @@ def operator_of(repo: SurveyRepo, engine: ToldEngine, *, at: float = EVENING + 0
 def go_round(operator: Operator, n: int = 400) -> None:
     """Let the operator work until a round does nothing."""
     for _ in range(n):
-        if not operator.guarded_turn() and not operator.running:
+        is_busy = operator.guarded_turn()
+        if any(series.is_being_planned for series in operator.work.series):
+            operator.wake.wait(1.0)
+            operator.wake.clear()
+        elif not is_busy and not operator.running:
             return
     raise AssertionError("the operator does not come to rest")

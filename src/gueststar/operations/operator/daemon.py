@@ -38,6 +38,7 @@ from gueststar.operations.operator.pipeline_actions import (
     publish_alerts,
     series_action,
 )
+from gueststar.operations.operator.planning import Planning
 from gueststar.operations.operator.prewarming import Prewarming
 from gueststar.operations.operator.publishing import Publishing
 from gueststar.operations.operator.queue import Unit
@@ -128,7 +129,8 @@ class Operator:
         self.prewarming = Prewarming(repo, self.engine, clock=self.clock)
         self._last_received: ExposureRow | None = None
         self._steadiness = Steadiness(self.clock)
-        self.work = NightWork(repo, settings_of(repo), self.rules, clock=self.clock)
+        planning = Planning(self._open_again, ended=self.wake.set)
+        self.work = NightWork(repo, settings_of(repo), self.rules, clock=self.clock, planning=planning)
         self.survey_facts = SurveyFactsSource(repo)
         self.firings = Firings(self._begin_action, clock=self.clock)
         self.beat = Beat(self)
@@ -180,6 +182,7 @@ class Operator:
                 LOG.warning("left without writing down what ran: %s", problem)
                 break
             self.beat.write()
+        self.work.planning.close()
         self._pool.shutdown(wait=self.publishing.is_sending, cancel_futures=True)
         if self._watching is not None:
             self._watching.join(timeout=10.0)
