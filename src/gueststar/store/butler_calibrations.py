@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from astropy.time import Time
 from lsst.daf.butler import MissingDatasetTypeError, Timespan
+from lsst.daf.butler.time_utils import TimeConverter
 
 from gueststar.core.errors import ConfigError
 from gueststar.formats.calibration_master import read_master_time
@@ -15,6 +17,23 @@ from gueststar.store.products import DataId, Product, ProductRef
 
 Span = tuple[float, float]
 """From and until, MJD TAI."""
+
+_INSTANT_D = 1e-6
+"""Days by which a question's times are widened: an instant is no span."""
+
+
+@dataclass(frozen=True)
+class ValidMaster:
+    """A master and when it is valid."""
+
+    ref: ProductRef
+    since_ns: int
+    until_ns: int
+    """As the middleware counts: from the former on, until before the latter, nanoseconds of TAI."""
+
+    def is_valid_at(self, mjd_tai: float) -> bool:
+        """Return whether it is valid at a time."""
+        return self.since_ns <= _nanoseconds(mjd_tai) < self.until_ns
 
 
 def certify(registry: Registry, product: Product, found: ProductRef, span: Span) -> None:
@@ -42,18 +61,21 @@ def certify(registry: Registry, product: Product, found: ProductRef, span: Span)
             registry.butler.registry.certify(CALIBRATIONS, [ref], validity)
 
 
-def find_valid(registry: Registry, product: Product, data_id: DataId, mjd_tai: float) -> ProductRef | None:
-    """Return the master that is valid at a time, or None."""
+def valid_during(registry: Registry, product: Product, span: Span) -> list[ValidMaster]:
+    """Return the masters of a kind valid at some time of ``span``, ends included, of all detectors (and filters)."""
+    dataset_type = registry.dataset_type(product.name)
+    fields = {product.name: {"dataset_id", "run", "timespan"}}
     try:
-        ref = registry.butler.find_dataset(
-            registry.dataset_type(product.name),
-            registry.coordinate(product, data_id),
-            collections=CALIBRATIONS,
-            timespan=Timespan.fromInstant(Time(mjd_tai, format="mjd", scale="tai")),
-        )
+        with registry.butler.query() as query:
+            query = query.join_dataset_search(dataset_type, collections=CALIBRATIONS)
+            when = query.expression_factory[product.name].timespan
+            query = query.where(when.overlaps(_around(span)))
+            found = query.general(dataset_type.dimensions, dataset_fields=fields, find_first=False)
+            valid = [(refs[0], row[f"{product.name}.timespan"]) for _, refs, row in found.iter_tuples(dataset_type)]
     except MissingDatasetTypeError:  # the repository is older than the product
-        return None
-    return registry.located([ref])[0] if ref is not None else None
+        return []
+    located = {(ref.run, ref.data_id): ref for ref in registry.located(list({ref for ref, _ in valid}))}
+    return [ValidMaster(located[ref.run, registry.data_id_of(ref)], *during.nsec) for ref, during in valid]
 
 
 def all_valid(registry: Registry, product: Product) -> list[tuple[DataId, Span]]:
@@ -94,6 +116,14 @@ def _valid_during(registry: Registry, product: Product, data_id: DataId, span: S
 
 def _span(valid: Any) -> Span:
     return float(valid.begin.tai.mjd), float(valid.end.tai.mjd)
+
+
+def _around(span: Span) -> Any:
+    return _timespan((span[0] - _INSTANT_D, span[1] + _INSTANT_D))
+
+
+def _nanoseconds(mjd_tai: float) -> int:
+    return int(TimeConverter().astropy_to_nsec(Time(mjd_tai, format="mjd", scale="tai")))
 
 
 def _timespan(span: Span) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy
 from lsst.daf.butler import Butler, ButlerConfig, CollectionType, Config, DatasetType
+from lsst.resources import ResourcePath
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.schema import CreateSchema
 
@@ -69,10 +70,10 @@ def create_registry(root: Path, camera: Camera, db_url: str | None) -> None:
         prepare_postgresql(db_url)
         config["registry", "db"] = db_url
         config["registry", "namespace"] = REGISTRY_SCHEMA
-    Butler.makeRepo(str(root), config=config, forceConfigRoot=False)
+    _make_butler(root, config)
     if db_url is None:
         _use_write_ahead_log(root / "registry.sqlite3")
-    with Butler.from_config(str(root), writeable=True) as butler:
+    with Butler.from_config(_folder(root), writeable=True) as butler:
         for product in PRODUCTS.values():
             butler.registry.registerDatasetType(dataset_type_of(product, butler.dimensions))
         instrument_of(camera)().register(butler.registry)
@@ -85,9 +86,23 @@ def create_registry(root: Path, camera: Camera, db_url: str | None) -> None:
 
 def open_butler(root: Path) -> Butler:
     """Open the Butler of a repository, which may be older than some of the products there are now."""
-    config = ButlerConfig(str(root))
+    config = ButlerConfig(_folder(root))
     _name_storage(config)
     return Butler.from_config(config, writeable=True)
+
+
+def _make_butler(root: Path, config: Config) -> None:
+    """Make the middleware's files in ``root``, by way of a folder within: it refuses to make any in one with a dot."""
+    made = root / "butler"
+    Butler.makeRepo(str(made), config=config, forceConfigRoot=False)
+    for path in made.iterdir():
+        path.rename(root / path.name)
+    made.rmdir()
+
+
+def _folder(root: Path) -> ResourcePath:
+    """Return the folder as the middleware names it, which takes a name with a dot for that of a file."""
+    return ResourcePath(str(root), forceDirectory=True)
 
 
 def _name_storage(config: Config) -> None:

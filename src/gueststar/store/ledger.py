@@ -398,10 +398,16 @@ class Ledger:
         day_obs: int | None = None,
         exposure_id: int | None = None,
         detector: int | None = None,
+        exposures: Collection[int] | None = None,
         is_lean: bool = False,
     ) -> list[Job]:
-        """Return jobs in the order of submission; ``is_lean``: without their parameters and most nested metrics."""
+        """Return jobs (of any of ``exposures``) in the order of submission.
+
+        ``is_lean``: without their parameters and most nested metrics.
+        """
         conditions = _equal(JOBS, kind=kind, state=state, day_obs=day_obs, exposure_id=exposure_id, detector=detector)
+        if exposures is not None:
+            conditions.append(JOBS.c.exposure_id.in_(list(exposures)))
         with self.reading() as connection:
             return ledger_jobs.jobs(connection, conditions, is_lean=is_lean)
 

@@ -15,8 +15,9 @@ from gueststar.core.clock import RehearsalClock
 from gueststar.core.times import unix
 from gueststar.model.exposure import ExposureInfo
 from gueststar.model.rights import Program
-from gueststar.operations.operator.daemon import Operator, Parts
+from gueststar.operations.operator.daemon import Operator
 from gueststar.operations.operator.facts import night_of
+from gueststar.operations.operator.parts import Parts
 from gueststar.operations.operator.start import load_rules_of
 from gueststar.pipelines.engine.contract import Call
 from gueststar.pipelines.engine.outcome import Outcome
@@ -118,6 +119,10 @@ def operator_of(repo: SurveyRepo, engine: ToldEngine, *, at: float = EVENING + 0
 def go_round(operator: Operator, n: int = 400) -> None:
     """Let the operator work until a round does nothing."""
     for _ in range(n):
-        if not operator.guarded_turn() and not operator.running:
+        is_busy = operator.guarded_turn()
+        if any(series.is_being_planned for series in operator.work.series):
+            operator.wake.wait(1.0)
+            operator.wake.clear()
+        elif not is_busy and not operator.running:
             return
     raise AssertionError("the operator does not come to rest")

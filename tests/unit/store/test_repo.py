@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from gueststar.cameras.load import load_camera
 from gueststar.core.errors import ConfigError, DataError
 from gueststar.model.calibration import CalibrationMaster
 from gueststar.model.columns import DIA_SOURCE, SOURCE
@@ -265,3 +266,10 @@ def test_the_registry_costs_little_per_detector_image(repo, visit):
     begin = time.process_time()
     repo.commit(staged)
     assert (time.process_time() - begin) / 3 < 0.15  # 0.02 when nothing else runs
+
+
+def test_a_survey_may_have_a_dot_in_its_name(tmp_path):
+    root = tmp_path / "survey.v2"
+    SurveyRepo.create(root, load_camera("simcam"), settings=SurveySettings(name="dotted")).close()
+    with SurveyRepo.open(root) as repo:
+        assert repo.find("raw") == []

@@ -15,7 +15,7 @@ from gueststar.formats.atomic import appearing_whole
 from gueststar.operations.actions.arguments import Arguments, arguments_of
 from gueststar.operations.actions.contract import ActionContext, ActionResult
 from gueststar.operations.rules.good_epochs import quality_of
-from gueststar.pipelines.night.plan import DEEPEN_FACTOR
+from gueststar.pipelines.night.reference_standing import DEEPEN_FACTOR
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.reference.select_epochs import EpochQuality, EpochSelection, SelectEpochs, SelectEpochsConfig
 from gueststar.store.operation_facts import OperationFacts

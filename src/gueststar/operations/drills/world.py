@@ -142,23 +142,31 @@ def scenario_of(plan: Plan) -> dict[str, Any]:
 
 
 def make_world(folder: Path, plan: Plan | None = None, *, database: str | None = None) -> World:
-    """Simulate the sky and bring a survey to the evening of the night; a world that is there is taken as it is.
+    """Simulate the sky and bring a survey to the evening of the night; what is there of it is taken as it is.
 
+    With a ``database`` (a server's address) the survey is made anew: a server may be gone, the sky is kept.
     Raises TransientError if a command fails, with what it said.
     """
-    if (folder / "files.json").exists():
-        return read_world(folder)
-    world = World(folder, plan or Plan())
-    folder.mkdir(parents=True, exist_ok=True)
-    scenario, camera = folder / "scenario.yaml", folder / "camera.yaml"
+    world = read_world(folder) if (folder / "files.json").exists() else _make_sky(World(folder, plan or Plan()))
+    if database is not None and world.evening.exists():
+        shutil.rmtree(world.evening)
+    if not world.evening.exists():
+        unfinished = folder / "evening.unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        make_evening(world, unfinished, database=database).rename(world.evening)
+    return world
+
+
+def _make_sky(world: World) -> World:
+    scenario, camera = world.folder / "scenario.yaml", world.folder / "camera.yaml"
+    world.folder.mkdir(parents=True, exist_ok=True)
     scenario.write_text(yaml.safe_dump(scenario_of(world.plan), sort_keys=False))
     camera.write_text((resources.files(__package__) / "sky" / "camera.yaml").read_text())
-    detectors = ",".join(map(str, world.plan.detectors))
     gueststar(
-        "simulate", world.sky, "--camera", camera, "--scenario", scenario, "--detectors", detectors,
-        "--seed", world.plan.seed, "--quiet", "--workers", world.plan.workers,
+        "simulate", world.sky, "--camera", camera, "--scenario", scenario,
+        "--detectors", ",".join(map(str, world.plan.detectors)), "--seed", world.plan.seed, "--quiet",
+        "--workers", world.plan.workers,
     )  # fmt: skip
-    make_evening(world, world.evening, database=database)
     _write_files(world)
     return world
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gueststar.core.errors import TransientError
+from gueststar.formats.raw_names import is_raw_name
 from gueststar.operations.landing.completeness import Arriving, Stamp, is_sidecar, is_unfinished, is_whole
-from gueststar.pipelines.ingest import is_raw_name
 from gueststar.store.operation_settings import LandingPlace
 
 
@@ -43,6 +43,11 @@ class WatchedPlace:
     def n_arriving(self) -> int:
         """Files that are there and not whole yet."""
         return len(self._arriving)
+
+    @property
+    def is_growing(self) -> bool:
+        """Whether any of those holds something already."""
+        return any(arriving.stamp.size for arriving in self._arriving.values())
 
     def scan(self) -> list[WholeFile]:
         """Read through the place and return the files that have become whole, by name.

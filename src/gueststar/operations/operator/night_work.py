@@ -13,14 +13,16 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 
 from gueststar.core import times
 from gueststar.core.clock import Clock
 from gueststar.core.errors import ServiceDown
 from gueststar.operations.operator.calibration_sets import CalibrationSets
 from gueststar.operations.operator.order import SkyOrder
+from gueststar.operations.operator.planning import Plan, Planning
 from gueststar.operations.operator.queue import Stage, Unit, WorkQueue
-from gueststar.operations.operator.series import Plan, Series
+from gueststar.operations.operator.series import Series
 from gueststar.operations.rules.contract import Decision, Priority, Recipe, Retry, Rules
 from gueststar.operations.rules.facts import ExposureFactsSource
 from gueststar.operations.rules.record import decisions_on, write_decision
@@ -68,8 +70,10 @@ class InHand:
 class NightWork:
     """Plans, settles and associates; it neither waits nor runs anything but association."""
 
-    def __init__(self, repo: SurveyRepo, settings: PipelineSettings, rules: Rules, *, clock: Clock) -> None:
-        self.rules, self.clock = rules, clock
+    def __init__(
+        self, repo: SurveyRepo, settings: PipelineSettings, rules: Rules, *, clock: Clock, planning: Planning
+    ) -> None:
+        self.rules, self.clock, self.planning = rules, clock, planning
         queue = repo.settings.operation.queue
         self.sets = CalibrationSets(quiet_s=queue.calibrations_quiet_s, patience_s=queue.patience_s)
         self.hands: dict[int, InHand] = {}
@@ -185,7 +189,7 @@ class NightWork:
             return decision, decision
         some = replace(
             facts,
-            has_reference=facts.has_reference or any(self.planner.references_of(row, d) for d in row.detectors),
+            has_reference=facts.has_reference or any(self.planner.reference_of(row, d) for d in row.detectors),
             has_calibrations=facts.has_calibrations or self.planner.has_some_calibrations(row),
         )
         return decision, decision if some == facts else self.rules.decide(some)
@@ -339,7 +343,7 @@ class NightWork:
         """Begin the calibration products of nights whose set is complete; False where none is."""
         nights = self.sets.complete(now=time.monotonic(), is_more_coming=is_more_coming)
         for night in nights:
-            plans: list[Plan] = [lambda n=night, k=kind: self.planner.calibrations(n, k) for kind in MAKERS]  # type: ignore[misc]
+            plans: list[Plan] = [lambda planner, n=night, k=kind: planner.calibrations(n, k) for kind in MAKERS]  # type: ignore[misc]
             self.begin(Series("calibrations", night, Priority.TONIGHT, plans))
         return bool(nights)
 
@@ -350,9 +354,7 @@ class NightWork:
     def advance_series(self) -> list[Series]:
         """Ask for the work that series have next; return those that have ended."""
         for series in self.series:
-            with self._facts(priority=series.priority):
-                works = series.advance()
-            for work in works:
+            for work in series.advance(partial(self.planning.begin, settings=self.settings, priority=series.priority)):
                 self.settling.remember(work)
                 self._works[work.job_id] = work
                 job = self.ledger.job(work.job_id)
@@ -377,12 +379,19 @@ class NightWork:
             del self.undecided[row.id]
             self.take(row)
 
-    def plan_held(self, night: int) -> int:
-        """Decide anew on the night's exposures of which something is held; return how many there are."""
+    def plan_held(self, night: int, *, is_later_too: bool = False) -> int:
+        """Decide anew on the exposures of a night (and later ones) of which something is held; return how many.
+
+        A reference of an earlier night that is made late, after an outage, is what later nights are compared with.
+        """
         self.planner.ask_again()
         self.facts.forget()
-        held = {job.exposure_id or 0 for job in self.ledger.jobs(state=JobState.HELD, day_obs=night)}
-        rows = [row for number in sorted(held - set(self.hands)) if (row := self.ledger.exposure(number))]
+        jobs = self.ledger.jobs(state=JobState.HELD, day_obs=None if is_later_too else night, is_lean=True)
+        held = {(job.exposure_id or 0, job.detector) for job in jobs if (job.day_obs or 0) >= night}
+        for exposure, detector in held:
+            if exposure in self.hands and detector is not None:
+                self.hands[exposure].steps.pop(detector, None)
+        rows = [row for number in sorted({exposure for exposure, _ in held}) if (row := self.ledger.exposure(number))]
         for row in rows:
             self.take(row)
         return len(rows)
@@ -395,10 +404,7 @@ class NightWork:
     # Facts of jobs
 
     def _facts_of(self, decision: Decision) -> _Facts:
-        return self._facts(priority=int(decision.priority), max_attempts=decision.retry.attempts)
-
-    def _facts(self, **facts: int) -> _Facts:
-        return _Facts(self.planner, facts)
+        return _Facts(self.planner, {"priority": int(decision.priority), "max_attempts": decision.retry.attempts})
 
 
 @dataclass

@@ -8,7 +8,8 @@ from typing import Any
 from gueststar.core.errors import ConfigError, TransientError
 from gueststar.operations.actions.contract import ActionContext, ActionResult
 from gueststar.operations.operator.night_work import NightWork
-from gueststar.operations.operator.series import Plan, Series
+from gueststar.operations.operator.planning import Plan
+from gueststar.operations.operator.series import Series
 from gueststar.pipelines.night.calibrations.learning import LEARNERS
 from gueststar.pipelines.night.injection import plan_injections, plan_nightly_injections
 from gueststar.pipelines.night.movers import link_night
@@ -102,48 +103,53 @@ def series_action(
     ``since``: Unix time of the firing; what was done before is done again by ``reprocess``. References wait until
     ``is_night_over``: what becomes of a night's exposures must not depend on when within the night one was made.
     """
-    plans = _plans(name, work, night, arguments, since)
+    plans = _plans(name, night, arguments, since)
     if plans is None:
         return None
     series = Series(name, night, priority, plans)
     if name == "references":
-        return SeriesAction(work, series, is_due=is_night_over, afterwards=lambda: work.plan_held(night))
+
+        def afterwards() -> int:
+            return work.plan_held(night, is_later_too=series.n_done > 0)
+
+        return SeriesAction(work, series, is_due=is_night_over, afterwards=afterwards)
     return SeriesAction(work, series, is_due=lambda: True)
 
 
-def _plans(name: str, work: NightWork, night: int, arguments: Mapping[str, Any], since: float) -> Iterable[Plan] | None:
+def _plans(name: str, night: int, arguments: Mapping[str, Any], since: float) -> Iterable[Plan] | None:
     if name == "references":
-        return [lambda: _references(work, night, arguments)]
+        return [lambda planner: _references(planner, night, arguments)]
     if name == "precover":
-        return [lambda: plan_precoveries(work.repo, work.settings, night)]
+        return [lambda planner: plan_precoveries(planner.repo, planner.settings, night)]
     if name == "learn":
-        return [lambda k=kind: work.planner.learning(night, k) for kind in LEARNERS]  # type: ignore[misc]
+        return [lambda planner, k=kind: planner.learning(night, k) for kind in LEARNERS]  # type: ignore[misc]
     if name == "inject":
-        return [lambda: _injections(work, night, arguments)]
+        return [lambda planner: _injections(planner, night, arguments)]
     if name == "reprocess":
 
-        def again() -> Planner:
-            return Planner(work.repo, work.settings, renew_before=since)
+        def again(planner: Planner) -> Planner:
+            planner.renew_before = since
+            return planner
 
-        return [lambda: again().science(night), lambda: again().differences(night)]
+        return [lambda planner: again(planner).science(night), lambda planner: again(planner).differences(night)]
     return None
 
 
-def _references(work: NightWork, night: int, arguments: Mapping[str, Any]) -> list[ReferenceWork]:
+def _references(planner: Planner, night: int, arguments: Mapping[str, Any]) -> list[ReferenceWork]:
     if not arguments:
-        return work.planner.references(night)
+        return planner.references(night)
     if set(arguments) != {"field", "band"}:
         raise ConfigError("action references takes a field and a band, or nothing")
-    return work.planner.references_at(night, int(arguments["field"]), str(arguments["band"]))
+    return planner.references_at(night, int(arguments["field"]), str(arguments["band"]))
 
 
-def _injections(work: NightWork, night: int, arguments: Mapping[str, Any]) -> list[Any]:
+def _injections(planner: Planner, night: int, arguments: Mapping[str, Any]) -> list[Any]:
     if unknown := set(arguments) - {"n_images", "seed"}:
         raise ConfigError(f"action inject: {sorted(unknown)[0]!r} is no argument; there are n_images and seed")
     if not arguments:
-        return plan_nightly_injections(work.repo, work.settings, night)
+        return plan_nightly_injections(planner.repo, planner.settings, night)
     seed, n_images = int(arguments.get("seed", 1)), arguments.get("n_images")
-    return plan_injections(work.repo, work.settings, night, n_images=n_images, seed=seed)
+    return plan_injections(planner.repo, planner.settings, night, n_images=n_images, seed=seed)
 
 
 def link_movers(context: ActionContext) -> ActionResult:

@@ -10,7 +10,7 @@ from gueststar.core.clock import Clock
 from gueststar.model.expected import ExpectedExposure
 from gueststar.operations.operator.facts import night_of
 from gueststar.pipelines.engine.contract import Engine
-from gueststar.pipelines.night.calibrations.known import APPLIED
+from gueststar.pipelines.night.calibrations.known import APPLIED, CalibrationFinder
 from gueststar.pipelines.night.prewarm import prewarm
 from gueststar.store.expected import Expectations
 from gueststar.store.ledger import ExposureRow, separation_deg
@@ -78,8 +78,8 @@ class Prewarming:
         band = None if glass is None else glass.band
         files = [ref.path for ref in self.repo.find("reference_image", field=pointing.field, band=band)]
         files += [ref.path for ref in self.repo.find("reference_source", field=pointing.field, band=band)]
+        finder = CalibrationFinder(self.repo)
         for detector in self.repo.camera.detectors:
-            for kind in APPLIED:
-                found = self.repo.find_calibration(kind, detector.id, pointing.mjd_tai, pointing.physical_filter)
-                files += [] if found is None else [Path(found.path)]
+            found = (finder.path(kind, detector.id, pointing.mjd_tai, pointing.physical_filter) for kind in APPLIED)
+            files += [path for path in found if path is not None]
         return files

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import Future
 
+from gueststar.operations.operator.planning import Plan
 from gueststar.pipelines.night.stages import Work
 from gueststar.store.ledger import JobState
-
-Plan = Callable[[], Sequence[Work]]
 
 
 class Series:
@@ -17,6 +17,7 @@ class Series:
     def __init__(self, name: str, night: int, priority: int, plans: Iterable[Plan]) -> None:
         self.name, self.night, self.priority = name, night, priority
         self._plans = deque(plans)
+        self._planned: Future[Sequence[Work]] | None = None
         self._running: set[int] = set()
         self._is_tried_again = False
         self.n_done = self.n_lost = 0
@@ -27,12 +28,20 @@ class Series:
         """Whether nothing is left to do."""
         return not self._plans and not self._running
 
-    def advance(self) -> list[Work]:
-        """Return the work that can be begun now; nothing while earlier work is not settled."""
+    @property
+    def is_being_planned(self) -> bool:
+        """Whether its present stage is being planned."""
+        return self._planned is not None
+
+    def advance(self, begin: Callable[[Plan], Future[Sequence[Work]]]) -> Sequence[Work]:
+        """Return the work that can be begun now; nothing while it is being planned or earlier work is not settled."""
         while self._plans and not self._running:
-            self._is_tried_again = False
-            works = list(self._plans[0]())
-            if works:
+            if self._planned is None:
+                self._planned = begin(self._plans[0])
+            if not self._planned.done():
+                return []
+            planned, self._planned, self._is_tried_again = self._planned, None, False
+            if works := planned.result():
                 self._running = {work.job_id for work in works}
                 return works
             self._plans.popleft()
@@ -51,6 +60,8 @@ class Series:
 
     def begin_again(self, running: Collection[int]) -> None:
         """Plan the present stage anew when those of its jobs that are ``running`` have ended."""
+        if self._planned is not None and self._planned.done():
+            self._planned = None
         self._running &= set(running)
         self._is_tried_again = True
 

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from gueststar.model.calibration import KINDS, CalibrationKind
-from gueststar.model.rights import Program
 from gueststar.pipelines.engine.outcome import FurtherJob
 from gueststar.pipelines.night.calibrations.frames import CalibrationWork
 from gueststar.pipelines.night.calibrations.known import CalibrationFinder
@@ -23,21 +21,19 @@ from gueststar.pipelines.night.chain import ChainWork
 from gueststar.pipelines.night.difference import DifferenceWork
 from gueststar.pipelines.night.entry import EnteredScienceWork
 from gueststar.pipelines.night.entry_difference import EnteredDifferenceWork
+from gueststar.pipelines.night.known_references import KnownReference, KnownReferences
 from gueststar.pipelines.night.reference import ReferenceEpoch, ReferenceWork
+from gueststar.pipelines.night.reference_standing import ReferenceStandings, Standing
 from gueststar.pipelines.night.science import ScienceWork
 from gueststar.pipelines.night.settings import DIFFERENCE, SCIENCE, PipelineSettings
 from gueststar.pipelines.night.transparency import ClearSkies
 from gueststar.pipelines.overrides import as_plain
-from gueststar.pipelines.reference.select_epochs import EpochQuality, EpochSelection, SelectEpochs
 from gueststar.store.ledger import ExposureRow, Job, JobState
-from gueststar.store.products import DataId, ProductRef
+from gueststar.store.products import DataId
 from gueststar.store.repo import SurveyRepo
 
 REQUIRED_KINDS: tuple[CalibrationKind, ...] = ("bias", "flat")
 """Science waits for these where the camera takes such frames at all; a missing dark is told in the metrics."""
-
-DEEPEN_FACTOR = 2
-"""A reference is made anew when this many times its epochs are good: more often gains little depth."""
 
 
 def _kinds_before(kind: CalibrationKind) -> list[CalibrationKind]:
@@ -102,6 +98,7 @@ class Planner:
         return job_id if job.state is JobState.PENDING else None
 
     _finder: CalibrationFinder
+    _references_known: KnownReferences
     _kinds: tuple[CalibrationKind, ...] | None
     _glasses: set[str | None] | None
     _skies: dict[int, ClearSkies]
@@ -173,15 +170,15 @@ class Planner:
             product: {ref.data_id: ref.path for ref in self.repo.find(product, day_obs=night)}
             for product in ("science_image", "source", "aperture_source")
         }
+        raws = {(ref.data_id.exposure, ref.data_id.detector): ref.path for ref in self.repo.find("raw", day_obs=night)}
         finder, images = CalibrationFinder(self.repo), []
         for data_id in sorted(set.intersection(*map(set, paths.values()))):
             visit, detector = data_id.visit, data_id.detector
             if visit not in infos or detector is None:
                 continue
-            raw = self.repo.find_one("raw", DataId(exposure=visit, detector=detector))
             images.append(
                 LearnedImage(
-                    info=infos[visit], detector=detector, raw=raw.path if raw else None,
+                    info=infos[visit], detector=detector, raw=raws.get((visit, detector)),
                     image=paths["science_image"][data_id], sources=paths["source"][data_id],
                     apertures=paths["aperture_source"][data_id], calibrations=finder.paths(detector, infos[visit]),
                 )
@@ -208,10 +205,10 @@ class Planner:
         """
         self.look_again()
         entered, works = self._entered(night), []
-        is_kept = cache(self._keeps_reference)
+        standings = ReferenceStandings(self.repo, self.settings, until=night)
         for row in self.ledger.exposures(day_obs=night, observation_type="science"):
             for detector in row.detectors:
-                is_steady = is_chained and is_kept(row.info.field, detector, row.info.band)
+                is_steady = is_chained and standings.keeps(row.info.field, detector, row.info.band)
                 works.append(self._science(row, detector, entered, is_chained=is_steady))
         return [work for work in works if work is not None]
 
@@ -225,8 +222,9 @@ class Planner:
         return self._science(row, detector, entered, is_chained=is_chained)
 
     def look_again(self) -> None:
-        """Forget which calibrations are valid, which frames were received and what clear skies gave."""
-        self._finder, self._kinds, self._glasses, self._skies = CalibrationFinder(self.repo), None, None, {}
+        """Forget which calibrations and references there are, which frames were received and what clear skies gave."""
+        self._finder, self._references_known = CalibrationFinder(self.repo), KnownReferences(self.repo)
+        self._kinds, self._glasses, self._skies = None, None, {}
 
     def _science(self, row: ExposureRow, detector: int, entered: Entered, *, is_chained: bool) -> ImageWork | None:
         night, key = row.info.day_obs, {"exposure": row.id, "detector": detector}
@@ -294,13 +292,10 @@ class Planner:
         )  # fmt: skip
         if not self.repo.camera.has_sky or not self._is_to_be_made(further.job_id):
             return None
-        references = self.references_of(row, work.detector_id)
-        if not references:
+        reference = self.reference_of(row, work.detector_id)
+        if reference is None:
             return None
-        place = references[0].data_id
-        return ChainWork(
-            work, further, references[0].path, self.repo.path("reference_source", place), self._subbands(place)
-        )
+        return ChainWork(work, further, reference.image, reference.sources, self._subbands(reference.data_id))
 
     def _is_to_be_made(self, job_id: int) -> bool:
         """Return whether a difference would be made once its science image and reference are there."""
@@ -340,9 +335,7 @@ class Planner:
     def references_at(self, night: int, field: int, band: str) -> list[ReferenceWork]:
         """Return the references of one field and band that can be made, or deepened, in a night."""
         rows = self.ledger.exposures(observation_type="science", field=field, band=band)
-        detectors = sorted({detector for row in rows for detector in row.detectors})
-        works = [self._reference(night, field, detector, band) for detector in detectors]
-        return [work for work in works if work is not None]
+        return self._references(night, {(field, detector, band) for row in rows for detector in row.detectors})
 
     def references(self, night: int) -> list[ReferenceWork]:
         """Return the references that can be made, or deepened, now that this night's images are there."""
@@ -350,52 +343,38 @@ class Planner:
         for row in self.ledger.exposures(day_obs=night, observation_type="science"):
             if row.info.field is not None and row.info.band is not None:
                 places |= {(row.info.field, detector, row.info.band) for detector in row.detectors}
-        return [work for place in sorted(places) if (work := self._reference(night, *place)) is not None]
+        return self._references(night, places)
 
-    def _keeps_reference(self, field: int | None, detector: int, band: str | None) -> bool:
-        """Return whether the images received of a place are too few to deepen its reference, all being good."""
-        if field is None or band is None:
-            return True
-        n_have, wanted = self._depth_of_reference(field, detector, band)
-        decisions = self._selection(field, detector, band).decisions
-        received = self.ledger.exposures(observation_type="science", field=field, band=band)
-        n_refused = sum(not (one.is_used or one.reason.startswith("good")) for one in decisions)
-        n_received = sum(detector in row.detectors for row in received)
-        most = min(n_received - n_refused, self.settings.reference_selection.max_epochs)
-        return most < max(wanted, self.settings.reference_selection.min_epochs) or most <= n_have
+    def _references(self, night: int, places: Iterable[tuple[int, int, str]]) -> list[ReferenceWork]:
+        standings = ReferenceStandings(self.repo, self.settings, until=night)
+        found = (self._reference(night, place, standings.of(*place)) for place in sorted(places))
+        return [work for work in found if work is not None]
 
-    def _depth_of_reference(self, field: int, detector: int, band: str) -> tuple[int, int]:
-        """Return of how many epochs the reference of a place is, and how many make a better one."""
-        have = self.repo.find("reference_metrics", field=field, detector=detector, band=band)
-        n_have = int(self.repo.get("reference_metrics", have[0].data_id)["n_epochs"]) if have else 0
-        return n_have, min(DEEPEN_FACTOR * n_have, self.settings.reference_selection.max_epochs)
-
-    def _reference(self, night: int, field: int, detector: int, band: str) -> ReferenceWork | None:
-        selection = self._selection(field, detector, band)
-        have = self.repo.find("reference_metrics", field=field, detector=detector, band=band)
-        n_have, wanted = self._depth_of_reference(field, detector, band)
-        if not selection.is_enough or len(selection.used) < wanted or len(selection.used) <= n_have:
+    def _reference(self, night: int, place: tuple[int, int, str], standing: Standing) -> ReferenceWork | None:
+        if not standing.is_due:
             return None
-        visits = [int(name) for name in selection.used]
+        field, detector, band = place
+        visits = [int(name) for name in standing.selection.used]
         key = {"field": field, "detector": detector, "band": band, "epochs": sorted(visits)}
         job = self._open_job(
             "reference", key, detector=detector, day_obs=night, config=as_plain(self.settings.reference)
         )
-        place = self.ledger.field(field)
-        if job is None or place is None:
+        where = self.ledger.field(field)
+        if job is None or where is None:
             return None
+        decisions = standing.selection.decisions
         return ReferenceWork(
             job_id=job,
             repo_root=self.repo.root,
             field=field,
-            field_ra=place.ra,
-            field_dec=place.dec,
+            field_ra=where.ra,
+            field_dec=where.dec,
             detector_id=detector,
             band=band,
             settings=self.settings,
             epochs=tuple(self._epoch(visit, detector) for visit in visits),
-            previous=self._previous_reference(have[0].data_id) if have else None,
-            chosen=tuple({"visit": int(d.name), "is_used": d.is_used, "reason": d.reason} for d in selection.decisions),
+            previous=self._previous_reference(standing.metrics.data_id) if standing.metrics else None,
+            chosen=tuple({"visit": int(d.name), "is_used": d.is_used, "reason": d.reason} for d in decisions),
         )
 
     def _previous_reference(self, data_id: DataId) -> tuple[Path, Path]:
@@ -407,18 +386,6 @@ class Planner:
         assert row is not None
         path = self.repo.path("science_image", DataId(visit=visit, detector=detector))
         return ReferenceEpoch(visit, row.info.mjd_start, row.info.mjd_tai, path)
-
-    def _selection(self, field: int, detector: int, band: str) -> EpochSelection:
-        """Return which calibrated images of a place are good enough for its reference."""
-        epochs = []
-        for row in self.ledger.exposures(observation_type="science", field=field, band=band):
-            if row.info.program is Program.ENGINEERING:
-                continue
-            for job in self.ledger.jobs(kind="science", exposure_id=row.id, detector=detector):
-                if job.state is JobState.DONE:
-                    epochs.append(_quality(row, job))
-        scale = self.repo.camera.pixel_scale_arcsec
-        return SelectEpochs(self.settings.reference_selection).run(epochs, pixel_scale_arcsec=scale)
 
     def _entered_work(self, job: Job) -> dict[str, Any]:
         """Return what work on any of a user's own images is told."""
@@ -451,6 +418,7 @@ class Planner:
         """
         if not self.repo.camera.has_sky:
             return []
+        self.look_again()
         entered = self._entered(night)["difference"]
         work: list[DifferenceWork | EnteredDifferenceWork] = [
             own for job in entered.values() if (own := self._entered_difference(job)) is not None
@@ -478,33 +446,31 @@ class Planner:
             self.ledger.hold(job.id, reason)
 
     def _difference(self, row: ExposureRow, detector: int) -> DifferenceWork | None:
-        references = self.references_of(row, detector)
+        reference = self.reference_of(row, detector)
         job = self._open_job(
-            "difference", {"visit": row.id, "detector": detector}, is_ready=bool(references),
-            is_renewed=bool(references), exposure_id=row.id, detector=detector, day_obs=row.info.day_obs,
+            "difference", {"visit": row.id, "detector": detector}, is_ready=reference is not None,
+            is_renewed=reference is not None, exposure_id=row.id, detector=detector, day_obs=row.info.day_obs,
             config=self.settings.part(DIFFERENCE),
         )  # fmt: skip
         if job is None:
             return None
-        if not references:
+        if reference is None:
             self.ledger.hold(job, self._why_no_reference(row, detector))
             return None
-        data_id, reference_id = DataId(visit=row.id, detector=detector), references[0].data_id
+        data_id = DataId(visit=row.id, detector=detector)
         return DifferenceWork(
             job_id=job,
             repo_root=self.repo.root,
             info=row.info,
             detector_id=detector,
             science=self.repo.path("science_image", data_id),
-            reference=references[0].path, reference_sources=self.repo.path("reference_source", reference_id),
-            settings=self.settings, subbands=self._subbands(reference_id),
+            reference=reference.image, reference_sources=reference.sources,
+            settings=self.settings, subbands=self._subbands(reference.data_id),
         )  # fmt: skip
 
-    def references_of(self, row: ExposureRow, detector: int) -> list[ProductRef]:
-        """Return the reference of an exposure's place and band, if there is one."""
-        if row.info.field is None:
-            return []
-        return self.repo.find("reference_image", field=row.info.field, detector=detector, band=row.info.band)
+    def reference_of(self, row: ExposureRow, detector: int) -> KnownReference | None:
+        """Return the reference of an exposure's place and band, if there was one when `look_again` was called last."""
+        return self._references_known.of(row.info, detector)
 
     def _subbands(self, reference: DataId) -> Path | None:
         """Return the sub-bands of a reference; None where they are not asked for or it was made without."""
@@ -516,7 +482,8 @@ class Planner:
     def _why_no_reference(self, row: ExposureRow, detector: int) -> str:
         if row.info.field is None or row.info.band is None:
             return "the exposure belongs to no field"
-        selection = self._selection(row.info.field, detector, row.info.band)
+        standings = ReferenceStandings(self.repo, self.settings, until=row.info.day_obs)
+        selection = standings.of(row.info.field, detector, row.info.band).selection
         n_good = sum(decision.reason.startswith("good") for decision in selection.decisions)
         return (
             f"no reference yet of field {row.info.field}, detector {detector}, {row.info.band}: "
@@ -539,20 +506,3 @@ class Planner:
             if opened is not None:
                 waiting.append(job)
         return sorted(waiting, key=lambda job: (job.exposure_id or 0, job.detector or 0))
-
-
-def _quality(row: ExposureRow, job: Job) -> EpochQuality:
-    def value(name: str) -> float:
-        found = job.metrics.get(name)
-        return float(found) if isinstance(found, int | float) else float("nan")
-
-    return EpochQuality(
-        name=str(row.id),
-        mjd_tai=row.info.mjd_tai,
-        fwhm_arcsec=value("fwhm_arcsec"),
-        limiting_mag=value("limiting_mag"),
-        zero_point=value("zero_point"),
-        exposure_s=row.info.exposure_s,
-        astrometric_rms_arcsec=value("astrometric_rms_mas") / 1000.0,
-        background=value("sky_electrons"),
-    )

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gueststar.model.calibration import KINDS, CalibrationKind, CalibrationMaster, CalibrationProduct, Calibrations
 from gueststar.model.camera import Detector
 from gueststar.model.exposure import ExposureInfo
 from gueststar.pipelines.refcat_import import FindCalibrations
 from gueststar.store.product_files import read_product
-from gueststar.store.products import product_named
+from gueststar.store.products import DataId, product_named
 from gueststar.store.repo import SurveyRepo
+
+if TYPE_CHECKING:
+    from gueststar.store.butler_calibrations import ValidMaster
 
 CalibrationPaths = Mapping[CalibrationKind, Path]
 """Files of the calibration products for one exposure and detector; kinds without one are absent."""
@@ -25,23 +28,31 @@ APPLIED: tuple[CalibrationKind, ...] = tuple(name for name, kind in KINDS.items(
 
 
 class CalibrationFinder:
-    """Finds the products that are valid for an exposure, asking the registry once for each kind, place and time."""
+    """Finds the products that are valid for an exposure, asking the registry once for each kind and day."""
 
     def __init__(self, repo: SurveyRepo) -> None:
-        self._find = lru_cache(maxsize=None)(repo.find_calibration)
+        self._repo = repo
+        self._known: dict[tuple[CalibrationKind, int], dict[DataId, list[ValidMaster]]] = {}
+
+    def path(self, kind: CalibrationKind, detector: int, mjd_tai: float, physical_filter: str | None) -> Path | None:
+        """Return the file of the product that is valid at a time, or None; the filter counts where the kind has one."""
+        if KINDS[kind].is_per_filter and physical_filter is None:
+            return None
+        key = kind, int(mjd_tai)
+        if key not in self._known:
+            found = self._known[key] = defaultdict(list)
+            for valid in self._repo.calibrations_during(kind, key[1], key[1] + 1):
+                found[valid.ref.data_id].append(valid)
+        data_id = DataId(detector=detector, physical_filter=physical_filter if KINDS[kind].is_per_filter else None)
+        valids = self._known[key].get(data_id, ())
+        return next((Path(valid.ref.path) for valid in valids if valid.is_valid_at(mjd_tai)), None)
 
     def paths(
         self, detector: int, info: ExposureInfo, kinds: Iterable[CalibrationKind] = APPLIED
     ) -> dict[CalibrationKind, Path]:
         """Return the files of the products of ``kinds`` that are valid when an exposure was taken."""
-        found = {}
-        for kind in kinds:
-            glass = info.physical_filter if KINDS[kind].is_per_filter else None
-            if KINDS[kind].is_per_filter and glass is None:
-                continue
-            if (ref := self._find(kind, detector, info.mjd_tai, glass)) is not None:
-                found[kind] = Path(ref.path)
-        return found
+        found = {kind: self.path(kind, detector, info.mjd_tai, info.physical_filter) for kind in kinds}
+        return {kind: path for kind, path in found.items() if path is not None}
 
 
 KEPT_BYTES = 256 * 2**20
