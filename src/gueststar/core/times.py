@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 MJD_ZERO_JD = 2400000.5
 """Julian date of MJD 0."""
 
+UNIX_ZERO_JD = 2440587.5
+"""Julian date (UTC) of Unix time 0."""
+
 
 def mjd_tai_from_utc(text: str) -> float:
     """Return MJD (TAI) of an ISO-8601 UTC date and time; raises ValueError if it is not one."""
@@ -81,6 +84,11 @@ def unix_of(mjd_tai: ArrayLike) -> NDArray[np.float64]:
 def mjd_tai_of_unix(seconds: float) -> float:
     """Return MJD (TAI) of Unix time."""
     return float(_time(seconds, format="unix").tai.mjd)
+
+
+def unix_of_jd_utc(jd: float) -> float:
+    """Return Unix time, seconds, of a Julian date in UTC: neither counts leap seconds."""
+    return (jd - UNIX_ZERO_JD) * 86400.0
 
 
 def now_mjd_tai() -> float:

@@ -255,7 +255,7 @@ def _keep_refused(folder: Path, path: Path, sha256: str, reason: str, *, is_link
     kept = folder / f"{sha256[:12]}-{path.name}"
     if not kept.exists():
         temporary = folder / f".{kept.name}"
-        if is_linked:
+        if is_linked and path.stat().st_size:  # an empty one may grow yet
             with suppress(OSError):
                 os.link(path, temporary)
         if not temporary.exists():

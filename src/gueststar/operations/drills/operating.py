@@ -87,6 +87,12 @@ class Operating(AbstractContextManager["Operating"]):
         named = {worker.pid for worker in state.workers} if state else set()
         return [process for process in self._children() if process.pid in named]
 
+    @property
+    def n_workers(self) -> int:
+        """Workers that it names and whose processes are there."""
+        state = self.state()
+        return sum(psutil.pid_exists(worker.pid) for worker in state.workers if worker.pid) if state else 0
+
     def _children(self) -> list[psutil.Process]:
         with suppress(psutil.NoSuchProcess):
             self._family = psutil.Process(self.pid).children(recursive=True)

@@ -49,10 +49,14 @@ def is_sidecar(name: str) -> bool:
 def is_whole(path: Path, arriving: Arriving, place: LandingPlace, *, now: float) -> bool:
     """Return whether a file is whole by the rule of its landing place; ``now`` is monotonic.
 
+    One that has been empty for ``empty_s`` is as whole as it will be.
+
     Raises OSError where the place does not answer.
     """
     if place.complete_by == "rename":
         return True
+    if arriving.stamp.size == 0 and now - arriving.since >= place.empty_s:
+        return True  # nothing more comes: taking it in will say that it is empty
     if place.complete_by == "stable":
         return arriving.stamp.size > 0 and now - arriving.since >= place.stable_s
     if arriving.is_denied or (told := told_checksum(path)) is None:

@@ -44,6 +44,11 @@ class WatchedPlace:
         """Files that are there and not whole yet."""
         return len(self._arriving)
 
+    @property
+    def is_growing(self) -> bool:
+        """Whether any of those holds something already."""
+        return any(arriving.stamp.size for arriving in self._arriving.values())
+
     def scan(self) -> list[WholeFile]:
         """Read through the place and return the files that have become whole, by name.
 
