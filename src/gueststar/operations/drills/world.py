@@ -250,7 +250,10 @@ def change_settings(root: Path, changes: Mapping[str, Any]) -> None:
 
 
 def gueststar(*words: object, root: Path | None = None, statuses: Sequence[int] = (0,)) -> str:
-    """Run a public command as a user would, and return what it says; TransientError if it ends otherwise."""
+    """Run a public command as a user would, and return what it says; of other ``statuses`` than 0 its errors too.
+
+    Raises TransientError if it ends otherwise.
+    """
     return _said_by(["-m", "gueststar", *map(str, words)], str(words[0]), root=root, statuses=statuses)
 
 
@@ -265,7 +268,7 @@ def _said_by(arguments: Sequence[str], what: str, *, root: Path | None = None, s
     if done.returncode not in statuses:
         said = (done.stderr or done.stdout).strip().splitlines()[-3:]
         raise TransientError(f"gueststar {what} ended with status {done.returncode}: {' / '.join(said)}")
-    return done.stdout
+    return done.stdout if done.returncode == 0 else done.stdout + done.stderr
 
 
 def one_thread_each() -> dict[str, str]:

@@ -6,6 +6,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from gueststar.core.errors import TransientError
 from gueststar.store.operation_settings import LandingPlace
@@ -17,8 +18,7 @@ _UNFINISHED = re.compile(r"(^\.|\.(part|partial|tmp|temp|filepart|crdownload)$|~
 _BLOCK = 2**20
 
 
-@dataclass(frozen=True)
-class Stamp:
+class Stamp(NamedTuple):
     """What tells a file from an earlier one of the same name."""
 
     size: int

@@ -22,7 +22,7 @@ LOG = logging.getLogger(__name__)
 _LOOK_AGAIN_S = 0.5
 """How often files that are not whole yet are looked at; empty ones are when something happens, or with the scan."""
 _DEBOUNCE_MS = 100
-_STEP_MS = 50
+_STEP_MS = 100
 _REST_S = 5.0
 """Before events are asked for again of a place that gives none."""
 

@@ -48,10 +48,6 @@ class ClockRules:
         """Ask a repository that was opened anew."""
         self._facts = SurveyFactsSource(repo)
 
-    def open_again(self) -> SurveyRepo:
-        """Return a door to the repository of its own, for a thread."""
-        return self.parts.open_repo(self.standing.repo)
-
     def note_work(self) -> None:
         """Remember when exposures were last worked on."""
         if self._has_exposures():
@@ -111,7 +107,7 @@ class ClockRules:
 
     def _in_thread(self, action: Action, firing: Firing, arguments: Mapping[str, Any]) -> InThread:
         now = self.standing.clock.now()
-        return InThread(self._pool, action, self.open_again, night=firing.night, now=now, arguments=arguments)
+        return InThread(self._pool, action, self.standing.open_again, night=firing.night, now=now, arguments=arguments)
 
     # Ending
 

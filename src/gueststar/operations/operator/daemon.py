@@ -55,14 +55,15 @@ class Operator:
         self.is_to_reload_settings = self._is_hurried = False
         self.started = time.time()
         self.journal = ReceiptJournal(repo.root)
-        self.standing = Standing(repo, parts.load_rules(repo), clock=parts.clock)
+        self.standing = Standing(repo, parts.load_rules(repo), clock=parts.clock, open_repo=parts.open_repo)
         self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="action")
-        planning = Planning(lambda: parts.open_repo(self.standing.repo), ended=self.wake.set)
-        self.work = NightWork(repo, settings_of(repo), self.standing.rules, clock=parts.clock, planning=planning)
+        planning = Planning(self.standing.open_again, ended=self.wake.set)
+        rules = self.standing.rules
+        self.work = NightWork(repo, settings_of(repo), rules, clock=parts.clock, planning=planning)
         self.clock_rules = ClockRules(self.standing, self.work, parts, self._pool)
         self.firings, self.nights = self.clock_rules.firings, self.clock_rules.nights
         alarming = self.standing.alarming
-        self.publishing = Publishing(self._pool, self.clock_rules.open_again, alarming, clock=parts.clock)
+        self.publishing = Publishing(self._pool, self.standing.open_again, alarming, clock=parts.clock)
         self.flight = Flight(self.engine, alarming)
         self.hold_ups = HoldUps(self.standing)
         self.surroundings = Surroundings(self.standing, self.work, parts)

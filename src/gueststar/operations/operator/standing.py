@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Literal
 
 from gueststar.core.clock import Clock
@@ -22,8 +23,10 @@ _N_RECENT = 30
 class Standing:
     """The repository as it is open now, the rules in force, the mode and its reason, and what is due when."""
 
-    def __init__(self, repo: SurveyRepo, rules: RuleBook, *, clock: Clock) -> None:
-        self.repo, self.rules, self.clock = repo, rules, clock
+    def __init__(
+        self, repo: SurveyRepo, rules: RuleBook, *, clock: Clock, open_repo: Callable[[SurveyRepo], SurveyRepo]
+    ) -> None:
+        self.repo, self.rules, self.clock, self._open_repo = repo, rules, clock, open_repo
         self.alarming = Alarming(repo, clock=clock)
         self.mode: Mode = "running"
         self.why = ""
@@ -40,6 +43,10 @@ class Standing:
     def use(self, repo: SurveyRepo) -> None:
         """Work with a repository that was opened anew."""
         self.repo = self.alarming.repo = repo
+
+    def open_again(self) -> SurveyRepo:
+        """Return a door to the repository of its own, for a thread."""
+        return self._open_repo(self.repo)
 
     def become(self, mode: Mode, why: str = "") -> None:
         """Change the mode."""

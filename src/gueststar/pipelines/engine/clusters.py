@@ -168,10 +168,23 @@ def _deployment(settings: ClusterSettings, scratch: str | None) -> Any:
         if shutil.which(program) is None:
             raise ConfigError(f"no {program} on this machine: start gueststar where {settings.kind} takes jobs")
     try:
-        return made(**arguments)
+        deployment = made(**arguments)
     except (TypeError, ValueError) as problem:
         line = " ".join(str(problem).split())
         raise ConfigError(f"operation.cluster.options: {made.__name__} does not take them: {line}") from problem
+    _calm(deployment)
+    return deployment
+
+
+def _calm(deployment: Any) -> None:
+    """Let a cluster whose scheduler lives in this process, not started yet, have one that idle workers cost little."""
+    from distributed import Scheduler
+
+    from gueststar.pipelines.engine.calm_scheduler import CalmScheduler
+
+    told = getattr(deployment, "scheduler_spec", None)
+    if isinstance(told, dict) and told.get("cls") is Scheduler:
+        deployment.scheduler_spec = {**told, "cls": CalmScheduler}
 
 
 def load_package(kind: str) -> None:
