@@ -47,9 +47,7 @@ def warm_commands() -> Iterator[Path]:
         script = folder / "bin" / "gueststar"
         script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -IS "{folder}/caller.py" "{link}" "$@"\n')
         script.chmod(0o755)
-        server = subprocess.Popen(
-            [sys.executable, __file__, str(link)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
-        )
+        server = subprocess.Popen([sys.executable, __file__, str(link)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         try:
             assert server.stdout is not None
             assert server.stdout.readline() == b"ready\n"
@@ -78,15 +76,17 @@ def wait_for_a_command(link: str) -> None:
         listener.bind(link)
         listener.listen(64)
         print("ready", flush=True)
-        while True:
+        while listener in select.select([listener, sys.stdin], [], [])[0]:  # standard input ends with our starter
             caller, _ = listener.accept()
             with suppress(ChildProcessError):
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
             if os.fork() == 0:
-                break
+                listener.close()
+                become_command(caller)
+                return
             caller.close()
-    become_command(caller)
+    sys.exit()
 
 
 def become_command(caller: socket.socket) -> None:
