@@ -2,12 +2,14 @@
 
 Run: python benchmarks/streaks.py [--images N] [--epochs N] [--keep FOLDER] [--pictures FOLDER] [PART ...]
 
-Parts are noise, hl, gp and lowell (all without any). ``noise``: white noise (1024 x 1024, PSF of 2.4 pixels) with
-artificial streaks of total signal to noise 5 to 40 and of lengths from 3.5 FWHM to all across. ``hl``, ``gp``: the
+Parts are noise, hl, gp, lowell and movers (all without any). ``noise``: white noise (1024 x 1024, PSF of 2.4 pixels)
+with artificial streaks of total signal to noise 5 to 40, of lengths from 3.5 FWHM to all across. ``hl``, ``gp``: the
 simulated quadrants of ``$GUESTSTAR_SHARED/data`` or ``../shared/data`` (bench_hl, bench_gp), calibrated and differenced
 by the package's own tasks: their own streaks, and artificial ones put into the science image before it is differenced.
 ``lowell``: the real night of lowell42_5945, processed by the commands (with ``--keep``, a repository that is there is
-only measured): all that is found is listed, nothing is known to be true. ``--pictures`` draws every likely streak.
+only measured): all that is found is listed, nothing is known to be true. ``movers``: simulated nights with bodies that
+pass near the Earth at 1 to 60 arcsec a minute, through the commands (`_near_earth_night`): which are detected as
+points or streaks, linked into tracklets, or left as one trail alone, by rate. ``--pictures`` draws every likely streak.
 
 Counted are artificial streaks with more than half of their light on usable pixels; their signal to noise is that of
 the light on usable pixels, against the variance plane of the science image. One is found if a likely streak (score of
@@ -37,6 +39,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from _near_earth_night import measure_movers
 from catalogs import data_folder
 from gueststar.algorithms.streaks.search import share_on
 from gueststar.algorithms.streaks.trace import Segment
@@ -396,9 +399,10 @@ def robust(values: Floats) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=["noise", "hl", "gp", "lowell"], metavar="PART")
+    parser.add_argument("parts", nargs="*", default=["noise", "hl", "gp", "lowell", "movers"], metavar="PART")
     parser.add_argument("--images", type=int, default=60, help="images of noise")
     parser.add_argument("--epochs", type=int, default=2, help="exposures of each quadrant")
+    parser.add_argument("--nights", type=int, default=2, help="simulated nights with fast bodies")
     parser.add_argument("--keep", type=Path, help="folder of calibrated images and the Lowell repository; they stay")
     parser.add_argument("--pictures", type=Path, help="folder for pictures of likely streaks")
     options = parser.parse_args()
@@ -412,6 +416,8 @@ def main() -> None:
                 measure_quadrant(name, folder, options.epochs, options.pictures)
         if "lowell" in options.parts:
             measure_lowell(options.keep, Path(scratch), options.pictures)
+        if "movers" in options.parts:
+            measure_movers(options.keep or Path(scratch), seeds=tuple(range(1, options.nights + 1)))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from astropy.coordinates import AltAz, EarthLocation, SkyCoord, get_body_barycen
 from astropy.time import Time
 from astropy.utils import iers
 
-from gueststar.algorithms.moving.orbits import Elements, heliocentric
+from gueststar.algorithms.moving.orbits import Elements, elements_of_motion, heliocentric
 from gueststar.cameras.load import load_camera
 from gueststar.core.errors import ConfigError
 from gueststar.simulation import ephemeris
@@ -266,3 +266,39 @@ def test_random_field_has_unit_variance_and_one_value_a_place() -> None:
     assert grid.shape == (280, 300)
     assert grid.std() == pytest.approx(1.0, abs=0.2)
     np.testing.assert_allclose(field.at(x[:5], y[7] + np.zeros(5)), grid[7, :5], atol=1e-9)
+
+
+def test_near_earth_bodies_pass_through_the_field_at_the_rates_that_are_asked_for() -> None:
+    plan = AsteroidPlan(n=0, n_near_earth=12, near_earth_rates=(3.0, 15.0))
+    found = make_asteroids(plan, footprints=(footprint(),), site=SITE, moments={(1, 0): 60768.2}, seed=2)
+    assert found.n_rows == 12
+    minute = 1.0 / 1440.0
+    before, seen, after = (
+        apparent_places(elements_of(found), site=SITE, mjd_tai=60768.2 + k * minute) for k in (-0.5, 0.0, 0.5)
+    )
+    east = (after.ra - before.ra) * np.cos(np.radians(seen.dec)) * 3600.0
+    rate = np.hypot(east, (after.dec - before.dec) * 3600.0)
+    assert rate.min() > 3.0 * 0.95
+    assert rate.max() < 15.0 * 1.05
+    assert rate.max() > 8.0
+    mags = seen.mag_v - 0.22
+    assert np.all((mags > 15.9) & (mags < 19.6))
+
+
+def test_an_orbit_of_a_motion_has_that_motion() -> None:
+    rng = np.random.default_rng(3)
+    n = 40
+    angles = rng.uniform(1.0, 359.0, (3, n))
+    orbits = Elements(
+        rng.uniform(0.8, 4.0, n), rng.uniform(0.02, 0.8, n), rng.uniform(0.5, 170.0, n), *angles,
+        np.full(n, 60000.0), np.full(n, 18.0),
+    )  # fmt: skip
+    step = 1e-4
+    before, here, after = (heliocentric(orbits, 60000.0 + k * step) for k in (-1.0, 0.0, 1.0))
+    found = elements_of_motion(
+        here, (after - before) / (2 * step), epoch_mjd=60000.0, absolute_magnitude=orbits.absolute_magnitude
+    )
+    assert found.a == pytest.approx(orbits.a, rel=1e-5)
+    assert found.e == pytest.approx(orbits.e, abs=1e-5)
+    later = 60000.0 + 200.0
+    assert np.abs(heliocentric(found, later) - heliocentric(orbits, later)).max() < 1e-3

@@ -26,6 +26,7 @@ COMMANDS = {
     "lightcurve": "The light curve at a place.",
     "log": "What the operator and its workers wrote down.",
     "metrics": "Named metrics of the survey: values, history, versions.",
+    "movers": "What moved in a night: tracklets, and their astrometry for the Minor Planet Center.",
     "night": "The night's account.",
     "operate": "The operator: run the survey by itself.",
     "orbits": "Orbits of known Solar-System bodies.",

@@ -267,7 +267,7 @@ TRACKLET = Schema(
     "tracklet",
     (
         Column("tracklet_id", "i8", "", "identifier, made of its detections'"),
-        Column("n_detections", "i4", "", "detections that it links"),
+        Column("n_detections", "i4", "", "detections that it links, trails among them"),
         Column("mjd_tai", "f8", "day", "mean time"),
         Column("ra", "f8", "deg", "right ascension at that time"),
         Column("dec", "f8", "deg", "declination at that time"),
@@ -279,7 +279,9 @@ TRACKLET = Schema(
         Column("mag", "f4", "mag", "median AB magnitude"),
         Column("mag_scatter", "f4", "mag", "standard deviation of the magnitudes"),
         Column("chi2", "f4", "", "reduced chi-square of straight, even motion"),
-        Column("false_probability", "f4", "", "that unrelated detections made such a link"),
+        Column("false_probability", "f4", "", "that unrelated detections made such a link, or that one trail is none"),
+        Column("n_trailed", "i4", "", "streaks with both ends seen among its detections"),
+        Column("is_sense_known", "?", "", "false: one trail alone, which may have moved the other way"),
     ),
 )
 """Detections of one night that move straight and evenly."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from gueststar.model.labels import ARTEFACT_KINDS, REAL_KINDS, DetectionKind
 from gueststar.model.readers import Reader, Scope
 from gueststar.services.gate import Gate
 from gueststar.services.labelling_desk import LabellingDesk
+from gueststar.services.labelling_queue import ANY, UNLABELLED, Choice, Order
 from gueststar.services.web_server import LOOPBACK, serve
 from gueststar.store.labels import LabelStore
 from gueststar.store.visible import open_as, seen_by
@@ -45,9 +47,14 @@ def serve_labelling(
     """
     with open_as(root, reader) as repo:
         desk = LabellingDesk(repo, LabelStore.of(root, repo.settings.database), person=person)
-        waiting, key, gate = desk.progress()["waiting"], secrets.token_urlsafe(24), Gate(repo.root)
+        progress, key, gate = desk.progress(), secrets.token_urlsafe(24), Gate(repo.root)
         app = labelling_app(desk, key=key, gate=gate)
-        serve(app, port=port, tell=lambda url: tell(f"{waiting} detections wait at {url}?key={key}"))
+        waiting = (
+            f"{progress['waiting']} detections of the night {progress['night']} wait"
+            if progress["night"]
+            else "none waits"
+        )
+        serve(app, port=port, tell=lambda url: tell(f"{waiting}: {url}?key={key}"))
         gate.close()
 
 
@@ -64,6 +71,7 @@ def labelling_app(desk: LabellingDesk, *, key: str, gate: Gate | None = None) ->
         routes=[
             Route("/", handlers.page),
             Route("/next", handlers.next),
+            Route("/page", handlers.list_page),
             Route("/detections/{dia_source_id:int}", handlers.detection),
             Route("/detections/{dia_source_id:int}/cutouts.png", handlers.cutouts),
             Route("/detections/{dia_source_id:int}/label", handlers.label, methods=["POST"]),
@@ -98,15 +106,27 @@ class _Handlers:
         ]
         template = jinja2.Environment(autoescape=True).from_string(text)
         shown = template.render(
-            survey=self.desk.repo.settings.name, person=self.desk.person, token=self.token, kinds=kinds
+            survey=self.desk.repo.settings.name,
+            person=self.desk.person,
+            token=self.token,
+            kinds=kinds,
+            orders=[order.value for order in Order],
+            labels=[UNLABELLED, ANY, *(kind["title"] for kind in kinds)],
         )
         return HTMLResponse(shown, headers={"Content-Security-Policy": _POLICY})
 
     async def next(self, request: Request) -> Response:
         """Return the detection that is to be labelled next."""
         skipped = frozenset(int(key) for key in request.query_params.get("skipped", "").split(",") if key.isdigit())
-        desk = await self._desk(request)
-        return await self._shown(desk, await run_in_threadpool(desk.next, skipped=skipped))
+        desk, choice = await self._desk(request), Choice.of(request.query_params)
+        return await self._shown(desk, await run_in_threadpool(desk.next, choice, skipped=skipped))
+
+    async def list_page(self, request: Request) -> Response:
+        """Return one page of the detections that are asked for."""
+        desk, choice = await self._desk(request), Choice.of(request.query_params)
+        number = request.query_params.get("page", "1")
+        page = partial(desk.page, choice, number=int(number) if number.isdigit() else 1)
+        return JSONResponse(await run_in_threadpool(page))
 
     async def detection(self, request: Request) -> Response:
         """Return one detection."""
@@ -127,8 +147,9 @@ class _Handlers:
             kind = DetectionKind((await request.json())["kind"])
         except (ValueError, KeyError, TypeError):
             return JSONResponse({"error": "no such class"}, status_code=400)
-        await run_in_threadpool(desk.label, request.path_params["dia_source_id"], kind)
-        return JSONResponse(await run_in_threadpool(desk.progress))
+        key = request.path_params["dia_source_id"]
+        await run_in_threadpool(desk.label, key, kind)
+        return JSONResponse(await run_in_threadpool(lambda: desk.progress(Choice(night=desk.queue.find(key)[0].night))))
 
     async def undo(self, request: Request) -> Response:
         """Take the last label back and return whose it was."""
@@ -162,11 +183,12 @@ class _Handlers:
 
     async def _shown(self, desk: LabellingDesk, key: int | None) -> Response:
         """Return a detection as JSON; its number is text, as it is too long for a browser's numbers."""
-        found: dict[str, Any] = {"id": None, "progress": await run_in_threadpool(desk.progress)}
+        found: dict[str, Any] = {"id": None}
         if key is not None:
             facts, scores = await run_in_threadpool(lambda: (desk.facts(key), desk.scores(key)))
             found |= {"id": str(key), "facts": facts, "scores": scores}
-        return JSONResponse(found)
+        night = None if key is None else desk.queue.find(key)[0].night
+        return JSONResponse(found | {"progress": await run_in_threadpool(desk.progress, Choice(night=night))})
 
 
 _POLICY = (

@@ -1,82 +1,101 @@
-"""What the labelling page shows and stores: the queue of detections, their cut-outs and facts, labels and undo."""
+"""What the labelling page shows and stores: pages of detections, their cut-outs and facts, labels and undo."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gueststar.core import times
 from gueststar.core.bits import SourceFlag
-from gueststar.core.errors import DataError
-from gueststar.formats.cutout_cube import read_cutout_ids
 from gueststar.formats.cutout_picture import triplet_png
-from gueststar.formats.parquet import read_catalog
-from gueststar.model.catalog import Catalog, Schema
-from gueststar.model.columns import DIA_SOURCE
+from gueststar.model.catalog import Catalog
 from gueststar.model.cutouts import CandidateCutouts
 from gueststar.model.labels import DetectionKind
 from gueststar.model.photocal import NJY_ZERO_POINT
+from gueststar.services.labelling_queue import EVERY_NIGHT, PAGE_SIZE, Choice, LabellingQueue, Order
 from gueststar.store.labels import DetectionLabel, LabelStore
-from gueststar.store.ledger import Job, JobState
 from gueststar.store.products import DataId
 from gueststar.store.repo import SurveyRepo
 
-
-@dataclass(frozen=True)
-class Waiting:
-    """A detection that may be labelled."""
-
-    dia_source_id: int
-    visit: int
-    detector: int
-    reliability: float
-    model_version: str
-
-    @property
-    def doubt(self) -> float:
-        """How unsure the model is: 1 at a score of one half, 0 at the ends."""
-        return 1.0 - 2.0 * abs(self.reliability - 0.5)
-
-
-_QUEUED = Schema("queued", (DIA_SOURCE["dia_source_id"], DIA_SOURCE["reliability"]))
+_IMAGES_KEPT = 4
+"""Detector images whose cut-outs are held in memory."""
 
 
 class LabellingDesk:
-    """One person's desk over the detections of a repository that have cut-outs."""
+    """One person's desk over the detections of a repository that have cut-outs.
+
+    It goes through the nights one by one, the newest first; what a person chooses to see besides (`Choice`) holds for
+    the next detection as for the pages.
+    """
 
     def __init__(
-        self, repo: SurveyRepo, labels: LabelStore, *, person: str, night: int | None = None,
+        self, repo: SurveyRepo, labels: LabelStore, *, person: str,
         clock: Callable[[], float] = times.now_mjd_tai,
     ) -> None:  # fmt: skip
         self.repo, self.labels, self.person, self.clock = repo, labels, person, clock
-        jobs = repo.ledger.jobs(kind="difference", day_obs=night, state=JobState.DONE)
-        cutouts = {(ref.data_id.visit, ref.data_id.detector): ref.path for ref in repo.find("candidate_cutouts")}
-        sources = {(ref.data_id.visit, ref.data_id.detector): ref.path for ref in repo.find("dia_source")}
-        waiting = []
-        for job in sorted(jobs, key=lambda job: job.id):
-            key = (job.exposure_id, job.detector)
-            if key in cutouts and key in sources:
-                waiting += _waiting(job, sources[key], cutouts[key])
-        self._waiting = {one.dia_source_id: one for one in sorted(waiting, key=lambda one: -one.doubt)}
-        self._image = lru_cache(maxsize=16)(self._read)
+        self.queue = LabellingQueue(repo, labels)
+        self._image = lru_cache(maxsize=_IMAGES_KEPT)(self._read)
 
-    def next(self, *, skipped: frozenset[int] = frozenset()) -> int | None:
-        """Return the unlabelled detection that the model is least sure of; None if all are labelled or skipped."""
-        labelled = self.labels.current()
-        return next((key for key in self._waiting if key not in labelled and key not in skipped), None)
+    def next(self, choice: Choice = EVERY_NIGHT, *, skipped: frozenset[int] = frozenset()) -> int | None:
+        """Return the first detection of a choice; by default the unlabelled one that the model is least sure of.
 
-    def progress(self) -> dict[str, int]:
-        """Return how many detections are waiting, and how many labels of each class there are of them."""
-        current = {key: label for key, label in self.labels.current().items() if key in self._waiting}
+        None if all are labelled or skipped.
+        """
+        for night in self.queue.nights(choice):
+            ids = self.queue.of_night(night).dia_source_id[self.queue.rows(night, choice)]
+            found = next((key for key in ids.tolist() if key not in skipped), None)
+            if found is not None:
+                return int(found)
+        return None
+
+    def page(self, choice: Choice = EVERY_NIGHT, *, number: int = 1, size: int = PAGE_SIZE) -> dict[str, Any]:
+        """Return one page of a night's detections: their numbers and labels, and scores where the order tells them."""
+        night, rows = self._night_of(choice)
+        n_pages = max(-(-rows.size // size), 1)
+        number = min(max(number, 1), n_pages)
+        shown: list[dict[str, Any]] = []
+        if night is not None:
+            mine, given = self.queue.of_night(night), self.queue.labels_of(night)
+            for row in rows[(number - 1) * size : number * size].tolist():
+                key = int(mine.dia_source_id[row])
+                item = {"id": str(key), "label": given[key].kind.title if key in given else None}
+                if choice.order in (Order.HIGH, Order.LOW):
+                    item["score"] = f"{mine.reliability[row]:.3f}"
+                shown.append(item)
+        nights = list(self.queue.nights())
+        return {
+            "night": night,
+            "nights": nights,
+            "page": number,
+            "pages": n_pages,
+            "n": int(rows.size),
+            "detections": shown,
+        }
+
+    def progress(self, choice: Choice = EVERY_NIGHT) -> dict[str, Any]:
+        """Return how many detections of a choice's night are waiting, and how many labels of each class it has."""
+        night, _ = self._night_of(choice)
+        current = {} if night is None else self.queue.labels_of(night)
         counts = {kind.title: 0 for kind in DetectionKind if kind is not DetectionKind.UNKNOWN}
         for label in current.values():
             counts[label.kind.title] += 1
-        return {"waiting": sum(key not in current for key in self._waiting), "labelled": len(current), **counts}
+        n = 0 if night is None else self.queue.of_night(night).n
+        return {"night": night, "waiting": n - len(current), "labelled": len(current), **counts}
+
+    def _night_of(self, choice: Choice) -> tuple[int | None, NDArray[np.intp]]:
+        """Return the newest night that has what a choice asks for, with its rows; where none has, the newest one."""
+        newest: int | None = None
+        for night in self.queue.nights(choice):
+            rows = self.queue.rows(night, choice)
+            if rows.size:
+                return night, rows
+            if newest is None and self.queue.of_night(night).n:
+                newest = night
+        return newest, np.zeros(0, dtype=np.intp)
 
     def facts(self, dia_source_id: int) -> dict[str, str]:
         """Return what is known of a detection, for a reader."""
@@ -96,11 +115,11 @@ class LabellingDesk:
 
     def label(self, dia_source_id: int, kind: DetectionKind) -> None:
         """Store what the person says that a detection is; DataError for a detection that is not on the desk."""
-        one = self._known(dia_source_id)
+        mine, row = self.queue.find(dia_source_id)
         self.labels.add(
             DetectionLabel(
-                dia_source_id, one.visit, one.detector, kind, self.person, self.clock(), one.reliability,
-                one.model_version,
+                dia_source_id, int(mine.visit[row]), int(mine.detector[row]), kind, self.person, self.clock(),
+                float(mine.reliability[row]), str(mine.version[row]),
             )
         )  # fmt: skip
 
@@ -109,29 +128,14 @@ class LabellingDesk:
         taken = self.labels.retract_last(self.person)
         return None if taken is None else taken.dia_source_id
 
-    def _known(self, dia_source_id: int) -> Waiting:
-        if dia_source_id not in self._waiting:
-            raise DataError(f"detection {dia_source_id} has no cut-outs on this desk")
-        return self._waiting[dia_source_id]
-
     def _of(self, dia_source_id: int) -> tuple[Catalog, Any]:
-        one = self._known(dia_source_id)
-        rows, cutouts = self._image(one.visit, one.detector)
+        mine, row = self.queue.find(dia_source_id)
+        rows, cutouts = self._image(int(mine.visit[row]), int(mine.detector[row]))
         return rows.select(np.flatnonzero(rows["dia_source_id"] == dia_source_id)), cutouts.of(dia_source_id)
 
     def _read(self, visit: int, detector: int) -> tuple[Catalog, CandidateCutouts]:
         data_id = DataId(visit=visit, detector=detector)
         return self.repo.get("dia_source", data_id), self.repo.get("candidate_cutouts", data_id)
-
-
-def _waiting(job: Job, sources: Path, cutouts: Path) -> list[Waiting]:
-    rows = read_catalog(sources, _QUEUED)
-    rows = rows.select(np.isin(rows["dia_source_id"], read_cutout_ids(cutouts)) & np.isfinite(rows["reliability"]))
-    version = str(job.metrics.get("vetting", {}).get("version", ""))
-    return [
-        Waiting(key, int(job.exposure_id or 0), int(job.detector or 0), score, version)
-        for key, score in zip(rows["dia_source_id"].tolist(), rows["reliability"].tolist(), strict=True)
-    ]
 
 
 def facts_of(row: Catalog) -> dict[str, str]:

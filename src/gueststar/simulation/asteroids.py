@@ -14,7 +14,7 @@ from gueststar.model.camera import Site
 from gueststar.model.catalog import Catalog, Column, Schema, concatenate
 from gueststar.simulation import ephemeris
 from gueststar.simulation.footprint import Footprint
-from gueststar.simulation.orbits import apparent_places, turned_to
+from gueststar.simulation.orbits import apparent_places, passing_by, turned_to
 from gueststar.simulation.scenario import AsteroidPlan
 from gueststar.simulation.seeds import generator_for
 
@@ -41,6 +41,9 @@ ASTEROID = Schema(
 
 ASTEROID_IDS = 8_500_000_000_000_000_000
 """First identifier of asteroids."""
+
+NEAR_EARTH_IDS = 8_600_000_000_000_000_000
+"""First identifier of those that pass near the Earth."""
 
 V_TO_BAND = {"g": 0.28, "r": -0.22, "i": -0.40, "z": -0.38}
 """Colour of an average (S and C type) asteroid: band minus V."""
@@ -78,10 +81,26 @@ def make_asteroids(
             elements, names, is_moved = _real(plan, footprints[number], site, moment, random, known)
         n = elements.a.size
         identifiers = ASTEROID_IDS + (night * 10_000 + number) * 10_000 + np.arange(n)
-        origin = {"night": np.full(n, night), "field": np.full(n, number)}
-        found = {"source_id": identifiers, "name": names, "is_moved": is_moved, **origin, **elements._asdict()}
-        parts.append(ASTEROID.catalog(found))
+        parts.append(_table(elements, names, is_moved, identifiers, night, number))
+        if plan.n_near_earth:
+            random = generator_for(seed, "near-earth", night, number)
+            passing = _near_earth(plan, footprints[number], site, moment, random)
+            n = passing.a.size
+            identifiers = NEAR_EARTH_IDS + (night * 10_000 + number) * 10_000 + np.arange(n)
+            names = np.array([f"near-earth {row}" for row in range(n)])
+            parts.append(_table(passing, names, np.ones(n, dtype=bool), identifiers, night, number))
     return concatenate(parts)
+
+
+def _table(
+    elements: Elements, names: NDArray[np.str_], is_moved: NDArray[np.bool_], identifiers: NDArray[np.int64],
+    night: int, number: int,
+) -> Catalog:  # fmt: skip
+    n = elements.a.size
+    origin = {"night": np.full(n, night), "field": np.full(n, number)}
+    return ASTEROID.catalog(
+        {"source_id": identifiers, "name": names, "is_moved": is_moved, **origin, **elements._asdict()}
+    )
 
 
 def elements_of(asteroids: Catalog) -> Elements:
@@ -114,6 +133,26 @@ def _invented(
     bright = turned._replace(absolute_magnitude=15.0 + wanted - seen.mag_v)
     names = np.array([f"built-in {row}" for row in rows])
     return bright.select(good), names[good], np.ones(good.size, dtype=bool)
+
+
+def _near_earth(
+    plan: AsteroidPlan, footprint: Footprint, site: Site, mjd: float, random: np.random.Generator
+) -> Elements:
+    """Draw bodies that pass by with the speeds on the sky that are wanted, and give them their magnitude there."""
+    n = 6 * plan.n_near_earth
+    ra, dec = footprint.random_positions(n, random)
+    low, high = np.log(plan.near_earth_rates)
+    rate = np.exp(random.uniform(low, high, n))
+    passing = passing_by(
+        ra=ra, dec=dec, rate=rate, position_angle=random.uniform(0.0, 360.0, n),
+        speed_km_s=random.uniform(4.0, 14.0, n), site=site, mjd_tai=mjd,
+    )  # fmt: skip
+    is_bound = (passing.a > 0) & (passing.e < 0.95)
+    with np.errstate(invalid="ignore"):
+        seen = apparent_places(passing.select(is_bound), site=site, mjd_tai=mjd)
+    wanted = random.uniform(*plan.near_earth_magnitudes, seen.ra.size) - V_TO_BAND["r"]
+    bright = passing.select(is_bound)._replace(absolute_magnitude=20.0 + wanted - seen.mag_v)
+    return bright.select(np.flatnonzero(np.isfinite(seen.mag_v))[: plan.n_near_earth])
 
 
 def _real(

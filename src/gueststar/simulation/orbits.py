@@ -5,15 +5,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from gueststar.algorithms.moving.observer import AU_KM
 from gueststar.algorithms.moving.orbits import (
     GAUSS,
     LIGHT_DAYS_PER_AU,
-    OBLIQUITY_DEG,
     Apparent,
     Elements,
+    elements_of_motion,
     heliocentric,
     seen_from,
     solve_kepler,
+    to_ecliptic,
 )
 from gueststar.model.camera import Site
 from gueststar.simulation import ephemeris
@@ -44,7 +46,7 @@ def turned_to(
         r = np.sqrt((heliocentric(elements, mjd) ** 2).sum(axis=0))
         along = (sight * observer[:, None]).sum(axis=0)
         distance = -along + np.sqrt(along**2 + r**2 - (observer**2).sum())
-    place = _ecliptic(observer[:, None] + distance * sight)
+    place = to_ecliptic(observer[:, None] + distance * sight)
     latitude, longitude = np.arcsin(place[2] / r), np.arctan2(place[1], place[0])
     inclination = np.maximum(np.radians(elements.inclination), 1.02 * np.abs(latitude) + 0.002)
     along_orbit = np.arcsin(np.sin(latitude) / np.sin(inclination))
@@ -62,6 +64,27 @@ def turned_to(
     )  # fmt: skip
 
 
-def _ecliptic(vector: Floats) -> Floats:
-    c, s = np.cos(np.radians(OBLIQUITY_DEG)), np.sin(np.radians(OBLIQUITY_DEG))
-    return np.array([vector[0], c * vector[1] + s * vector[2], c * vector[2] - s * vector[1]])
+def passing_by(
+    *, ra: Floats, dec: Floats, rate: Floats, position_angle: Floats, speed_km_s: Floats, site: Site, mjd_tai: float
+) -> Elements:
+    """Return orbits of bodies that stand at places at a time and move by ``rate`` arcsec/min towards position angles.
+
+    ``speed_km_s`` is that across the line of sight against the observer; the faster the rate, the nearer the body.
+    Along the line of sight it stands still. Absolute magnitudes are 20. Orbits that are no ellipses have ``e`` of 1 or
+    more.
+    """
+    step = 1e-3
+    before, here, after = (
+        ephemeris.observer_position(site, t) - ephemeris.sun_position(t)
+        for t in (mjd_tai - step, mjd_tai, mjd_tai + step)
+    )
+    sight = ephemeris.unit_vector(ra, dec)
+    east = np.array([-np.sin(np.radians(ra)), np.cos(np.radians(ra)), np.zeros_like(ra)])
+    north = np.cross(sight, east, axis=0)
+    towards = np.sin(np.radians(position_angle)) * east + np.cos(np.radians(position_angle)) * north
+    speed = speed_km_s * 86400.0 / AU_KM
+    distance = speed / np.radians(rate / 3600.0 * 1440.0)
+    position = here[:, None] + distance * sight
+    velocity = ((after - before) / (2.0 * step))[:, None] + speed * towards
+    found = elements_of_motion(position, velocity, epoch_mjd=mjd_tai, absolute_magnitude=np.full_like(distance, 20.0))
+    return found._replace(epoch_mjd=mjd_tai - LIGHT_DAYS_PER_AU * distance)

@@ -123,6 +123,12 @@ class AsteroidPlan(Part):
     """Range of r magnitudes (built-in orbits; absolute magnitudes follow)."""
     orbits: str | None = None
     """File of real orbits (reply of the JPL SBDB query service, JSON, may be gzipped); None: the built-in table."""
+    n_near_earth: int = Field(default=0, ge=0)
+    """Bodies that pass near the Earth, per field and night, besides ``n``."""
+    near_earth_rates: tuple[float, float] = (1.0, 20.0)
+    """Range of their speeds on the sky, arcsec per minute; drawn evenly in the logarithm."""
+    near_earth_magnitudes: tuple[float, float] = (16.0, 19.5)
+    """Range of their r magnitudes."""
 
 
 class SatellitePlan(Part):

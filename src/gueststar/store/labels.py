@@ -41,6 +41,7 @@ LABELS = Table(
     Column("model_version", String, nullable=False, doc="model of that score; empty if not known"),
     Column("is_retracted", Boolean, nullable=False, doc="taken back by the one who gave it"),
     Index("detection_label_by_source", "dia_source_id"),
+    Index("detection_label_by_visit", "visit"),
 )
 """Labels of detections, by people."""
 
@@ -91,10 +92,12 @@ class LabelStore:
             connection.execute(update(LABELS).where(LABELS.c.id == row.id).values(is_retracted=True))
         return _label_of(row)
 
-    def current(self) -> dict[int, DetectionLabel]:
-        """Return the label that holds, by dia_source_id: the last one that was not retracted."""
+    def current(self, *, visits: Sequence[int] | None = None) -> dict[int, DetectionLabel]:
+        """Return the label that holds, by dia_source_id: the last one that was not retracted (of these exposures)."""
+        query = select(LABELS).where(~LABELS.c.is_retracted).order_by(LABELS.c.id)
+        parts = [query] if visits is None else [query.where(LABELS.c.visit.in_(part)) for part in batched(visits)]
         with transaction(self._reader) as connection:
-            rows = connection.execute(select(LABELS).where(~LABELS.c.is_retracted).order_by(LABELS.c.id)).all()
+            rows = [row for part in parts for row in connection.execute(part)]
         return {int(row.dia_source_id): _label_of(row) for row in rows}
 
     def history(self, dia_source_id: int) -> Sequence[tuple[DetectionLabel, bool]]:
@@ -102,6 +105,11 @@ class LabelStore:
         query = select(LABELS).where(LABELS.c.dia_source_id == dia_source_id).order_by(LABELS.c.id)
         with transaction(self._reader) as connection:
             return [(_label_of(row), bool(row.is_retracted)) for row in connection.execute(query)]
+
+
+def batched(numbers: Sequence[int], *, size: int = 500) -> list[Sequence[int]]:
+    """Return numbers in parts that a database takes in one question."""
+    return [numbers[start : start + size] for start in range(0, len(numbers), size)]
 
 
 def _label_of(row: sqlalchemy.Row[tuple[object, ...]]) -> DetectionLabel:

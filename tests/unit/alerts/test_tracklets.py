@@ -73,7 +73,7 @@ def test_movers_are_linked_with_their_rate_and_direction_and_little_else(ra: flo
         assert angle == pytest.approx(true_angle, abs=8.0 if true_rate < 0.5 else 2.5)
     assert set(table["n_detections"].tolist()) == {4}
     assert np.all(table["false_probability"] < 0.05)
-    used = [member for members in found.members for member in members]
+    used = [member for members in found.members for member in members.dia_source_ids]
     assert len(used) == len(set(used))
 
 
@@ -93,7 +93,7 @@ def test_shared_detections_go_to_the_longer_tracklet() -> None:
     crossing = [(50.0, 0.0, 1.0, 90.0), (50.0 + 40.0 / 3600, -20.0 / 3600, 1.0, 0.0)]
     whole = night(rng, crossing, ra=50.0, dec=0.0, n_false=0, times=times)
     found = LinkTracklets().run(whole)
-    used = [member for members in found.members for member in members]
+    used = [member for members in found.members for member in members.dia_source_ids]
     assert len(used) == len(set(used))
     assert found.tracklets["n_detections"].max() == 4
 

@@ -73,6 +73,7 @@ OPENED_WHOLE = {
     "cli/alarm": "alarms: the operator's",
     "cli/alerts": "publication, comparison, replay: the operator's",
     "cli/ingest": "takes in",
+    "cli/movers": "tracklets of all programs: the operator's",
     "cli/process": "works",
     "cli/orbits": "orbits of others",
     "cli/refcat": "reference catalogs",

@@ -49,7 +49,8 @@ def desk(repo, exposure):
     repo.put("dia_source", data_id, DIA_SOURCE.catalog(values))
     stamps = np.random.default_rng(1).normal(size=(4, 3, CUTOUT_SIDE, CUTOUT_SIDE)).astype(np.float32)
     repo.put("candidate_cutouts", data_id, CandidateCutouts(FIRST + np.arange(1, 5), stamps))
-    job = repo.ledger.submit("difference", {"visit": visit}, exposure_id=visit, detector=1, day_obs=20260101)
+    night = repo.ledger.exposure(visit).info.day_obs
+    job = repo.ledger.submit("difference", {"visit": visit}, exposure_id=visit, detector=1, day_obs=night)
     repo.ledger.start(job)
     repo.ledger.finish(job, {"vetting": {"version": "m1"}})
     return LabellingDesk(repo, LabelStore.of(repo.root, None), person="ada", clock=lambda: 60001.0)

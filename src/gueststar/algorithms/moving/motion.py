@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2 as chi2_distribution
+from scipy.special import chdtrc
 
 from gueststar.algorithms.association.sky_index import sky_positions
 
@@ -33,7 +33,7 @@ class Motion(NamedTuple):
     chi2: float
     n_dof: int
     probability: float
-    """Of a chi-square as large or larger, were the motion straight and even."""
+    """Of a chi-square as large or larger, were the motion straight and even; 1 where two places decide it all."""
 
 
 def extrapolate(first: Floats, second: Floats, fraction: Floats) -> Floats:
@@ -48,29 +48,35 @@ def extrapolate(first: Floats, second: Floats, fraction: Floats) -> Floats:
     return np.asarray(a[..., None] * first + b[..., None] * second)
 
 
-def fit_motion(vectors: Floats, mjd: Floats, error_ra: Floats, error_dec: Floats) -> Motion:
-    """Fit even motion along a great circle to three or more unit vectors (errors in arcsec).
+def fit_motion(
+    vectors: Floats, mjd: Floats, error_ra: Floats, error_dec: Floats, *, along_deg: float | None = None
+) -> Motion:
+    """Fit even motion along a great circle to two or more unit vectors at different times (errors in arcsec).
 
     Done in the projection about the mean place that keeps distances from it (zenithal equidistant), in
-    which such a motion through the middle stays straight and even.
+    which such a motion through the middle stays straight and even. With ``along_deg``, a position angle, the first
+    errors are along that direction and the second ones across it (90 degrees less), as those of a trail are.
     """
     middle = vectors.mean(axis=0)
     middle = middle / np.linalg.norm(middle)
     east, north = _axes(middle)
-    x, y = _project(vectors, middle, east, north)
+    first, second = (east, north) if along_deg is None else _turned(east, north, along_deg)
+    x, y = _project(vectors, middle, first, second)
     (x0, vx, vx_err, chi2_x, time_x), (y0, vy, vy_err, chi2_y, _) = (
         _fit_line(mjd, values, errors) for values, errors in ((x, error_ra), (y, error_dec))
     )
     chi2, n_dof = chi2_x + chi2_y, 2 * len(mjd) - 4
     shift = y0 + vy * (time_x - _mean_time(mjd, error_dec))
-    ra, dec = sky_positions(_deproject(x0, shift, middle, east, north))
+    ra, dec = sky_positions(_deproject(x0, shift, middle, first, second))
+    velocity = vx * first + vy * second
     speed = float(np.hypot(vx, vy))
     along = np.hypot(vx * vx_err, vy * vy_err) / max(speed, 1e-30)
     across = np.hypot(vy * vx_err, vx * vy_err) / max(speed, 1e-30)
     return Motion(
         time_x, float(ra), float(dec), speed / _MINUTES, float(along) / _MINUTES,
-        float(np.degrees(np.arctan2(vx, vy)) % 360.0), float(np.degrees(across / max(speed, 1e-30))),
-        float(chi2), n_dof, float(chi2_distribution.sf(chi2, n_dof)),
+        float(np.degrees(np.arctan2(velocity @ east, velocity @ north)) % 360.0),
+        float(np.degrees(across / max(speed, 1e-30))), float(chi2), n_dof,
+        float(chdtrc(n_dof, chi2)) if n_dof > 0 else 1.0,
     )  # fmt: skip
 
 
@@ -98,8 +104,14 @@ def _axes(middle: Floats) -> tuple[Floats, Floats]:
     return east, np.cross(middle, east)
 
 
+def _turned(east: Floats, north: Floats, along_deg: float) -> tuple[Floats, Floats]:
+    """Return the direction of a position angle, and that 90 degrees less."""
+    sine, cosine = np.sin(np.radians(along_deg)), np.cos(np.radians(along_deg))
+    return sine * east + cosine * north, sine * north - cosine * east
+
+
 def _project(vectors: Floats, middle: Floats, east: Floats, north: Floats) -> tuple[Floats, Floats]:
-    """Return offsets towards east and north, arcsec."""
+    """Return offsets towards two directions at right angles, arcsec."""
     x, y = vectors @ east, vectors @ north
     flat = np.hypot(x, y)
     angle = np.arctan2(flat, vectors @ middle)

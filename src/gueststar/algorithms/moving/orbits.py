@@ -91,6 +91,33 @@ def heliocentric(elements: Elements, mjd: Floats | float) -> Floats:
     return _to_equatorial(x, y, elements)
 
 
+def elements_of_motion(position: Floats, velocity: Floats, *, epoch_mjd: float, absolute_magnitude: Floats) -> Elements:
+    """Return the orbits of heliocentric equatorial positions and velocities ``[3, n]``, au and au per day.
+
+    Only ellipses have one: elsewhere ``a`` is negative or ``e`` at least 1.
+    """
+    r, v = to_ecliptic(position), to_ecliptic(velocity)
+    distance, gravity = np.sqrt((r**2).sum(axis=0)), GAUSS**2
+    radial = (r * v).sum(axis=0)
+    speed2 = (v**2).sum(axis=0)
+    pole = np.cross(r, v, axis=0)
+    towards = ((speed2 - gravity / distance) * r - radial * v) / gravity  # to the perihelion, as long as e
+    a = 1.0 / (2.0 / distance - speed2 / gravity)
+    e = np.sqrt((towards**2).sum(axis=0))
+    node = np.arctan2(pole[0], -pole[1])
+    inclination = np.arctan2(np.hypot(pole[0], pole[1]), pole[2])
+    in_plane = np.array([np.cos(node), np.sin(node), np.zeros_like(node)])
+    aside = np.cross(pole, in_plane, axis=0) / np.sqrt((pole**2).sum(axis=0))
+    perihelion = np.arctan2((towards * aside).sum(axis=0), (towards * in_plane).sum(axis=0))
+    with np.errstate(invalid="ignore"):
+        eccentric = np.arctan2(radial / np.sqrt(gravity * a), 1.0 - distance / a)
+    mean = eccentric - e * np.sin(eccentric)
+    return Elements(
+        a, e, np.degrees(inclination), np.degrees(node) % 360.0, np.degrees(perihelion) % 360.0,
+        np.degrees(mean) % 360.0, np.full_like(a, epoch_mjd), absolute_magnitude,
+    )  # fmt: skip
+
+
 def solve_kepler(mean: Floats, e: Floats) -> Floats:
     """Return the eccentric anomaly, radians, by Newton's method (e < 1)."""
     eccentric = mean + e * np.sin(mean)
@@ -110,3 +137,9 @@ def _to_equatorial(x: Floats, y: Floats, elements: Elements) -> Floats:
     ecliptic_z = v * np.sin(i)
     c, s = np.cos(np.radians(OBLIQUITY_DEG)), np.sin(np.radians(OBLIQUITY_DEG))
     return np.array([ecliptic_x, c * ecliptic_y - s * ecliptic_z, s * ecliptic_y + c * ecliptic_z])
+
+
+def to_ecliptic(vectors: Floats) -> Floats:
+    """Return equatorial vectors ``[3, n]`` in axes of the ecliptic of J2000."""
+    c, s = np.cos(np.radians(OBLIQUITY_DEG)), np.sin(np.radians(OBLIQUITY_DEG))
+    return np.array([vectors[0], c * vectors[1] + s * vectors[2], c * vectors[2] - s * vectors[1]])

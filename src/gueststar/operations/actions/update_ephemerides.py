@@ -14,7 +14,7 @@ from gueststar.formats.orbit_table import read_orbits
 from gueststar.operations.actions.arguments import Arguments, arguments_of
 from gueststar.operations.actions.contract import ActionContext, ActionResult, ActionState, Condition
 from gueststar.store.orbits import OrbitStore
-from gueststar.store.product_files import digest_of
+from gueststar.store.product_paths import digest_of
 from gueststar.store.repo import SurveyRepo
 
 EVENT = "ephemerides"

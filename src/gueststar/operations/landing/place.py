@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gueststar.core.errors import TransientError
+from gueststar.formats.raw_names import is_raw_name
 from gueststar.operations.landing.completeness import Arriving, Stamp, is_sidecar, is_unfinished, is_whole
-from gueststar.pipelines.ingest import is_raw_name
 from gueststar.store.operation_settings import LandingPlace
 
 

@@ -95,12 +95,9 @@ class Intake:
         if self._watcher is not None:
             for file in self._watcher.arrived():
                 self._add(file)
-        chosen = []
-        for _ in range(min(n, len(self.waiting))):
-            chosen.append(self._pop().file)
-        # They stay listed until they are taken: an interruption loses none.
-        self.waiting[:0] = [self._entry(file) for file in chosen]
-        return chosen
+        chosen = [self._pop() for _ in range(min(n, len(self.waiting)))]
+        self.waiting[:0] = chosen  # they stay listed until they are taken: an interruption loses none
+        return [item.file for item in chosen]
 
     def _add(self, file: ArrivedFile) -> None:
         self.waiting.append(self._entry(file))

@@ -70,7 +70,9 @@ def report_lines(report: NightReport) -> list[str]:
     lines += stream_lines(report.stream)
     lines += filter_lines(list(report.filters))
     if report.tracklets:
-        lines.append(f"{len(report.tracklets)} tracklets of moving objects")
+        n_trailed = sum(bool(tracklet.get("n_trailed")) for tracklet in report.tracklets)
+        trailed = f", {n_trailed} of them with trails" if n_trailed else ""
+        lines.append(f"{len(report.tracklets)} tracklets of moving objects{trailed}")
     lines += streak_lines(list(report.streaks), list(report.streak_tracks))
     if not report.reader:
         lines.append(f"{report.cpu_s:.1f} s of CPU, peak memory of a worker {report.peak_rss_mb:.0f} MB")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from gueststar.algorithms.association.sky_index import unit_vectors
+from gueststar.algorithms.association.sky_index import separation_arcsec, unit_vectors
 from gueststar.core.bits import SourceFlag
 from gueststar.core.errors import ConfigError
 from gueststar.formats.parquet import read_catalog
@@ -282,35 +282,64 @@ def count_false(images: list[Image], alerted: set[int]) -> dict[str, str]:
 
 
 def asteroids_found(repo: SurveyRepo, night: int, images: list[Image]) -> dict[str, str]:
-    """Return how many asteroids that could be linked were linked, and how many tracklets are of none."""
+    """Return how many asteroids that could be linked were linked, what became of trails, how many links are wrong."""
+    if not images:
+        return {}
     seen: dict[int, list[int]] = defaultdict(list)
+    trails: dict[int, int] = {}
     for image in images:
-        assert image.dia_sources is not None
-        true = image.truth.select(image.truth["kind"] == ASTEROID)
-        limit = float(str(image.unit.metrics.get("difference_limiting_mag", "nan")))
-        bright = true.select(true["mag"] < limit)
-        index, distance = nearest(bright, image.dia_sources)
-        reach = MATCH_ARCSEC + 0.5 * bright["trail"]
-        for k in range(bright.n_rows):
-            is_found = distance[k] < reach[k]
-            seen[int(bright["source_id"][k])].append(
-                int(image.dia_sources["dia_source_id"][index[k]]) if is_found else 0
-            )
+        for number, candid in _detected_asteroids(image):
+            seen[number].append(candid)
+        trails |= _trailed_asteroids(image)
     linkable = {number for number, hits in seen.items() if len(hits) >= 3}
     of = {candid: number for number, hits in seen.items() for candid in hits if candid}
     jobs = [job for job in repo.ledger.jobs(kind="tracklets", day_obs=night) if job.state is JobState.DONE]
     tracklets = jobs[-1].metrics.get("tracklets", []) if jobs else []
-    linked, n_false = set(), 0
+    linked, n_false, n_paired = set(), 0, 0
     for tracklet in tracklets:
+        streak_ids = tracklet.get("streak_ids", ())
         owners = [of.get(int(candid), 0) for candid in tracklet["dia_source_ids"]]
+        owners += [trails.get(int(streak), 0) for streak in streak_ids]
         best = max(set(owners), key=owners.count) if owners else 0
-        if best and owners.count(best) >= 3:
-            linked.add(best)
-        else:
-            n_false += 1
-    if not images:
-        return {}
-    return {
+        is_right = bool(best) and owners.count(best) >= (0.6 * len(owners) if streak_ids else 3)
+        n_false += not is_right
+        if is_right and len(owners) >= 2:
+            n_paired += sum(trails.get(int(streak), 0) == best for streak in streak_ids)
+            linked |= {best} if len(owners) >= 3 else set()
+    found = {
         "asteroids found": f"{len(linked & linkable)} of {len(linkable)} that were bright enough in 3 or more images; "
         f"{n_false} false of {len(tracklets)} tracklets"
     }
+    if trails:
+        found["trails of asteroids"] = f"{len(trails)}, {n_paired} linked with other exposures"
+    return found
+
+
+def _detected_asteroids(image: Image) -> list[tuple[int, int]]:
+    """Return (source id, dia_source_id) of the asteroids bright enough to be detected; 0 of those that were not."""
+    assert image.dia_sources is not None
+    true = image.truth.select(image.truth["kind"] == ASTEROID)
+    limit = float(str(image.unit.metrics.get("difference_limiting_mag", "nan")))
+    bright = true.select(true["mag"] < limit)
+    index, distance = nearest(bright, image.dia_sources)
+    is_found = distance < MATCH_ARCSEC + 0.5 * bright["trail"]
+    ids = image.dia_sources["dia_source_id"]
+    return [
+        (int(number), int(ids[row]) if found else 0)
+        for number, row, found in zip(bright["source_id"], index, is_found, strict=True)
+    ]
+
+
+def _trailed_asteroids(image: Image) -> dict[int, int]:
+    """Return the asteroid (its source id) of each likely streak that has one at its middle."""
+    streaks = image.unit.metrics.get("streaks", {})
+    rows = streaks.get("likely", ()) if isinstance(streaks, dict) else ()
+    true = image.truth.select(image.truth["kind"] == ASTEROID)
+    places = unit_vectors(true["ra"], true["dec"])
+    found = {}
+    for row in rows:
+        ends = unit_vectors(np.array([row["ra_1"], row["ra_2"]]), np.array([row["dec_1"], row["dec_2"]]))
+        distance = separation_arcsec(places, ends.sum(axis=0) / np.linalg.norm(ends.sum(axis=0)))
+        if distance.size and distance.min() < MATCH_ARCSEC + 0.25 * row["length"]:
+            found[int(row["streak_id"])] = int(true["source_id"][int(np.argmin(distance))])
+    return found

@@ -119,6 +119,8 @@ async def open_cluster(settings: ClusterSettings, *, scratch: str | None = None)
     if settings.kind == "scheduler":
         client = await _connect(settings.address)
         return Cluster(client, None, settings.workers or 0, f"the workers of {settings.address}")
+    if settings.kind == "local":
+        _fork_workers()
     deployment = _deployment(settings, scratch)
     try:
         await deployment
@@ -128,6 +130,18 @@ async def open_cluster(settings: ClusterSettings, *, scratch: str | None = None)
         raise ConfigError(f"{settings.kind} does not start workers: {line}") from problem
     n_workers = settings.workers or 1
     return Cluster(client, deployment, n_workers, f"{n_workers} workers of {settings.kind}", settings.kind == "local")
+
+
+def _fork_workers() -> None:
+    """Let workers of this machine be forks of one process that has read the code, its compiled kernels too.
+
+    A new one, in the place of one that was ended, takes a moment to be there instead of ten seconds.
+    """
+    import dask
+    from distributed.utils import get_mp_context
+
+    dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
+    get_mp_context().set_forkserver_preload(["distributed", "gueststar.pipelines.engine.all_read"])
 
 
 async def _connect(address: str | None) -> Any:

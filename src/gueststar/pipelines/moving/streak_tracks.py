@@ -15,9 +15,9 @@ from gueststar.model.catalog import Catalog
 
 LISTED = (
     "streak_id", "visit", "detector", "mjd_begin", "mjd_end", "ra_1", "dec_1", "ra_2", "dec_2", "is_end_1_seen",
-    "is_end_2_seen", "across_1_err", "across_2_err", "length", "length_err", "position_angle_deg",
-    "position_angle_err", "rate", "mag", "snr", "reliability", "kind", "reason", "is_masked_trail",
-    "x_1", "y_1", "x_2", "y_2",
+    "is_end_2_seen", "along_1_err", "along_2_err", "across_1_err", "across_2_err", "length", "length_err",
+    "length_fwhm", "position_angle_deg", "position_angle_err", "rate", "mag", "snr", "reliability", "kind", "reason",
+    "is_masked_trail", "band_id", "x_1", "y_1", "x_2", "y_2",
 )  # fmt: skip
 """Columns of `STREAK` that a night's account keeps of likely streaks."""
 

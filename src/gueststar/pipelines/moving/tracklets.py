@@ -1,19 +1,25 @@
-"""Link a night's isolated detections into tracklets of moving objects."""
+"""Link a night's isolated detections and trails into tracklets of moving objects."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gueststar.algorithms.moving.tracklets import Link, LinkConfig, MovingSources, link_sources
+from gueststar.algorithms.moving.motion import Motion
+from gueststar.algorithms.moving.tracklets import LinkConfig, MovingSources, link_sources
+from gueststar.algorithms.moving.trail_links import link_trails, motion_of_trail
+from gueststar.algorithms.moving.trail_night import TrailLinkConfig
+from gueststar.algorithms.moving.trails import TrailedSources
 from gueststar.core.bits import SourceFlag
 from gueststar.core.ids import content_id
 from gueststar.model.catalog import Catalog
 from gueststar.model.columns import TRACKLET
 from gueststar.model.photocal import NJY_ZERO_POINT
+from gueststar.pipelines.moving.trailed import asteroid_streaks, is_piece, trailed_sources
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,26 @@ class TrackletConfig:
     never_link: SourceFlag = SourceFlag.SATELLITE | SourceFlag.COSMIC_RAY | SourceFlag.BAD_PIXEL | SourceFlag.DIPOLE
     """Flags with which a detection is left out."""
     link: LinkConfig = field(default_factory=LinkConfig)
+    """Of detections that are points."""
+    trail: TrailLinkConfig = field(default_factory=TrailLinkConfig)
+    """Of trails with each other and with points."""
+    min_streak_reliability: float = 0.6
+    """Streaks of lower score are no trails."""
+    max_streak_rate: float = 5.0
+    """Faster streaks are no trails of asteroids, arcsec/s."""
+    is_lone_trail_kept: bool = True
+    """Whether one trail that nothing goes with is a tracklet by itself."""
+
+
+class Members(NamedTuple):
+    """What a tracklet is made of."""
+
+    dia_source_ids: tuple[int, ...]
+    """Detections, by time."""
+    streak_ids: tuple[int, ...] = ()
+    """Trails, by time."""
+    is_forward: tuple[bool, ...] = ()
+    """Whether each trail was drawn from its first end to its second."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,33 +61,51 @@ class Tracklets:
 
     tracklets: Catalog
     """`TRACKLET` rows."""
-    members: tuple[tuple[int, ...], ...]
-    """dia_source_id of each tracklet's detections, by time."""
+    members: tuple[Members, ...]
+    """Of each tracklet."""
     metrics: dict[str, Any]
     """How many detections were linked from how many exposures, and in how many of them density bounded the search."""
 
 
 class LinkTracklets:
-    """Find things that move among a night's detections."""
+    """Find things that move among a night's detections and streaks."""
 
     def __init__(self, config: TrackletConfig = TrackletConfig()) -> None:
         self.config = config
 
-    def run(self, dia_sources: Catalog, *, earlier_objects: NDArray[np.int64] | None = None) -> Tracklets:
-        """Return the tracklets among `DIA_SOURCE` rows of one night.
+    def run(
+        self, dia_sources: Catalog, *, streaks: Sequence[Mapping[str, Any]] = (),
+        tracks: Sequence[Mapping[str, Any]] = (), earlier_objects: NDArray[np.int64] | None = None,
+    ) -> Tracklets:  # fmt: skip
+        """Return the tracklets among `DIA_SOURCE` rows of one night and the streaks of that night.
 
-        ``earlier_objects`` are dia_object_ids that were seen on nights before: they do not move.
+        ``streaks`` are rows of `streak_tracks.listed` and ``tracks`` what `LinkStreaks` made of them. Trails come
+        first, alone a tracklet already; what they do not claim is linked by itself. ``earlier_objects`` are
+        dia_object_ids that were seen on nights before: they do not move.
         """
-        chosen = dia_sources.select(self.is_candidate(dia_sources, earlier_objects))
-        found = link_sources(_moving_sources(chosen), config=self.config.link)
-        links = found.links
-        ids = chosen["dia_source_id"]
-        members = tuple(tuple(int(ids[row]) for row in link.rows) for link in links)
-        rows = [_row(chosen, link, number) for link, number in zip(links, members, strict=True)]
+        config = self.config
+        trails = asteroid_streaks(
+            streaks, tracks, min_reliability=config.min_streak_reliability, max_rate=config.max_streak_rate
+        )
+        is_chosen = self.is_candidate(dia_sources, earlier_objects) & ~is_piece(dia_sources, trails)
+        chosen = dia_sources.select(is_chosen)
+        moving, trailed = _moving_sources(chosen), trailed_sources(trails)
+        trail_links = link_trails(trailed, moving, config=config.trail)
+        is_free = np.ones(chosen.n_rows, dtype=bool)
+        is_free[[row for link in trail_links for row in link.points]] = False
+        free = np.flatnonzero(is_free)
+        found = link_sources(_moving_sources(chosen.select(free)), config=config.link)
+        made = [_Made(k.points, k.trails, k.is_forward, k.motion, k.false_probability) for k in trail_links]
+        if config.is_lone_trail_kept:
+            made += _lone(trailed, trails, {row for link in trail_links for row in link.trails})
+        made += [_Made(tuple(free[list(k.rows)]), (), (), k.motion, k.false_probability) for k in found.links]
+        members = tuple(_members(chosen, trails, one) for one in made)
+        rows = [_row(moving, trailed, one, number) for one, number in zip(made, members, strict=True)]
         table = {column.name: [row[column.name] for row in rows] for column in TRACKLET.columns}
         is_bounded = found.n_bounded > 0
         metrics = {
             "n_candidates": chosen.n_rows,
+            "n_trails": len(trails),
             "n_exposures": found.n_exposures,
             "n_bounded_exposures": found.n_bounded,
             "least_reach_arcsec": found.least_reach_arcsec if is_bounded else None,
@@ -89,12 +133,40 @@ def _moving_sources(sources: Catalog) -> MovingSources:
     )  # fmt: skip
 
 
-def _row(sources: Catalog, link: Link, members: tuple[int, ...]) -> dict[str, float]:
-    rows, motion = list(link.rows), link.motion
-    moving = _moving_sources(sources.select(np.array(rows)))
+class _Made(NamedTuple):
+    points: tuple[int, ...]
+    """Rows of the candidates."""
+    trails: tuple[int, ...]
+    """Rows of the trails."""
+    is_forward: tuple[bool, ...]
+    motion: Motion
+    false_probability: float
+    is_sense_known: bool = True
+
+
+def _lone(trailed: TrailedSources, rows: Sequence[Mapping[str, Any]], linked: set[int]) -> list[_Made]:
+    """Return what single trails tell, as if each moved from its first end to its second."""
+    left = [row for row in range(len(rows)) if row not in linked]
+    return [
+        _Made((), (row,), (True,), motion_of_trail(trailed, row), 1.0 - float(rows[row]["reliability"]), False)
+        for row in left
+    ]
+
+
+def _members(sources: Catalog, trails: Sequence[Mapping[str, Any]], made: _Made) -> Members:
+    ids = sources["dia_source_id"]
+    streak_ids = tuple(int(trails[row]["streak_id"]) for row in made.trails)
+    return Members(tuple(int(ids[row]) for row in made.points), streak_ids, made.is_forward)
+
+
+def _row(moving: MovingSources, trailed: TrailedSources, made: _Made, members: Members) -> dict[str, float]:
+    points, trails, motion = list(made.points), list(made.trails), made.motion
+    mjd = np.concatenate([moving.mjd[points], trailed.mjd_begin[trails], trailed.mjd_end[trails]])
+    mag = np.concatenate([moving.mag[points], trailed.mag[trails]])
+    known = mag[np.isfinite(mag)]
     return {
-        "tracklet_id": content_id("tracklet", *sorted(members)),
-        "n_detections": len(rows),
+        "tracklet_id": content_id("tracklet", *sorted(members.dia_source_ids), *sorted(members.streak_ids)),
+        "n_detections": len(points) + len(trails),
         "mjd_tai": motion.mjd,
         "ra": motion.ra,
         "dec": motion.dec,
@@ -102,9 +174,11 @@ def _row(sources: Catalog, link: Link, members: tuple[int, ...]) -> dict[str, fl
         "rate_err": motion.rate_err,
         "position_angle_deg": motion.position_angle,
         "position_angle_err": motion.position_angle_err,
-        "span_min": float(np.ptp(moving.mjd)) * 1440.0,
-        "mag": float(np.nanmedian(moving.mag)),
-        "mag_scatter": float(np.nanstd(moving.mag)),
-        "chi2": motion.chi2 / motion.n_dof,
-        "false_probability": link.false_probability,
+        "span_min": float(np.ptp(mjd)) * 1440.0,
+        "mag": float(np.median(known)) if known.size else np.nan,
+        "mag_scatter": float(np.std(known)) if known.size else np.nan,
+        "chi2": motion.chi2 / max(motion.n_dof, 1),
+        "false_probability": made.false_probability,
+        "n_trailed": len(trails),
+        "is_sense_known": made.is_sense_known,
     }

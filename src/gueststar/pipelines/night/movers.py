@@ -24,11 +24,12 @@ def _link(repo: SurveyRepo, settings: PipelineSettings, night: int) -> Result:
     with timer("read"):
         dia_sources = store.sources_of_night(night)
         stationary = store.seen_before(night)
-    with timer("link"):
-        found = LinkTracklets(settings.tracklets).run(dia_sources, earlier_objects=stationary)
     with timer("streaks"):
         streaks = streaks_of_night(repo, night)
         tracks = LinkStreaks(settings.streak_tracks).run(streaks)
+    with timer("link"):
+        link = LinkTracklets(settings.tracklets)
+        found = link.run(dia_sources, streaks=streaks, tracks=tracks, earlier_objects=stationary)
     metrics = {
         "n_dia_sources": dia_sources.n_rows,
         "n_stationary_objects": stationary.size,
@@ -48,11 +49,11 @@ def streaks_of_night(repo: SurveyRepo, night: int) -> list[dict[str, Any]]:
 
 
 def tracklet_rows(found: Tracklets) -> list[dict[str, Any]]:
-    """Return tracklets as plain values, each with the detections that it links."""
+    """Return tracklets as plain values, each with the detections and the streaks that it links."""
     table = found.tracklets
     rows = []
     for k in range(table.n_rows):
         row: dict[str, Any] = {name: table[name][k].item() for name in table}
-        row["dia_source_ids"] = [int(i) for i in found.members[k]]
+        row |= {name: list(values) for name, values in found.members[k]._asdict().items()}
         rows.append(row)
     return rows
