@@ -48,7 +48,8 @@ def main() -> None:
         finally:
             process.terminate()
             process.wait()
-    print(f"idle operator, {options.files} files left in its landing place: {100 * used / wall:.2f} % of a core")
+    told = f"{options.workers} workers, {options.files} files left in its landing place"
+    print(f"idle operator, {told}: {100 * used / wall:.2f} % of a core")
 
 
 def prepared(folder: Path, n_files: int) -> Path:

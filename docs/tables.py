@@ -24,6 +24,7 @@ from gueststar.model.metrics import METRICS, Metric
 from gueststar.operations.metrics.definitions import DEFINITIONS
 from gueststar.operations.rules import action_names, quantities
 from gueststar.operations.rules import grammar as rules_grammar
+from gueststar.operations.rules.catching_up import catch_up_of
 from gueststar.operations.rules.load import SHIPPED
 from gueststar.operations.rules.reading import parse, read_text
 from gueststar.operations.rules.words import do_words, only_if_words, when_words
@@ -203,8 +204,8 @@ def _rules_shipped() -> str:
     for rule in file.rules:
         besides = only_if_words(rule.only_if)
         when = when_words(rule.when) + (f"; if {besides}" if besides else "")
-        rows.append((rule.name, when, do_words(rule), rule.description))
-    return _table(("rule", "when", "does", "what for"), rows)
+        rows.append((rule.name, when, do_words(rule), catch_up_of(rule) or "", rule.description))
+    return _table(("rule", "when", "does", "catches up", "what for"), rows)
 
 
 def _rules_actions() -> str:

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install what some tests need beside Python packages, where that is allowed: the PostgreSQL server, the blind solver
 # Astrometry.net, the Tycho-2 stars that Debian packages for it, other programs that read our headers, and what runs
-# Kafka, and the batch system Slurm. A test that lacks one skips and says so.
+# Kafka, the batch system Slurm, and Prometheus. A test that lacks one skips and says so.
 set -eu
 has_postgres() {
     command -v initdb >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1
@@ -20,6 +20,7 @@ command -v slurmctld >/dev/null 2>&1 || missing="$missing slurm-wlm"
 command -v munged >/dev/null 2>&1 || missing="$missing munge"
 command -v java >/dev/null 2>&1 || missing="$missing openjdk-17-jre-headless"
 command -v mvn >/dev/null 2>&1 || missing="$missing maven"
+command -v promtool >/dev/null 2>&1 || missing="$missing prometheus"
 for scale in 07 08; do
     has_tycho "$scale" || missing="$missing astrometry-data-tycho2-$scale"
 done

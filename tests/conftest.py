@@ -2,12 +2,46 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Callable
+from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+
+APART = ("tests/end_to_end/test_user_guide.py", "tests/drills/")
+"""Long tests that share what they need through a folder: any process may run any of them."""
+ORDER = ("tests/end_to_end/", "tests/drills/", "tests/integration/", "tests/unit/")
+"""Long ones first, so that no process is left alone with one at the end."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Sort what processes share among themselves: pages and drills in turn (drills wait much), then the rest."""
+    if not hasattr(config, "workerinput"):
+        return
+    apart = [[item for item in items if item.nodeid.startswith(prefix)] for prefix in APART]
+    rest = [item for item in items if not item.nodeid.startswith(APART)]
+    rest.sort(key=lambda item: next((n for n, prefix in enumerate(ORDER) if item.nodeid.startswith(prefix)), 0))
+    items[:] = [item for pair in zip_longest(*apart) for item in pair if item is not None] + rest
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Share out whole files (they have fixtures of their own) in the order of collection, and `APART` test by test."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class InOrder(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return nodeid if nodeid.startswith(APART) else str(super()._split_scope(nodeid))
+
+    if config.getoption("dist") != "loadfile":
+        return None
+    config.option.loadscopereorder = False
+    return InOrder(config, log)
 
 
 def shared_folder() -> Path | None:
@@ -26,4 +60,44 @@ def shared_data() -> Path:
     folder = shared_folder()
     if folder is None:
         pytest.skip("the real data sets are not beside the checkout (set GUESTSTAR_SHARED to their folder)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_sky(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two simulated nights of one detector: raw files, truth and reference catalog, for all test processes to read."""
+    from .end_to_end._survey import gueststar
+
+    words = ("--scenario", "small", "--detectors", "0", "--seed", "5", "--quiet")
+    shared = folder_of_all_processes(tmp_path_factory, "small")
+    return made_once(shared / "sky", lambda folder: gueststar("simulate", folder, *words))
+
+
+@pytest.fixture(scope="session")
+def small_survey(small_sky: Path) -> Path:
+    """A survey of both nights of `small_sky`, processed in one go; who changes it takes a copy."""
+    from .end_to_end._survey import gueststar, make_survey
+
+    def make(folder: Path) -> None:
+        make_survey(folder, small_sky, small_sky / "raw")
+        gueststar("process", folder)
+
+    return made_once(small_sky.with_name("survey"), make)
+
+
+def made_once(folder: Path, make: Callable[[Path], object]) -> Path:
+    """Return a folder that the first test process which asks for it makes."""
+    with folder.with_suffix(".lock").open("a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not lock.tell():
+            make(folder)
+            lock.write("made")
+    return folder
+
+
+def folder_of_all_processes(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
+    """Return a folder that all test processes of this run share."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if base.name.startswith("popen") else base) / name
+    folder.mkdir(exist_ok=True)
     return folder

@@ -11,13 +11,13 @@ from gueststar.operations.drills.catalog import play
 from gueststar.operations.drills.stage import Stage
 from gueststar.operations.drills.world import make_world
 
+from ..conftest import folder_of_all_processes
+
 
 @pytest.fixture(scope="session")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
     """A stage of this test process; the world and its undisturbed night are made by whoever comes first."""
-    base = tmp_path_factory.getbasetemp()
-    shared = (base.parent if (base.parent / ".lock").exists() or base.name.startswith("popen") else base) / "drills"
-    shared.mkdir(exist_ok=True)
+    shared = folder_of_all_processes(tmp_path_factory, "drills")
     with (shared / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         world = make_world(shared / "world")

@@ -36,12 +36,13 @@ def read_until(words: str, process: subprocess.Popen[str]) -> None:
     raise AssertionError(f"it never said {words!r}, but {''.join(said)}")
 
 
-def test_a_night_goes_on_when_its_database_comes_back(postgres: PostgresServer, tmp_path: Path) -> None:
-    sky, root = tmp_path / "sky", tmp_path / "survey"
-    gueststar("simulate", sky, "--scenario", "small", "--nights", 1, "--detectors", "0", "--seed", "5", "--quiet")
+def test_a_night_goes_on_when_its_database_comes_back(
+    postgres: PostgresServer, small_sky: Path, tmp_path: Path
+) -> None:
+    root, (first_night, _) = tmp_path / "survey", sorted(small_sky.glob("raw/*"))
     gueststar("init", root, "--camera", "simcam", "--db", postgres.url)
-    gueststar("refcat", "import", root, sky / "refcat.parquet")
-    gueststar("ingest", root, sky / "raw", "--transfer", "link")
+    gueststar("refcat", "import", root, small_sky / "refcat.parquet")
+    gueststar("ingest", root, first_night, "--transfer", "link")
     n_done = 0
     with SurveyRepo.open(root) as repo, processing(root) as process:
         for stage in ("science", "difference"):  # out in the middle of both

@@ -16,11 +16,10 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_broker_that_is_away_all_night_and_files_that_come_twice_and_late(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_sky: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gueststar.stream.topics.TIMEOUT_S", 2.0)
-    root, sky, more = tmp_path / "survey", tmp_path / "sky", tmp_path / "more"
-    gueststar("simulate", sky, "--scenario", "small", "--detectors", "0", "--seed", "5", "--quiet")
+    root, sky, more = tmp_path / "survey", small_sky, tmp_path / "more"
     science = sorted(sky.glob("raw/*/sci_*"))
     late = science[-3]  # public, and the first of the second night
     make_survey(root, sky, *(path for path in sorted(sky.glob("raw/*/*")) if path != late))

@@ -45,14 +45,12 @@ STAR, TRANSIENT = 0, 2
 
 
 @pytest.fixture(scope="module")
-def survey(tmp_path_factory: pytest.TempPathFactory) -> Survey:
+def survey(small_survey: Path, small_sky: Path, tmp_path_factory: pytest.TempPathFactory) -> Survey:
     """Two nights of one detector, simulated and processed in one go."""
-    folder = tmp_path_factory.mktemp("survey")
-    gueststar("simulate", folder / "sky", "--scenario", "small", "--detectors", "0", "--seed", "1", "--quiet")
-    make_survey(folder / "whole", folder / "sky", folder / "sky" / "raw")
-    gueststar("process", folder / "whole")
-    nights = tuple(int(line.split()[0]) for line in gueststar("night", "list", folder / "whole").splitlines())
-    return Survey(folder / "whole", folder / "sky", nights)
+    root = tmp_path_factory.mktemp("survey") / "whole"
+    shutil.copytree(small_survey, root, symlinks=True)
+    nights = tuple(int(line.split()[0]) for line in gueststar("night", "list", root).splitlines())
+    return Survey(root, small_sky, nights)
 
 
 def report_of(root: Path, night: int, **options: Path) -> dict:

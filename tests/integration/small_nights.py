@@ -3,7 +3,10 @@
 from datetime import date
 from pathlib import Path
 
+import pytest
+
 from gueststar.pipelines.ingest import ingest_paths
+from gueststar.pipelines.night.process import process_nights
 from gueststar.pipelines.refcat_import import import_refcat
 from gueststar.simulation.scenario import Scenario
 from gueststar.simulation.simulate import simulate
@@ -12,6 +15,7 @@ from gueststar.store.operation_settings import OperationSettings
 from gueststar.store.refcats import RefcatStore
 from gueststar.store.repo import SurveyRepo
 from gueststar.store.settings import SurveySettings
+from tests.conftest import folder_of_all_processes, made_once
 from tests.integration.test_electronics_of_a_night import small_camera
 
 
@@ -28,8 +32,9 @@ def two_nights() -> Scenario:
     )  # fmt: skip
 
 
-def survey(folder: Path, name: str, **operation: object) -> Path:
-    """Make a survey of the simulated sky that takes three images for a reference."""
+def survey(folder: Path, name: str, *, sky: Path | None = None, **operation: object) -> Path:
+    """Make a survey of the simulated sky (``folder``/sky) that takes three images for a reference."""
+    sky = sky or folder / "sky"
     settings = SurveySettings(
         name=name,
         parameters={"reference_selection": {"min_epochs": 3}, "nightly_injection": {"fraction": 0.0}},
@@ -37,11 +42,16 @@ def survey(folder: Path, name: str, **operation: object) -> Path:
     )
     with SurveyRepo.create(folder / name, small_camera(), settings=settings) as repo:
         DetectionStore.at(repo.root, name_key=bytes(range(32)))
-        import_refcat(RefcatStore(repo.root / "refcats"), folder / "sky" / "refcat.parquet")
-        ingest_paths(repo, [folder / "sky" / "raw"])
+        import_refcat(RefcatStore(repo.root / "refcats"), sky / "refcat.parquet")
+        ingest_paths(repo, [sky / "raw"])
         return repo.root
 
 
-def simulate_sky(folder: Path) -> None:
-    """Write the raw files of both nights to ``folder``/sky."""
-    simulate(folder / "sky", small_camera(), two_nights(), seed=4)
+def processed_here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of all test processes: ``sky``, and ``here``, a survey of it that one process has processed."""
+
+    def make(folder: Path) -> None:
+        simulate(folder / "sky", small_camera(), two_nights(), seed=4)
+        process_nights(survey(folder, "here"), until="precover")
+
+    return made_once(folder_of_all_processes(tmp_path_factory, "nights") / "small", make)

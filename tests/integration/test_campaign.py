@@ -9,24 +9,22 @@ from gueststar.core.errors import ConfigError
 from gueststar.pipelines.batch.engine import BatchEngine
 from gueststar.pipelines.batch.workflow import Batch, bps_config
 from gueststar.pipelines.engine.contract import Call
-from gueststar.pipelines.night.process import process_nights
 from gueststar.store.ledger import JobState
 from gueststar.store.repo import SurveyRepo
 from tests.end_to_end._survey import alert_digests, gueststar, product_digests
 from tests.integration import engine_units as units
-from tests.integration.small_nights import simulate_sky, survey
+from tests.integration.small_nights import processed_here, survey
 
 pytest.importorskip("lsst.ctrl.bps.parsl", reason="not installed: pip install gueststar[batch]")
 
 
 @pytest.mark.slow
-def test_a_campaign_makes_what_one_process_makes(tmp_path: Path) -> None:
-    simulate_sky(tmp_path)
-    here, there = survey(tmp_path, "here"), survey(tmp_path, "there")
-    process_nights(here, until="associate")
+def test_a_campaign_makes_what_one_process_makes(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    made = processed_here(tmp_path_factory)
+    here, there = made / "here", survey(tmp_path, "there", sky=made / "sky")
     nights = [row.info.day_obs for row in SurveyRepo.open(here).ledger.exposures()]
     told = gueststar(
-        "campaign", there, "--nights", f"{min(nights)}..{max(nights)}", "--workers", 2, "--until", "associate"
+        "campaign", there, "--nights", f"{min(nights)}..{max(nights)}", "--workers", 2, "--until", "precover"
     )
     assert "difference" in told
     found = product_digests(there)

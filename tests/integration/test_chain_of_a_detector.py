@@ -26,13 +26,12 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(small_sky: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A survey with a reference of three exposures, and two more exposures of the place that wait."""
     folder = tmp_path_factory.mktemp("chain")
-    gueststar("simulate", folder / "sky", "--scenario", "small", "--detectors", "0", "--seed", "5", "--quiet")
-    files = sorted(folder.glob("sky/raw/*/*"))
+    files = sorted(small_sky.glob("raw/*/*"))
     science = [path for path in files if path.name.startswith("sci_")]
-    make_survey(folder / "survey", folder / "sky", *(set(files) - set(science)), *science[:3])
+    make_survey(folder / "survey", small_sky, *(set(files) - set(science)), *science[:3])
     set_parameters(folder / "survey", {"reference_selection": {"min_epochs": 3}})
     gueststar("process", folder / "survey", "--until", "difference")
     gueststar("ingest", folder / "survey", *science[3:5], "--transfer", "link")

@@ -14,7 +14,7 @@ from gueststar.pipelines.night.process import process_nights
 from gueststar.store.operation_settings import ClusterSettings
 from tests.end_to_end._survey import alert_digests, product_digests
 from tests.integration import engine_units as units
-from tests.integration.small_nights import simulate_sky, survey
+from tests.integration.small_nights import processed_here, survey
 from tests.slurm_cluster import SlurmCluster, running_slurm
 
 
@@ -29,11 +29,12 @@ def slurm() -> Iterator[SlurmCluster]:
 
 
 @pytest.mark.slow
-def test_nights_on_slurm_are_the_same_as_in_one_process(slurm: SlurmCluster, tmp_path: Path) -> None:
-    simulate_sky(tmp_path)
+def test_nights_on_slurm_are_the_same_as_in_one_process(
+    slurm: SlurmCluster, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    made = processed_here(tmp_path_factory)
     cluster = {"kind": "slurm", "workers": 2, "memory_gb": 3.0, "options": slurm.options()}
-    here, there = survey(tmp_path, "here"), survey(tmp_path, "there", cluster=cluster)
-    process_nights(here, until="precover")
+    here, there = made / "here", survey(tmp_path, "there", sky=made / "sky", cluster=cluster)
     nodes: set[str] = set()
     process_nights(there, until="precover", progress=lambda *_: nodes.update(slurm.jobs().values()))
     assert nodes == {"node1", "node2"}

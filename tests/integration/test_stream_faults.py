@@ -84,7 +84,7 @@ def fill(path: Path) -> None:
 
 
 def delete_topic(settings: StreamSettings, name: str) -> None:
-    admin = AdminClient({"bootstrap.servers": settings.bootstrap_servers})
+    admin = AdminClient(client_options(Path(), settings))
     for future in admin.delete_topics([name]).values():
         future.result(30)
 
@@ -234,7 +234,7 @@ def _published(publisher: Publisher) -> publishing.PublishReceipt:
 def test_a_topic_deleted_and_made_anew_behind_the_publisher_does_not_confuse_it(
     settings: StreamSettings, tmp_path: Path
 ) -> None:
-    name, admin = topic_of(settings), AdminClient({"bootstrap.servers": settings.bootstrap_servers})
+    name, admin = topic_of(settings), AdminClient(client_options(Path(), settings))
     log = AlertLog(tmp_path)
     log.append(packets(5))
     with Publisher(tmp_path, settings) as publisher:
@@ -255,7 +255,7 @@ def test_a_topic_deleted_and_made_anew_behind_the_publisher_does_not_confuse_it(
 def test_brokers_that_take_small_batches_only_lose_only_what_is_itself_too_large(
     settings: StreamSettings, tmp_path: Path
 ) -> None:
-    admin = AdminClient({"bootstrap.servers": settings.bootstrap_servers})
+    admin = AdminClient(client_options(Path(), settings))
     small = NewTopic(topic_of(settings), 1, 1, config={"max.message.bytes": "100000"})
     for future in admin.create_topics([small]).values():
         future.result(30)
@@ -292,7 +292,7 @@ def test_brokers_that_delete_by_age_have_not_lost_anything(settings: StreamSetti
     log.append(packets(30))
     with Publisher(tmp_path, settings) as publisher:
         publisher.publish()
-        admin = AdminClient({"bootstrap.servers": settings.bootstrap_servers})
+        admin = AdminClient(client_options(Path(), settings))
         for future in admin.delete_records([TopicPartition(topic_of(settings), 0, 12)]).values():
             future.result(30)
         log.append(packets(10, first=31))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gueststar.algorithms.detrend.line_sums import strongest_line
+from gueststar.algorithms.detrend.line_sums import significant_lines, strongest_standing
 from gueststar.algorithms.detrend.satellites import find_trails, trail_pixels
 
 SHAPE = (600, 700)
@@ -106,10 +106,12 @@ def test_spikes_of_a_bright_star_are_no_trail():
 def test_strongest_line_of_noise_is_about_five_sigma_and_of_a_line_is_the_line(shape):
     rng = np.random.default_rng(10)
     noise = rng.normal(size=shape).astype(np.float32)
-    assert strongest_line(noise, min_length=20.0).significance < 6.0
+    assert significant_lines(noise, min_length=20.0, threshold=6.0).significance.size == 0
     image = noise.copy()
     image[np.arange(60), np.arange(60) // 2 + 10] += 3.0
-    line = strongest_line(image, min_length=20.0)
+    lines = significant_lines(image, min_length=20.0, threshold=6.0)
+    line = strongest_standing(image, lines)
     assert line.significance > 12.0
     slope = (line.x2 - line.x1) / (line.y2 - line.y1)
     assert slope == pytest.approx(0.5, abs=0.05)
+    assert strongest_standing(noise * 0, lines) is None

@@ -76,7 +76,8 @@ def _ingest(repo: SurveyRepo, paths: list[Path], product: str, options: EntryOpt
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from gueststar.pipelines.ingest import files_under, ingest_paths, is_raw_name
+    from gueststar.formats.raw_names import is_raw_name
+    from gueststar.pipelines.ingest import files_under, ingest_paths
     from gueststar.pipelines.ingest_products import ingest_products
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -26,14 +26,15 @@ def command(
     Exit status: 0 all is well, 1 alarms are open, 3 the operator does not run. The page is shown without more to this
     machine's loopback address; to others with a token of a user in the operators' group.
     """
+    if is_served:
+        from gueststar.operations.watch.page import serve_status
+
+        serve_status(repo, host=host, port=port, group=group, tell=click.echo)
+        return
     from gueststar.operations.watch.facts import as_json
-    from gueststar.operations.watch.page import serve_status
     from gueststar.operations.watch.terminal import status_of
     from gueststar.operations.watch.watcher import Watcher
 
-    if is_served:
-        serve_status(repo, host=host, port=port, group=group, tell=click.echo)
-        return
     watcher = Watcher(repo)
     try:
         facts = watcher.facts()

@@ -151,6 +151,7 @@ ADDRESSES: dict[str, WayOut] = {
     "schemas /subjects/{subject}/versions/{version}/schema": WayOut(_N, "a schema"),
     "status /": WayOut(_O, "the state of operation: the operator's user over loopback, else a token of its group"),
     "status /facts.json": WayOut(_O, "the same, as values"),
+    "status /facts.events": WayOut(_O, "the same, pushed as they change"),
     "status /metrics": WayOut(_O, "figures of it, without names of exposures; over loopback to all of this machine"),
     "status /previews/{exposure:int}/{detector:int}/{kind}.png": WayOut(_O, "small pictures of the last images"),
     "labelling /": WayOut(_R, "the page; the key of its address, or a token of scope label"),

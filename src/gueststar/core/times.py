@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import math
+import time
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.time import Time
 from numpy.typing import ArrayLike, NDArray
 
 from gueststar.core.errors import ConfigError
 
+if TYPE_CHECKING:
+    from astropy.time import Time
+
 MJD_ZERO_JD = 2400000.5
 """Julian date of MJD 0."""
+
+UNIX_ZERO_JD = 2440587.5
+"""Julian date (UTC) of Unix time 0."""
 
 
 def mjd_tai_from_utc(text: str) -> float:
     """Return MJD (TAI) of an ISO-8601 UTC date and time; raises ValueError if it is not one."""
-    return float(Time(text.strip().rstrip("Z"), scale="utc", format="isot").tai.mjd)
+    return float(_time(text.strip().rstrip("Z"), scale="utc", format="isot").tai.mjd)
 
 
 def jd_of_text(text: str) -> float:
@@ -26,7 +33,7 @@ def jd_of_text(text: str) -> float:
         number = float(text)
     except ValueError:
         try:
-            return float(Time(text.strip().rstrip("Z"), scale="utc").jd)
+            return float(_time(text.strip().rstrip("Z"), scale="utc").jd)
         except ValueError:
             raise ConfigError(f"{text!r} is no time: 2026-01-31, 2026-01-31T04:30 (UTC) or a Julian date") from None
     if not 2_400_000.5 <= number < 2_500_000.5:
@@ -36,52 +43,57 @@ def jd_of_text(text: str) -> float:
 
 def mjd_tai_from_mjd_utc(mjd_utc: float) -> float:
     """Return MJD (TAI) of an MJD counted in UTC."""
-    return float(Time(mjd_utc, scale="utc", format="mjd").tai.mjd)
+    return float(_time(mjd_utc, scale="utc", format="mjd").tai.mjd)
 
 
 def jd_utc(mjd_tai: float) -> float:
     """Return the Julian date in UTC, as alert packets carry it."""
-    return float(Time(mjd_tai, scale="tai", format="mjd").utc.jd)
+    return float(_time(mjd_tai, scale="tai", format="mjd").utc.jd)
 
 
 def jd_utc_of(mjd_tai: ArrayLike) -> NDArray[np.float64]:
     """Return Julian dates in UTC of many MJDs (TAI) at once."""
-    return np.asarray(Time(np.asarray(mjd_tai, dtype=np.float64), scale="tai", format="mjd").utc.jd)
+    return np.asarray(_time(np.asarray(mjd_tai, dtype=np.float64), scale="tai", format="mjd").utc.jd)
 
 
 def mjd_utc_of(mjd_tai: ArrayLike) -> NDArray[np.float64]:
     """Return MJDs in UTC of many MJDs in TAI at once."""
-    return np.asarray(Time(np.asarray(mjd_tai, dtype=np.float64), scale="tai", format="mjd").utc.mjd)
+    return np.asarray(_time(np.asarray(mjd_tai, dtype=np.float64), scale="tai", format="mjd").utc.mjd)
 
 
 def mjd_utc(mjd_tai: float) -> float:
     """Return MJD in UTC of an MJD in TAI."""
-    return float(Time(mjd_tai, scale="tai", format="mjd").utc.mjd)
+    return float(_time(mjd_tai, scale="tai", format="mjd").utc.mjd)
 
 
 def isot_utc(mjd_tai: float) -> str:
     """Return an ISO-8601 UTC string with milliseconds."""
-    return str(Time(mjd_tai, scale="tai", format="mjd").utc.isot)
+    return str(_time(mjd_tai, scale="tai", format="mjd").utc.isot)
 
 
 def unix(mjd_tai: float) -> float:
     """Return Unix time, seconds, of MJD (TAI)."""
-    return float(Time(mjd_tai, scale="tai", format="mjd").unix)
+    return float(_time(mjd_tai, scale="tai", format="mjd").unix)
 
 
 def unix_of(mjd_tai: ArrayLike) -> NDArray[np.float64]:
     """Return Unix times, seconds, of many MJDs (TAI) at once."""
-    return np.asarray(Time(np.asarray(mjd_tai, dtype=np.float64), scale="tai", format="mjd").unix)
+    return np.asarray(_time(np.asarray(mjd_tai, dtype=np.float64), scale="tai", format="mjd").unix)
 
 
 def mjd_tai_of_unix(seconds: float) -> float:
     """Return MJD (TAI) of Unix time."""
-    return float(Time(seconds, format="unix").tai.mjd)
+    return float(_time(seconds, format="unix").tai.mjd)
+
+
+def unix_of_jd_utc(jd: float) -> float:
+    """Return Unix time, seconds, of a Julian date in UTC: neither counts leap seconds."""
+    return (jd - UNIX_ZERO_JD) * 86400.0
 
 
 def now_mjd_tai() -> float:
     """Return the present moment; pass this function where a clock is asked for."""
-    return float(Time.now().tai.mjd)
+    return float(_time(time.time(), format="unix").tai.mjd)
 
 
 def julian_year(mjd_tai: float) -> float:
@@ -104,3 +116,10 @@ def night_of_jd(jd: float, *, starts_h: float) -> int:
     """Return the night (YYYYMMDD) of a Julian date (UTC), in a count that changes at ``starts_h`` hours of UTC."""
     date = datetime(1858, 11, 17) + timedelta(days=math.floor(jd - MJD_ZERO_JD - starts_h / 24.0))
     return date.year * 10000 + date.month * 100 + date.day
+
+
+def _time(value: Any, **kind: str) -> Time:
+    """Return astropy's time; the package is imported by whoever converts first, which takes a third of a second."""
+    from astropy.time import Time
+
+    return Time(value, **kind)

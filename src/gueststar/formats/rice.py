@@ -31,6 +31,9 @@ N_RANDOM = 10_000
 NULL = -2147483647
 """Rounded value that stands for a float that is not a number."""
 
+_MOST_PUSHED = 56
+"""Bits that are written at once at most: up to seven of the last byte wait to be written with them."""
+
 _LARGEST_ROUNDED = float(2**31 - 10)
 """Rounded values stay below this and apart from `NULL`."""
 
@@ -239,7 +242,7 @@ def _round_tile(
 
     Rounding to the nearest whole number after a shift by (random - 1/2) is rounding down after one by random.
     """
-    infinite, n, n_far = np.float32(np.inf), 0, 0
+    infinite, n, n_far, per_step = np.float32(np.inf), 0, 0, 1.0 / step
     row_of_random, k = start, int(random[start] * np.float32(500))
     for y in range(part.shape[0]):
         row, x = part[y], 0
@@ -248,7 +251,7 @@ def _round_tile(
             line, dither, into = row[x : x + run], random[k : k + run], values[n : n + run]
             for i in range(run):
                 is_finite = abs(line[i]) < infinite
-                q = np.floor(((float(line[i]) if is_finite else zero) - zero) / step + float(dither[i]))
+                q = np.floor(((float(line[i]) if is_finite else zero) - zero) * per_step + float(dither[i]))
                 n_far += 1 if abs(q) > _LARGEST_ROUNDED else 0
                 into[i] = np.int32(q) if is_finite else np.int32(NULL)
             n, k, x = n + run, k + run, x + run
@@ -267,11 +270,15 @@ def _encode_tile(values: NDArray[np.int32], heap: Bytes, position: int) -> int:
     word, n_bits = np.uint64(0), 0  # the first ``n_bits`` of ``word``, fewer than eight, are not written yet
     for begin in range(0, values.size, BLOCK):
         n = min(BLOCK, values.size - begin)
-        total = _fold(values, begin, folded[:n])
+        total, largest = _fold(values, begin, folded[:n])
         low = _low_bits(int(total), n)
         header = 0 if total == 0 else low + 1 if low < 25 else 26
         word, n_bits, position = _pushed(heap, position, word, n_bits, np.uint64(header), 5)
         if header == 0:
+            continue
+        longest = (np.int64(largest) >> low) + 1 + low
+        if n == BLOCK and 4 * longest <= _MOST_PUSHED:
+            word, n_bits, position = _push_by_four(folded, low, heap, position, word, n_bits)
             continue
         one = np.uint64(1) << np.uint64(low)
         for k in range(n):
@@ -280,7 +287,7 @@ def _encode_tile(values: NDArray[np.int32], heap: Bytes, position: int) -> int:
             if header == 26:
                 word, n_bits, position = _pushed(heap, position, word, n_bits, v, 32)
                 continue
-            while zeros + 1 + low > 56:
+            while zeros + 1 + low > _MOST_PUSHED:
                 word, n_bits, position = _pushed(heap, position, word, n_bits, np.uint64(0), 24)
                 zeros -= 24
             own = one | (v & (one - np.uint64(1)))
@@ -292,17 +299,41 @@ def _encode_tile(values: NDArray[np.int32], heap: Bytes, position: int) -> int:
 
 
 @njit(cache=True, error_model="numpy")
-def _fold(values: NDArray[np.int32], begin: int, folded: NDArray[np.uint32]) -> np.int64:
-    """Write differences from the value before (of the first value: 0), folded to be positive; return their sum."""
+def _fold(values: NDArray[np.int32], begin: int, folded: NDArray[np.uint32]) -> tuple[np.int64, np.uint32]:
+    """Write differences from the value before (of the first value: 0), folded to be positive.
+
+    Return their sum and the largest.
+    """
     before = values[max(begin - 1, 0)]
     own, total = values[begin : begin + folded.size], np.uint64(0)
     for k in range(folded.size):
         difference = np.int32(own[k] - before)
         before = own[k]
         folded[k] = np.uint32((difference << np.int32(1)) ^ (difference >> np.int32(31)))
+    largest = np.uint32(0)
     for k in range(folded.size):
         total += np.uint64(folded[k])
-    return np.int64(total)
+        largest = max(largest, folded[k])
+    return np.int64(total), largest
+
+
+@njit(cache=True, error_model="numpy")
+def _push_by_four(
+    folded: NDArray[np.uint32], low: int, heap: Bytes, position: int, word: np.uint64, n_bits: int
+) -> tuple[np.uint64, int, int]:
+    """Append the codes of a whole block, four at once: what is written waits for what was written before."""
+    down, one = np.uint64(low), np.uint64(1) << np.uint64(low)
+    rest = one - np.uint64(1)
+    for k in range(0, BLOCK, 4):
+        a, b, c, d = np.uint64(folded[k]), np.uint64(folded[k + 1]), np.uint64(folded[k + 2]), np.uint64(folded[k + 3])
+        after = np.uint64(low + 1)
+        at_b, at_c, at_d = (b >> down) + after, (c >> down) + after, (d >> down) + after
+        first = ((one | (a & rest)) << at_b) | (one | (b & rest))
+        second = ((one | (c & rest)) << at_d) | (one | (d & rest))
+        length = (a >> down) + after + at_b + at_c + at_d
+        both = (first << (at_c + at_d)) | second
+        word, n_bits, position = _pushed(heap, position, word, n_bits, both, np.int64(length))
+    return word, n_bits, position
 
 
 @njit(cache=True, error_model="numpy")

@@ -10,14 +10,16 @@ from __future__ import annotations
 import io
 import json
 import re
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from gueststar.core.errors import DataError
 from gueststar.formats.fits_layout import Buffer
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """Classic and big TIFF, of either byte order."""
@@ -88,7 +90,9 @@ def cards_of_text(text: str) -> dict[str, Any]:
     return {match[1].strip().upper(): _number_or_text(match[2]) for match in found if match is not None}
 
 
-def _opened(buffer: Buffer, name: str) -> tifffile.TiffFile:
+def _opened(buffer: Buffer, name: str) -> TiffFile:
+    import tifffile  # on first use: most cameras write none
+
     try:
         return tifffile.TiffFile(io.BytesIO(bytes(buffer)))
     except Exception as error:  # the parser lets anything through that a damaged directory causes

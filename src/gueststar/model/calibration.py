@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gueststar.model.image import MaskedImage
+if TYPE_CHECKING:
+    from gueststar.model.image import MaskedImage
 
 CalibrationKind = Literal[
     "bias", "dark", "linearity", "photon_transfer", "brighter_fatter", "charge_transfer", "shutter", "flat", "defects",

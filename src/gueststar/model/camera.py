@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from functools import cached_property
 from itertools import combinations
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from gueststar.core.errors import ConfigError
 from gueststar.model.header import HeaderMapping
-from gueststar.model.wcs import Wcs
+
+if TYPE_CHECKING:
+    from gueststar.model.wcs import Wcs
 
 _SECTION = re.compile(r"^\[(\d+):(\d+),(\d+):(\d+)\]$")
 
@@ -301,6 +303,8 @@ class Camera(Part):
         ``rotation_deg`` turns the whole camera, in the sense of `Wcs.tangent`.
         """
         place = detector.focal_plane
+        from gueststar.model.wcs import Wcs
+
         boresight = Wcs.tangent(ra=ra, dec=dec, x=0.0, y=0.0, scale_arcsec=1.0, rotation_deg=rotation_deg)
         # The boresight frame has one unit per arcsec; x runs west, y north at rotation 0.
         centre_ra, centre_dec = boresight.pixel_to_sky(x=place.x_arcsec, y=place.y_arcsec)

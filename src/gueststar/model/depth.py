@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 
 from gueststar.core.errors import DataError
 
@@ -29,6 +28,8 @@ class DepthMap:
 
     def at(self, *, x: ArrayLike, y: ArrayLike) -> Floats:
         """Return the limit at pixel positions, linear between the meshes' middles; NaN in a mesh without one."""
+        from scipy import ndimage
+
         at_x, at_y = np.broadcast_arrays(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64))
         (my, mx), (ny, nx) = self.limit.shape, self.shape
         column, row = (at_x + 0.5) * mx / nx - 0.5, (at_y + 0.5) * my / ny - 0.5
@@ -43,6 +44,7 @@ class DepthMap:
 
     def nearest(self, *, x: ArrayLike, y: ArrayLike) -> Floats:
         """Return the limit of the mesh in which each pixel position lies; NaN beyond the image and where unknown."""
+
         at_x, at_y = np.broadcast_arrays(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64))
         (my, mx), (ny, nx) = self.limit.shape, self.shape
         with np.errstate(invalid="ignore"):

@@ -16,7 +16,7 @@ from typing import Literal
 import psutil
 
 from gueststar.core.errors import ConfigError, GueststarError
-from gueststar.core.times import unix
+from gueststar.core.times import mjd_tai_of_unix, unix
 from gueststar.operations.actions.check_archive_disk import try_writing
 from gueststar.operations.coming_fields import LEAST_COVERED, catalog_radius_deg, covered, one_a_field, places_of
 from gueststar.operations.rules.facts import RECENT_NIGHTS
@@ -39,7 +39,6 @@ CLOCK_FAIR_S, CLOCK_BAD_S = 2.0, 30.0
 """Differences between this machine's clock and others at which a line is fair, and bad."""
 
 _DAY_S = 86400.0
-_UNIX_MJD = 40587.0
 _BEAT_S = 120.0
 _CONNECT_S = 3.0
 
@@ -191,7 +190,7 @@ def _rules(repo: SurveyRepo) -> Iterator[Line]:
 def _calibrations(repo: SurveyRepo, night: int, limits: ReadinessLimits) -> Iterator[Line]:
     """Tell of the kinds of masters that science waits for whether all detectors have valid, recent ones."""
     frames = {kind for kind, _ in OperationFacts(repo.ledger).kinds_of_frames()}
-    midnight = (noon_before(repo.camera.site, night) + _DAY_S / 2) / _DAY_S + _UNIX_MJD
+    midnight = mjd_tai_of_unix(noon_before(repo.camera.site, night) + _DAY_S / 2)
     detectors = {detector.id for detector in repo.camera.detectors}
     for kind in REQUIRED_KINDS:
         if kind not in frames:

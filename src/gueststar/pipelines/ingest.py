@@ -14,14 +14,13 @@ from pathlib import Path
 from gueststar.cameras.translate import Translation, translate
 from gueststar.core.errors import ConfigError, DataError, MissingInput, TransientError
 from gueststar.formats.raw import pixel_checksum, read_headers
+from gueststar.formats.raw_names import is_raw_name
 from gueststar.model.exposure import ExposureInfo
-from gueststar.pipelines.blind import find_position
 from gueststar.store.ledger_rows import FileStatus
-from gueststar.store.product_files import digest_of
+from gueststar.store.product_paths import digest_of
 from gueststar.store.repo import SurveyRepo, Transfer
 
 _FITS_NAME = re.compile(r"\.(fits|fit|fts)(\.(fz|gz|bz2))?$", re.IGNORECASE)
-_RAW_NAME = re.compile(r"\.((fits|fit|fts)(\.(fz|gz|bz2))?|tiff?(\.(gz|bz2))?)$", re.IGNORECASE)
 
 _SAME_TIME_S = 0.05
 """Files of one exposure may tell exposure times that differ by this."""
@@ -118,11 +117,6 @@ def is_fits_name(path: Path) -> bool:
     return _FITS_NAME.search(path.name) is not None and not path.name.startswith(".")
 
 
-def is_raw_name(path: Path) -> bool:
-    """Return whether a file is named as raw files are (FITS or TIFF), and not hidden."""
-    return _RAW_NAME.search(path.name) is not None and not path.name.startswith(".")
-
-
 def ingest_file(repo: SurveyRepo, path: Path, *, transfer: Transfer = "copy", received: float | None = None) -> Outcome:
     """Take in one raw file; the ledger knows what became of it before this returns.
 
@@ -210,6 +204,8 @@ def _understand(repo: SurveyRepo, path: Path) -> tuple[Translation, str]:
         translation, checksum = translate(repo.camera, raw), pixel_checksum(path)
         is_lost = translation.info.observation_type == "science" and translation.info.ra is None
         if is_lost and repo.camera.has_sky:
+            from gueststar.pipelines.blind import find_position
+
             translation = find_position(repo, translation, path)
         return translation, checksum
     except (DataError, ConfigError, MissingInput):
@@ -259,7 +255,7 @@ def _keep_refused(folder: Path, path: Path, sha256: str, reason: str, *, is_link
     kept = folder / f"{sha256[:12]}-{path.name}"
     if not kept.exists():
         temporary = folder / f".{kept.name}"
-        if is_linked:
+        if is_linked and path.stat().st_size:  # an empty one may grow yet
             with suppress(OSError):
                 os.link(path, temporary)
         if not temporary.exists():

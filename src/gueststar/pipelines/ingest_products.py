@@ -31,7 +31,7 @@ from gueststar.pipelines.ingest import (
 )
 from gueststar.pipelines.ingest_catalogs import Entered, catalog_entries
 from gueststar.store.ledger_rows import FileStatus, Job, JobState
-from gueststar.store.product_files import digest_of
+from gueststar.store.product_paths import digest_of
 from gueststar.store.products import DataId
 from gueststar.store.repo import SurveyRepo, Transfer
 

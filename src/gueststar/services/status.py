@@ -1,4 +1,4 @@
-"""The live status of a survey: a page that renews itself, previews of the last images, and figures for Prometheus.
+"""The live status of a survey: a page to which news are pushed, previews of images, figures for Prometheus.
 
 It is the operator's. Over loopback it is shown to processes of the operator's own user; anybody else brings the token
 of a user in the operators' group, as a bearer token or, from a browser, as the password that it asks for.
@@ -10,6 +10,7 @@ import base64
 import binascii
 import ipaddress
 from collections.abc import Callable
+from functools import partial
 from importlib import resources
 from typing import Any
 
@@ -25,6 +26,7 @@ from gueststar.core.errors import DataError, TransientError
 from gueststar.model.readers import Scope
 from gueststar.services.gate import Gate
 from gueststar.services.peers import is_own
+from gueststar.services.pushes import push
 
 PREVIEWS = ("science", "reference", "difference")
 
@@ -87,6 +89,11 @@ class _Status:
         await self._door.admit(request)
         return JSONResponse(await run_in_threadpool(self._facts), headers=_NOBODY_KEEPS)
 
+    async def pushed(self, request: Request) -> Response:
+        """Return the facts as events that go on: all, then what changed, as long as whoever asks may see them."""
+        await self._door.admit(request)
+        return push(self._facts, partial(self._door.admit, request), headers=_NOBODY_KEEPS)
+
     async def preview(self, request: Request) -> Response:
         """Return a small picture of an image."""
         await self._door.admit(request)
@@ -122,6 +129,7 @@ def status_app(
         routes=[
             Route("/", handlers.page),
             Route("/facts.json", handlers.facts),
+            Route("/facts.events", handlers.pushed),
             Route("/metrics", handlers.figures),
             Route("/previews/{exposure:int}/{detector:int}/{kind}.png", handlers.preview),
         ],

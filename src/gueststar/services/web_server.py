@@ -10,6 +10,8 @@ from starlette.types import ASGIApp
 from gueststar.core.errors import ConfigError
 
 LOOPBACK = "127.0.0.1"
+GRACE_S = 10
+"""Answers that are under way when it is interrupted have so long; those without an end are cut then."""
 
 
 def serve(app: ASGIApp, *, host: str = LOOPBACK, port: int = 0, tell: Callable[[str], None]) -> None:
@@ -26,4 +28,5 @@ def serve(app: ASGIApp, *, host: str = LOOPBACK, port: int = 0, tell: Callable[[
             raise ConfigError(f"{host} port {port} cannot be listened to ({reason}): choose another") from problem
         shown = f"[{host}]" if ":" in host else host
         tell(f"http://{shown}:{listening.getsockname()[1]}/")
-        uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[listening])
+        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S)
+        uvicorn.Server(config).run(sockets=[listening])

@@ -19,7 +19,7 @@ from gueststar.formats.parquet import to_arrow, write_table_atomically
 from gueststar.model.catalog import Catalog, Column, Schema
 from gueststar.model.columns import DIA_SOURCE
 from gueststar.store.detections.store import DetectionStore
-from gueststar.store.product_files import digest_of
+from gueststar.store.product_paths import digest_of
 
 FOLDER = "exports/candidates"
 """Folder of a repository that holds the files, by date."""

@@ -26,6 +26,9 @@ class LandingPlace(_Section):
     beside it and agrees; when its size and time stayed the same for ``stable_s``."""
     stable_s: float = Field(default=5.0, ge=0)
     """How long a file stays unchanged before it is taken as whole."""
+    empty_s: float = Field(default=600.0, gt=0)
+    """A file that has been empty for so long is refused, whatever ``complete_by`` says; if it grows later, it is taken
+    again."""
     scan_s: float = Field(default=10.0, gt=0)
     """The folder is read through this often: events get lost, and network file systems send none."""
     transfer: Literal["copy", "link", "direct"] = "copy"

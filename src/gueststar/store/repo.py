@@ -4,6 +4,8 @@ This and the ``butler_*`` modules beside it are the only places that meet the mi
 products (files, no registry); one writer commits a batch of them in one transaction. A product's file is
 named by its content and moved into place before the registry learns of it, so a process that is killed
 at any moment leaves either a known product or a file that nothing refers to (`sweep` removes those).
+
+What reads and writes pixels is imported when a product is: a command that only asks the ledger starts in half a second.
 """
 
 from __future__ import annotations
@@ -26,19 +28,17 @@ import yaml
 from pydantic import ValidationError
 
 from gueststar.core.errors import ConfigError, DataError, TransientError
-from gueststar.formats.raw import read_detector
 from gueststar.model.calibration import KINDS, CalibrationKind
 from gueststar.model.camera import Camera
 from gueststar.model.exposure import ExposureInfo
 from gueststar.model.readers import OPERATOR, Sight
 from gueststar.store.ledger import Ledger
 from gueststar.store.ledger_rows import Field
-from gueststar.store.product_files import digest_of, path_of_staged, read_product
+from gueststar.store.product_paths import digest_of, path_of_staged
 from gueststar.store.products import PRODUCTS_RUN, DataId, ProductRef, StagedProduct, product_named
 from gueststar.store.readers import sight_of
 from gueststar.store.settings import SurveySettings, read_settings, write_settings
 from gueststar.store.sql import checked_url, sqlite_url, told_as_transient
-from gueststar.store.staging import stage_product
 
 if TYPE_CHECKING:
     from gueststar.store.butler_calibrations import ValidMaster
@@ -164,6 +164,8 @@ class SurveyRepo:
 
     def stage(self, product: str, data_id: DataId, value: Any) -> StagedProduct:
         """Write a product's file into the staging folder, without touching the registry."""
+        from gueststar.store.staging import stage_product
+
         return stage_product(self.root, self.camera, product, data_id, value)
 
     def commit(self, staged: Sequence[StagedProduct], *, run: str = PRODUCTS_RUN) -> list[ProductRef]:
@@ -200,11 +202,15 @@ class SurveyRepo:
         product = product_named(ref.product)
         _check_there(ref.path)
         if product.holds != "raw":
+            from gueststar.store.product_files import read_product
+
             return read_product(product, ref.path)
         exposure_id, detector_id = ref.data_id.exposure, ref.data_id.detector
         exposure = self.ledger.exposure(exposure_id) if exposure_id is not None else None
         if exposure is None or detector_id is None:
             raise DataError(f"the ledger has no exposure {exposure_id} of {ref.path}")
+        from gueststar.formats.raw import read_detector
+
         return read_detector(ref.path, self.camera.detector(detector_id), exposure.info)
 
     def find(self, product: str, *, run: str | None = None, **constraints: Any) -> list[ProductRef]:

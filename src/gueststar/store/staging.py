@@ -9,7 +9,8 @@ from uuid import uuid4
 from gueststar.core import times
 from gueststar.model.camera import Camera
 from gueststar.model.image import CalibratedImage
-from gueststar.store.product_files import digest_of, write_image, write_product
+from gueststar.store.product_files import write_image, write_product
+from gueststar.store.product_paths import digest_of
 from gueststar.store.products import SUFFIXES, DataId, Product, StagedProduct, product_named
 
 

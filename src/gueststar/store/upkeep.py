@@ -20,7 +20,7 @@ from sqlalchemy import inspect, text
 
 from gueststar.core.errors import TransientError
 from gueststar.formats.atomic import appearing_whole
-from gueststar.store.product_files import digest_of
+from gueststar.store.product_paths import digest_of
 from gueststar.store.sql import REGISTRY_SCHEMA, SCHEMA, told_as_transient
 
 BACKUPS = "backups"

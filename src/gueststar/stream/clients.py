@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from confluent_kafka import KafkaError
 from gueststar.core.errors import ConfigError, GueststarError, TransientError
 from gueststar.store.settings import StreamSettings, read_settings
 from gueststar.stream.broker import ADMIN, LocalBroker
+from gueststar.stream.kafka_log import ERRORS, KAFKA_LOG
 
 _A_PERSON_MUST_ACT = frozenset(
     {
@@ -22,8 +23,8 @@ _A_PERSON_MUST_ACT = frozenset(
 )  # fmt: skip
 """Errors that no waiting mends."""
 
-_QUIET = 2
-"""The library's own lines about lost connections are not shown: what matters comes as an error of ours."""
+_LOGGING: Mapping[str, Any] = {"log_level": ERRORS, "logger": KAFKA_LOG}
+"""The library's own lines go to our log: what matters comes as an error of ours."""
 
 
 def has_stream(root: Path, settings: StreamSettings) -> bool:
@@ -41,7 +42,7 @@ def client_options(root: Path, settings: StreamSettings) -> dict[str, Any]:
     options: dict[str, Any] = {
         "bootstrap.servers": settings.bootstrap_servers,
         "security.protocol": settings.security,
-        "log_level": _QUIET,
+        **_LOGGING,
     }
     if settings.ca_file is not None:
         if not Path(settings.ca_file).is_file():
@@ -65,7 +66,7 @@ def _own_broker(root: Path) -> dict[str, Any]:
             f"{root} has no stream: start a broker (gueststar alerts broker start {root}) "
             "or name yours: stream.bootstrap_servers in survey.yaml"
         )
-    options: dict[str, Any] = {"bootstrap.servers": state.bootstrap_servers, "log_level": _QUIET}
+    options: dict[str, Any] = {"bootstrap.servers": state.bootstrap_servers, **_LOGGING}
     if state.is_secure:
         options |= {
             "security.protocol": "sasl_plaintext", "sasl.mechanism": "SCRAM-SHA-512", "sasl.username": ADMIN,
@@ -84,7 +85,7 @@ def replay_options(
     """
     path = root / "survey.yaml"
     settings = read_settings(path).stream if path.exists() else StreamSettings()
-    options: dict[str, Any] = {"log_level": _QUIET}
+    options: dict[str, Any] = dict(_LOGGING)
     if file is not None:
         options |= _properties(file)
     if servers is not None:

@@ -21,7 +21,7 @@ PACKETS_ARE_LARGE = {
     "enable.idempotence": True, "enable.gapless.guarantee": True, "acks": "all",
     "compression.type": "zstd", "compression.level": 1, "linger.ms": 20, "batch.size": 2**20,
     "message.max.bytes": 4_000_000, "queue.buffering.max.kbytes": 131072,
-    "message.timeout.ms": int(1000 * PATIENCE_S), "log_level": 2,
+    "message.timeout.ms": int(1000 * PATIENCE_S),
 }  # fmt: skip
 """What a producer of packets of 70 kB with much in common is made with."""
 

@@ -15,8 +15,9 @@ from gueststar.core.clock import RehearsalClock
 from gueststar.core.times import unix
 from gueststar.model.exposure import ExposureInfo
 from gueststar.model.rights import Program
-from gueststar.operations.operator.daemon import Operator, Parts
+from gueststar.operations.operator.daemon import Operator
 from gueststar.operations.operator.facts import night_of
+from gueststar.operations.operator.parts import Parts
 from gueststar.operations.operator.start import load_rules_of
 from gueststar.pipelines.engine.contract import Call
 from gueststar.pipelines.engine.outcome import Outcome

@@ -97,6 +97,23 @@ def test_a_firing_goes_on_after_a_kill_where_it_stood(repo: SurveyRepo) -> None:
     assert diary.ran == []
 
 
+def nothing_to_do(context: ActionContext) -> ActionResult:
+    return ActionResult("nothing", "too few images", is_last=True)
+
+
+def test_what_has_no_purpose_after_an_action_is_left_out_and_told_also_after_a_kill(repo: SurveyRepo) -> None:
+    first = operator_of(repo, ToldEngine(), actions={"a": nothing_to_do, "b": Diary(), "c": Diary()})
+    first.start()
+    first.firings.fire(firing("a", "b", "c"))
+    until_quiet(first)
+    assert ends(repo) == [("a", "nothing"), ("b", "left out"), ("c", "left out")]
+    texts = [event.text for event in repo.ledger.events(what="rule", subject="a rule")]
+    assert texts[-1] == "c: left out: there is nothing for it to do after a"
+    again = operated(repo, diary := Diary())
+    until_quiet(again)
+    assert diary.ran == []
+
+
 def test_what_an_action_sees_becomes_an_alarm_and_ceases_to_be_one(repo: SurveyRepo) -> None:
     operator = operated(repo, Diary())
     operator.firings.fire(Firing("a rule", [("a", {"name": "a", "broken": True})], 20230224))
@@ -142,7 +159,7 @@ def test_what_follows_a_night_that_is_over_follows_when_its_images_are_done(repo
 
 def until_idle(operator: Operator) -> None:
     end = time.monotonic() + 10.0
-    while not (operator.is_idle and not operator._nights_to_close()) and time.monotonic() < end:
+    while not (operator.is_idle and not operator.nights.to_close()) and time.monotonic() < end:
         go_round(operator)
         time.sleep(0.005)
 
@@ -150,8 +167,8 @@ def until_idle(operator: Operator) -> None:
 def test_a_signal_that_the_night_ends_ends_it(repo: SurveyRepo) -> None:
     operator = operated(repo, Diary())
     night = info(0).day_obs
-    assert not operator.is_night_over(night)
-    assert operator.is_night_over(night - 1)
+    assert not operator.nights.is_over(night)
+    assert operator.nights.is_over(night - 1)
     give_signal(repo.root, "night_ends")
     operator.guarded_turn()
-    assert operator.is_night_over(night)
+    assert operator.nights.is_over(night)

@@ -60,13 +60,28 @@ def test_a_growing_file_is_taken_when_it_has_stayed_the_same(tmp_path: Path) -> 
     assert place.n_arriving == 0
 
 
-def test_an_empty_file_is_never_stable(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rule", ["stable", "checksum"])
+def test_an_empty_file_is_handed_over_when_it_has_been_empty_for_long_and_again_when_it_grows(
+    tmp_path: Path, rule: str
+) -> None:
     clock = Hours()
-    place = watched(tmp_path, clock, complete_by="stable", stable_s=1)
-    (tmp_path / "a.fits").touch()
+    place = watched(tmp_path, clock, complete_by=rule, stable_s=1, empty_s=600)
+    path = tmp_path / "a.fits"
+    path.touch()
     place.scan()
-    clock.now += 100
+    clock.now += 599
     assert place.scan() == []
+    assert place.n_arriving == 1
+    clock.now += 2
+    assert [file.stamp.size for file in place.look_at([])] == [0]
+    assert place.n_arriving == 0
+    assert place.scan() == []  # once
+    path.write_bytes(b"pixels")
+    (tmp_path / "a.fits.md5").write_text(hashlib.md5(b"pixels").hexdigest())
+    place.scan()
+    clock.now += 2
+    assert [file.stamp.size for file in [*place.look_at([path])]] == [6] if rule == "stable" else True
+    assert place.n_arriving == 0
 
 
 @pytest.mark.parametrize("name", ["sha256", "md5"])

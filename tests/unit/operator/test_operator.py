@@ -144,16 +144,16 @@ def test_below_the_reserve_nothing_is_begun_until_there_is_room(tmp_path: Path) 
         operator.start()
         for _ in range(3):
             operator.guarded_turn()
-        assert operator.mode == "waiting"
+        assert operator.standing.mode == "waiting"
         assert engine.begun == []
         operator.repo.settings = repo.settings.model_copy(
             update={
                 "operation": repo.settings.operation.model_copy(update={"disks": type(repo.settings.operation.disks)()})
             }
         )
-        operator._due.clear()
+        operator.standing.hurry()
         go_round(operator)
-        assert operator.mode == "running"
+        assert operator.standing.mode == "running"
         assert set(fates(repo).values()) == {"processed"}
 
 
@@ -163,10 +163,10 @@ def test_a_paused_operator_begins_nothing(repo: SurveyRepo) -> None:
     operator = operator_of(repo, engine := ToldEngine())
     operator.start()
     operator.guarded_turn()
-    assert (operator.mode, operator.why) == ("paused", "new mirror")
+    assert (operator.standing.mode, operator.standing.why) == ("paused", "new mirror")
     assert engine.begun == []
     resume(repo.root)
-    operator._due.clear()
+    operator.standing.hurry()
     go_round(operator)
     assert len(engine.begun) > 0
     assert [event.subject for event in repo.ledger.events(what="operator")][:3] == ["started", "paused", "resumed"]

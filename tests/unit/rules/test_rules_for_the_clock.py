@@ -366,7 +366,7 @@ def test_shipped_rules_do_each_thing_of_the_day_once_a_night(operated: Any) -> N
 def test_an_explanation_tells_what_is_due_what_waits_and_what_is_not_due(operated: Any, survey_facts: Facts) -> None:
     book = book_of(SHIPPED.read_text())
     facts = survey_facts(MORNING, received_by_night={NIGHT: 3}, sun_altitude_deg=25.0)
-    text = "\n".join(explain_moment(book, facts, {"account": MORNING}))
+    text = "\n".join(explain_moment(book, facts, {"account": MORNING, f"account @ night {NIGHT}": MORNING}))
     assert "rule 'end of night' is due: night 20260110 ends: the sun at -12 deg" in text
     assert "rule 'moving objects' waits" in text
     assert "  received 3 is not >= 10" in text

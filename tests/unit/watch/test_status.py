@@ -318,7 +318,7 @@ def test_the_page_its_facts_pictures_and_figures_are_there_for_the_operator(app)
     ],
 )
 def test_whoever_comes_from_elsewhere_sees_nothing_without_a_token(app, how):
-    for path in ("/", "/facts.json", "/metrics", "/previews/1/0/science.png"):
+    for path in ("/", "/facts.json", "/facts.events", "/metrics", "/previews/1/0/science.png"):
         answer = get(app, path, **how)
         assert answer.status_code == 401
         assert "tiny" not in answer.text

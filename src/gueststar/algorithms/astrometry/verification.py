@@ -9,7 +9,6 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
-from scipy.stats import binom
 
 from gueststar.algorithms.astrometry.matching import Pairs, match_one_to_one
 from gueststar.algorithms.astrometry.voting import Hypothesis
@@ -103,6 +102,8 @@ def _log10_chance(pairs: Pairs, density: Floats, radius: float) -> float:
     k, n = pairs.point.size, density.size
     if k <= n * p:
         return 0.0
+    from scipy.stats import binom  # on first use: it takes a second
+
     return float(binom.logsf(k - 1, n, p) / np.log(10.0))
 
 

@@ -169,14 +169,47 @@ def _weigh_row(
 
 @njit(cache=True, error_model="numpy")
 def _correlate_row(padded: NDArray[np.float32], taps: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-    n = out.size
-    w, line = taps[0], padded[:n]
-    for x in range(n):
-        out[x] = w * line[x]
-    for k in range(1, taps.size, 2):
-        w, v, line, after = taps[k], taps[k + 1], padded[k : k + n], padded[k + 1 : k + 1 + n]
+    """Write the sums of neighbours times ``taps`` (an odd number), four of them in a pass over the row."""
+    n, first = out.size, 1
+    if taps.size % 4 == 3:
+        first = 3
+        _three(padded[:n], padded[1 : n + 1], padded[2 : n + 2], taps, out)
+    else:
+        w, line = taps[0], padded[:n]
         for x in range(n):
-            out[x] += w * line[x] + v * after[x]
+            out[x] = w * line[x]
+    for k in range(first, taps.size, 4):
+        _add_four(
+            padded[k : k + n], padded[k + 1 : k + 1 + n], padded[k + 2 : k + 2 + n], padded[k + 3 : k + 3 + n],
+            taps[k : k + 4], out,
+        )  # fmt: skip
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract"})
+def _three(
+    a: NDArray[np.float32],
+    b: NDArray[np.float32],
+    c: NDArray[np.float32],
+    taps: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None:
+    u, v, w = taps[0], taps[1], taps[2]
+    for x in range(out.size):
+        out[x] = u * a[x] + v * b[x] + w * c[x]
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract"})
+def _add_four(
+    a: NDArray[np.float32],
+    b: NDArray[np.float32],
+    c: NDArray[np.float32],
+    d: NDArray[np.float32],
+    taps: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None:
+    s, t, u, v = taps[0], taps[1], taps[2], taps[3]
+    for x in range(out.size):
+        out[x] += (s * a[x] + t * b[x]) + (u * c[x] + v * d[x])
 
 
 @njit(cache=True, error_model="numpy")
@@ -187,15 +220,16 @@ def _correlate_columns(
     out[:] = 0
     side = terms.shape[2]
     for t in range(len(terms)):
-        taps = terms[t, 0]
-        for k in range(0, side - 1, 2):
-            w, v = taps[k], taps[k + 1]
-            line, after = ring[t, (newest + 1 + k) % side], ring[t, (newest + 2 + k) % side]
+        taps, rows, after = terms[t, 0], ring[t], newest + 1
+        for k in range(0, side - 3, 4):
+            _add_four(
+                rows[(after + k) % side], rows[(after + k + 1) % side], rows[(after + k + 2) % side],
+                rows[(after + k + 3) % side], taps[k : k + 4], out,
+            )  # fmt: skip
+        for k in range(side // 4 * 4, side):
+            w, line = taps[k], rows[(after + k) % side]
             for x in range(out.size):
-                out[x] += w * line[x] + v * after[x]
-        w, line = taps[side - 1], ring[t, newest]
-        for x in range(out.size):
-            out[x] += w * line[x]
+                out[x] += w * line[x]
 
 
 @njit(cache=True, error_model="numpy")

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
-
-ToImage = Callable[[float, float], tuple[float, float]]
-"""Carries x and y in a turned image back to the image."""
 
 
 class Line(NamedTuple):
@@ -25,44 +21,95 @@ class Line(NamedTuple):
     """Sum along it over the noise of that sum."""
 
 
-def strongest_line(values: NDArray[np.float32], *, min_length: float) -> Line | None:
-    """Return the line with the largest sum for its noise, of an image of unit white noise.
+class LineSums(NamedTuple):
+    """Digital lines of an image whose sums are significant, the most significant first."""
 
-    Lines shorter than ``min_length`` within the image are left out; None if there is no other. Ends are
-    where the line enters and leaves the image, to about a pixel.
+    quadrant: NDArray[np.int64]
+    """Range of directions, see `_turned`."""
+    column: NDArray[np.int64]
+    """Column of the turned image in its first row; negative where the line enters from the side."""
+    shift: NDArray[np.int64]
+    """Columns by which the line moves in as many rows as the next power of two has."""
+    significance: NDArray[np.float64]
+    """Sum over the noise of that sum."""
+    total: NDArray[np.float64]
+    """The sum itself."""
+
+
+_ROOM = 4096
+"""Lines of a quadrant that there is room for; where there are more, as about a bright trail, all are sought again."""
+
+
+def significant_lines(values: NDArray[np.float32], *, min_length: float, threshold: float) -> LineSums:
+    """Return the lines whose sum is at least ``threshold`` times its noise, of an image of unit white noise.
+
+    Lines shorter than ``min_length`` within the image are left out.
     """
-    best: Line | None = None
-    for turned, to_image in _quadrants(values):
-        start, run, significance = _best_of_quadrant(turned, min_length)
-        if significance > 0 and (best is None or significance > best.significance):
-            (x1, y1), (x2, y2) = to_image(start, 0.0), to_image(start + run, turned.shape[0] - 1.0)
-            best = Line(x1, y1, x2, y2, significance)
-    return best
+    parts = []
+    for quadrant in range(_N_QUADRANTS):
+        turned = _turned(values, quadrant)
+        sums = _sums_of(turned)
+        found, n = _significant(sums, *turned.shape, min_length, threshold, _ROOM)
+        if n > _ROOM:
+            found, n = _significant(sums, *turned.shape, min_length, threshold, n)
+        parts.append(np.column_stack([np.full(len(found), quadrant), found]))
+    table = np.concatenate(parts)
+    table = table[np.argsort(-table[:, 3], kind="stable")]
+    place = table[:, :3].astype(np.int64).T
+    return LineSums(place[0], place[1], place[2], table[:, 3], table[:, 4])
 
 
-def _quadrants(values: NDArray[np.float32]) -> Iterator[tuple[NDArray[np.float32], ToImage]]:
-    """Yield the image turned so that lines in each range of directions lean by 0 to 45 degrees from the vertical."""
-    ny, nx = values.shape
-    yield values, lambda x, y: (x, y)
-    yield values[:, ::-1], lambda x, y: (nx - 1 - x, y)
-    yield values.T, lambda x, y: (y, x)
-    yield values.T[:, ::-1], lambda x, y: (y, ny - 1 - x)
+def strongest_standing(values: NDArray[np.float32], lines: LineSums) -> Line | None:
+    """Return the line that is the most significant now that parts of the image were set to 0; None if none is left.
+
+    Ends are where the line enters and leaves the image, to about a pixel.
+    """
+    best, significance = _strongest_standing(
+        values, lines.quadrant, lines.column, lines.shift, lines.significance, lines.total
+    )
+    if best < 0:
+        return None
+    quadrant, start, shift = int(lines.quadrant[best]), float(lines.column[best]), float(lines.shift[best])
+    ny = _turned(values, quadrant).shape[0]
+    run = shift * (ny - 1) / (_whole_power(ny) - 1)
+    (x1, y1), (x2, y2) = (_to_image(quadrant, x, y, values.shape) for x, y in ((start, 0.0), (start + run, ny - 1.0)))
+    return Line(x1, y1, x2, y2, float(significance))
 
 
-def _best_of_quadrant(values: NDArray[np.float32], min_length: float) -> tuple[float, float, float]:
-    """Return start column, columns moved from first to last row, and significance of the best line."""
-    ny, nx = values.shape
-    n_rows = 1 << max(math.ceil(math.log2(max(ny, 2))), 1)
-    padded = np.zeros((n_rows, n_rows + nx), np.float32)
-    padded[:ny, n_rows:] = values
-    sums = padded
+_N_QUADRANTS = 4
+
+
+def _turned(values: NDArray[np.float32], quadrant: int) -> NDArray[np.float32]:
+    """Return a view in which the lines of a quadrant lean by 0 to 45 degrees from the vertical, to the right."""
+    upright = values if quadrant < 2 else values.T
+    return upright if quadrant % 2 == 0 else upright[:, ::-1]
+
+
+def _to_image(quadrant: int, x: float, y: float, shape: tuple[int, ...]) -> tuple[float, float]:
+    """Return x and y in an image of ``shape`` of a place in its turned view."""
+    along = x if quadrant % 2 == 0 else (shape[1] if quadrant < 2 else shape[0]) - 1 - x
+    return (along, y) if quadrant < 2 else (y, along)
+
+
+@numba.njit(cache=True)
+def _whole_power(n):  # type: ignore[no-untyped-def]
+    """Return the smallest power of two, 2 at least, that is not smaller than ``n``."""
+    power = 2
+    while power < n:
+        power *= 2
+    return power
+
+
+def _sums_of(turned: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the sums along all lines, by shift and padded start column."""
+    (ny, nx), n_rows = turned.shape, int(_whole_power(turned.shape[0]))
+    sums = np.zeros((n_rows, n_rows + nx), np.float32)
+    sums[:ny, n_rows:] = turned
     height = 1
     while height < n_rows:
         sums = _joined_strips(sums, height)
         height *= 2
-    shift, column, significance = _strongest(sums, ny, nx, n_rows, min_length)
-    run = shift * (ny - 1) / (n_rows - 1)
-    return column - n_rows, run, significance
+    return sums
 
 
 @numba.njit(cache=True)
@@ -85,14 +132,15 @@ def _joined_strips(sums, height):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _strongest(sums, ny, nx, n_rows, min_length):  # type: ignore[no-untyped-def]
-    """Return shift, padded start column and significance of the line with the largest sum for its length."""
-    best_shift, best_column, best = 0, 0, 0.0  # best: signed square of the significance
+def _significant(sums, ny, nx, min_length, threshold, room):  # type: ignore[no-untyped-def]
+    """Return ``[n, 4]`` (column, shift, significance, sum) of lines beyond the threshold, and how many there are."""
+    found = np.empty((room, 4))
+    n_rows, k = sums.shape[0], 0
     for shift in range(n_rows):
         slope = shift / (n_rows - 1.0)
         per_slope = 1.0 / slope if slope > 0 else 0.0
-        n_least = min_length / math.sqrt(1.0 + slope * slope)
-        least = np.float32(math.sqrt(best * n_least) * (1.0 - 1e-6))  # no smaller sum can be stronger
+        n_least = max(min_length / math.sqrt(1.0 + slope * slope), 1.0)
+        least = np.float32(threshold * math.sqrt(n_least) * (1.0 - 1e-6))  # no smaller sum can be strong enough
         for column in range(sums.shape[1]):
             total = sums[shift, column]
             if total <= least:
@@ -102,7 +150,41 @@ def _strongest(sums, ny, nx, n_rows, min_length):  # type: ignore[no-untyped-def
                 n = min(ny - 1.0, (nx - 1.0 - start) * per_slope) - max(0.0, -start * per_slope) + 1.0
             else:
                 n = float(ny) if start >= 0 else 0.0
-            if n >= n_least and total * total > best * n:
-                best_shift, best_column, best = shift, column, total * total / n
-                least = np.float32(math.sqrt(best * n_least) * (1.0 - 1e-6))
-    return best_shift, best_column, math.sqrt(best)
+            if n >= n_least and total >= threshold * math.sqrt(n):
+                if k < room:
+                    found[k, 0], found[k, 1], found[k, 2], found[k, 3] = start, shift, total / math.sqrt(n), total
+                k += 1
+    return found[: min(k, room)], k
+
+
+@numba.njit(cache=True)
+def _strongest_standing(values, quadrant, column, shift, significance, total):  # type: ignore[no-untyped-def]
+    """Return the row of the line that is strongest by what is left along it, and its significance; -1: none."""
+    best, most = -1, 0.0
+    for k in range(significance.size):
+        if significance[k] <= most:  # nor are those that follow: what was taken out made none stronger
+            break
+        left = significance[k] * _sum_along(values, quadrant[k], column[k], shift[k]) / total[k]
+        if left > most:
+            best, most = k, left
+    return best, most
+
+
+@numba.njit(cache=True)
+def _sum_along(values, quadrant, column, shift):  # type: ignore[no-untyped-def]
+    """Return the sum along one digital line, as the strips are joined."""
+    is_upright, is_mirrored = quadrant < 2, quadrant % 2 == 1
+    ny, nx = values.shape if is_upright else (values.shape[1], values.shape[0])
+    n_rows, total = _whole_power(ny), 0.0
+    for row in range(ny):
+        x, height, s, rest = column, n_rows, shift, row
+        while height > 1:
+            height //= 2
+            if rest >= height:
+                rest -= height
+                x += (s + 1) // 2
+            s //= 2
+        if 0 <= x < nx:
+            along = nx - 1 - x if is_mirrored else x
+            total += values[row, along] if is_upright else values[along, row]
+    return total

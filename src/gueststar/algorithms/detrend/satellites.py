@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gueststar.algorithms.detrend.line_sums import Line, strongest_line
+from gueststar.algorithms.detrend.line_sums import Line, significant_lines, strongest_standing
 from gueststar.algorithms.detrend.trail_shape import (
     N_PIECES,
     SkyView,
@@ -34,17 +34,18 @@ def find_trails(
     """Find trails that cross at least ``min_length`` of the image, or a corner of it.
 
     The image, less sky and in units of its noise, is binned, freed of what is broad, and clipped;
-    all lines are summed; the strongest is followed piece by piece against strips beside it, and kept if most
-    pieces are brighter and none outshines the others. It is then taken out and the search goes
-    on until the strongest is no trail. Excluded pixels (saturated, bled, bad) count as sky.
+    all lines are summed; of those that stand out the strongest is followed piece by piece against strips
+    beside it, and kept if most pieces are brighter and none outshines the others. It is then taken out and the search
+    goes on with what is left. Excluded pixels (saturated, bled, bad) count as sky.
     """
     config = config or TrailConfig()
     factor = max(config.min_cell, math.ceil(max(image.shape) / config.cells))
     cells = _flattened(_binned_significance(image, level, rms, is_excluded, factor), config.clip)
     side = min(image.shape) / factor
     trails: list[Trail] = []
+    lines = significant_lines(cells, min_length=config.min_corner_length * side, threshold=config.significance)
     for _ in range(config.max_trails):
-        line = strongest_line(cells, min_length=config.min_corner_length * side)
+        line = strongest_standing(cells, lines)
         if line is None or line.significance < config.significance:
             break
         stretch = _stretch_of(cells, line, side, config)

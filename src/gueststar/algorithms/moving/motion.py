@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2 as chi2_distribution
+from scipy.special import chdtrc
 
 from gueststar.algorithms.association.sky_index import sky_positions
 
@@ -76,7 +76,7 @@ def fit_motion(
         time_x, float(ra), float(dec), speed / _MINUTES, float(along) / _MINUTES,
         float(np.degrees(np.arctan2(velocity @ east, velocity @ north)) % 360.0),
         float(np.degrees(across / max(speed, 1e-30))), float(chi2), n_dof,
-        float(chi2_distribution.sf(chi2, n_dof)) if n_dof > 0 else 1.0,
+        float(chdtrc(n_dof, chi2)) if n_dof > 0 else 1.0,
     )  # fmt: skip
 
 

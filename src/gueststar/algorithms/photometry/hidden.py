@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 from gueststar.algorithms.detection.matched_filter import FilteredImage, Subtracted, matched_filter
 from gueststar.algorithms.detection.peaks import Peaks, detect_peaks
 from gueststar.algorithms.psf.scene import Scene, SourceState
+from gueststar.algorithms.stats.select import median_of
 
 Booleans = NDArray[np.bool_]
 Float32Image = NDArray[np.float32]
@@ -89,7 +90,7 @@ def blank_noise_ratio(scene: Scene, kernels: NDArray[np.float32], *, tile: int =
     score = np.concatenate(values)
     if score.size < 100:
         return 1.0
-    return float(1.4826 * np.median(np.abs(score - np.median(score))))
+    return 1.4826 * median_of(np.abs(score - np.float32(median_of(score))))
 
 
 def _is_in_ring(

@@ -59,6 +59,10 @@ class PsfFitConfig:
     """Fewest rounds of fitting the stars with the model and the model to the stars."""
     max_iterations: int = 7
     """Most rounds; they end when the model's error no longer falls by a tenth. Undersampled images need more."""
+    tolerance: float = 1e-4
+    """Accuracy to which samples are solved for: what is left of the equations' first residual."""
+    rough_tolerance: float = 0.01
+    """The same in the rounds before the last of ``min_iterations``: the next one goes on from there."""
     model_error: float = 0.01
     """Least fractional difference to be expected between a star and the model: keeps the brightest from ruling."""
     max_model_error: float = 0.1
@@ -148,7 +152,11 @@ def fit_psf(
         is_done = iteration >= config.min_iterations and error > 0.9 * previous
         if is_done or iteration == config.max_iterations or is_used.sum() < config.min_stars:
             break
-        grid = _improved(fits.select(is_used), noise.slope, error, grid, fwhm=fwhm, config=config)
+        is_rough = iteration < config.min_iterations - 1
+        grid = _improved(
+            fits.select(is_used), noise.slope, error, grid, fwhm=fwhm, config=config,
+            tolerance=config.rough_tolerance if is_rough else config.tolerance,
+        )  # fmt: skip
         kind = "pixel"
     return PsfFit(
         grid.samples.astype(np.float32), grid.order, grid.oversampling, kind, moffat, fits, chi2, error, is_used
@@ -321,9 +329,16 @@ def _stamps(fits: StarFits, slope: float, model_error: float) -> tuple[StarStamp
 
 
 def _improved(
-    fits: StarFits, slope: float, error: float, grid: SampleGrid, *, fwhm: float, config: PsfFitConfig
+    fits: StarFits,
+    slope: float,
+    error: float,
+    grid: SampleGrid,
+    *,
+    fwhm: float,
+    config: PsfFitConfig,
+    tolerance: float,
 ) -> SampleGrid:
-    """Return the samples that fit the stars best, as they now stand."""
+    """Return the samples that fit the stars best, as they now stand, to a ``tolerance``."""
     order = _order_for(fits.x.size, config)
     stamps, _ = _stamps(fits, slope, error)
     terms = polynomial_terms(*normalised(fits.x, fits.y, grid.shape), order).T
@@ -337,7 +352,7 @@ def _improved(
     prior_sigma[0] = config.prior_fraction * scale
     start = np.zeros_like(prior)
     start[:common] = grid.samples[:common]
-    found = solve_samples(stamps, prior, prior_sigma, oversampling=grid.oversampling, start=start)
+    found = solve_samples(stamps, prior, prior_sigma, oversampling=grid.oversampling, start=start, tolerance=tolerance)
     return grid._replace(samples=_normalised_samples(found, grid.oversampling), order=order)
 
 

@@ -26,6 +26,7 @@ from gueststar.algorithms.psf.newton import (
 )
 from gueststar.algorithms.psf.scene import Scene, SourceState
 from gueststar.algorithms.psf.spline import SplinePsf, shifted_stamps
+from gueststar.algorithms.stats.select import median_of, quantile_of
 
 Booleans = NDArray[np.bool_]
 Floats64 = NDArray[np.float64]
@@ -158,13 +159,13 @@ def radial_envelope(psf: SplinePsf) -> Floats64:
     stamps = np.abs(shifted_stamps(psf, x=x, y=y, dx=np.zeros(5), dy=np.zeros(5)))
     g = np.arange(-psf.half, psf.half + 1)
     box = np.maximum(np.abs(g)[:, None], np.abs(g)[None, :])
-    rings = np.array([np.percentile(stamps[:, box == r], 75) for r in range(psf.half + 1)])
+    rings = np.array([quantile_of(stamps[:, box == r], 0.75) for r in range(psf.half + 1)])
     return np.asarray(np.maximum.accumulate(rings[::-1])[::-1], dtype=np.float64)
 
 
 def _limits(scene: Scene, psf: SplinePsf, fwhm: float, config: FitConfig) -> Limits:
     sample = scene.sky_variance[:: max(1, scene.image.shape[0] // 64)]
-    sigma = float(np.sqrt(np.median(sample)))
+    sigma = float(np.sqrt(median_of(sample)))
     # A Gaussian's noise-equivalent area is 4 pi sigma^2.
     sky_flux_err = sigma * np.sqrt(4.0 * np.pi) * fwhm / 2.3548
     return Limits(

@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from gueststar.algorithms.stats.select import median_of
 from gueststar.algorithms.streaks.readout import shared_by_lines
 
 Float32Image = NDArray[np.float32]
@@ -46,7 +47,7 @@ def make_cells(score: Float32Image, *, fwhm: float, clip: float = 4.0, box: int 
     known = cells[cells != 0]
     if known.size < 100:
         return SearchCells(np.zeros_like(cells), factor)
-    cells /= np.float32(max(float(np.median(np.abs(known))) / 0.6745, 1e-6))
+    cells /= np.float32(max(median_of(np.abs(known)) / 0.6745, 1e-6))
     level, scatter = _box_statistics(cells, box)
     _flatten_in_place(cells, level, np.maximum(scatter, 1.0), box)
     for axis in (0, 1):
@@ -62,7 +63,7 @@ def coarser(cells: SearchCells, factor: int) -> SearchCells:
     sums = padded.reshape(padded.shape[0] // factor, factor, padded.shape[1] // factor, factor).sum(axis=(1, 3))
     known = sums[sums != 0]
     if known.size:
-        sums /= np.float32(max(float(np.median(np.abs(known))) / 0.6745, 1e-6))
+        sums /= np.float32(max(median_of(np.abs(known)) / 0.6745, 1e-6))
     return SearchCells(np.ascontiguousarray(sums, np.float32), cells.factor * factor)
 
 

@@ -77,9 +77,10 @@ def fit_kernel(
     u, v = normalised(np.round(x), np.round(y), shape)
     terms = polynomial_terms(u, v, order).T
     held = np.arange(x.size) % 4 == 3
-    scores = [_held_out_chi2(stamps, terms, held, half, s) for s in STRENGTHS]
+    of_others = _Equations.of(stamps, terms, ~held)
+    scores = [_held_out_chi2(stamps, terms, held, of_others.solved(half, s)) for s in STRENGTHS]
     strength = STRENGTHS[int(np.argmin(scores))]
-    solution = _solve(stamps, terms, np.ones(x.size, bool), half, strength)
+    solution = _Equations.of(stamps, terms, np.ones(x.size, bool)).solved(half, strength)
     return MatchingKernel(solution, order, shape, strength, int(x.size))
 
 
@@ -113,22 +114,35 @@ def _stamps(
     return _Stamps(matrix, vector, power, np.full(n, float((2 * box + 1) ** 2)))
 
 
-def _solve(stamps: _Stamps, terms: Floats, used: NDArray[np.bool_], half: int, strength: float) -> Floats:
-    """Return ``[n_terms, k, k]`` from the stars ``used``."""
-    n_terms, k = terms.shape[1], 2 * half + 1
-    t, g, d = terms[used], stamps.matrix[used], stamps.vector[used]
-    big = np.zeros((n_terms, k * k, n_terms, k * k))
-    for a in range(n_terms):
-        for b in range(a + 1):
-            big[a, :, b, :] = np.tensordot(t[:, a] * t[:, b], g, axes=1)
-            big[b, :, a, :] = big[a, :, b, :].T
-    right = np.einsum("sa,sk->ak", t, d).ravel()
-    flat = big.reshape(n_terms * k * k, n_terms * k * k)
-    penalty = strength * np.trace(big[0, :, 0, :]) / (k * k) * _roughness(k)
-    for a in range(n_terms):
-        part = slice(a * k * k, (a + 1) * k * k)
-        flat[part, part] += penalty
-    return np.asarray(np.linalg.solve(flat, right).reshape(n_terms, k, k))
+class _Equations(NamedTuple):
+    """Normal equations of all kernel pixels and terms, of some stars together."""
+
+    matrix: Floats
+    """``[n_terms, k*k, n_terms, k*k]``"""
+    right: Floats
+    """``[n_terms * k*k]``"""
+
+    @classmethod
+    def of(cls, stamps: _Stamps, terms: Floats, used: NDArray[np.bool_]) -> _Equations:
+        """Add up the equations of the stars ``used``."""
+        n_terms, k2 = terms.shape[1], stamps.vector.shape[1]
+        t, g, d = terms[used], stamps.matrix[used], stamps.vector[used]
+        matrix = np.zeros((n_terms, k2, n_terms, k2))
+        for a in range(n_terms):
+            for b in range(a + 1):
+                matrix[a, :, b, :] = np.tensordot(t[:, a] * t[:, b], g, axes=1)
+                matrix[b, :, a, :] = matrix[a, :, b, :].T
+        return cls(matrix, np.einsum("sa,sk->ak", t, d).ravel())
+
+    def solved(self, half: int, strength: float) -> Floats:
+        """Return ``[n_terms, k, k]``, the smoother the greater the ``strength``."""
+        k, n_terms = 2 * half + 1, self.matrix.shape[0]
+        flat = self.matrix.reshape(n_terms * k * k, n_terms * k * k).copy()
+        penalty = strength * np.trace(self.matrix[0, :, 0, :]) / (k * k) * _roughness(k)
+        for a in range(n_terms):
+            part = slice(a * k * k, (a + 1) * k * k)
+            flat[part, part] += penalty
+        return np.asarray(np.linalg.solve(flat, self.right).reshape(n_terms, k, k))
 
 
 def _roughness(k: int) -> Floats:
@@ -139,10 +153,9 @@ def _roughness(k: int) -> Floats:
     return np.asarray(form + 1e-3 * np.eye(k * k))
 
 
-def _held_out_chi2(stamps: _Stamps, terms: Floats, held: NDArray[np.bool_], half: int, strength: float) -> float:
-    """Return the median reduced chi-square of the held-out stars under the kernel fitted to the others."""
-    solution = _solve(stamps, terms, ~held, half, strength).reshape(terms.shape[1], -1)
-    kernels = terms[held] @ solution
+def _held_out_chi2(stamps: _Stamps, terms: Floats, held: NDArray[np.bool_], fitted: Floats) -> float:
+    """Return the median reduced chi-square of the held-out stars under the kernel ``fitted`` to the others."""
+    kernels = terms[held] @ fitted.reshape(terms.shape[1], -1)
     fit = np.einsum("sk,skl,sl->s", kernels, stamps.matrix[held], kernels)
     chi2 = stamps.power[held] - 2 * np.einsum("sk,sk->s", kernels, stamps.vector[held]) + fit
     return float(np.median(chi2 / stamps.n_pixels[held])) if held.any() else 0.0

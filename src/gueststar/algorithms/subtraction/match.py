@@ -98,12 +98,17 @@ def background_mesh(difference: Float32Image, usable: Bools, *, box: int) -> Flo
 
 def interpolate_mesh(mesh: NDArray[np.floating], shape: tuple[int, int]) -> Float32Image:
     """Return bilinear interpolation of values in equal boxes, at every pixel, constant beyond the outer centres."""
+    rows, across = mesh_rows(mesh, shape)
+    return np.asarray(rows @ across)
+
+
+def mesh_rows(mesh: NDArray[np.floating], shape: tuple[int, int]) -> tuple[Float32Image, Float32Image]:
+    """Return ``[ny, n]`` and ``[n, nx]`` whose product is what `interpolate_mesh` returns: for who takes row by row."""
     matrices = []
     for n, size in zip(mesh.shape, shape, strict=True):
         centres = (np.arange(n) + 0.5) * size / n - 0.5
         matrices.append(np.stack([np.interp(np.arange(size), centres, row) for row in np.eye(n)], axis=1))
-    left = (matrices[0] @ mesh).astype(np.float32)
-    return np.asarray(left @ matrices[1].T.astype(np.float32))
+    return (matrices[0] @ mesh).astype(np.float32), np.ascontiguousarray(matrices[1].T, np.float32)
 
 
 def _clipped_median(values: Float32Image) -> float:

@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from gueststar.algorithms.stats.select import quantile_of
 from gueststar.algorithms.subtraction.match import interpolate_mesh
 
 Float32Image = NDArray[np.float32]
@@ -63,8 +64,7 @@ def _quiet_values(score: Float32Image, usable: Bools, inflation: Float32Image | 
 
 def median_sigma(values: Float32Image) -> float:
     """Return the standard deviation of normal deviates that has this distance between the quartiles."""
-    low, high = np.percentile(values, [25, 75])
-    return float(high - low) / 1.349
+    return (quantile_of(values, 0.75) - quantile_of(values, 0.25)) / 1.349
 
 
 def normalise_in_place(score: Float32Image, variance: Float32Image, excluded: Bools, noise: ScoreNoise) -> None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+from scipy import fft
 
 Float32Image = NDArray[np.float32]
 
@@ -60,9 +61,10 @@ def _select(peaks: Peaks, index: NDArray[np.bool_]) -> Peaks:
 
 def score_response(psf: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the score about a point source of score one: the autocorrelation of the PSF, one at its middle."""
-    from scipy.signal import correlate
-
-    response = correlate(psf.astype(np.float64), psf.astype(np.float64), mode="full", method="fft")
+    stamp, (height, width) = psf.astype(np.float64), (2 * n - 1 for n in psf.shape)
+    padded = [fft.next_fast_len(n, real=True) for n in (height, width)]
+    product = fft.rfftn(stamp, padded) * fft.rfftn(stamp[::-1, ::-1], padded)
+    response = fft.irfftn(product, padded)[:height, :width]
     return np.asarray(response / response.max(), dtype=np.float32)
 
 

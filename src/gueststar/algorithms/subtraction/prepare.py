@@ -8,8 +8,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from gueststar.algorithms.subtraction.match import PolynomialField, background_mesh, interpolate_mesh
-from gueststar.algorithms.warp.fill import fill_masked
+from gueststar.algorithms.subtraction.match import PolynomialField, background_mesh, mesh_rows
+from gueststar.algorithms.warp.fill import fill_masked, fill_masked_in_place
 
 Float32Image = NDArray[np.float32]
 MaskImage = NDArray[np.int32]
@@ -48,15 +48,15 @@ def prepare_pair(
     rows = _row_polynomials(flux_ratio, (ny, nx))
     scaled, difference = _scale_and_subtract(science, reference, rows, _across(nx))
     bad = bad_science | bad_reference
-    mesh, background = np.zeros((1, 1), np.float32), np.zeros((ny, nx), np.float32)
+    mesh = np.zeros((1, 1), np.float32)
     if background_box:
         mesh = background_mesh(difference, ~bad, box=background_box)
-        background = interpolate_mesh(mesh, (ny, nx))
-        difference -= background
-    filled = fill_masked(difference, bad)
+    background = mesh_rows(mesh, (ny, nx))
+    _subtract_rows_in_place(difference, *background)
+    fill_masked_in_place(difference, bad)
     both = bad_science & bad_reference
     own = fill_masked(scaled, bad_reference) if both.any() else scaled
-    _assemble_in_place(filled, scaled, science, background, own, bad_science, bad_reference)
+    _assemble_in_place(difference, scaled, science, *background, own, bad_science, bad_reference)
     variances = [
         _filled_variance(variance, off, field, _typical(variance, off), _across(nx))
         for variance, off, field in (
@@ -64,7 +64,7 @@ def prepare_pair(
             (reference_variance, bad_reference, rows),
         )
     ]
-    return Pair(filled, scaled, *variances), mesh
+    return Pair(difference, scaled, *variances), mesh
 
 
 @njit(cache=True)
@@ -168,13 +168,32 @@ def _scale_and_subtract(science, reference, rows, u):  # type: ignore[no-untyped
 
 
 @njit(cache=True)
-def _assemble_in_place(filled, scaled, science, background, own, bad_science, bad_reference):  # type: ignore[no-untyped-def]
-    """Mend the scaled reference, and turn the filled difference into the science image."""
+def _subtract_rows_in_place(image, rows, across):  # type: ignore[no-untyped-def]
+    """Subtract the product of two matrices, row by row."""
+    for y in range(image.shape[0]):
+        line = image[y]
+        for k in range(across.shape[0]):
+            share, profile = rows[y, k], across[k]
+            if share != np.float32(0):
+                for x in range(line.size):
+                    line[x] -= share * profile[x]
+
+
+@njit(cache=True)
+def _assemble_in_place(filled, scaled, science, rows, across, own, bad_science, bad_reference):  # type: ignore[no-untyped-def]
+    """Mend the scaled reference, and turn the filled difference into the science image.
+
+    The product of ``rows`` and ``across`` is the background that the difference lacks.
+    """
     for y in range(filled.shape[0]):
         line, full, is_off = scaled[y], filled[y], bad_reference[y]
         for x in range(line.size):
-            if is_off[x]:
-                line[x] = own[y, x] if bad_science[y, x] else science[y, x] - background[y, x] - full[x]
+            if not is_off[x]:
+                continue
+            background = np.float32(0)
+            for k in range(across.shape[0]):
+                background += rows[y, k] * across[k, x]
+            line[x] = own[y, x] if bad_science[y, x] else science[y, x] - background - full[x]
         for x in range(line.size):
             full[x] += line[x]
 

@@ -59,6 +59,8 @@ class Tile(NamedTuple):
     rows: tuple[int, int]
     columns: tuple[int, int]
     """Half-open ranges of the image that it writes."""
+    done: tuple[int, int]
+    """First row and column (y, x) of these in which no tile before it wrote anything."""
     weight_y: Float32Image
     weight_x: Float32Image
 
@@ -95,7 +97,7 @@ def subtract_in_tiles(
     more, which must reach as far as the filters do.
     """
     shape = science.shape
-    out = TiledDifference(*(np.zeros(shape, np.float32) for _ in range(4)))
+    out = TiledDifference(*(np.empty(shape, np.float32) for _ in range(4)))
     for tile, grid in tile_layout((shape[0], shape[1]), tile_size=tile_size, ramp=ramp, margin=margin):
         x, y = (np.array([sum(ends) / 2 - 0.5]) for ends in (tile.columns, tile.rows))
         planes = [
@@ -116,10 +118,11 @@ def tile_layout(
     grid_sizes = [
         fft.next_fast_len(max(stop - start for start, stop, _ in part) + 2 * margin, real=True) for part in parts
     ]
-    for y_start, y_stop, weight_y in parts[0]:
-        for x_start, x_stop, weight_x in parts[1]:
+    for j, (y_start, y_stop, weight_y) in enumerate(parts[0]):
+        for i, (x_start, x_stop, weight_x) in enumerate(parts[1]):
             rows, columns = (max(y_start, 0), min(y_stop, shape[0])), (max(x_start, 0), min(x_stop, shape[1]))
-            tile = Tile(rows[0] - margin, columns[0] - margin, rows, columns, weight_y, weight_x)
+            done = parts[0][j - 1][1] if j else 0, parts[1][i - 1][1] if i else 0
+            tile = Tile(rows[0] - margin, columns[0] - margin, rows, columns, done, weight_y, weight_x)
             yield tile, (grid_sizes[0], grid_sizes[1])
 
 
@@ -174,7 +177,7 @@ def _subtract_tile(
         np.copyto(mismatch, _mismatch_variance(filtered_reference, power, noise.poor, grid), where=noise.is_poor)
     _lay_tile(
         difference, score, photon, mismatch, psf_power(small),
-        tile.y0, tile.x0, tile.rows[0], tile.columns[0], tile.weight_y, tile.weight_x, *out,
+        tile.y0, tile.x0, tile.rows[0], tile.columns[0], *tile.done, tile.weight_y, tile.weight_x, *out,
     )  # fmt: skip
 
 
@@ -243,8 +246,9 @@ def _add_products_in_place(a, b, c, d):  # type: ignore[no-untyped-def]
 @njit(cache=True, error_model="numpy")
 def _lay_tile(  # type: ignore[no-untyped-def]
     difference, s, v, mismatch, norm,
-    y0, x0, row0, column0, wy, wx, out_d, out_score, out_variance, out_inflation,
+    y0, x0, row0, column0, done_y, done_x, wy, wx, out_d, out_score, out_variance, out_inflation,
 ):  # fmt: skip
+    """Add a tile to what the tiles before it made; beyond ``done_y`` and ``done_x`` nothing was written yet."""
     least, per_norm, n = np.float32(1e-20), np.float32(1.0 / norm), wx.size
     a = column0 - x0
     for j in range(wy.size):
@@ -254,6 +258,9 @@ def _lay_tile(  # type: ignore[no-untyped-def]
         )  # fmt: skip
         to_d, to_score = out_d[y, column0 : column0 + n], out_score[y, column0 : column0 + n]
         to_variance, to_inflation = out_variance[y, column0 : column0 + n], out_inflation[y, column0 : column0 + n]
+        if y >= done_y:
+            fresh = max(done_x - column0, 0)
+            to_d[fresh:], to_score[fresh:], to_variance[fresh:], to_inflation[fresh:] = 0, 0, 0, 0
         for i in range(n):
             photon = max(light[i], least)
             total = photon + more[i]

@@ -17,15 +17,20 @@ def fill_masked(image: Float32Image, bad: Bools) -> Float32Image:
     down by bilinear interpolation, so that a hole of any size costs the same. Zero if nothing is good.
     """
     out = np.array(image, dtype=np.float32, order="C")
+    fill_masked_in_place(out, bad)
+    return out
+
+
+def fill_masked_in_place(out: Float32Image, bad: Bools) -> None:
+    """Fill the ``bad`` pixels of an image as `fill_masked` does."""
     if not bad.any():
-        return out
+        return
     levels = [_halve(out, bad)]
     while min(levels[-1][0].shape) > 1 and levels[-1][1].any():
         levels.append(_halve(*levels[-1]))
     for (fine, holes), (coarse, _) in zip(levels[-2::-1], levels[:0:-1], strict=True):
         _pull(fine, holes, coarse)
     _pull(out, bad, levels[0][0])
-    return out
 
 
 @njit(cache=True)

@@ -53,6 +53,8 @@ class ActionResult:
     """Figures, JSON-able."""
     conditions: tuple[Condition, ...] = ()
     """What it looked at, wrong or not."""
+    is_last: bool = False
+    """What follows it in the same rule is without purpose: it is left out, and the account says why."""
 
 
 class Action(Protocol):

@@ -23,7 +23,10 @@ class EnoughToLink(Arguments):
 
 
 def moving_objects(context: ActionContext) -> ActionResult:
-    """Return ``done`` where the night holds fields that were visited often enough, else ``nothing`` with the reason."""
+    """Return ``done`` where the night holds fields that were visited often enough, else ``nothing`` with the reason.
+
+    Where there is nothing to link, what follows in the same rule (the linking) is without purpose.
+    """
     wanted = arguments_of(context, EnoughToLink, action="moving_objects")
     ledger, night = context.repo.ledger, context.night
     done = {job.exposure_id for job in ledger.jobs(kind="association", day_obs=night, state=JobState.DONE)}
@@ -33,11 +36,12 @@ def moving_objects(context: ActionContext) -> ActionResult:
     repeated = {field: n for field, n in fields.items() if n >= wanted.visits}
     data = {"n_images": n_images, "n_exposures": len(exposures), "n_fields": len(fields), "n_repeated": len(repeated)}
     if n_images < wanted.images:
-        return ActionResult("nothing", f"night {night}: {n_images} images are associated, {wanted.images} needed", data)
+        text = f"night {night}: {n_images} images are associated, {wanted.images} needed"
+        return ActionResult("nothing", text, data, is_last=True)
     if not repeated:
         most = max(fields.values(), default=0)
         text = f"night {night}: no field has {wanted.visits} visits within {wanted.hours:g} h (at most {most})"
-        return ActionResult("nothing", text, data)
+        return ActionResult("nothing", text, data, is_last=True)
     text = (
         f"night {night}: {len(repeated)} of {len(fields)} fields have {wanted.visits} visits or more, {n_images} images"
     )

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 from pydantic import Field
 
+from gueststar.core import times
 from gueststar.core.errors import DataError
 from gueststar.formats.orbit_table import read_orbits
 from gueststar.operations.actions.arguments import Arguments, arguments_of
 from gueststar.operations.actions.contract import ActionContext, ActionResult, ActionState, Condition
 from gueststar.store.orbits import OrbitStore
-from gueststar.store.product_files import digest_of
+from gueststar.store.product_paths import digest_of
 from gueststar.store.repo import SurveyRepo
 
 EVENT = "ephemerides"
@@ -21,7 +22,6 @@ EVENT = "ephemerides"
 
 _UNFINISHED = (".part", ".tmp", ".sha256", ".md5")
 _DAY_S = 86400.0
-_UNIX_MJD = 40587.0
 
 
 class EphemerisArguments(Arguments):
@@ -117,7 +117,7 @@ def _age_days(repo: SurveyRepo, now: float) -> dict[str, Any]:
     return {
         "n_bodies": int(epochs.size),
         "taken_days_ago": round((now - store.path.stat().st_mtime) / _DAY_S, 3),
-        "newest_epoch_days_ago": None if newest is None else round(now / _DAY_S + _UNIX_MJD - newest, 3),
+        "newest_epoch_days_ago": None if newest is None else round(times.mjd_tai_of_unix(now) - newest, 3),
     }
 
 

@@ -19,6 +19,9 @@ from gueststar.core.errors import TransientError
 from gueststar.operations.drills.world import one_thread_each
 from gueststar.store.operator_state import OperatorState, read_operator_state
 
+LOOK_S = 0.1
+"""How often it is looked whether something holds that is waited for."""
+
 GONE_S = 20.0
 """How long an operator may take to leave when it is asked to."""
 
@@ -84,6 +87,12 @@ class Operating(AbstractContextManager["Operating"]):
         named = {worker.pid for worker in state.workers} if state else set()
         return [process for process in self._children() if process.pid in named]
 
+    @property
+    def n_workers(self) -> int:
+        """Workers that it names and whose processes are there."""
+        state = self.state()
+        return sum(psutil.pid_exists(worker.pid) for worker in state.workers if worker.pid) if state else 0
+
     def _children(self) -> list[psutil.Process]:
         with suppress(psutil.NoSuchProcess):
             self._family = psutil.Process(self.pid).children(recursive=True)
@@ -111,7 +120,7 @@ class Operating(AbstractContextManager["Operating"]):
                 raise TransientError(f"the operator ended before {what}: {self.last_words()}")
             if time.monotonic() - begun > timeout_s:
                 raise TransientError(f"not within {timeout_s:.0f} s: {what}; {self.last_words()}")
-            time.sleep(0.05)
+            time.sleep(LOOK_S)
         return time.monotonic() - begun
 
     def last_words(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from gueststar.operations.drills.verdict import Protocol
 from gueststar.operations.drills.world import World, change_settings, fresh_survey
 from gueststar.store.ledger import ExposureState, Ledger
 from gueststar.store.repo import SurveyRepo
+from gueststar.store.sql import sqlite_url
 
 BEFORE_S = 5.0
 """The operator's clock starts this long before the first exposure ends."""
@@ -28,6 +30,8 @@ class Stage:
     folder: Path
     workers: int = 1
     _quiet: Path | None = field(default=None, init=False)
+    _ledgers: dict[Path, str] = field(default_factory=dict, init=False)
+    """Survey -> URL of its ledger, which is looked into many times a second."""
 
     def survey(self, name: str, operation: dict[str, Any] | None = None) -> Path:
         """Return a new survey as it stands in the evening, with a landing place, to be operated."""
@@ -90,8 +94,11 @@ class Stage:
     def n_ended(self, root: Path) -> int:
         """Return how many detector images of the night have no work left; 0 while the database is away."""
         try:
-            with SurveyRepo.open(root) as repo:
-                return _n_ended(repo.ledger, self.world.night)
+            if root not in self._ledgers:
+                with SurveyRepo.open(root) as repo:
+                    self._ledgers[root] = repo.settings.database or sqlite_url(root.absolute() / "ledger.sqlite3")
+            with closing(Ledger(self._ledgers[root])) as ledger:
+                return _n_ended(ledger, self.world.night)
         except (GueststarError, OSError):
             return 0
 

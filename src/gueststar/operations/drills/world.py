@@ -38,6 +38,20 @@ PARAMETERS = {"nightly_injection": {"fraction": 0.0}, "reference_selection": {"m
 """A rehearsed night's references stay as they were in the evening, and nothing is added to its images."""
 
 
+_IN_TURN = """
+import json, sys
+from gueststar.cli.main import main
+for words in json.loads(sys.argv.pop()):
+    sys.argv[1:] = words
+    try:
+        main()
+    except SystemExit as end:
+        if end.code:
+            raise
+"""
+"""A program that runs the commands that are its last argument."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """How large a rehearsal is."""
@@ -191,13 +205,15 @@ def make_evening(world: World, root: Path, *, database: str | None = None) -> Pa
     store = DetectionStore(database, name_key=NAME_KEY) if database else DetectionStore.at(root, name_key=NAME_KEY)
     store.close()
     change_settings(root, {"parameters": PARAMETERS})
-    gueststar("refcat", "import", root, world.sky / "refcat.parquet")
     first = FIRST_NIGHT.replace("-", "")
-    gueststar("ingest", root, world.sky / "raw" / first, "--transfer", "link")
-    gueststar("process", root, "--night", first, "--workers", world.plan.workers)
     frames = [path for path in sorted((world.sky / "raw" / str(NIGHT)).iterdir()) if not path.name.startswith("sci_")]
-    gueststar("ingest", root, *frames, "--transfer", "link")
-    gueststar("process", root, "--night", NIGHT, "--until", "calibrate")
+    gueststar_in_turn(
+        ("refcat", "import", root, world.sky / "refcat.parquet"),
+        ("ingest", root, world.sky / "raw" / first, "--transfer", "link"),
+        ("process", root, "--night", first, "--workers", world.plan.workers),
+        ("ingest", root, *frames, "--transfer", "link"),
+        ("process", root, "--night", NIGHT, "--until", "calibrate"),
+    )
     return root
 
 
@@ -234,13 +250,25 @@ def change_settings(root: Path, changes: Mapping[str, Any]) -> None:
 
 
 def gueststar(*words: object, root: Path | None = None, statuses: Sequence[int] = (0,)) -> str:
-    """Run a public command as a user would, and return what it says; TransientError if it ends otherwise."""
-    command = [sys.executable, "-m", "gueststar", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=root, env=one_thread_each())
+    """Run a public command as a user would, and return what it says; of other ``statuses`` than 0 its errors too.
+
+    Raises TransientError if it ends otherwise.
+    """
+    return _said_by(["-m", "gueststar", *map(str, words)], str(words[0]), root=root, statuses=statuses)
+
+
+def gueststar_in_turn(*commands: Sequence[object]) -> None:
+    """Run public commands one after the other in one process, which starts once; TransientError if one fails."""
+    words = json.dumps([[str(word) for word in command] for command in commands])
+    _said_by(["-c", _IN_TURN, words], " and ".join(str(command[0]) for command in commands))
+
+
+def _said_by(arguments: Sequence[str], what: str, *, root: Path | None = None, statuses: Sequence[int] = (0,)) -> str:
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=root, env=one_thread_each())
     if done.returncode not in statuses:
         said = (done.stderr or done.stdout).strip().splitlines()[-3:]
-        raise TransientError(f"gueststar {words[0]} ended with status {done.returncode}: {' / '.join(said)}")
-    return done.stdout
+        raise TransientError(f"gueststar {what} ended with status {done.returncode}: {' / '.join(said)}")
+    return done.stdout if done.returncode == 0 else done.stdout + done.stderr
 
 
 def one_thread_each() -> dict[str, str]:

@@ -6,6 +6,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from gueststar.core.errors import TransientError
 from gueststar.store.operation_settings import LandingPlace
@@ -17,8 +18,7 @@ _UNFINISHED = re.compile(r"(^\.|\.(part|partial|tmp|temp|filepart|crdownload)$|~
 _BLOCK = 2**20
 
 
-@dataclass(frozen=True)
-class Stamp:
+class Stamp(NamedTuple):
     """What tells a file from an earlier one of the same name."""
 
     size: int
@@ -49,10 +49,14 @@ def is_sidecar(name: str) -> bool:
 def is_whole(path: Path, arriving: Arriving, place: LandingPlace, *, now: float) -> bool:
     """Return whether a file is whole by the rule of its landing place; ``now`` is monotonic.
 
+    One that has been empty for ``empty_s`` is as whole as it will be.
+
     Raises OSError where the place does not answer.
     """
     if place.complete_by == "rename":
         return True
+    if arriving.stamp.size == 0 and now - arriving.since >= place.empty_s:
+        return True  # nothing more comes: taking it in will say that it is empty
     if place.complete_by == "stable":
         return arriving.stamp.size > 0 and now - arriving.since >= place.stable_s
     if arriving.is_denied or (told := told_checksum(path)) is None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gueststar.core.errors import TransientError
+from gueststar.formats.raw_names import is_raw_name
 from gueststar.operations.landing.completeness import Arriving, Stamp, is_sidecar, is_unfinished, is_whole
-from gueststar.pipelines.ingest import is_raw_name
 from gueststar.store.operation_settings import LandingPlace
 
 
@@ -36,13 +36,19 @@ class WatchedPlace:
     ) -> None:
         self.settings, self._is_known, self._monotonic = settings, is_known, monotonic
         self._arriving: dict[Path, Arriving] = {}
-        self._handed_over: dict[Path, Stamp] = {}
+        self._settled: dict[str, Stamp] = {}
+        """Files that were handed over, or are known: a season's may lie there, and each scan meets them all."""
         self._device: int | None = None
 
     @property
     def n_arriving(self) -> int:
         """Files that are there and not whole yet."""
         return len(self._arriving)
+
+    @property
+    def is_growing(self) -> bool:
+        """Whether any of those holds something already."""
+        return any(arriving.stamp.size for arriving in self._arriving.values())
 
     def scan(self) -> list[WholeFile]:
         """Read through the place and return the files that have become whole, by name.
@@ -51,14 +57,13 @@ class WatchedPlace:
         """
         try:
             self._check_mounted()
-            found = dict(self._files())
+            new, settled = self._new_and_settled()
         except OSError as problem:
             raise self._away(problem.strerror or str(problem)) from problem
-        for path in [path for path in self._arriving if path not in found]:
+        self._settled = settled
+        for path in [path for path in self._arriving if path not in new]:
             del self._arriving[path]
-        for path in [path for path in self._handed_over if path not in found]:
-            del self._handed_over[path]
-        return self._whole_among(found.items())
+        return self._whole_among(new.items())
 
     def look_at(self, paths: Iterable[Path]) -> list[WholeFile]:
         """Look at files that changed, and at those that were not whole yet; return those that have become whole."""
@@ -69,7 +74,7 @@ class WatchedPlace:
                     found[path] = stamp
             except FileNotFoundError:
                 self._arriving.pop(path, None)
-                self._handed_over.pop(path, None)
+                self._settled.pop(str(path), None)
             except OSError as problem:
                 raise self._away(problem.strerror or str(problem)) from problem
         return self._whole_among(found.items())
@@ -77,8 +82,9 @@ class WatchedPlace:
     def _whole_among(self, files: Iterable[tuple[Path, Stamp]]) -> list[WholeFile]:
         now, whole = self._monotonic(), []
         for path, stamp in files:
-            if self._handed_over.get(path) == stamp or self._is_known(path, stamp):
+            if self._settled.get(str(path)) == stamp or self._is_known(path, stamp):
                 self._arriving.pop(path, None)
+                self._settled[str(path)] = stamp
                 continue
             arriving = self._arriving.get(path)
             if arriving is None or arriving.stamp != stamp:
@@ -91,25 +97,38 @@ class WatchedPlace:
                 raise self._away(problem.strerror or str(problem)) from problem
             if is_complete:
                 del self._arriving[path]
-                self._handed_over[path] = stamp
+                self._settled[str(path)] = stamp
                 whole.append(WholeFile(path, stamp))
         return sorted(whole, key=lambda file: (file.path.name, str(file.path)))
 
-    def _files(self) -> Iterator[tuple[Path, Stamp]]:
-        folders = [self.settings.path]
+    def _new_and_settled(self) -> tuple[dict[Path, Stamp], dict[str, Stamp]]:
+        """Read through the place; return the files that are to be looked at, and those that are as they were."""
+        new, settled = dict[Path, Stamp](), dict[str, Stamp]()
+        for entry in self._files():
+            try:
+                known = self._settled.get(entry.path)
+                if known is None and not (self._is_wanted(Path(entry.path)) and entry.is_file()):
+                    continue
+                state = entry.stat()
+            except FileNotFoundError:  # renamed or removed since
+                continue
+            if known == (state.st_size, state.st_mtime_ns):
+                settled[entry.path] = known
+            else:
+                new[Path(entry.path)] = Stamp(state.st_size, state.st_mtime_ns)
+        return new, settled
+
+    def _files(self) -> Iterator[os.DirEntry[str]]:
+        folders = [str(self.settings.path)]
         while folders:
             with os.scandir(folders.pop()) as entries:
                 for entry in entries:
                     if entry.name.startswith("."):
                         continue
-                    try:
-                        if entry.is_dir(follow_symlinks=False):
-                            folders.append(Path(entry.path))
-                        elif self._is_wanted(Path(entry.path)) and entry.is_file():
-                            state = entry.stat()
-                            yield Path(entry.path), Stamp(state.st_size, state.st_mtime_ns)
-                    except FileNotFoundError:  # renamed or removed since
-                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    else:
+                        yield entry
 
     def _is_wanted(self, path: Path) -> bool:
         if is_unfinished(path.name) or is_sidecar(path.name):

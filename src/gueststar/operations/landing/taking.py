@@ -12,7 +12,7 @@ from gueststar.operations.landing.journal import ArrivedFile
 from gueststar.pipelines.ingest import Outcome, ingest_file
 from gueststar.store.ledger import FileStatus
 from gueststar.store.operation_settings import LandingPlace
-from gueststar.store.product_files import digest_of
+from gueststar.store.product_paths import digest_of
 from gueststar.store.products import DataId
 from gueststar.store.repo import SurveyRepo
 

@@ -20,9 +20,9 @@ from gueststar.store.operation_settings import LandingPlace
 LOG = logging.getLogger(__name__)
 
 _LOOK_AGAIN_S = 0.5
-"""How often files that are not whole yet are looked at."""
+"""How often files that are not whole yet are looked at; empty ones are when something happens, or with the scan."""
 _DEBOUNCE_MS = 100
-_STEP_MS = 50
+_STEP_MS = 100
 _REST_S = 5.0
 """Before events are asked for again of a place that gives none."""
 
@@ -94,7 +94,7 @@ class PlaceWatcher:
                     changed, self._changed = self._changed, set()
                 self._hand_over(partial(self.place.look_at, changed))
             wait = due - time.monotonic()
-            if self.place.n_arriving and not self.trouble:
+            if self.place.is_growing and not self.trouble:
                 wait = min(wait, _LOOK_AGAIN_S)
             self._event.wait(max(wait, 0.0))
             self._event.clear()

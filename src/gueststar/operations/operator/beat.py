@@ -40,14 +40,15 @@ class Beat:
     def picture(self) -> OperatorState:
         """Return how it stands."""
         operator = self.operator
-        now = operator.clock.now()
+        standing = operator.standing
+        now = standing.clock.now()
         return OperatorState(
             pid=os.getpid(), host=socket.gethostname(), version=__version__, started=operator.started,
-            beat=time.time(), clock=now, night=night_of(now, operator.repo.camera), mode=operator.mode,
-            why=operator.why, queued=operator.work.queue.counts(), running=len(operator.running),
+            beat=time.time(), clock=now, night=night_of(now, operator.repo.camera), mode=standing.mode,
+            why=standing.why, queued=operator.work.queue.counts(), running=len(operator.running),
             landing={str(i.settings.path): i.n_waiting + i.n_arriving for i in operator.parts.intakes},
             workers=self._workers(), last_exposure=self.last_exposure, last_alert=operator.publishing.last_alert,
-            recent=tuple(reversed(operator.recent)),
+            recent=tuple(reversed(standing.recent)),
         )  # fmt: skip
 
     def _workers(self) -> tuple[WorkerState, ...]:

@@ -79,7 +79,7 @@ def _words(decision: Decision) -> str:
 def _planned(repo: SurveyRepo, options: OperateOptions) -> Iterator[str]:
     with repo.only_writer("operates"):
         operator = Operator(repo, parts_of(repo, InlineEngine(), clock_of(options)))
-        operator.mode = "dry"
+        operator.standing.mode = "dry"
         operator.start()
         intakes = operator.parts.intakes
         while not all(intake.is_read for intake in intakes) or operator.take_files():

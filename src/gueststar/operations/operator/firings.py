@@ -15,7 +15,7 @@ from gueststar.core.clock import Clock
 from gueststar.core.errors import GueststarError, MissingInput, ServiceDown, TransientError
 from gueststar.operations.actions.contract import Action, ActionContext, ActionResult
 from gueststar.operations.rules.contract import Firing, Priority, Retry
-from gueststar.operations.rules.record import FIRED, FIRING, last_fired
+from gueststar.operations.rules.record import FIRED, FIRING, LEFT_OUT, last_fired
 from gueststar.store.ledger import Ledger
 from gueststar.store.repo import SurveyRepo
 
@@ -104,7 +104,8 @@ class Firings:
             if event.data["state"] == FIRED:
                 found[number] = _again(event.subject, event.data)
             elif number in found:
-                found[number].n_ended += 1
+                is_last = event.data.get("is_last", False)
+                found[number].n_ended += len(found[number].firing.actions) if is_last else 1
         self.active += [one for one in found.values() if not one.is_over and one.number not in running]
 
     def fire(self, firing: Firing) -> None:
@@ -151,7 +152,16 @@ class Firings:
             return None
         self._write_down(active, name, result)
         active.running, active.attempts, active.n_ended = None, 0, active.n_ended + 1
+        if result.is_last:
+            self._leave_out_the_rest(active, name)
         return result
+
+    def _leave_out_the_rest(self, active: ActiveFiring, last: str) -> None:
+        """Write down that the actions after ``last`` are without purpose, and end with them."""
+        why = f"left out: there is nothing for it to do after {last}"
+        for name, _ in active.firing.actions[active.n_ended :]:
+            self._write(active, name, why, state=LEFT_OUT)
+            active.n_ended += 1
 
     def _failed(self, active: ActiveFiring, reason: str, *, is_retried: bool, now: float) -> ActionResult | None:
         active.running, active.attempts = None, active.attempts + 1
@@ -162,9 +172,12 @@ class Firings:
         return ActionResult("failed", reason)
 
     def _write_down(self, active: ActiveFiring, name: str, result: ActionResult) -> None:
+        self._write(active, name, result.text, state=result.state, figures=dict(result.data), is_last=result.is_last)
+
+    def _write(self, active: ActiveFiring, name: str, text: str, **facts: Any) -> None:
         self.ledger.event(
-            FIRING, active.firing.rule, f"{name}: {result.text}", night=active.firing.night, state=result.state,
-            actions=[name], firing=active.number, at=self.clock.now(), figures=dict(result.data),
+            FIRING, active.firing.rule, f"{name}: {text}", night=active.firing.night, actions=[name],
+            firing=active.number, at=self.clock.now(), **facts,
         )  # fmt: skip
 
 

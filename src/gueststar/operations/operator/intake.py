@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gueststar.cameras.translate import translate
 from gueststar.core import times
-from gueststar.core.clock import Clock
+from gueststar.core.clock import Clock, SystemClock
 from gueststar.core.errors import GueststarError
 from gueststar.formats.raw import read_headers
 from gueststar.model.camera import Camera
@@ -24,6 +24,8 @@ from gueststar.store.repo import SurveyRepo
 
 LOG = logging.getLogger(__name__)
 
+REFUSED = "refused"
+"""What the diary calls a file that landed and cannot be taken in."""
 _HANGS_AFTER_S = 60.0
 _FUTURE_S = 30.0
 """Exposures that end later than this after their file was received are told of."""
@@ -49,6 +51,7 @@ class Intake:
         self._n_prompt, self._is_removed = 0, False
         self._watcher: PlaceWatcher | None = None
         self._journal: ReceiptJournal | None = None
+        self._clock: Clock = SystemClock()
         self.cannot_remove = ""
         """Why a file that was taken in is still there; empty where that did not happen."""
 
@@ -92,12 +95,9 @@ class Intake:
         if self._watcher is not None:
             for file in self._watcher.arrived():
                 self._add(file)
-        chosen = []
-        for _ in range(min(n, len(self.waiting))):
-            chosen.append(self._pop().file)
-        # They stay listed until they are taken: an interruption loses none.
-        self.waiting[:0] = [self._entry(file) for file in chosen]
-        return chosen
+        chosen = [self._pop() for _ in range(min(n, len(self.waiting)))]
+        self.waiting[:0] = chosen  # they stay listed until they are taken: an interruption loses none
+        return [item.file for item in chosen]
 
     def _add(self, file: ArrivedFile) -> None:
         self.waiting.append(self._entry(file))
@@ -135,9 +135,14 @@ class Intake:
         return []  # orbits are taken in by the action that looks after them
 
     def _take_raw(self, repo: SurveyRepo, file: ArrivedFile) -> list[ExposureRow]:
+        if _has_grown(file):
+            return []  # the watcher hands it over again
         outcome = take_raw(repo, file, self.settings)
         if outcome.status is FileStatus.REFUSED:
             LOG.warning("refused %s: %s", file.path, outcome.reason)
+            repo.ledger.event(
+                REFUSED, file.path.name, f"refused: {outcome.reason}", path=str(file.path), at=self._clock.now()
+            )
         self._is_removed = False
         if self.settings.after == "remove":
             self._is_removed = self._remove(repo, file, outcome)
@@ -166,6 +171,14 @@ class Intake:
         self.waiting = [item for item in self.waiting if item.file is not file]
         if self._journal is not None:
             self._journal.taken(file, is_removed=self._is_removed)
+
+
+def _has_grown(file: ArrivedFile) -> bool:
+    """Return whether a file that was empty for long is not so any more."""
+    try:
+        return file.stamp.size == 0 and file.path.stat().st_size > 0
+    except FileNotFoundError:
+        return False
 
 
 def _tell_of_future(repo: SurveyRepo, row: ExposureRow, file: ArrivedFile) -> None:

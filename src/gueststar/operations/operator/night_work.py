@@ -189,7 +189,7 @@ class NightWork:
             return decision, decision
         some = replace(
             facts,
-            has_reference=facts.has_reference or any(self.planner.references_of(row, d) for d in row.detectors),
+            has_reference=facts.has_reference or any(self.planner.reference_of(row, d) for d in row.detectors),
             has_calibrations=facts.has_calibrations or self.planner.has_some_calibrations(row),
         )
         return decision, decision if some == facts else self.rules.decide(some)

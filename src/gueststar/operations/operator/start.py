@@ -15,8 +15,9 @@ import tenacity
 from gueststar.core.clock import Clock, RehearsalClock, SystemClock
 from gueststar.core.errors import ConfigError, ServiceDown
 from gueststar.operations.actions.catalog import ACTIONS
-from gueststar.operations.operator.daemon import Operator, Parts
+from gueststar.operations.operator.daemon import Operator
 from gueststar.operations.operator.intake import Intake
+from gueststar.operations.operator.parts import Parts
 from gueststar.operations.rules.book import RuleBook
 from gueststar.operations.rules.load import load_rules
 from gueststar.operations.watch.logs import start_logging

@@ -7,7 +7,7 @@ report fail. The fate of a detector image is read from its jobs, the furthest st
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -80,8 +80,14 @@ STAGE_ORDER = ("association", "difference", "science", "entry")
 """Kinds of jobs of a science detector image, last first; entry: a user's own catalog, which is only stored."""
 
 
-def account_of(ledger: Ledger, night: int, *, jobs: Sequence[Job] | None = None) -> NightAccount:
-    """Return the account of a night; ``jobs``: those of the night, where they are read already."""
+def account_of(
+    ledger: Ledger, night: int, *, jobs: Sequence[Job] | None = None, night_at: Callable[[float], int] | None = None
+) -> NightAccount:
+    """Return the account of a night; ``jobs``: those of the night, where they are read already.
+
+    ``night_at`` returns the survey's night at a Unix time: a refused file that does not tell its night, and came when
+    nothing else did, belongs to the one in which it came.
+    """
     rows = ledger.exposures(day_obs=night)
     jobs = ledger.jobs(day_obs=night) if jobs is None else jobs
     by_unit: dict[tuple[int, int], dict[str, Job]] = {}
@@ -96,21 +102,25 @@ def account_of(ledger: Ledger, night: int, *, jobs: Sequence[Job] | None = None)
                 units.append(_science_unit(row, detector, by_unit.get((row.id, detector), {})))
             else:
                 units.append(_calibration_unit(row, detector, calibrations))
-    return NightAccount(night, tuple(units), _refused_files(ledger, night))
+    return NightAccount(night, tuple(units), _refused_files(ledger, night, night_at))
 
 
 NEAR_S = 43200.0
 """A refused file that does not tell its night belongs to the nights whose files came this near to it in time."""
 
 
-def _refused_files(ledger: Ledger, night: int) -> tuple[tuple[str, str], ...]:
+def _refused_files(ledger: Ledger, night: int, night_at: Callable[[float], int] | None) -> tuple[tuple[str, str], ...]:
     """Return (path, reason) of the night's refused files, and of those too damaged to tell whose they are."""
     times = [file.received for file in ledger.files(day_obs=night)]
     refused = []
     for file in ledger.files(status=FileStatus.REFUSED):
+        if times:
+            is_near = min(times) - NEAR_S < file.received < max(times) + NEAR_S
+        else:
+            is_near = night_at is not None and night_at(file.received) == night
         if file.day_obs == night:
             refused.append((file.path, file.reason))
-        elif file.day_obs is None and times and min(times) - NEAR_S < file.received < max(times) + NEAR_S:
+        elif file.day_obs is None and is_near:
             refused.append((file.path, f"{file.reason} (it tells no night)"))
     return tuple(refused)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from gueststar.pipelines.ingest import is_raw_name
+from gueststar.formats.raw_names import is_raw_name
 from gueststar.store.arrivals import seen_paths
 from gueststar.store.repo import SurveyRepo
 

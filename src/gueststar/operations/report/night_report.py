@@ -36,6 +36,7 @@ from gueststar.operations.report.timeline import as_json as timeline_as_json
 from gueststar.operations.report.transparency import CloudyExposure, cloudy_exposures, with_extinction
 from gueststar.operations.report.trends import Trends, trends_of
 from gueststar.operations.report.trends import as_json as trends_as_json
+from gueststar.operations.rules.sun import survey_night
 from gueststar.store.ledger import Job, JobState
 from gueststar.store.repo import SurveyRepo
 from gueststar.store.sql import plain_json
@@ -135,7 +136,7 @@ def make_report(
     programs: references, calibrations, tracklets, costs, drift.
     """
     jobs = repo.ledger.jobs(day_obs=night, is_lean=True)
-    account = account_of(repo.ledger, night, jobs=jobs)
+    account = account_of(repo.ledger, night, jobs=jobs, night_at=lambda unix: survey_night(repo.camera.site, unix))
     account = with_injections(with_extinction(_of_reader(account, repo), repo), jobs)
     exposures = {unit.exposure.id: unit.exposure for unit in account.units}
     tracklet_jobs = [job for job in jobs if job.kind == "tracklets" and job.state is JobState.DONE]

@@ -14,8 +14,8 @@ from gueststar.store.ledger import FAILED_ATTEMPT, Event, Job, JobState
 from gueststar.store.repo import SurveyRepo
 
 _DAY_S = 86400.0
-_SILENT = frozenset({"report", "disk"})
-"""Kinds of entries that tell of the account itself."""
+_SILENT = frozenset({"report", "disk", "refused"})
+"""Kinds of entries that tell of the account itself, or of what the account lists."""
 
 MOST = 300
 """Entries told; a night with more is told by its groups."""

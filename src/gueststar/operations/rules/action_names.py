@@ -38,5 +38,11 @@ HOUSEKEEPING: Mapping[str, str] = {
 """Actions of `gueststar.operations.actions`."""
 
 
+OF_A_NIGHT = frozenset({
+    "references", "movers", "precover", "learn", "inject", "publish", "reprocess", "moving_objects", "coverage_maps",
+    "night_report", "export_candidates", "measure_metrics",
+})  # fmt: skip
+"""Actions whose work is of the very night that they are run for: one that was missed lacks what they make."""
+
 KNOWN = frozenset(PIPELINES) | frozenset(HOUSEKEEPING)
 """The names that rules may use."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from zoneinfo import ZoneInfo
 
+from gueststar.operations.rules.catching_up import believed, open_of
 from gueststar.operations.rules.conditions import (
     Finding,
     exposure_findings,
@@ -21,13 +22,10 @@ from gueststar.operations.rules.contract import (
     Recipe,
     SurveyFacts,
 )
-from gueststar.operations.rules.grammar import Fallback, MaintenancePart, Rule, RulesFile
+from gueststar.operations.rules.grammar import BY_THE_CLOCK, Fallback, MaintenancePart, Rule, RulesFile
 from gueststar.operations.rules.occasions import BETWEEN_NAMES, Almanac, Occasion, occasions, together
 from gueststar.operations.rules.reading import RulesText
 from gueststar.operations.rules.sun import NightTimes
-
-BELIEVED_S = 86400.0
-"""A last firing further ahead of the clock than this was by a clock that was wrong; it does not count."""
 
 NO_RULE = "no rule matches"
 
@@ -81,24 +79,30 @@ class RuleBook:
         """Return the rules that are due now, in their order.
 
         ``last_fired``: rule, and `Firing.key` of the occasion -> Unix time of its last firing. During a planned
-        downtime only rules that wait for one are due; the others catch up, once.
+        downtime only rules that wait for one are due; the others catch up. Of nights before the last one, what came
+        first is due first, alone, and only while nothing is at work: they are caught up as they went.
         """
         is_down = self.maintenance_at(facts.now) is not None
-        firings = []
+        firings: list[tuple[Rule, Occasion]] = []
+        behind: list[tuple[Rule, Occasion]] = []
         for rule in self.for_the_clock:
             if is_down and rule.when.kind != "maintenance":
                 continue
             for occasion in self.open_occasions(rule, facts, last_fired):
                 if all(finding.holds for finding in self.besides(rule, facts, occasion)):
-                    firings.append(_firing(rule, occasion))
-        return firings
+                    (behind if occasion.is_behind else firings).append((rule, occasion))
+        if behind and not firings and facts.is_idle:
+            firings = [min(behind, key=lambda pair: pair[1].time or 0.0)]
+        return [_firing(rule, occasion) for rule, occasion in firings]
 
     def open_occasions(self, rule: Rule, facts: SurveyFacts, last_fired: Mapping[str, float]) -> list[Occasion]:
         """Return what a rule has not fired for yet, whether or not the rest of its conditions holds."""
-        last = _believed(last_fired.get(rule.name), facts.now)
+        last = believed(last_fired.get(rule.name), facts.now)
         found = occasions(rule.when, facts, self.almanac, last=last)
+        if rule.when.kind in BY_THE_CLOCK:
+            return open_of(rule, found, facts, self.almanac, last_fired)
         known = _names_fired(rule, facts, last_fired) if any(item.name for item in found) else frozenset()
-        return together([item for item in found if not _is_settled(item, facts, last, known)])
+        return together([item for item in found if not _is_settled(item, last, known)])
 
     def besides(self, rule: Rule, facts: SurveyFacts, occasion: Occasion) -> list[Finding]:
         """Return the conditions under ``only_if``, each with the value that it met."""
@@ -110,24 +114,18 @@ def _window(part: MaintenancePart, zone: ZoneInfo) -> Maintenance:
     return Maintenance(start.timestamp(), end.timestamp(), part.reason)
 
 
-def _believed(fired: float | None, now: float) -> float | None:
-    return None if fired is None or fired > now + BELIEVED_S else fired
-
-
 def _names_fired(rule: Rule, facts: SurveyFacts, last_fired: Mapping[str, float]) -> frozenset[str]:
     """Return the names of the occasions for which a rule has fired."""
     prefix = Firing(rule.name, (), facts.night, occasion=" ").key[:-1]
-    keys = [key for key, fired in last_fired.items() if key.startswith(prefix) and _believed(fired, facts.now)]
+    keys = [key for key, fired in last_fired.items() if key.startswith(prefix) and believed(fired, facts.now)]
     return frozenset(name for key in keys for name in key.removeprefix(prefix).split(BETWEEN_NAMES))
 
 
-def _is_settled(occasion: Occasion, facts: SurveyFacts, last: float | None, known: frozenset[str]) -> bool:
-    """Return whether a rule fired for an occasion, or the occasion was before the survey's operation."""
+def _is_settled(occasion: Occasion, last: float | None, known: frozenset[str]) -> bool:
+    """Return whether a rule fired for an occasion of the survey's state."""
     if occasion.time is None:
         return occasion.name in known
-    if last is not None:
-        return last >= occasion.time
-    return occasion.is_calendar and occasion.time < facts.since
+    return last is not None and last >= occasion.time
 
 
 def _decision(rule: Rule, facts: ExposureFacts) -> Decision:

@@ -118,6 +118,10 @@ class SurveyFacts:
     """Whether no exposure waits or is worked on."""
     since: float = 0.0
     """When the survey was first operated: what was due before then is not caught up."""
+    present_since: float = 0.0
+    """When the operator was started that runs now, or ran last."""
+    rules_since: Mapping[str, float] = field(default_factory=dict)
+    """Rule -> since when it is in force; nights before are not caught up for it."""
     idle_since: float | None = None
     """When the last exposure was done with, where none waits or is worked on."""
     signal_times: Mapping[str, float] = field(default_factory=dict)

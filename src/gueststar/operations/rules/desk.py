@@ -52,7 +52,7 @@ def explain(repo: SurveyRepo, *, exposure: int | None, at: str | None, now: floa
     from gueststar.operations.rules.facts import ExposureFactsSource, SurveyFactsSource  # imports the pipelines
 
     book = load_rules(repo.root, repo.settings.operation)
-    moment = now if at is None else (times.jd_of_text(at) - 2440587.5) * 86400.0
+    moment = now if at is None else times.unix_of_jd_utc(times.jd_of_text(at))
     if exposure is not None:
         row = repo.ledger.exposure(exposure)
         if row is None:

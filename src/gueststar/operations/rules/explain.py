@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from gueststar.operations.rules.book import RuleBook
+from gueststar.operations.rules.catching_up import catch_up_of
 from gueststar.operations.rules.coming import next_moment
 from gueststar.operations.rules.conditions import fallback_findings, is_of_tonight
 from gueststar.operations.rules.contract import Decision, ExposureFacts, Firing, SurveyFacts
@@ -81,6 +82,7 @@ def _explain_rule(
         waits = is_down and rule.when.kind != "maintenance"
         is_due = all(finding.holds for finding in findings) and not waits
         verb = "is due" if is_due else "waits"
+        verb = "catches up in its turn" if is_due and occasion.is_behind else verb
         lines.append(f"rule {rule.name!r} {verb}: {occasion.why} -> {do_words(rule)}")
         lines += [f"  {finding}" for finding in findings]
     return lines
@@ -93,13 +95,13 @@ def firing_words(firing: Firing) -> str:
 
 def table_of(book: RuleBook, last_fired: Mapping[str, float], *, now: float) -> list[str]:
     """Return the rules as a table: name, when, what, and when each fired last and comes next."""
-    rows = [("rule", "when", "does", "last fired", "next")]
+    rows = [("rule", "when", "does", "catches up", "last fired", "next")]
     for rule in book.file.rules:
         besides, last = only_if_words(rule.only_if), last_fired.get(rule.name)
         coming = next_moment(rule.when, book.almanac, now=now, last=last) if rule.enabled else None
         name = rule.name if rule.enabled else f"({rule.name}: disabled)"
         when = when_words(rule.when) + (f"; if {besides}" if besides else "")
-        rows.append((name, when, do_words(rule), _minute(last), _minute(coming)))
+        rows.append((name, when, do_words(rule), catch_up_of(rule) or "", _minute(last), _minute(coming)))
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 

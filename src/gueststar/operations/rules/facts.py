@@ -13,7 +13,7 @@ from gueststar.model.calibration import KINDS, CalibrationKind
 from gueststar.model.camera import Camera
 from gueststar.operations.rules.contract import CalibrationSet, ExposureFacts, SurveyFacts
 from gueststar.operations.rules.good_epochs import GoodEpochs
-from gueststar.operations.rules.record import operated_since, signal_times
+from gueststar.operations.rules.record import in_force_since, operated_since, signal_times, started_last
 from gueststar.operations.rules.sun import night_after, sun_altitude_deg, survey_night
 from gueststar.pipelines.night.plan import REQUIRED_KINDS
 from gueststar.store.ledger import ExposureRow
@@ -29,7 +29,13 @@ MAX_RADIUS_DEG = 1.0
 """Stars are counted out to the corner of the camera's field, but not further than this."""
 
 RECENT_NIGHTS = 3
-"""Of so many nights before the running one rules are told what was received."""
+"""Of so many nights before the running one rules are told the calibration frames that came."""
+
+CATCH_UP_NIGHTS = 40
+"""Of so many nights before the running one rules are told what was received: those are caught up after an absence."""
+
+OLDER_AGAIN_S = 60.0
+"""What was received in nights before the recent ones is looked up this often."""
 
 Monotonic = Callable[[], float]
 
@@ -141,11 +147,14 @@ class _CalibrationSpans:
 class SurveyFactsSource:
     """Gathers what rules that follow the clock may ask, from the ledger, the disks and the sun."""
 
-    def __init__(self, repo: SurveyRepo) -> None:
-        self.repo = repo
+    def __init__(self, repo: SurveyRepo, *, monotonic: Monotonic = time.monotonic) -> None:
+        self.repo, self._monotonic = repo, monotonic
         self._facts = OperationFacts(repo.ledger)
         self._epochs = GoodEpochs(repo)
         self._since: float | None = None
+        self._rules_since: dict[str, float] = {}
+        self._present_since = 0.0
+        self._older: tuple[int, float, dict[int, int]] = (0, -math.inf, {})
 
     def facts(
         self,
@@ -159,18 +168,29 @@ class SurveyFactsSource:
         site = self.repo.camera.site
         night = survey_night(site, now)
         first = night_after(night, -RECENT_NIGHTS)
-        received = self._facts.received(since_night=first)
+        received = self._received(night)
         if self._since is None or self._since > now:
             self._since = operated_since(self.repo.ledger, now)
+            self._rules_since = in_force_since(self.repo.ledger, now)
+            self._present_since = started_last(self.repo.ledger)
         since = self._since
         return SurveyFacts(
             now=now, night=night, sun_altitude_deg=sun_altitude_deg(site, now) if site.is_placed else None,
             signals=signals, free_gb=free_gb(self.repo), received=received.get(night, 0), is_idle=is_idle,
-            since=now if since is None else since, idle_since=idle_since if is_idle else None,
+            since=now if since is None else since, rules_since=self._rules_since, present_since=self._present_since,
+            idle_since=idle_since if is_idle else None,
             signal_times=signal_times(self.repo.ledger), received_by_night=received,
             calibration_sets=[CalibrationSet(*item) for item in self._facts.frame_sets(since_night=first)],
             good_epochs=self._epochs.counts(), epoch_nights=self._epochs.nights,
         )  # fmt: skip
+
+    def _received(self, night: int) -> dict[int, int]:
+        """Return night -> science exposures received, of nights that may still be caught up."""
+        asked_for, asked, older = self._older
+        if asked_for != night or self._monotonic() - asked > OLDER_AGAIN_S:
+            older = self._facts.received(since_night=night_after(night, -CATCH_UP_NIGHTS))
+            self._older = night, self._monotonic(), older
+        return {**older, **self._facts.received(since_night=night_after(night, -RECENT_NIGHTS))}
 
 
 def free_gb(repo: SurveyRepo) -> dict[str, float]:

@@ -33,6 +33,8 @@ Arguments = dict[str, Any]
 
 DAY_S = 86400.0
 NAMED_PERIODS = ("night", "day", "week", "month")
+BY_THE_CLOCK = frozenset({"night_begins", "night_ends", "every", "maintenance"})
+"""Triggers that are moments, which come whether or not somebody is there."""
 
 
 class Part(BaseModel):
@@ -251,6 +253,12 @@ class When(Part):
         """The trigger's name."""
         return next(name for name in type(self).model_fields if getattr(self, name) is not None)
 
+    @property
+    def is_of_nights(self) -> bool:
+        """Whether it comes once a night, and concerns that night."""
+        is_nightly = self.every is not None and self.every.period == "night"
+        return is_nightly or self.night_begins is not None or self.night_ends is not None
+
 
 _WITH_DETAILS = ("signal", "good_epochs", "every", "maintenance")
 
@@ -349,8 +357,21 @@ class Rule(Part):
     """By when it should be done, from receipt or from firing; later is told in the report."""
     retry: RetryPart = RetryPart()
     """How often and when an attempt that failed is made again."""
+    catch_up: Literal["all", "last", "none"] | None = None
+    """After an absence, for moments that came meanwhile: ``all`` nights that had exposures, one after the other; the
+    ``last`` moment; ``none``. Unless told, ``all`` where an action makes something of the night, else ``last``."""
     enabled: bool = True
     """false: it is kept and not used."""
+
+    @model_validator(mode="after")
+    def _can_be_caught_up(self) -> Self:
+        if self.catch_up is not None and self.when.kind not in BY_THE_CLOCK:
+            raise ValueError(f"catch_up is not for {self.when.kind}: it goes with {', '.join(sorted(BY_THE_CLOCK))}")
+        if self.catch_up == "all" and not self.when.is_of_nights:
+            raise ValueError(
+                "catch_up: all goes with night_begins, night_ends and every: night; others have last, none"
+            )
+        return self
 
     @model_validator(mode="after")
     def _fits_its_trigger(self) -> Self:

@@ -1,6 +1,6 @@
 """Occasions: the moments for which rules that follow the clock, or the survey's state, fire once.
 
-Of each kind of moment only the last one counts: who was away for a week catches up once.
+Of each kind of moment the last one is found here; what is done about those before it, `catching_up` tells.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gueststar.operations.rules.grammar import (
     When,
 )
 from gueststar.operations.rules.quantities import duration_text
-from gueststar.operations.rules.sun import Edge, NightTimes, noon_before
+from gueststar.operations.rules.sun import Edge, NightTimes, night_after, noon_before
 
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 BETWEEN_NAMES = "; "
@@ -44,6 +44,8 @@ class Occasion:
     """It came by itself: one before the survey was operated is not caught up."""
     name: str = ""
     """Tells it from others of the rule, where its time does not."""
+    is_behind: bool = False
+    """Others of its rule came since: it is caught up in its turn, when nothing else is at work."""
     place: Mapping[str, Any] = field(default_factory=dict)
     """Field and band, where it is of one: an argument of the actions that work on fields."""
 
@@ -95,6 +97,30 @@ def _night_edge(when: NightEdgeWhen, edge: Edge, facts: SurveyFacts, almanac: Al
     told = f"{duration_text(when.after)} after " if when.after else told
     why = f"{told}night {night} {edge}: {cause}"
     return [Occasion(time, night, why, is_calendar=True)]
+
+
+def occasion_of_night(when: When, night: int, almanac: Almanac) -> Occasion:
+    """Return the moment at which a trigger that comes once a night came in a night that is over by its date.
+
+    A night whose end nobody told, neither the sun nor the observatory, ended with its date: at the noon after it.
+    """
+    site = almanac.nights.site
+    if when.every is not None:
+        return Occasion(noon_before(site, night), night, f"night {night} came", is_calendar=True)
+    part = when.night_begins or when.night_ends
+    assert part is not None
+    edge: Edge = "begins" if when.night_begins is not None else "ends"
+    time = None
+    if almanac.night.by != "signal":
+        time = almanac.nights.edge(night, edge, altitude_deg=almanac.night.sun_altitude)
+    if time is None:
+        time = noon_before(site, night if edge == "begins" else night_after(night))
+    return Occasion(
+        time + part.after - part.before,
+        night,
+        f"night {night} {'began' if edge == 'begins' else 'ended'}",
+        is_calendar=True,
+    )
 
 
 def _signal_time(name: str, facts: SurveyFacts) -> float | None:

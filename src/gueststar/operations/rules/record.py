@@ -11,8 +11,13 @@ RULES, FIRING, DECISION, SIGNAL = "rules", "rule", "decision", "signal"
 """Kinds of entries of the diary. Their ``at`` is the survey's clock, which in a rehearsal is not the machine's."""
 
 
+OPERATOR, STARTED = "operator", "started"
+"""Entry of an operator that was started."""
+
 FIRED = "fired"
 """State of the entry of a firing; those of its actions hold what became of them."""
+LEFT_OUT = "left out"
+"""State of the entry of an action that was not run, because one before it found that there is nothing for it to do."""
 
 
 def time_of(event: Event) -> float:
@@ -29,8 +34,26 @@ def write_rules(ledger: Ledger, book: RuleBook, *, now: float) -> bool:
     source, was = book.source, "" if ends is None else f", before {ends[1].subject}"
     enabled = len(book.for_exposures) + len(book.for_the_clock)
     text = f"{source.name}: {enabled} of {len(book.file.rules)} rules enabled{was}"
-    ledger.event(RULES, source.sha256[:12], text, sha256=source.sha256, name=source.name, rules=source.text, at=now)
+    names = [rule.name for rule in (*book.for_exposures, *book.for_the_clock)]
+    ledger.event(
+        RULES, source.sha256[:12], text, sha256=source.sha256, name=source.name, rules=source.text, names=names, at=now
+    )
     return True
+
+
+def in_force_since(ledger: Ledger, now: float) -> dict[str, float]:
+    """Return rule -> since when it is in force without a break, Unix, of those that are in force at ``now``."""
+    since: dict[str, float] = {}
+    for event in ledger.events(what=RULES):
+        if (when := time_of(event)) <= now and "names" in event.data:
+            since = {name: since.get(name, when) for name in event.data["names"]}
+    return since
+
+
+def started_last(ledger: Ledger) -> float:
+    """Return when an operator was started last, Unix; 0.0: none ever was."""
+    starts = (event for event in OperationFacts(ledger).last_of_each(OPERATOR) if event.subject == STARTED)
+    return max((time_of(event) for event in starts), default=0.0)
 
 
 def rules_at(ledger: Ledger, unix: float) -> Event | None:
@@ -50,6 +73,8 @@ def last_fired(ledger: Ledger) -> dict[str, float]:
     fired: dict[str, float] = {}
     for event in OperationFacts(ledger).in_state(FIRING, FIRED):
         fired[event.subject] = time_of(event)
+        if "night" in event.data:
+            fired[f"{event.subject} @ night {event.data['night']}"] = time_of(event)
         if occasion := event.data.get("occasion"):
             fired[f"{event.subject} @ {occasion}"] = time_of(event)
     return fired

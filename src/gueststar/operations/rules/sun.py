@@ -17,10 +17,9 @@ import erfa  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gueststar.core.times import night_of_jd
+from gueststar.core.times import UNIX_ZERO_JD, night_of_jd
 from gueststar.model.camera import Site
 
-_UNIX_JD = 2440587.5
 _TT_MINUS_UTC_DAYS = 69.184 / 86400.0
 """As of 2017. A second more or less moves the sun by 0.04 arcsec."""
 
@@ -38,17 +37,17 @@ def sun_altitude_deg(site: Site, unix: float) -> float:
 def sun_altitudes_deg(site: Site, unix: ArrayLike) -> NDArray[np.float64]:
     """Return `sun_altitude_deg` of many times at once."""
     days = np.asarray(unix, dtype=np.float64) / _DAY_S
-    heliocentric, barycentric = erfa.epv00(_UNIX_JD, days + _TT_MINUS_UTC_DAYS)
+    heliocentric, barycentric = erfa.epv00(UNIX_ZERO_JD, days + _TT_MINUS_UTC_DAYS)
     direction = _unit(-heliocentric["p"])
     apparent = _unit(direction + barycentric["v"] / _LIGHT_AU_PER_DAY)
-    to_earth = erfa.c2t00b(_UNIX_JD, days + _TT_MINUS_UTC_DAYS, _UNIX_JD, days, 0.0, 0.0)
+    to_earth = erfa.c2t00b(UNIX_ZERO_JD, days + _TT_MINUS_UTC_DAYS, UNIX_ZERO_JD, days, 0.0, 0.0)
     seen = np.einsum("...ij,...j->...i", to_earth, apparent)
     return np.asarray(np.degrees(np.arcsin(np.clip(seen @ _zenith(site), -1.0, 1.0))))
 
 
 def survey_night(site: Site, unix: float) -> int:
     """Return the survey's night (YYYYMMDD) of a Unix time: it changes at the site's local mean noon."""
-    return night_of_jd(unix / _DAY_S + _UNIX_JD, starts_h=12.0 - site.longitude_deg / 15.0)
+    return night_of_jd(unix / _DAY_S + UNIX_ZERO_JD, starts_h=12.0 - site.longitude_deg / 15.0)
 
 
 def noon_before(site: Site, night: int) -> float:
@@ -72,7 +71,7 @@ class NightTimes:
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        self._both = lru_cache(maxsize=64)(self._computed)
+        self._both = lru_cache(maxsize=256)(self._computed)
 
     def night_of(self, unix: float) -> int:
         """Return the survey's night (YYYYMMDD) of a Unix time."""

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import convolve2d
 
 from gueststar.algorithms.subtraction.fine_psf import cell_centres
 from gueststar.algorithms.warp.coadd import Matching
@@ -117,6 +116,8 @@ def widest_of(warped: Sequence[WarpedNodes], shape: tuple[int, int], fwhms: Floa
 
     That of the widest epoch at the middle of the grid, made round and even: each cell has the same.
     """
+    from scipy.signal import convolve2d  # on first use: it brings scipy.stats, which takes a second
+
     widest = warped[int(np.argmax(fwhms))]
     number = int(np.argsort(_distance_from_middle(widest.covered))[0])
     stamp = widest.stamps[number]

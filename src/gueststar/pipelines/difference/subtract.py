@@ -147,6 +147,7 @@ class MakeDifference:
             bad_science=bad_science & ~restored, bad_reference=bad_reference & ~restored,
             flux_ratio=ratio, background_box=self.config.background_box,
         )  # fmt: skip
+        del n, r, restored  # the pair is made of them
         choice = self._choose(pair, science.psf, reference_warped.psf, fits[0])
         mismatch = self._mismatch(pair, choice, fits, science, reference_warped)
         made = subtract_in_tiles(

@@ -119,6 +119,8 @@ async def open_cluster(settings: ClusterSettings, *, scratch: str | None = None)
     if settings.kind == "scheduler":
         client = await _connect(settings.address)
         return Cluster(client, None, settings.workers or 0, f"the workers of {settings.address}")
+    if settings.kind == "local":
+        _fork_workers()
     deployment = _deployment(settings, scratch)
     try:
         await deployment
@@ -128,6 +130,18 @@ async def open_cluster(settings: ClusterSettings, *, scratch: str | None = None)
         raise ConfigError(f"{settings.kind} does not start workers: {line}") from problem
     n_workers = settings.workers or 1
     return Cluster(client, deployment, n_workers, f"{n_workers} workers of {settings.kind}", settings.kind == "local")
+
+
+def _fork_workers() -> None:
+    """Let workers of this machine be forks of one process that has read the code, its compiled kernels too.
+
+    A new one, in the place of one that was ended, takes a moment to be there instead of ten seconds.
+    """
+    import dask
+    from distributed.utils import get_mp_context
+
+    dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
+    get_mp_context().set_forkserver_preload(["distributed", "gueststar.pipelines.engine.all_read"])
 
 
 async def _connect(address: str | None) -> Any:
@@ -154,10 +168,23 @@ def _deployment(settings: ClusterSettings, scratch: str | None) -> Any:
         if shutil.which(program) is None:
             raise ConfigError(f"no {program} on this machine: start gueststar where {settings.kind} takes jobs")
     try:
-        return made(**arguments)
+        deployment = made(**arguments)
     except (TypeError, ValueError) as problem:
         line = " ".join(str(problem).split())
         raise ConfigError(f"operation.cluster.options: {made.__name__} does not take them: {line}") from problem
+    _calm(deployment)
+    return deployment
+
+
+def _calm(deployment: Any) -> None:
+    """Let a cluster whose scheduler lives in this process, not started yet, have one that idle workers cost little."""
+    from distributed import Scheduler
+
+    from gueststar.pipelines.engine.calm_scheduler import CalmScheduler
+
+    told = getattr(deployment, "scheduler_spec", None)
+    if isinstance(told, dict) and told.get("cls") is Scheduler:
+        deployment.scheduler_spec = {**told, "cls": CalmScheduler}
 
 
 def load_package(kind: str) -> None:

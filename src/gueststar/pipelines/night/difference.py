@@ -52,6 +52,7 @@ def run_difference(work: DifferenceWork) -> Outcome:
 def stage_difference(work: DifferenceWork, science: CalibratedImage | None = None) -> Result:
     """Make a difference and stage its products; ``science`` is the image of ``work`` where it is at hand."""
     context, timer = WorkerContext.of(work.repo_root), StepTimer()
+    context.drop_made()
     with timer("read"):
         science = context.image(work.science) if science is None else science
     made = make_difference(work, context, science, timer)

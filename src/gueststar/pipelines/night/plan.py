@@ -21,6 +21,7 @@ from gueststar.pipelines.night.chain import ChainWork
 from gueststar.pipelines.night.difference import DifferenceWork
 from gueststar.pipelines.night.entry import EnteredScienceWork
 from gueststar.pipelines.night.entry_difference import EnteredDifferenceWork
+from gueststar.pipelines.night.known_references import KnownReference, KnownReferences
 from gueststar.pipelines.night.reference import ReferenceEpoch, ReferenceWork
 from gueststar.pipelines.night.reference_standing import ReferenceStandings, Standing
 from gueststar.pipelines.night.science import ScienceWork
@@ -28,7 +29,7 @@ from gueststar.pipelines.night.settings import DIFFERENCE, SCIENCE, PipelineSett
 from gueststar.pipelines.night.transparency import ClearSkies
 from gueststar.pipelines.overrides import as_plain
 from gueststar.store.ledger import ExposureRow, Job, JobState
-from gueststar.store.products import DataId, ProductRef
+from gueststar.store.products import DataId
 from gueststar.store.repo import SurveyRepo
 
 REQUIRED_KINDS: tuple[CalibrationKind, ...] = ("bias", "flat")
@@ -97,6 +98,7 @@ class Planner:
         return job_id if job.state is JobState.PENDING else None
 
     _finder: CalibrationFinder
+    _references_known: KnownReferences
     _kinds: tuple[CalibrationKind, ...] | None
     _glasses: set[str | None] | None
     _skies: dict[int, ClearSkies]
@@ -220,8 +222,9 @@ class Planner:
         return self._science(row, detector, entered, is_chained=is_chained)
 
     def look_again(self) -> None:
-        """Forget which calibrations are valid, which frames were received and what clear skies gave."""
-        self._finder, self._kinds, self._glasses, self._skies = CalibrationFinder(self.repo), None, None, {}
+        """Forget which calibrations and references there are, which frames were received and what clear skies gave."""
+        self._finder, self._references_known = CalibrationFinder(self.repo), KnownReferences(self.repo)
+        self._kinds, self._glasses, self._skies = None, None, {}
 
     def _science(self, row: ExposureRow, detector: int, entered: Entered, *, is_chained: bool) -> ImageWork | None:
         night, key = row.info.day_obs, {"exposure": row.id, "detector": detector}
@@ -289,13 +292,10 @@ class Planner:
         )  # fmt: skip
         if not self.repo.camera.has_sky or not self._is_to_be_made(further.job_id):
             return None
-        references = self.references_of(row, work.detector_id)
-        if not references:
+        reference = self.reference_of(row, work.detector_id)
+        if reference is None:
             return None
-        place = references[0].data_id
-        return ChainWork(
-            work, further, references[0].path, self.repo.path("reference_source", place), self._subbands(place)
-        )
+        return ChainWork(work, further, reference.image, reference.sources, self._subbands(reference.data_id))
 
     def _is_to_be_made(self, job_id: int) -> bool:
         """Return whether a difference would be made once its science image and reference are there."""
@@ -418,6 +418,7 @@ class Planner:
         """
         if not self.repo.camera.has_sky:
             return []
+        self.look_again()
         entered = self._entered(night)["difference"]
         work: list[DifferenceWork | EnteredDifferenceWork] = [
             own for job in entered.values() if (own := self._entered_difference(job)) is not None
@@ -445,33 +446,31 @@ class Planner:
             self.ledger.hold(job.id, reason)
 
     def _difference(self, row: ExposureRow, detector: int) -> DifferenceWork | None:
-        references = self.references_of(row, detector)
+        reference = self.reference_of(row, detector)
         job = self._open_job(
-            "difference", {"visit": row.id, "detector": detector}, is_ready=bool(references),
-            is_renewed=bool(references), exposure_id=row.id, detector=detector, day_obs=row.info.day_obs,
+            "difference", {"visit": row.id, "detector": detector}, is_ready=reference is not None,
+            is_renewed=reference is not None, exposure_id=row.id, detector=detector, day_obs=row.info.day_obs,
             config=self.settings.part(DIFFERENCE),
         )  # fmt: skip
         if job is None:
             return None
-        if not references:
+        if reference is None:
             self.ledger.hold(job, self._why_no_reference(row, detector))
             return None
-        data_id, reference_id = DataId(visit=row.id, detector=detector), references[0].data_id
+        data_id = DataId(visit=row.id, detector=detector)
         return DifferenceWork(
             job_id=job,
             repo_root=self.repo.root,
             info=row.info,
             detector_id=detector,
             science=self.repo.path("science_image", data_id),
-            reference=references[0].path, reference_sources=self.repo.path("reference_source", reference_id),
-            settings=self.settings, subbands=self._subbands(reference_id),
+            reference=reference.image, reference_sources=reference.sources,
+            settings=self.settings, subbands=self._subbands(reference.data_id),
         )  # fmt: skip
 
-    def references_of(self, row: ExposureRow, detector: int) -> list[ProductRef]:
-        """Return the reference of an exposure's place and band, if there is one."""
-        if row.info.field is None:
-            return []
-        return self.repo.find("reference_image", field=row.info.field, detector=detector, band=row.info.band)
+    def reference_of(self, row: ExposureRow, detector: int) -> KnownReference | None:
+        """Return the reference of an exposure's place and band, if there was one when `look_again` was called last."""
+        return self._references_known.of(row.info, detector)
 
     def _subbands(self, reference: DataId) -> Path | None:
         """Return the sub-bands of a reference; None where they are not asked for or it was made without."""

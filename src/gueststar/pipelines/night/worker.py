@@ -16,14 +16,14 @@ from gueststar.model.camera import Camera
 from gueststar.model.catalog import Catalog
 from gueststar.model.image import CalibratedImage, DetrendedFrame
 from gueststar.pipelines.night.allocation import keep_freed_memory
-from gueststar.store.product_files import path_of_staged
+from gueststar.store.product_paths import path_of_staged
 from gueststar.store.products import DataId, StagedProduct
 from gueststar.store.refcats import RefcatStore
 from gueststar.store.reliability_models import ReliabilityModels
 from gueststar.store.staging import stage_image, stage_product
 
-KEPT_IMAGES = 3
-"""Images that a worker keeps: what one unit of work reads, and the reference that the next one may need again."""
+KEPT_IMAGES = 2
+"""Images that a worker keeps of those that it read: a science image, and the reference that the next may need again."""
 
 
 class WorkerContext:
@@ -34,6 +34,7 @@ class WorkerContext:
         self.camera: Camera = load_camera(str(root / "camera.yaml"))
         self.refcats = RefcatStore(root / "refcats")
         self._images: OrderedDict[Path, CalibratedImage] = OrderedDict()
+        self._made: dict[Path, CalibratedImage] = {}
         self._frame = lru_cache(maxsize=2)(read_detrended_frame)
         self._models = ReliabilityModels(root)
 
@@ -55,8 +56,12 @@ class WorkerContext:
         return stage_image(self.root, product, data_id, image)
 
     def keep(self, staged: StagedProduct, image: CalibratedImage) -> None:
-        """Keep an image as what `image` returns of the file, once that is committed."""
-        self._kept(self.stored_path(staged), image)
+        """Keep an image, until the next one comes, as what `image` returns of the file, once that is committed."""
+        self._made = {self.stored_path(staged): image}
+
+    def drop_made(self) -> None:
+        """Let go of the image that was kept: the next one is about to be made, and room is dear."""
+        self._made = {}
 
     def stored_path(self, staged: StagedProduct) -> Path:
         """Return where a staged product will lie once it is committed."""
@@ -64,6 +69,8 @@ class WorkerContext:
 
     def image(self, path: Path) -> CalibratedImage:
         """Return an image, kept in memory for the next units that need it."""
+        if (made := self._made.get(path)) is not None:
+            return made
         if (kept := self._images.get(path)) is None:
             return self._kept(path, read_calibrated_image(path))
         self._images.move_to_end(path)

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
-from scipy.signal import convolve2d
 
 from gueststar.algorithms.warp.chromatic import SubbandConfig, solve_subbands
 from gueststar.algorithms.warp.coadd import Coadd, CoaddConfig, EpochStack, Matching, combine_epochs
@@ -360,6 +359,8 @@ def _homogenised(
     target = widest_of(psfs, shape, np.array([item.fwhm for item in inputs]))
     kernels = kernels_to(psfs, target, fwhm=fwhm)
     widest = max(item.fwhm for item in inputs)
+    from scipy.signal import convolve2d  # on first use: it brings scipy.stats, which takes a second
+
     changed = []
     for item, own in zip(inputs, kernels, strict=True):
         smear = autocorrelation(own.mean(axis=(0, 1)).astype(np.float64), 2 * REACH)

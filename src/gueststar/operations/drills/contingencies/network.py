@@ -10,7 +10,6 @@ from functools import partial
 
 from gueststar.core.errors import ConfigError
 from gueststar.operations.drills.network import network, why_not
-from gueststar.operations.drills.operating import Operating
 from gueststar.operations.drills.stage import Stage
 from gueststar.operations.drills.verdict import Protocol
 from gueststar.operations.drills.world import one_thread_each
@@ -34,7 +33,7 @@ def worker_partition(stage: Stage, told: Protocol) -> None:
         cluster = {"kind": "scheduler", "address": address, "workers": 2, "unit_limit_s": UNIT_LIMIT_S}
         root = stage.survey("worker-partition", {"cluster": cluster})
         with stage.operating(root, workers=2) as operator, stage.link(root):
-            operator.wait_until(lambda: _n_workers(operator) == 2, "both workers are there")
+            operator.wait_until(lambda: operator.n_workers == 2, "both workers are there")
             stage.wait_for(root, operator, 1)
             net.cut("far")
             told.did("cut one worker off")
@@ -43,11 +42,6 @@ def worker_partition(stage: Stage, told: Protocol) -> None:
             told.did("joined it again")
             operator.stop()
         stage.judge(root, told)
-
-
-def _n_workers(operator: Operating) -> int:
-    state = operator.state()
-    return len(state.workers) if state else 0
 
 
 @contextmanager

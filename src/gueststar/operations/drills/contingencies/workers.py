@@ -25,7 +25,7 @@ def worker_killed(stage: Stage, told: Protocol) -> None:
             told.did(f"killed worker {victim.pid}")
             told.expect("it is gone", is_met=faults.wait_until_gone(victim))
         told.did(f"waited {stage.wait_for_all(root, operator):.1f} s for the rest of the night")
-        took = operator.wait_until(lambda: n_workers(operator) == 2, "two workers are there again")
+        took = operator.wait_until(lambda: operator.n_workers == 2, "two workers are there again")
         told.did(f"two workers were there {took:.1f} s later")
         told.expect("the operator leaves when asked to", is_met=operator.stop() == 0)
     stage.judge(root, told)
@@ -61,9 +61,3 @@ def a_worker(operator: Operating, *, but: Collection[int] = ()) -> psutil.Proces
 
     operator.wait_until(is_there, "a worker is there")
     return psutil.Process(found[0])
-
-
-def n_workers(operator: Operating) -> int:
-    """Return how many workers the operator has that are there."""
-    state = operator.state()
-    return sum(psutil.pid_exists(worker.pid) for worker in state.workers if worker.pid) if state else 0
