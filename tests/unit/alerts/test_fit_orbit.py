@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from gueststar.algorithms.association.sky_index import sky_positions, unit_vectors
-from gueststar.algorithms.moving.fit_orbit import OrbitPlaces, fit_orbit
+from gueststar.algorithms.moving.fit_orbit import OrbitPlaces, fit_orbit, moved
 from gueststar.algorithms.moving.motion import fit_motion
+from gueststar.algorithms.moving.orbits import Elements, heliocentric
 from gueststar.formats.ades import AdesObservation
 from gueststar.model.camera import Site
 from gueststar.pipelines.moving.astrometry import short_name
@@ -65,6 +66,22 @@ def test_places_of_three_nights_tell_the_distance_of_a_near_body(rate: float, an
     assert fit.rms_arcsec < 0.8
     true = apparent_places(orbit, site=SITE, mjd_tai=float(NIGHTS.mean()))
     assert fit.distance_au == pytest.approx(float(true.distance_au[0]), rel=0.15)
+
+
+def test_a_body_moves_along_its_conic() -> None:
+    rng = np.random.default_rng(5)
+    n = 30
+    orbits = Elements(
+        rng.uniform(0.8, 4.0, n), rng.uniform(0.0, 0.9, n), rng.uniform(0.0, 170.0, n),
+        *rng.uniform(0.0, 360.0, (3, n)),
+        np.full(n, START), np.full(n, 18.0),
+    )  # fmt: skip
+    days, step = np.array([-9.0, 0.0, 3.0, 20.0]), 1e-4
+    for k in range(n):
+        one = orbits.select(np.array([k]))
+        before, here, after = (heliocentric(one, START + d)[:, 0] for d in (-step, 0.0, step))
+        true = np.concatenate([heliocentric(one, START + d) for d in days], axis=1)
+        assert moved(here, (after - before) / (2 * step), days) == pytest.approx(true, abs=3e-6)
 
 
 def test_places_of_two_bodies_lie_on_no_orbit() -> None:
