@@ -133,7 +133,7 @@ class QueueSettings(_Section):
     """While tonight's exposures wait, every so many units of work is one of the backlog."""
     files_at_once: int = Field(default=8, ge=1)
     """Files taken in before other work has its turn."""
-    prompt_s: float = Field(default=1800.0, gt=0)
+    prompt_s: float = Field(default=600.0, gt=0)
     """Exposures older than this when their files arrive are a backlog: newer ones are taken in before them."""
     publish_every_s: float = Field(default=2.0, gt=0)
     """Alerts are sent at most this often."""

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gueststar.cameras.load import load_camera
+from gueststar.core import times
 from gueststar.model.camera import Camera, Site
 from gueststar.model.exposure import ExposureInfo
 from gueststar.model.rights import Program
@@ -61,7 +62,10 @@ def exposure_facts(**changes: Any) -> ExposureFacts:
         program=Program.PUBLIC, physical_filter="sim_r", band="r", ra=150.0, dec=2.0, field=612, object_name="M 31",
         airmass=1.2, principal_investigator="Tycho",
     )  # fmt: skip
-    row = ExposureRow(replace(info, **changes), ExposureState.RECEIVED, "", (0, 1), 0.0)
+    delay_s = changes.pop("delay_s", 5.0)
+    info = replace(info, **changes)
+    received = times.unix(info.mjd_start) + info.exposure_s + delay_s
+    row = ExposureRow(info, ExposureState.RECEIVED, "", (0, 1), received)
     facts: dict[str, Any] = {"exposure": row, "night": NIGHT, "age_s": 60.0, "stars_per_deg2": 5000.0}
     return ExposureFacts(**{**facts, **around})
 

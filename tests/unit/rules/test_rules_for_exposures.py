@@ -35,6 +35,7 @@ def book_with(condition: str, *, more: str = "") -> Any:
         ("night: earlier", {"day_obs": NIGHT - 1}, {}),
         ("night: tonight", {"day_obs": NIGHT + 1}, {"day_obs": NIGHT - 1}),
         ("age: < 12 h", {"age_s": 43199.0}, {"age_s": 43200.0}),
+        ("delay: < 10 min", {"delay_s": 599.0}, {"delay_s": 601.0}),
         ("exposure_time: 20 s to 40 s", {}, {"exposure_s": 60.0}),
         ("airmass: < 2", {}, {"airmass": None}),
         ('stars_per_deg2: "> 200000 / deg2"', {"stars_per_deg2": 3e5}, {"stars_per_deg2": None}),

@@ -105,6 +105,10 @@ def _age(wanted: Range, facts: ExposureFacts) -> tuple[str, bool]:
     return duration_text(facts.age_s), facts.age_s in wanted
 
 
+def _delay(wanted: Range, facts: ExposureFacts) -> tuple[str, bool]:
+    return duration_text(facts.delay_s), facts.delay_s in wanted
+
+
 def _stars(wanted: Range, facts: ExposureFacts) -> tuple[str, bool]:
     density = facts.stars_per_deg2
     return "not known" if density is None else f"{density:.0f} / deg2", density in wanted
@@ -143,6 +147,7 @@ _OF_EXPOSURE: Mapping[str, Check] = {
     "field": _field,
     "night": _night,
     "age": _age,
+    "delay": _delay,
     "exposure_time": _open_for,
     "airmass": _airmass,
     "stars_per_deg2": _stars,

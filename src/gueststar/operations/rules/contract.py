@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Any, Protocol
 
+from gueststar.core import times
 from gueststar.store.ledger import ExposureRow
 
 
@@ -60,6 +61,12 @@ class ExposureFacts:
     """Whether every detector of it has a reference image in its band."""
     has_calibrations: bool = True
     """Whether the calibration products that its camera needs are valid at its time."""
+
+    @property
+    def delay_s(self) -> float:
+        """From the moment the shutter closed until the file had come; not below zero, whatever a wrong clock says."""
+        info = self.exposure.info
+        return max(0.0, self.exposure.received - times.unix(info.mjd_start) - info.exposure_s)
 
 
 @dataclass(frozen=True)

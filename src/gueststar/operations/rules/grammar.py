@@ -89,6 +89,8 @@ class ExposureWhen(Part):
     """Whether it belongs to the running night."""
     age: RangeOfSeconds | None = None
     """Since the shutter closed."""
+    delay: RangeOfSeconds | None = None
+    """From there until its file had come, whole: what waited for the link has a long one."""
     exposure_time: RangeOfSeconds | None = None
     """How long the shutter was open."""
     airmass: RangeOfNumbers | None = None
