@@ -384,7 +384,9 @@ def test_a_night_done_again_makes_new_versions_of_what_differs_and_sends_nothing
         for job in repo.ledger.jobs(kind="difference", day_obs=night, state=JobState.DONE):
             assert job.config["detection"]["threshold"] == 8.0
         for job in repo.ledger.jobs(kind="science", day_obs=night, state=JobState.DONE):
-            assert str(night) in Path(job.metrics["inputs"]["distortion"]).parent.name, "learned in the night itself"
+            info = repo.ledger.exposure(job.exposure_id).info
+            valid = repo.find_calibration("distortion", 0, info.mjd_tai)
+            assert Path(job.metrics["inputs"]["distortion"]) == Path(valid.path), "what is valid now, not then"
         assert f"night {night} again until {STAGES[-1]}" in {
             event.text for event in repo.ledger.events(what="processed")
         }

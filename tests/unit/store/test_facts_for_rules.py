@@ -228,7 +228,8 @@ def test_last_firings_are_read_from_the_diary_by_the_surveys_clock(repo):
     repo.ledger.event("rule", "report", "readiness: done", night=20230225, state="done", at=NOW + 90000.0)
     fired(repo, "references", 20230225, at=NOW + 5.0, occasion="field 7 g has 5")
     assert last_fired(repo.ledger) == {
-        "report": NOW + 86400.0, "references": NOW + 5.0, "references @ field 7 g has 5": NOW + 5.0,
+        "report": NOW + 86400.0, "report @ night 20230224": NOW, "report @ night 20230225": NOW + 86400.0,
+        "references": NOW + 5.0, "references @ night 20230225": NOW + 5.0, "references @ field 7 g has 5": NOW + 5.0,
     }  # fmt: skip
 
 

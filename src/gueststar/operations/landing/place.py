@@ -37,6 +37,7 @@ class WatchedPlace:
         self.settings, self._is_known, self._monotonic = settings, is_known, monotonic
         self._arriving: dict[Path, Arriving] = {}
         self._settled: dict[str, Stamp] = {}
+        self._forgotten: set[str] = set()
         """Files that were handed over, or are known: a season's may lie there, and each scan meets them all."""
         self._device: int | None = None
 
@@ -79,9 +80,16 @@ class WatchedPlace:
                 raise self._away(problem.strerror or str(problem)) from problem
         return self._whole_among(found.items())
 
+    def forget(self, path: Path) -> None:
+        """Look at a file anew when it is met next, though it was whole before."""
+        self._forgotten.add(str(path))
+
     def _whole_among(self, files: Iterable[tuple[Path, Stamp]]) -> list[WholeFile]:
         now, whole = self._monotonic(), []
         for path, stamp in files:
+            if str(path) in self._forgotten:
+                self._settled.pop(str(path), None)
+                self._forgotten.discard(str(path))
             if self._settled.get(str(path)) == stamp or self._is_known(path, stamp):
                 self._arriving.pop(path, None)
                 self._settled[str(path)] = stamp
@@ -112,7 +120,7 @@ class WatchedPlace:
                 state = entry.stat()
             except FileNotFoundError:  # renamed or removed since
                 continue
-            if known == (state.st_size, state.st_mtime_ns):
+            if known == (state.st_size, state.st_mtime_ns) and entry.path not in self._forgotten:
                 settled[entry.path] = known
             else:
                 new[Path(entry.path)] = Stamp(state.st_size, state.st_mtime_ns)

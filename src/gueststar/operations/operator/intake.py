@@ -48,7 +48,7 @@ class Intake:
     def __init__(self, settings: LandingPlace, camera: Camera, *, prompt_s: float, backlog_share: int = 4) -> None:
         self.settings, self.camera, self.prompt_s, self.backlog_share = settings, camera, prompt_s, backlog_share
         self.waiting: list[Waiting] = []
-        self._n_prompt, self._is_removed = 0, False
+        self._n_prompt, self._is_removed, self._is_gone = 0, False, False
         self._watcher: PlaceWatcher | None = None
         self._journal: ReceiptJournal | None = None
         self._clock: Clock = SystemClock()
@@ -127,9 +127,19 @@ class Intake:
             return None  # taking it in will say what is wrong with it
 
     def take(self, repo: SurveyRepo, file: ArrivedFile) -> list[ExposureRow]:
-        """Take a file in; return the exposures that it brought."""
+        """Take a file in; return the exposures that it brought.
+
+        One that is gone (its place went away) brings nothing, and is met again when it is back.
+        """
+        self._is_gone = False
         if self.settings.holds == "raw":
-            return self._take_raw(repo, file)
+            try:
+                return self._take_raw(repo, file)
+            except FileNotFoundError:
+                if file.path.exists():
+                    raise
+                self._is_gone = True
+                return []
         if self.settings.holds == "schedule":
             self._take_schedule(repo, file)
         return []  # orbits are taken in by the action that looks after them
@@ -137,6 +147,8 @@ class Intake:
     def _take_raw(self, repo: SurveyRepo, file: ArrivedFile) -> list[ExposureRow]:
         if _has_grown(file):
             return []  # the watcher hands it over again
+        if not file.path.exists():
+            raise FileNotFoundError(file.path)
         outcome = take_raw(repo, file, self.settings)
         if outcome.status is FileStatus.REFUSED:
             LOG.warning("refused %s: %s", file.path, outcome.reason)
@@ -169,7 +181,10 @@ class Intake:
     def taken(self, file: ArrivedFile) -> None:
         """Note that a file was taken in."""
         self.waiting = [item for item in self.waiting if item.file is not file]
-        if self._journal is not None:
+        if self._is_gone and self._watcher is not None:
+            LOG.warning("%s is gone before it was taken in; it is taken when it is back", file.path)
+            self._watcher.place.forget(file.path)
+        elif self._journal is not None:
             self._journal.taken(file, is_removed=self._is_removed)
 
 
