@@ -62,6 +62,7 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--exposures", type=int, default=60)
     arguments.add_argument("--every", type=float, default=4.0, help="seconds from one exposure to the next")
+    arguments.add_argument("--only-link", action="store_true", help="the link's outage, and nothing else")
     arguments.add_argument("--keep", type=Path, help="folder to keep everything in")
     chosen = arguments.parse_args()
     plan = Plan(
@@ -84,7 +85,7 @@ def main() -> int:
         print(f"undisturbed: {time.monotonic() - begun:.0f} s; latency {_told(latencies(quiet, world))}")
         disk = _disk(stack)
         root = fresh_survey(world, (disk or folder) / "disturbed", replaced={server.folder.name: copy.folder.name})
-        is_published = _live_through(stage, root, copy, disk)
+        is_published = _live_through(stage, root, copy, disk, is_only_link=chosen.only_link)
         return 0 if _compare(stage, quiet, root) and is_published else 1
 
 
@@ -96,7 +97,9 @@ def _disk(stack: ExitStack) -> Path | None:
         return None
 
 
-def _live_through(stage: Stage, root: Path, server: PostgresServer, disk: Path | None) -> bool:
+def _live_through(
+    stage: Stage, root: Path, server: PostgresServer, disk: Path | None, *, is_only_link: bool = False
+) -> bool:
     """Live through the disturbed night; return whether each alert is on its topic, once."""
     stage.prepared(
         root,
@@ -115,6 +118,8 @@ def _live_through(stage: Stage, root: Path, server: PostgresServer, disk: Path |
             opened = time.monotonic()
 
             def at(exposure: float, what: str, happen: Callable[[], None]) -> None:
+                if is_only_link:
+                    return
                 time.sleep(max(opened + BEFORE_S + exposure * every_s - time.monotonic(), 0.0))
                 print(f"  {time.monotonic() - opened:6.1f} s  {what}")
                 happen()

@@ -19,6 +19,7 @@ from gueststar.core import times
 from gueststar.core.clock import Clock
 from gueststar.core.errors import ServiceDown
 from gueststar.operations.operator.calibration_sets import CalibrationSets
+from gueststar.operations.operator.facts import night_of
 from gueststar.operations.operator.order import SkyOrder
 from gueststar.operations.operator.planning import Plan, Planning
 from gueststar.operations.operator.queue import Stage, Unit, WorkQueue
@@ -218,7 +219,10 @@ class NightWork:
             self.changed[info.day_obs] += not is_fresh
             return
         if hand.decision.recipe is Recipe.ALERTS:
-            self.order.expect(info, {detector}, priority=priority)
+            # What waited for the link in this very night is begun later, and associated in its order all the same.
+            is_tonight = info.day_obs >= night_of(self.clock.now(), self.repo.camera)
+            in_order = min(priority, int(Priority.TONIGHT)) if is_tonight else priority
+            self.order.expect(info, {detector}, priority=in_order)
         if step is Step.ASSOCIATION:
             self.order.ready(info, detector, now=time.monotonic())
         elif not is_running:
