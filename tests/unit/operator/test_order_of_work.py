@@ -11,9 +11,11 @@ from gueststar.model.camera import Camera
 from gueststar.model.exposure import ExposureInfo
 from gueststar.model.rights import Program
 from gueststar.operations.operator.calibration_sets import CalibrationSets
+from gueststar.operations.operator.landed import Landed
 from gueststar.operations.operator.order import SkyOrder
 from gueststar.operations.operator.queue import Unit, WorkQueue
 from gueststar.operations.rules.contract import Priority
+from gueststar.store.ledger import separation_deg
 
 CAMERA = load_camera("simcam")
 DETECTOR = CAMERA.detectors[0].id
@@ -105,12 +107,65 @@ def test_tonight_does_not_wait_for_a_backlog_of_the_same_field_but_the_backlog_i
     assert order.next(now=0.0) is None
 
 
-def test_nothing_is_associated_while_files_wait_that_may_be_earlier() -> None:
+def test_nothing_is_associated_while_files_wait_that_may_be_anything() -> None:
     order = Order(5)
     order.ready(5, DETECTOR, now=0.0)
-    assert order.next(now=1.0, is_more_coming=True) is None
+    assert order.next(now=1.0, landed=Landed(n_unseen=1)) is None
     assert order.next(now=1.0) == (5, DETECTOR)
-    assert order.next(now=100.0, is_more_coming=True) == (5, DETECTOR)
+    assert order.next(now=100.0, landed=Landed(n_unseen=1)) == (5, DETECTOR)
+
+
+def test_files_that_landed_hold_up_only_later_images_of_their_sky() -> None:
+    order = Order(5)
+    order.ready(5, DETECTOR, now=0.0)
+
+    def is_held_up_by(*infos: ExposureInfo) -> bool:
+        return order.next(now=1.0, landed=Landed(infos)) is None
+
+    assert is_held_up_by(info(4))
+    assert is_held_up_by(info(6), info(4, ra=150.05), info(7))
+    assert is_held_up_by(replace(info(4), ra=None, dec=None))  # its stars will tell where it looked
+    assert not is_held_up_by(info(6))
+    assert not is_held_up_by(info(4, ra=10.0))
+    assert not is_held_up_by(info(5))  # another detector of the same exposure
+    assert not is_held_up_by(replace(info(4), observation_type="flat", ra=None, dec=None))
+    assert order.next(now=100.0, landed=Landed([info(4)])) == (5, DETECTOR)
+
+
+def test_tonight_does_not_wait_for_files_of_earlier_nights_but_a_backlog_does() -> None:
+    earlier = Landed([replace(info(1), day_obs=20251231)])
+    for priority, expected in ((10, (5, DETECTOR)), (30, None)):
+        order = Order()
+        order.expect(5, {DETECTOR}, priority=priority)
+        order.ready(5, DETECTOR, now=0.0)
+        assert order.next(now=1.0, landed=earlier) == expected
+
+
+def test_new_images_go_before_late_ones_of_another_sky_and_after_those_of_their_own() -> None:
+    order = Order()
+    order.order.expect(info(1, ra=10.0), {DETECTOR}, priority=10, rank=30)
+    order.order.expect(info(2), {DETECTOR}, priority=10, rank=30)
+    order.expect(8, {DETECTOR})
+    order.expect(9, {DETECTOR}, ra=80.0)
+    order.numbers |= {info(n).exposure_id: n for n in (1, 2)}
+    for number, ra in ((1, 10.0), (2, 150.0), (8, 150.0), (9, 80.0)):
+        order.ready(number, DETECTOR, now=0.0, ra=ra)
+    turns = []
+    while (found := order.next(now=1.0)) is not None:
+        turns.append(found[0])
+        order.ended(*found)
+    assert turns == [9, 1, 2, 8]
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.floats(0.0, 359.9), st.floats(-90.0, 90.0)), max_size=30))
+def test_what_landed_near_is_found_as_by_asking_one_after_the_other(placed: list[tuple[int, float, float]]) -> None:
+    infos = [replace(info(number, ra=ra), dec=dec) for number, ra, dec in placed]
+    mine = replace(info(5, ra=359.0), dec=60.0)
+    expected = [
+        one for one in infos
+        if one.mjd_start <= mine.mjd_start and separation_deg(one.ra, one.dec, mine.ra, mine.dec) <= 40.0
+    ]  # fmt: skip
+    assert list(Landed(infos).earlier_near(mine, 40.0)) == expected
 
 
 @given(st.permutations(list(range(8))), st.integers(0, 1000))

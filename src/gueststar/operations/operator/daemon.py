@@ -25,6 +25,7 @@ from gueststar.operations.operator.clock_rules import ClockRules
 from gueststar.operations.operator.flight import Flight
 from gueststar.operations.operator.hold_ups import HoldUps
 from gueststar.operations.operator.intake import Intake
+from gueststar.operations.operator.landed import Landed
 from gueststar.operations.operator.night_work import NightWork
 from gueststar.operations.operator.parts import Parts, settings_of
 from gueststar.operations.operator.planning import Planning
@@ -42,6 +43,8 @@ LOG = logging.getLogger(__name__)
 
 BEAT_S = 1.0
 """The picture of the moment is written this often; the loop rests no longer than this."""
+_STEP_S = 0.4
+"""Files are taken in, and images associated, for so long before other work has its turn; one at least."""
 _BUSY_REST_S = 0.2
 """Longest rest while workers are busy: what lands is seen that fast."""
 
@@ -159,11 +162,13 @@ class Operator:
 
     def _work(self) -> bool:
         """Do what is not done while something holds the operator up."""
-        is_busy = self.take_files()
-        is_busy |= self.work.make_calibrations(is_more_coming=self.n_landed > 0)
+        is_busy = self._dispatch()
+        is_busy |= self.take_files()
+        landed = self.parts.landed()
+        is_busy |= self.work.make_calibrations(landed)
         self._series_ended()
         is_busy |= self._dispatch()
-        is_busy |= self.work.associate_next(is_more_coming=self.n_landed > 0)
+        is_busy |= self._associate(landed)
         self.clock_rules.ask()
         is_busy |= self.clock_rules.advance(time.monotonic())
         if not self.n_landed:
@@ -220,7 +225,7 @@ class Operator:
 
     def take_files(self) -> bool:
         """Take in some of the files that landed."""
-        is_busy = False
+        is_busy, end = False, time.monotonic() + _STEP_S
         for intake in self.parts.intakes:
             self._place_answers(intake)
             for file in intake.next_files(self.repo.settings.operation.queue.files_at_once):
@@ -232,6 +237,8 @@ class Operator:
                 intake.taken(file)
                 is_busy = True
                 self.beat.write()
+                if time.monotonic() > end:
+                    break
         return is_busy
 
     def _place_answers(self, intake: Intake) -> None:
@@ -249,6 +256,13 @@ class Operator:
             call = self.work.plan(unit)
             if call is not None and self.repo.ledger.start(call.job_id):
                 self.flight.begin(unit, call)
+        return is_busy
+
+    def _associate(self, landed: Landed) -> bool:
+        """Associate some of the images whose turn it is."""
+        is_busy, end = False, time.monotonic() + _STEP_S
+        while time.monotonic() < end and self.work.associate_next(landed):
+            is_busy = True
         return is_busy
 
     def settle(self) -> None:

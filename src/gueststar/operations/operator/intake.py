@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gueststar.cameras.translate import translate
@@ -13,6 +14,7 @@ from gueststar.core.clock import Clock, SystemClock
 from gueststar.core.errors import GueststarError
 from gueststar.formats.raw import read_headers
 from gueststar.model.camera import Camera
+from gueststar.model.exposure import ExposureInfo
 from gueststar.operations.landing.journal import ArrivedFile, ReceiptJournal
 from gueststar.operations.landing.taking import remove_taken, take_raw
 from gueststar.operations.landing.watcher import PlaceWatcher
@@ -27,6 +29,8 @@ LOG = logging.getLogger(__name__)
 REFUSED = "refused"
 """What the diary calls a file that landed and cannot be taken in."""
 _HANGS_AFTER_S = 60.0
+_LOOKS_FOR_S = 0.25
+"""Headers of files that landed are read for so long before other work has its turn."""
 _FUTURE_S = 30.0
 """Exposures that end later than this after their file was received are told of."""
 
@@ -39,7 +43,9 @@ class Waiting:
     began: float
     """When the exposure began, Unix time, as far as the header tells; else when the file came."""
     name: str
-    file: ArrivedFile
+    file: ArrivedFile = field(compare=False)
+    info: ExposureInfo | None = field(default=None, compare=False)
+    """What its header tells of the exposure; None where it does not, or there is none."""
 
 
 class Intake:
@@ -48,6 +54,8 @@ class Intake:
     def __init__(self, settings: LandingPlace, camera: Camera, *, prompt_s: float, backlog_share: int = 4) -> None:
         self.settings, self.camera, self.prompt_s, self.backlog_share = settings, camera, prompt_s, backlog_share
         self.waiting: list[Waiting] = []
+        self._unseen: list[ArrivedFile] = []
+        """Files whose headers nobody has read yet, the last that came last."""
         self._n_prompt, self._is_removed, self._is_gone = 0, False, False
         self._watcher: PlaceWatcher | None = None
         self._journal: ReceiptJournal | None = None
@@ -78,7 +86,24 @@ class Intake:
     @property
     def n_waiting(self) -> int:
         """Files that are there, whole, and not taken in yet."""
-        return len(self.waiting) + (0 if self._watcher is None else self._watcher.n_whole)
+        return len(self.waiting) + self._n_unseen
+
+    @property
+    def _n_unseen(self) -> int:
+        return len(self._unseen) + (0 if self._watcher is None else self._watcher.n_whole)
+
+    @property
+    def infos(self) -> list[ExposureInfo]:
+        """What the headers of files tell that are not taken in; files of one exposure tell the same."""
+        told = {item.info.exposure_id: item.info for item in self.waiting if item.info is not None}
+        return list(told.values())
+
+    @property
+    def n_unseen(self) -> int:
+        """Files that may hold any exposure, for all one knows: not looked into, or without a header that tells."""
+        if self.settings.holds != "raw":
+            return 0
+        return self._n_unseen + sum(item.info is None for item in self.waiting)
 
     @property
     def n_arriving(self) -> int:
@@ -93,15 +118,19 @@ class Intake:
     def next_files(self, n: int) -> list[ArrivedFile]:
         """Return the next files to be taken in: tonight's first, one in ``backlog_share`` of those that came late."""
         if self._watcher is not None:
-            for file in self._watcher.arrived():
-                self._add(file)
+            self._unseen += self._watcher.arrived()
+        self._look()
         chosen = [self._pop() for _ in range(min(n, len(self.waiting)))]
         self.waiting[:0] = chosen  # they stay listed until they are taken: an interruption loses none
         return [item.file for item in chosen]
 
-    def _add(self, file: ArrivedFile) -> None:
-        self.waiting.append(self._entry(file))
-        self.waiting.sort()
+    def _look(self) -> None:
+        """Read headers for a while: the last that came first, for it is the newest exposure most likely."""
+        end, seen = time.monotonic() + _LOOKS_FOR_S, []
+        while self._unseen and (not seen or time.monotonic() < end):
+            seen.append(self._entry(self._unseen.pop()))
+        if seen:
+            self.waiting = sorted([*self.waiting, *seen])
 
     def _pop(self) -> Waiting:
         late = next((k for k, item in enumerate(self.waiting) if item.is_late), None)
@@ -113,16 +142,16 @@ class Intake:
         return self.waiting.pop(0)
 
     def _entry(self, file: ArrivedFile) -> Waiting:
-        began = self._began(file.path)
-        is_late = began is not None and file.received - began > self.prompt_s
-        return Waiting(is_late, file.received if began is None else began, file.path.name, file)
+        info = self._info(file.path)
+        began = file.received if info is None else times.unix(info.mjd_start)
+        return Waiting(file.received - began > self.prompt_s, began, file.path.name, file, info)
 
-    def _began(self, path: Path) -> float | None:
-        """Return when the exposure of a file began by its header, Unix time; None where the header does not tell."""
+    def _info(self, path: Path) -> ExposureInfo | None:
+        """Return what the header of a file tells of its exposure; None where it does not tell."""
         if self.settings.holds != "raw":
             return None
         try:
-            return times.unix(translate(self.camera, read_headers(path)).info.mjd_start)
+            return translate(self.camera, read_headers(path)).info
         except (GueststarError, OSError, ValueError, KeyError, TypeError):
             return None  # taking it in will say what is wrong with it
 

@@ -20,6 +20,7 @@ from gueststar.core.clock import Clock
 from gueststar.core.errors import ServiceDown
 from gueststar.operations.operator.calibration_sets import CalibrationSets
 from gueststar.operations.operator.facts import night_of
+from gueststar.operations.operator.landed import Landed
 from gueststar.operations.operator.order import SkyOrder
 from gueststar.operations.operator.planning import Plan, Planning
 from gueststar.operations.operator.queue import Stage, Unit, WorkQueue
@@ -222,7 +223,7 @@ class NightWork:
             # What waited for the link in this very night is begun later, and associated in its order all the same.
             is_tonight = info.day_obs >= night_of(self.clock.now(), self.repo.camera)
             in_order = min(priority, int(Priority.TONIGHT)) if is_tonight else priority
-            self.order.expect(info, {detector}, priority=in_order)
+            self.order.expect(info, {detector}, priority=in_order, rank=priority)
         if step is Step.ASSOCIATION:
             self.order.ready(info, detector, now=time.monotonic())
         elif not is_running:
@@ -311,9 +312,9 @@ class NightWork:
 
     # Association
 
-    def associate_next(self, *, is_more_coming: bool) -> bool:
+    def associate_next(self, landed: Landed) -> bool:
         """Associate the next image whose turn it is, and write its alerts; False where none is due."""
-        found = self.order.next(now=time.monotonic(), is_more_coming=is_more_coming)
+        found = self.order.next(now=time.monotonic(), landed=landed)
         if found is None:
             return False
         exposure, detector = found
@@ -343,9 +344,9 @@ class NightWork:
 
     # Calibrations and other series
 
-    def make_calibrations(self, *, is_more_coming: bool) -> bool:
+    def make_calibrations(self, landed: Landed) -> bool:
         """Begin the calibration products of nights whose set is complete; False where none is."""
-        nights = self.sets.complete(now=time.monotonic(), is_more_coming=is_more_coming)
+        nights = self.sets.complete(now=time.monotonic(), is_more_coming=landed.has_calibrations)
         for night in nights:
             plans: list[Plan] = [lambda planner, n=night, k=kind: planner.calibrations(n, k) for kind in MAKERS]  # type: ignore[misc]
             self.begin(Series("calibrations", night, Priority.TONIGHT, plans))

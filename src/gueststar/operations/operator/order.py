@@ -1,17 +1,21 @@
 """In which order images of the same sky are associated: by time, whichever worker was faster.
 
 Objects are named after the detection that was committed first, so what comes of a night would depend on chance if
-images were associated as their differences happen to end. An image waits while an earlier received exposure of the
-same sky is still on its way, but not longer than the patience of the survey: then the earlier one comes late.
+images were associated as their differences happen to end. An image waits while an earlier exposure of the same sky is
+still on its way, or has landed and is not taken in, but not longer than the patience of the survey: then the earlier
+one comes late. Among images of different sky those go first that are of the higher priority: the new before a backlog.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gueststar.model.camera import Camera, Detector
 from gueststar.model.exposure import ExposureInfo
+from gueststar.operations.operator.landed import Landed
+from gueststar.operations.rules.contract import Priority
 from gueststar.store.ledger import separation_deg
 
 _MARGIN_DEG = 2.0 / 60.0
@@ -22,6 +26,9 @@ _SAME_ROTATION_DEG = 0.5
 class _OnItsWay:
     info: ExposureInfo
     priority: int
+    """Those of this and of lower priority wait for it."""
+    rank: int
+    """The priority that it is associated with, where nothing has to wait for anything."""
     detectors: set[int]
     """Those that have not reached their end."""
 
@@ -48,9 +55,14 @@ class SkyOrder:
     def __len__(self) -> int:
         return len(self._ready)
 
-    def expect(self, info: ExposureInfo, detectors: set[int], *, priority: int) -> None:
-        """Note that detector images of an exposure are on their way."""
-        known = self._on_way.setdefault(info.exposure_id, _OnItsWay(info, priority, set()))
+    def expect(self, info: ExposureInfo, detectors: set[int], *, priority: int, rank: int | None = None) -> None:
+        """Note that detector images of an exposure are on their way.
+
+        ``priority``: it waits for none of lower priority. ``rank``: of those that need not wait the lowest is next;
+        the priority where None.
+        """
+        rank = priority if rank is None else rank
+        known = self._on_way.setdefault(info.exposure_id, _OnItsWay(info, priority, rank, set()))
         known.detectors |= detectors
 
     def ready(self, info: ExposureInfo, detector: int, *, now: float) -> None:
@@ -69,16 +81,15 @@ class SkyOrder:
             if not known.detectors:
                 del self._on_way[exposure]
 
-    def next(self, *, now: float, is_more_coming: bool = False) -> tuple[int, int] | None:
-        """Return (exposure, detector) of the earliest image whose turn it is; None where all must wait.
+    def next(self, *, now: float, landed: Landed | None = None) -> tuple[int, int] | None:
+        """Return (exposure, detector) of the first image whose turn it is; None where all must wait.
 
-        ``is_more_coming``: files have arrived that nobody has looked into; one of them may be earlier.
+        ``landed``: files that are not taken in; some of them may be earlier.
         """
-        for ready in sorted(self._ready.values(), key=_by_time):
+        for ready in sorted(self._ready.values(), key=self._by_rank):
             if now < ready.not_before:
                 continue
-            is_patient = now - ready.since < self.patience_s
-            if is_patient and (is_more_coming or self.waits_for(ready.info, ready.detector)):
+            if now - ready.since < self.patience_s and self._must_wait(ready, landed):
                 continue
             return ready.info.exposure_id, ready.detector
         return None
@@ -91,21 +102,51 @@ class SkyOrder:
             if number != info.exposure_id
             and _comes_before(other.info, info)
             and (mine is None or other.priority <= mine.priority)
-            and self._shares_sky(other, info, detector)
+            and self._shares_sky(other.info, other.detectors, info, detector)
         ]  # fmt: skip
+
+    def waits_for_landed(self, landed: Landed, info: ExposureInfo, detector: int) -> bool:
+        """Return whether an exposure that landed is to be associated before an image, or may be for all one knows.
+
+        Which priority it will be of its rule tells later; that tonight does not wait for earlier nights is known.
+        """
+        if landed.n_unseen:
+            return True
+        mine, everywhere = self._on_way.get(info.exposure_id), [detector.id for detector in self.camera.detectors]
+        is_tonight = mine is not None and mine.priority <= Priority.TONIGHT
+        return any(
+            other.exposure_id != info.exposure_id
+            and _comes_before(other, info)
+            and not (is_tonight and other.day_obs < info.day_obs)
+            and self._shares_sky(other, everywhere, info, detector)
+            for other in landed.earlier_near(info, 2.0 * self._radius_deg + _MARGIN_DEG)
+        )
+
+    def _must_wait(self, ready: _Ready, landed: Landed | None) -> bool:
+        if landed is not None and self.waits_for_landed(landed, ready.info, ready.detector):
+            return True
+        return bool(self.waits_for(ready.info, ready.detector))
+
+    def _by_rank(self, ready: _Ready) -> tuple[int, float, int, int]:
+        known = self._on_way.get(ready.info.exposure_id)
+        rank = known.rank if known else int(Priority.TONIGHT)
+        return rank, ready.info.mjd_start, ready.info.exposure_id, ready.detector
 
     def next_due(self) -> float | None:
         """Return when (monotonic) the first patience ends; None where nothing waits."""
         return min((max(item.since + self.patience_s, item.not_before) for item in self._ready.values()), default=None)
 
-    def _shares_sky(self, other: _OnItsWay, info: ExposureInfo, detector: int) -> bool:
-        if other.info.ra is None or other.info.dec is None or info.ra is None or info.dec is None:
+    def _shares_sky(
+        self, other: ExposureInfo, detectors: Iterable[int], info: ExposureInfo, detector: int
+    ) -> bool:  # fmt: skip
+        """Return whether some detectors of another exposure may see what an image saw."""
+        if other.ra is None or other.dec is None or info.ra is None or info.dec is None:
             return True
-        distance = separation_deg(other.info.ra, other.info.dec, info.ra, info.dec)
+        distance = separation_deg(other.ra, other.dec, info.ra, info.dec)
         tolerance = self.camera.pointing_tolerance_arcmin / 60.0
-        if distance > tolerance or abs(other.info.rotation_deg - info.rotation_deg) > _SAME_ROTATION_DEG:
+        if distance > tolerance or abs(other.rotation_deg - info.rotation_deg) > _SAME_ROTATION_DEG:
             return distance < 2.0 * self._radius_deg + _MARGIN_DEG
-        return any(self._gap_deg(number, detector) < distance + tolerance + _MARGIN_DEG for number in other.detectors)
+        return any(self._gap_deg(number, detector) < distance + tolerance + _MARGIN_DEG for number in detectors)
 
     def _gap_deg(self, one: int, other: int) -> float:
         """Return the distance between the circles around two detectors in the focal plane, degrees."""
@@ -115,10 +156,6 @@ class SkyOrder:
             first.focal_plane.y_arcsec - second.focal_plane.y_arcsec,
         )
         return (between / 3600.0) - half_diagonal_deg(first, self.camera) - half_diagonal_deg(second, self.camera)
-
-
-def _by_time(ready: _Ready) -> tuple[float, int, int]:
-    return ready.info.mjd_start, ready.info.exposure_id, ready.detector
 
 
 def _comes_before(one: ExposureInfo, other: ExposureInfo) -> bool:

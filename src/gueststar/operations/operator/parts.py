@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gueststar.core.clock import Clock
 from gueststar.operations.actions.contract import Action
 from gueststar.operations.operator.intake import Intake
+from gueststar.operations.operator.landed import Landed
 from gueststar.operations.rules.book import RuleBook
 from gueststar.pipelines.engine.contract import Engine
 from gueststar.pipelines.night.settings import PipelineSettings
@@ -33,6 +34,13 @@ class Parts:
     def n_landed(self) -> int:
         """Files that are there, whole, and not taken in yet."""
         return sum(intake.n_waiting for intake in self.intakes)
+
+    def landed(self) -> Landed:
+        """Return what those files hold, as far as their headers tell."""
+        return Landed(
+            [info for intake in self.intakes for info in intake.infos],
+            n_unseen=sum(intake.n_unseen for intake in self.intakes),
+        )
 
 
 def settings_of(repo: SurveyRepo) -> PipelineSettings:
