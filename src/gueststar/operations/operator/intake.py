@@ -126,7 +126,7 @@ class Intake:
 
     def _look(self) -> None:
         """Read headers for a while: the last that came first, for it is the newest exposure most likely."""
-        end, seen = time.monotonic() + _LOOKS_FOR_S, []
+        end, seen = time.monotonic() + _LOOKS_FOR_S, list[Waiting]()
         while self._unseen and (not seen or time.monotonic() < end):
             seen.append(self._entry(self._unseen.pop()))
         if seen:
