@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +26,20 @@ from gueststar.core.errors import ConfigError, DataError
 from gueststar.model.camera import Camera
 from gueststar.model.exposure import ExposureInfo
 from gueststar.store import butler_records
-from gueststar.store.butler_setup import CALIBRATIONS, CURRENT, SKYMAP, dataset_type_of, dimensions_of, open_butler
-from gueststar.store.products import PRODUCTS, DataId, Product, ProductRef, product_named
+from gueststar.store.butler_setup import (
+    CALIBRATIONS,
+    CURRENT,
+    RAW_RUN,
+    SKYMAP,
+    dataset_type_of,
+    dimensions_of,
+    open_butler,
+)
+from gueststar.store.products import PRODUCTS, PRODUCTS_RUN, DataId, Product, ProductRef, product_named
 from gueststar.store.sql import told_as_transient
+
+_REMEMBERED_S = 600.0
+_MOST_REMEMBERED = 10_000
 
 
 @dataclass(frozen=True)
@@ -51,6 +64,10 @@ class Registry:
         self._runs: set[str] = set()
         self._registered: set[str] = set()
         self._dataset_types: dict[str, Any] = {}
+        self._added: OrderedDict[tuple[str, DataId], tuple[float, ProductRef]] = OrderedDict()
+        """What was added not long ago: whoever is next in the chain of work asks for it."""
+        self._expanded: OrderedDict[Any, Any] = OrderedDict()
+        """Data ids with the records of exposure and detector that the middleware wants beside them."""
 
     def close(self) -> None:
         """Close the connection to the database."""
@@ -80,23 +97,35 @@ class Registry:
         """
         if not files:
             return []
+        placed = self._add(files, is_versioned=is_versioned)
+        self._remember(placed)
+        return placed
+
+    def _add(self, files: Sequence[StoredFile], *, is_versioned: bool) -> list[ProductRef]:
         self._need_types(sorted({item.product for item in files}))
         self._need_runs(sorted({item.run for item in files}))
         try:
-            if is_versioned and any(self._versions_of(run) for run in {item.run for item in files}):
-                return self._add_versions(files)
+            kinds = {(item.product, item.run) for item in files}
+            if is_versioned and (versioned := self._with_versions(kinds)):
+                return self._add_versions(files, versioned)
             return self._ingest(files)
         except ConflictingDefinitionError as conflict:
             if not is_versioned:
                 raise DataError(f"{files[0].data_id}: {files[0].product} is there with other content") from conflict
-            return self._add_versions(files)
+            return self._add_versions(files, kinds)
         except (LookupError, DataIdError) as problem:
             named = "; ".join(sorted({f"{item.product} of {item.data_id}" for item in files}))
             raise DataError(f"the repository does not know the exposure, detector or filter of {named}") from problem
 
     @told_as_transient()
     def find_one(self, product: Product, data_id: DataId, *, run: str | None = None) -> ProductRef | None:
-        """Return the current version of one product, or None."""
+        """Return the current version of one product, or None.
+
+        What this process added within `_REMEMBERED_S` is known without asking: pipelines have one writer at a time
+        (`SurveyRepo.only_writer`), so nobody else has made a newer one.
+        """
+        if run is None and (known := self._remembered(product, data_id)) is not None:
+            return known
         if not (collections := self._collections(product, run)):
             return None
         coordinate = self.coordinate(product, data_id)
@@ -132,6 +161,22 @@ class Registry:
         except (MissingDatasetTypeError, MissingCollectionError):
             return []
         return sorted(self.located(refs), key=lambda ref: (ref.run, _sortable(ref.data_id)))
+
+    def _remember(self, placed: Iterable[ProductRef]) -> None:
+        now = time.monotonic()
+        for ref in placed:
+            if ref.run == RAW_RUN or ref.run == PRODUCTS_RUN or ref.run.startswith(f"{PRODUCTS_RUN}/"):
+                self._added[ref.product, ref.data_id] = now, ref
+                self._added.move_to_end((ref.product, ref.data_id))
+        while self._added and (len(self._added) > _MOST_REMEMBERED or self._oldest() < now - _REMEMBERED_S):
+            self._added.popitem(last=False)
+
+    def _oldest(self) -> float:
+        return next(iter(self._added.values()))[0]
+
+    def _remembered(self, product: Product, data_id: DataId) -> ProductRef | None:
+        since, ref = self._added.get((product.name, data_id), (0.0, None))
+        return ref if time.monotonic() - since < _REMEMBERED_S else None
 
     def located(self, refs: Sequence[Any]) -> list[ProductRef]:
         """Return the middleware's references in our words, with the files' paths."""
@@ -185,12 +230,12 @@ class Registry:
         self.butler.ingest(*unique.values(), transfer=None, skip_existing=True)
         return self.located(refs)
 
-    def _add_versions(self, files: Sequence[StoredFile]) -> list[ProductRef]:
+    def _add_versions(self, files: Sequence[StoredFile], versioned: Collection[tuple[str, str]]) -> list[ProductRef]:
         """Add each file as the newest version of its product, unless the newest has this content already.
 
-        Versions are in ``run``, ``run/v2``, ``run/v3``...
+        Versions are in ``run``, ``run/v2``, ``run/v3``... ``versioned``: product and run of those that may be there.
         """
-        newest, placed = self._newest_versions(files), []
+        newest, placed = self._newest_versions([f for f in files if (f.product, f.run) in versioned]), []
         for item in files:
             number, there = newest.get(_key(item), (0, None))
             candidate = replace(item, run=_versioned(item.run, number))
@@ -222,6 +267,16 @@ class Registry:
                     newest[key] = max(newest.get(key, (0, None)), (version, ref.id), key=lambda found: found[0])
         return newest
 
+    def _with_versions(self, kinds: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Return those products and runs of which some are there in later versions."""
+        found: set[tuple[str, str]] = set()
+        for run in {run for _, run in kinds}:
+            for info in self.butler.collections.query_info(
+                f"{run}/v*", collection_types=CollectionType.RUN, include_summary=True
+            ):
+                found.update((name, run) for name in info.dataset_types or ())
+        return found & set(kinds)
+
     def _versions_of(self, run: str) -> list[str]:
         """Return the runs of later versions, oldest first."""
         found = self.butler.collections.query(f"{run}/v*", collection_types=CollectionType.RUN)
@@ -233,10 +288,18 @@ class Registry:
         words = (item.product, repr(sorted(item.data_id.values(product).items())), item.run, item.sha256)
         return DatasetRef(
             self.dataset_type(item.product),
-            self.coordinate(product, item.data_id),
+            self._with_records(self.coordinate(product, item.data_id)),
             run=item.run,
             id=uuid5(NAMESPACE_URL, "\x1f".join(words)),
         )
+
+    def _with_records(self, coordinate: Any) -> Any:
+        """Return a data id with its records, which never change; all products of an image share one."""
+        if coordinate not in self._expanded:
+            self._expanded[coordinate] = self.butler.registry.expandDataId(coordinate)
+            if len(self._expanded) > _MOST_REMEMBERED:
+                self._expanded.popitem(last=False)
+        return self._expanded[coordinate]
 
     def _governor(self, product: Product) -> dict[str, str]:
         return {"skymap": SKYMAP} if "field" in product.keys else {"instrument": self.camera.name}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ from gueststar.store.repo import SurveyRepo
 
 AHEAD_S = 3600.0
 """Pointings further ahead than this are not prepared."""
+_CALIBRATIONS_S = 600.0
+"""How often it is asked anew which calibration products there are."""
 
 
 class Pointing(NamedTuple):
@@ -32,8 +35,13 @@ class Prewarming:
     """Lets workers read ahead what the next pointing needs, once for each."""
 
     def __init__(self, repo: SurveyRepo, engine: Engine, *, clock: Clock) -> None:
-        self.repo, self.engine, self.clock = repo, engine, clock
+        self.engine, self.clock = engine, clock
         self.last: Pointing | None = None
+        self.use(repo)
+
+    def use(self, repo: SurveyRepo) -> None:
+        """Work with a repository that was opened anew."""
+        self.repo, self._finder, self._found = repo, CalibrationFinder(repo), time.monotonic()
 
     def turn(self, received: ExposureRow | None) -> int:
         """Prepare the next pointing: the list's, or the field of the exposure that was ``received`` last.
@@ -78,8 +86,11 @@ class Prewarming:
         band = None if glass is None else glass.band
         files = [ref.path for ref in self.repo.find("reference_image", field=pointing.field, band=band)]
         files += [ref.path for ref in self.repo.find("reference_source", field=pointing.field, band=band)]
-        finder = CalibrationFinder(self.repo)
+        if time.monotonic() - self._found > _CALIBRATIONS_S:
+            self._finder, self._found = CalibrationFinder(self.repo), time.monotonic()
         for detector in self.repo.camera.detectors:
-            found = (finder.path(kind, detector.id, pointing.mjd_tai, pointing.physical_filter) for kind in APPLIED)
+            found = (
+                self._finder.path(kind, detector.id, pointing.mjd_tai, pointing.physical_filter) for kind in APPLIED
+            )
             files += [path for path in found if path is not None]
         return files

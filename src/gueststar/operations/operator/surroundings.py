@@ -40,7 +40,7 @@ class Surroundings:
 
     def use(self, repo: SurveyRepo) -> None:
         """Look at a repository that was opened anew."""
-        self.prewarming.repo = repo
+        self.prewarming.use(repo)
 
     def look(self) -> None:
         """Do what is due: read ahead, find exposures that somebody else took in, let alarms leave."""
