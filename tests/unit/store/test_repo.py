@@ -13,6 +13,7 @@ from gueststar.cameras.load import load_camera
 from gueststar.core.errors import ConfigError, DataError
 from gueststar.model.calibration import CalibrationMaster
 from gueststar.model.columns import DIA_SOURCE, SOURCE
+from gueststar.store import butler_registry
 from gueststar.store.products import PRODUCTS, DataId
 from gueststar.store.repo import SurveyRepo
 from gueststar.store.settings import SurveySettings
@@ -111,6 +112,45 @@ def test_of_two_versions_in_one_commit_the_last_one_counts(repo, visit):
     staged = [repo.stage("science_metrics", which, {"n": number}) for number in range(11)]
     repo.commit(staged)
     assert repo.get("science_metrics", which) == {"n": 10}
+
+
+def test_a_product_without_versions_gets_its_first_beside_one_that_has_some(repo, visit):
+    which = DataId(visit=visit, detector=1)
+    for seeing in (2.0, 3.0):
+        repo.put("science_metrics", which, {"seeing": seeing})
+
+    def commit(seeing: float, n: int) -> list[str]:
+        staged = [
+            repo.stage("science_metrics", which, {"seeing": seeing}),
+            repo.stage("difference_metrics", which, {"n": n}),
+        ]
+        return [ref.run for ref in repo.commit(staged)]
+
+    assert commit(3.0, 1) == ["products/v2", "products"]
+    assert commit(3.0, 1) == ["products/v2", "products"]  # again is the same
+    assert commit(4.0, 2) == ["products/v3", "products/v2"]
+    assert commit(2.0, 1) == ["products/v4", "products/v3"]
+    assert (repo.get("science_metrics", which), repo.get("difference_metrics", which)) == ({"seeing": 2.0}, {"n": 1})
+    with SurveyRepo.open(repo.root) as again:
+        assert [again.find_one(name, which) for name in ("science_metrics", "difference_metrics")] == [
+            repo.find_one(name, which) for name in ("science_metrics", "difference_metrics")
+        ]
+
+
+def test_what_was_just_added_is_known_without_asking_for_a_while(repo, visit, monkeypatch):
+    which, registry = DataId(visit=visit, detector=1), repo._registry
+    refs = [repo.put("science_metrics", which, {"seeing": seeing}) for seeing in (2.0, 3.0)]
+    asked = []
+    find_dataset = registry.butler.find_dataset
+    monkeypatch.setattr(registry.butler, "find_dataset", lambda *a, **k: asked.append(a) or find_dataset(*a, **k))
+    assert repo.find_one("science_metrics", which) == refs[1]
+    assert asked == []
+    assert repo.find_one("science_metrics", which, run="products") == refs[0]
+    assert repo.find_one("science_metrics", DataId(visit=visit, detector=2)) is None
+    assert len(asked) == 2
+    monkeypatch.setattr(butler_registry, "_REMEMBERED_S", 0.0)
+    assert repo.find_one("science_metrics", which) == refs[1]
+    assert len(asked) == 3
 
 
 def test_products_are_found_by_night_detector_and_band(repo, exposure):
