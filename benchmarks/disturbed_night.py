@@ -83,6 +83,10 @@ def main() -> int:
         begun = time.monotonic()
         quiet = stage.quiet()
         print(f"undisturbed: {time.monotonic() - begun:.0f} s; latency {_told(latencies(quiet, world))}")
+        if not _keeps_pace(quiet, world):
+            print(
+                "this machine does not keep pace: its latencies grow all night and tell nothing; take a larger --every"
+            )
         disk = _disk(stack)
         root = fresh_survey(world, (disk or folder) / "disturbed", replaced={server.folder.name: copy.folder.name})
         is_published = _live_through(stage, root, copy, disk, is_only_link=chosen.only_link)
@@ -176,6 +180,13 @@ def latencies(root: Path, world: World, *, among: range | None = None) -> NDArra
         }
     chosen = {row.id: row.received for n, row in enumerate(rows) if among is None or n in among}
     return np.array([end - lag_s - chosen[exposure] for (exposure, _), end in ended.items() if exposure in chosen])
+
+
+def _keeps_pace(root: Path, world: World) -> bool:
+    """Return whether images of the last quarter of the night do not end much later than those of the first."""
+    n = world.n_exposures
+    first, last = (np.median(latencies(root, world, among=part)) for part in (range(n // 4), range(3 * n // 4, n)))
+    return bool(last < first + world.plan.every_s)
 
 
 def _told(seconds: NDArray[np.float64]) -> str:
