@@ -32,7 +32,7 @@ from gueststar.operations.drills.contingencies.workers import a_worker
 from gueststar.operations.drills.judge import compare_surveys
 from gueststar.operations.drills.operating import Operating
 from gueststar.operations.drills.servers import PostgresServer, copied_postgres, running_broker, running_postgres
-from gueststar.operations.drills.stage import BEFORE_S, Stage
+from gueststar.operations.drills.stage import Stage
 from gueststar.operations.drills.world import Plan, World, fresh_survey, make_world
 from gueststar.operations.rules.load import SHIPPED
 from gueststar.store.operator_state import read_operator_state
@@ -52,6 +52,9 @@ PROMPT_S = 30.0
 
 DISK_MB = 4000
 """Size of the disk that is filled."""
+
+COMES_UP_S = 30.0
+"""The operator is started so long before the first exposure."""
 
 ROUNDS = 5
 """Exposures of each field, one after the other: fields are not revisited after the link was down."""
@@ -79,7 +82,7 @@ def main() -> int:
             f"sky and references made in {time.monotonic() - begun:.0f} s"
         )
         copy = stack.enter_context(copied_postgres(server))
-        stage = Stage(world, folder, workers=os.cpu_count() or 1)
+        stage = Stage(world, folder, workers=os.cpu_count() or 1, before_s=COMES_UP_S)
         begun = time.monotonic()
         quiet = stage.quiet()
         print(f"undisturbed: {time.monotonic() - begun:.0f} s; latency {_told(latencies(quiet, world))}")
@@ -115,16 +118,17 @@ def _live_through(
     (root / "rules.yaml").write_text(SHIPPED.read_text().replace("delay: < 10 min", f"delay: < {PROMPT_S:.0f} s"))
     every_s, n = stage.world.plan.every_s, stage.world.n_exposures
     outage, back = (n // 4, 3 * n // 4), 4 * n // 5
-    back_s = BEFORE_S + back * every_s
     begun = time.monotonic()
     with running_broker(root) as broker, stage.operating(root) as operator:
-        with stage.link(root, outage=outage, back_s=back_s) as link:
+        opens = operator.what_time_it_is()
+        before_s = max(stage.world.begins - opens, 0.0)
+        with stage.link(root, begins=opens, outage=outage, back_s=before_s + back * every_s) as link:
             opened = time.monotonic()
 
             def at(exposure: float, what: str, happen: Callable[[], None]) -> None:
                 if is_only_link:
                     return
-                time.sleep(max(opened + BEFORE_S + exposure * every_s - time.monotonic(), 0.0))
+                time.sleep(max(opened + before_s + exposure * every_s - time.monotonic(), 0.0))
                 print(f"  {time.monotonic() - opened:6.1f} s  {what}")
                 happen()
 

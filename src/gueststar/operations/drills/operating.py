@@ -81,6 +81,13 @@ class Operating(AbstractContextManager["Operating"]):
         state = read_operator_state(self.root)
         return state if state is not None and state.pid == self.pid else None
 
+    def what_time_it_is(self) -> float:
+        """Return what time it is for it, Unix, when it has come up."""
+        self.wait_until(self.state, "it is up", timeout_s=120.0)
+        state = self.state()
+        assert state is not None
+        return state.clock + time.time() - state.beat
+
     def workers(self) -> list[psutil.Process]:
         """Return its worker processes: the innermost of its family that run our code."""
         state = self.state()

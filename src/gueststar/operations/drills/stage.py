@@ -29,6 +29,7 @@ class Stage:
     world: World
     folder: Path
     workers: int = 1
+    before_s: float = BEFORE_S
     _quiet: Path | None = field(default=None, init=False)
     _ledgers: dict[Path, str] = field(default_factory=dict, init=False)
     """Survey -> URL of its ledger, which is looked into many times a second."""
@@ -52,13 +53,19 @@ class Stage:
 
     def operating(self, root: Path, *options: object, workers: int | None = None) -> Operating:
         """Return the operator of a survey, not yet started: its clock says that the night is about to begin."""
-        starts = self.world.begins - BEFORE_S
+        starts = self.world.begins - self.before_s
         return Operating(root, "--workers", workers or self.workers, *options, clock_starts=starts)
 
-    def link(self, root: Path, deliveries: Sequence[Delivery] | None = None, **options: Any) -> CameraLink:
-        """Return the camera's link to a survey, not yet open; without deliveries it brings the night as it was."""
+    def link(
+        self, root: Path, deliveries: Sequence[Delivery] | None = None, *, begins: float | None = None, **options: Any
+    ) -> CameraLink:
+        """Return the camera's link to a survey, not yet open; without deliveries it brings the night as it was.
+
+        ``begins``: what time it is when it is opened, Unix; that at which the operator is started where None.
+        """
         if deliveries is None:
-            deliveries = timetable(self.world.files(), begins=self.world.begins - BEFORE_S, **options)
+            begins = self.world.begins - self.before_s if begins is None else begins
+            deliveries = timetable(self.world.files(), begins=begins, **options)
         return CameraLink(deliveries, self.landing(root))
 
     def quiet(self) -> Path:
@@ -67,7 +74,7 @@ class Stage:
             root = self.folder / "quiet"
             if not root.exists():
                 self.survey("quiet")
-                with self.operating(root) as operator, self.link(root):
+                with self.operating(root) as operator, self.link(root, begins=operator.what_time_it_is()):
                     self.wait_for_all(root, operator, timeout_s=1200.0)
                     operator.stop()
             self._quiet = root

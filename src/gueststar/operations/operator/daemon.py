@@ -224,20 +224,20 @@ class Operator:
     # Steps
 
     def take_files(self) -> bool:
-        """Take in some of the files that landed."""
+        """Take in some of the files that landed: of a backlog one, while there is work that comes first."""
         is_busy, end = False, time.monotonic() + _STEP_S
         for intake in self.parts.intakes:
             self._place_answers(intake)
-            for file in intake.next_files(self.repo.settings.operation.queue.files_at_once):
-                rows = intake.take(self.repo, file)
+            for item in intake.next_files(self.repo.settings.operation.queue.files_at_once):
+                rows = intake.take(self.repo, item.file)
                 for row in rows:
                     self.work.take(row)
                     self.surroundings.last_received = row
                     self.beat.last_exposure = row.id
-                intake.taken(file)
+                intake.taken(item.file)
                 is_busy = True
                 self.beat.write()
-                if time.monotonic() > end:
+                if time.monotonic() > end or (item.is_late and self.work.has_prompt_work):
                     break
         return is_busy
 

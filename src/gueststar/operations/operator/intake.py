@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import Empty, LifoQueue, SimpleQueue
 
 from gueststar.cameras.translate import translate
 from gueststar.core import times
@@ -30,7 +32,7 @@ REFUSED = "refused"
 """What the diary calls a file that landed and cannot be taken in."""
 _HANGS_AFTER_S = 60.0
 _LOOKS_FOR_S = 0.25
-"""Headers of files that landed are read for so long before other work has its turn."""
+"""So long is waited for the headers of files that landed before other work has its turn."""
 _FUTURE_S = 30.0
 """Exposures that end later than this after their file was received are told of."""
 
@@ -48,14 +50,51 @@ class Waiting:
     """What its header tells of the exposure; None where it does not, or there is none."""
 
 
+class HeaderReader:
+    """Reads headers in a thread: the last file that came first, for it is the newest exposure most likely."""
+
+    def __init__(self, look: Callable[[ArrivedFile], Waiting], wake: Callable[[], None]) -> None:
+        self._look, self._wake = look, wake
+        self._unseen: LifoQueue[ArrivedFile | None] = LifoQueue()
+        self._seen: SimpleQueue[Waiting] = SimpleQueue()
+        self.n_in_hand = 0
+        """Files that were given and have not been returned."""
+        threading.Thread(target=self._run, daemon=True, name="headers").start()
+
+    def read(self, files: Iterable[ArrivedFile]) -> None:
+        """Let the headers of files be read."""
+        for file in files:
+            self.n_in_hand += 1
+            self._unseen.put(file)
+
+    def seen(self, *, wait_s: float) -> list[Waiting]:
+        """Return what was read since the last call; wait a little for what is still to be read."""
+        found, end = list[Waiting](), time.monotonic() + wait_s
+        while self.n_in_hand:
+            try:
+                found.append(self._seen.get(timeout=max(0.0, end - time.monotonic())))
+            except Empty:
+                break
+            self.n_in_hand -= 1
+        return found
+
+    def stop(self) -> None:
+        """End after the file that is being read."""
+        self._unseen.put(None)
+
+    def _run(self) -> None:
+        while (file := self._unseen.get()) is not None:
+            self._seen.put(self._look(file))
+            self._wake()
+
+
 class Intake:
     """One landing place and the files of it that wait."""
 
     def __init__(self, settings: LandingPlace, camera: Camera, *, prompt_s: float, backlog_share: int = 4) -> None:
         self.settings, self.camera, self.prompt_s, self.backlog_share = settings, camera, prompt_s, backlog_share
         self.waiting: list[Waiting] = []
-        self._unseen: list[ArrivedFile] = []
-        """Files whose headers nobody has read yet, the last that came last."""
+        self._headers: HeaderReader | None = None
         self._n_prompt, self._is_removed, self._is_gone = 0, False, False
         self._watcher: PlaceWatcher | None = None
         self._journal: ReceiptJournal | None = None
@@ -68,11 +107,14 @@ class Intake:
         self._journal, self._clock = journal, clock
         self._watcher = PlaceWatcher(self.settings, journal, clock=clock, wake=wake)
         self._watcher.start()
+        self._headers = HeaderReader(self._entry, wake)
 
     def stop(self) -> None:
         """End watching."""
         if self._watcher is not None:
             self._watcher.stop()
+        if self._headers is not None:
+            self._headers.stop()
 
     @property
     def trouble(self) -> str:
@@ -90,7 +132,8 @@ class Intake:
 
     @property
     def _n_unseen(self) -> int:
-        return len(self._unseen) + (0 if self._watcher is None else self._watcher.n_whole)
+        in_hand = 0 if self._headers is None else self._headers.n_in_hand
+        return in_hand + (0 if self._watcher is None else self._watcher.n_whole)
 
     @property
     def infos(self) -> list[ExposureInfo]:
@@ -115,22 +158,15 @@ class Intake:
         """Whether the place was read through since watching began."""
         return self._watcher is not None and self._watcher.n_scans > 0
 
-    def next_files(self, n: int) -> list[ArrivedFile]:
+    def next_files(self, n: int) -> list[Waiting]:
         """Return the next files to be taken in: tonight's first, one in ``backlog_share`` of those that came late."""
-        if self._watcher is not None:
-            self._unseen += self._watcher.arrived()
-        self._look()
+        if self._watcher is not None and self._headers is not None:
+            self._headers.read(self._watcher.arrived())
+            if seen := self._headers.seen(wait_s=_LOOKS_FOR_S):
+                self.waiting = sorted([*self.waiting, *seen])
         chosen = [self._pop() for _ in range(min(n, len(self.waiting)))]
         self.waiting[:0] = chosen  # they stay listed until they are taken: an interruption loses none
-        return [item.file for item in chosen]
-
-    def _look(self) -> None:
-        """Read headers for a while: the last that came first, for it is the newest exposure most likely."""
-        end, seen = time.monotonic() + _LOOKS_FOR_S, list[Waiting]()
-        while self._unseen and (not seen or time.monotonic() < end):
-            seen.append(self._entry(self._unseen.pop()))
-        if seen:
-            self.waiting = sorted([*self.waiting, *seen])
+        return chosen
 
     def _pop(self) -> Waiting:
         late = next((k for k, item in enumerate(self.waiting) if item.is_late), None)
@@ -152,8 +188,8 @@ class Intake:
             return None
         try:
             return translate(self.camera, read_headers(path)).info
-        except (GueststarError, OSError, ValueError, KeyError, TypeError):
-            return None  # taking it in will say what is wrong with it
+        except Exception:  # whatever it is, taking the file in will say what is wrong with it
+            return None
 
     def take(self, repo: SurveyRepo, file: ArrivedFile) -> list[ExposureRow]:
         """Take a file in; return the exposures that it brought.

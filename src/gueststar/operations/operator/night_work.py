@@ -269,7 +269,7 @@ class NightWork:
     def plan(self, unit: Unit) -> Call | None:
         """Return the call for a unit that was taken from the queue; None where there is nothing to run (any more)."""
         if unit.stage == "other":
-            return call_of(self._works[unit.job])._replace(what=unit.words())
+            return call_of(self._works[unit.job])._replace(what=unit.words(), priority=unit.priority)
         hand = self.hands.get(unit.exposure)
         if hand is None:
             return None
@@ -284,7 +284,7 @@ class NightWork:
             if unit.exposure in self.hands and self.hands[unit.exposure].steps[unit.detector] == unit.stage:
                 raise AssertionError(f"{unit} is asked for, and cannot be planned")
             return None
-        return call_of(work)._replace(what=unit.words())
+        return call_of(work)._replace(what=unit.words(), priority=unit.priority)
 
     def settle(self, outcomes: Sequence[tuple[Unit, Outcome]]) -> None:
         """Commit what came back and ask for what follows; doing so again with the same changes nothing."""
@@ -405,6 +405,11 @@ class NightWork:
         """Return whether exposures or calibration frames of a night are being worked on."""
         rows = [*self.undecided.values(), *(hand.row for hand in self.hands.values())]
         return night in self.sets or any(row.info.day_obs == night for row in rows)
+
+    @property
+    def has_prompt_work(self) -> bool:
+        """Whether images are in hand that come before any backlog."""
+        return any(hand.decision.priority <= Priority.TONIGHT for hand in self.hands.values())
 
     # Facts of jobs
 

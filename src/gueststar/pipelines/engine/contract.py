@@ -20,6 +20,8 @@ class Call(NamedTuple):
     arguments: tuple[Any, ...]
     what: str = ""
     """In words, for who watches: difference of exposure 20260101000012 detector 3."""
+    priority: int = 0
+    """Of those that wait for a worker the lowest is begun first."""
 
 
 class Engine(Protocol):

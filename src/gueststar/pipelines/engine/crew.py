@@ -89,9 +89,10 @@ class Crew:
         return bool(self.cluster.client.status == "running")
 
     async def take(self, call: Call) -> None:
-        """Let the next free worker run a call."""
+        """Let the next free worker run a call, after those of the same priority that wait."""
         async with self._news:
-            self._waiting.append(call)
+            behind = (k for k, other in enumerate(self._waiting) if other.priority > call.priority)
+            self._waiting.insert(next(behind, len(self._waiting)), call)
             self._news.notify()
 
     async def send_round(self, errand: Callable[[], Any]) -> None:
@@ -176,7 +177,7 @@ class Crew:
             raise ConfigError(
                 f"worker {worker.address} has {n_threads} threads: start workers with --nthreads 1 --memory-limit ..."
             )
-        future = self._sent(worker, introduce, (self.probe, self.modules))
+        future = self._sent(worker, partial(introduce, is_here=self.cluster.is_here), (self.probe, self.modules))
         try:
             facts = await asyncio.wait_for(future.result(), INTRODUCTION_S)
         except TimeoutError:

@@ -24,12 +24,19 @@ UNITS = ("gueststar.pipelines.night.science", "gueststar.pipelines.night.differe
 """Modules of the units of a night: read before the first one is timed."""
 
 
-def introduce(probe: str | None, modules: tuple[str, ...] = UNITS) -> dict[str, Any]:
+NICENESS = 5
+"""Of workers beside the process that hands out work: what it does is short, and workers wait for it."""
+
+
+def introduce(probe: str | None, modules: tuple[str, ...] = UNITS, *, is_here: bool = False) -> dict[str, Any]:
     """Read the code of units; say who this worker is, and whether it sees the file ``probe``.
 
-    From now on it ends with the process that watches it, whatever it is doing then.
+    From now on it ends with the process that watches it, whatever it is doing then. ``is_here``: the machine is also
+    that of who hands out the work, to whom it gives way.
     """
     end_with_parent()
+    if is_here:
+        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
     for module in modules:
         importlib.import_module(module)
     return {
