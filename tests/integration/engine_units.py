@@ -20,6 +20,10 @@ def take_time(job_id: int, seconds: float) -> Outcome:
     return succeed(job_id)
 
 
+def niceness(job_id: int) -> Outcome:
+    return attempt(job_id, lambda: Result(metrics={"niceness": os.getpriority(os.PRIO_PROCESS, 0)}))
+
+
 def kill_own_worker(job_id: int) -> Outcome:
     os.kill(os.getpid(), signal.SIGKILL)
     return succeed(job_id)

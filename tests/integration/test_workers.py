@@ -10,6 +10,7 @@ import pytest
 from gueststar.core.errors import ConfigError
 from gueststar.pipelines.engine.contract import Call
 from gueststar.pipelines.engine.dask_engine import DaskEngine
+from gueststar.pipelines.engine.on_worker import NICENESS
 from gueststar.pipelines.engine.outcome import Outcome
 from gueststar.store.operation_settings import ClusterSettings
 from tests.integration import engine_units as units
@@ -60,6 +61,27 @@ def test_no_more_is_taken_than_runs_and_follows_at_once(engine: DaskEngine) -> N
     while engine.in_hand:
         engine.collect(1.0)
     assert engine.n_free == 4
+
+
+def test_what_is_wanted_first_overtakes_what_waits(engine: DaskEngine) -> None:
+    until_complete(engine)
+    for n in (0, 1):
+        engine.submit(Call(n, units.take_time, (n, 2.0), priority=30))
+    deadline = time.monotonic() + 10
+    while {worker.job for worker in engine.workers()} != {0, 1} and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for n, priority in ((2, 30), (3, 30), (4, 10), (5, 10)):
+        engine.submit(Call(n, units.take_time, (n, 0.5), priority=priority))
+    ended: list[int] = []
+    while engine.in_hand:
+        ended += [outcome.job_id for outcome in engine.collect(0.1)]
+    assert [set(ended[k : k + 2]) for k in (0, 2, 4)] == [{0, 1}, {4, 5}, {2, 3}]
+
+
+def test_workers_give_way_to_who_hands_out_the_work(engine: DaskEngine) -> None:
+    until_complete(engine)
+    for outcome in outcomes(engine, *(Call(n, units.niceness, (n,)) for n in range(4))).values():
+        assert outcome.result.metrics["niceness"] == NICENESS
 
 
 def test_workers_say_what_they_do(engine: DaskEngine) -> None:

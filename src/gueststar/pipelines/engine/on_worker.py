@@ -25,7 +25,7 @@ UNITS = ("gueststar.pipelines.night.science", "gueststar.pipelines.night.differe
 
 
 NICENESS = 5
-"""Of workers beside the process that hands out work: what it does is short, and workers wait for it."""
+"""Of units beside the process that hands them out: what it does is short, and workers wait for it."""
 
 
 def introduce(probe: str | None, modules: tuple[str, ...] = UNITS, *, is_here: bool = False) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def introduce(probe: str | None, modules: tuple[str, ...] = UNITS, *, is_here: b
     """
     end_with_parent()
     if is_here:
-        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)  # Linux: of this thread, in which units run
     for module in modules:
         importlib.import_module(module)
     return {
