@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
-from scipy.stats import chi2 as chi2_distribution
+from scipy.special import chdtrc
 
 from gueststar.algorithms.association.sky_index import separation_arcsec
 from gueststar.algorithms.moving.orbits import GAUSS, LIGHT_DAYS_PER_AU, Elements, elements_of_motion
@@ -77,7 +77,7 @@ def fit_orbit(places: OrbitPlaces, *, observer_velocity: Floats) -> OrbitFit | N
     chi2, n_dof = float(np.sum(residuals**2)), residuals.size - 5  # what the arc leaves open is told by spreads
     rms = float(np.sqrt(np.mean(separation_arcsec(problem.predicted(best.x), places.vectors) ** 2)))
     distance = float(np.exp(best.x[4] * _UNIT[4]))
-    return OrbitFit(found, chi2, n_dof, float(chi2_distribution.sf(chi2, max(n_dof, 1))), distance, rms)
+    return OrbitFit(found, chi2, n_dof, float(chdtrc(max(n_dof, 1), chi2)), distance, rms)
 
 
 class _Problem(NamedTuple):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import poisson
+from scipy.special import pdtrc
 
 from gueststar.algorithms.association.sky_index import chord_of, separation_arcsec
 from gueststar.algorithms.moving.motion import Motion, fit_motion
@@ -104,7 +104,7 @@ class _Members(NamedTuple):
         """
         beyond = [hit.expected for hit in self.hits[1:]]
         n_left = max(self.n_covering - 1, len(beyond))
-        share = float(poisson.sf(len(beyond) - 1, float(np.mean(beyond)) * n_left)) if beyond else 1.0
+        share = float(pdtrc(len(beyond) - 1, float(np.mean(beyond)) * n_left)) if beyond else 1.0
         return 2.0 * self.n_covering * self.hits[0].expected * share
 
 
