@@ -14,7 +14,13 @@ from scipy.optimize import least_squares
 from scipy.special import chdtrc
 
 from gueststar.algorithms.association.sky_index import separation_arcsec
-from gueststar.algorithms.moving.orbits import GAUSS, LIGHT_DAYS_PER_AU, Elements, elements_of_motion
+from gueststar.algorithms.moving.orbits import (
+    GAUSS,
+    LIGHT_DAYS_PER_AU,
+    Elements,
+    eccentricity_of_motion,
+    elements_of_motion,
+)
 
 Floats = NDArray[np.float64]
 
@@ -129,7 +135,9 @@ class _Problem(NamedTuple):
 
     def predicted(self, scaled: Floats) -> Floats:
         """Return unit vectors ``[n, 3]`` of where the body was seen."""
-        position, velocity, epoch = self.state(scaled)
+        return self._seen(*self.state(scaled))
+
+    def _seen(self, position: Floats, velocity: Floats, epoch: float) -> Floats:
         light = np.zeros(self.places.mjd.size)
         for _ in range(3):
             towards = moved(position, velocity, self.places.mjd - light - epoch) - self.places.observer
@@ -139,10 +147,12 @@ class _Problem(NamedTuple):
 
     def residuals(self, scaled: Floats) -> Floats:
         """Return offsets along and across over their errors, radial velocity and eccentricity over their spreads."""
-        away = (self.places.vectors - self.predicted(scaled)) / _ARCSEC
+        position, velocity, epoch = self.state(scaled)
+        away = (self.places.vectors - self._seen(position, velocity, epoch)) / _ARCSEC
         along = (away * self.along).sum(axis=1) / self.places.error_along
         across = (away * self.across).sum(axis=1) / self.places.error_across
-        spreads = [scaled[5] * _UNIT[5] / _RADIAL_SPREAD, float(self.elements(scaled).e[0]) / _ECCENTRICITY]
+        eccentricity = float(eccentricity_of_motion(position[:, None], velocity[:, None])[0])
+        spreads = [scaled[5] * _UNIT[5] / _RADIAL_SPREAD, eccentricity / _ECCENTRICITY]
         return np.concatenate([along, across, spreads])
 
 
