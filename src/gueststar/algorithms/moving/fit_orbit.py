@@ -176,12 +176,14 @@ def moved(position: Floats, velocity: Floats, days: Floats) -> Floats:
 def _stumpff(z: Floats) -> tuple[Floats, Floats]:
     """Return Stumpff's functions C and S."""
     z = np.clip(z, -400.0, 400.0)
-    root = np.sqrt(np.maximum(np.abs(z), 1e-12))
-    c = np.where(z > 0, 1.0 - np.cos(root), np.cosh(root) - 1.0) / root**2
-    s = np.where(z > 0, root - np.sin(root), np.sinh(root) - root) / root**3
     is_small = np.abs(z) < 1e-2
     series_c = 0.5 - z / 24.0 * (1.0 - z / 30.0 * (1.0 - z / 56.0))
     series_s = 1.0 / 6.0 - z / 120.0 * (1.0 - z / 42.0 * (1.0 - z / 72.0))
+    if is_small.all():  # days of motion far from the Sun: most arcs
+        return series_c, series_s
+    root = np.sqrt(np.maximum(np.abs(z), 1e-12))
+    c = np.where(z > 0, 1.0 - np.cos(root), np.cosh(root) - 1.0) / root**2
+    s = np.where(z > 0, root - np.sin(root), np.sinh(root) - root) / root**3
     return np.where(is_small, series_c, c), np.where(is_small, series_s, s)
 
 
