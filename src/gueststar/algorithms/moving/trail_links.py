@@ -7,7 +7,7 @@ exposure. The idea is that of MOPS's and of Rubin's trailed sources (Denneau et 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -61,10 +61,10 @@ def link_trails(
     return kept
 
 
-def motion_of_trail(trails: TrailedSources, row: int, *, is_forward: bool = True) -> Motion:
-    """Return the motion that one trail tells, in the sense that is asked for."""
+def motions_of_trails(trails: TrailedSources, rows: Sequence[int]) -> list[Motion]:
+    """Return the motions that single trails tell, each from its first end to its second."""
     night = TrailNight.of(trails, _no_points(), TrailLinkConfig())
-    return _motion(night, _Members(row, is_forward, ()))
+    return [_motion(night, _Members(row, True, ())) for row in rows]
 
 
 class _Hit(NamedTuple):
