@@ -21,7 +21,7 @@ ORDER = ("tests/end_to_end/", "tests/drills/", "tests/integration/", "tests/unit
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """Run one process more than there are cores (``-n auto``): drills and servers' tests wait for half of their time."""
+    """Run one process more than there are cores (``-n auto``): drills and tests of servers wait half of their time."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None
     return (os.cpu_count() or 1) + 1
