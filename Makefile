@@ -3,6 +3,7 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TOGETHER := -n auto --maxprocesses 4 --dist loadfile
 DEMO ?= demo
 
 # One thread per process: the engine runs one worker per core, and reruns agree to the last bit.
@@ -10,7 +11,11 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
-.PHONY: help setup kernels system-packages demo test check unit consumers docs bench lock clean
+# Compiled modules are kept even where PYTHONDONTWRITEBYTECODE is set, as in many container images: tests start hundreds
+# of processes, each of which would compile all that it imports, for some ten seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help setup kernels system-packages demo test lint check unit consumers docs bench lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -32,18 +37,27 @@ kernels: $(READY)
 demo: $(READY) kernels ## Simulate a small survey, process it, report it (in ./demo)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/demo.py $(DEMO)
 
-check: $(READY) ## Lint, types, layer contracts, documentation
+lint: $(READY) ## Lint and format
 	$(BIN)/ruff check src tests benchmarks scripts
 	$(BIN)/ruff format --check src tests benchmarks scripts
+
+check: lint ## Lint, types, layer contracts, documentation
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
-test: $(READY) kernels system-packages check ## Everything: check, then every test
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --durations 30
+# The checks run beside the tests, on what these leave of the cores; what they said stands at the end.
+test: $(READY) kernels system-packages lint ## Everything: every test, and check
+	@mkdir -p build && { $(MAKE) --no-print-directory check >build/check.log 2>&1 & } && checks=$$!; \
+	trap 'kill $$checks 2>/dev/null' EXIT; trap 'exit 130' INT TERM; \
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(TOGETHER) --durations 30; tested=$$?; \
+	wait $$checks; checked=$$?; echo "make check:"; cat build/check.log; \
+	[ $$tested = 0 ] || echo "make test: tests failed (pytest ended with status $$tested)" >&2; \
+	[ $$checked = 0 ] || echo "make test: make check failed with status $$checked; what it said stands above" >&2; \
+	[ $$tested = 0 ] && [ $$checked = 0 ]
 
 unit: $(READY) kernels ## The quick tests only
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile tests/unit
+	$(BIN)/python -m pytest $(TOGETHER) tests/unit
 
 consumers: $(READY) ## Foreign alert clients read a night from a real Kafka (environments of their own, about 1.5 GB)
 	sh scripts/make_consumer_environments.sh "" $(CURDIR)/$(BIN)/python

@@ -19,6 +19,14 @@ ORDER = ("tests/end_to_end/", "tests/drills/", "tests/integration/", "tests/unit
 """Long ones first, so that no process is left alone with one at the end."""
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Run one process more than there are cores (``-n auto``): drills and tests of servers wait half of their time."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Sort what processes share among themselves: pages and drills in turn (drills wait much), then the rest."""
     if not hasattr(config, "workerinput"):

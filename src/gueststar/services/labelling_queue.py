@@ -131,14 +131,15 @@ class LabellingQueue:
         if choice.label == ANY:
             return ordered
         given = self.labels_of(night)
-        titles = [given[key].kind.title if key in given else UNLABELLED for key in mine.dia_source_id[ordered].tolist()]
-        return ordered[np.array([title == choice.label for title in titles], dtype=bool)]
+        wanted = [key for key, label in given.items() if choice.label in (UNLABELLED, label.kind.title)]
+        is_wanted = np.isin(mine.dia_source_id[ordered], np.array(wanted, dtype=np.int64))
+        return ordered[~is_wanted if choice.label == UNLABELLED else is_wanted]
 
     def labels_of(self, night: int) -> dict[int, DetectionLabel]:
         """Return the labels that hold of a night's detections, by dia_source_id."""
         mine = self.of_night(night)
-        on_desk = set(mine.dia_source_id.tolist())
         found = self.labels.current(visits=np.unique(mine.visit).tolist())
+        on_desk = set(mine.dia_source_id.tolist()) if found else set()
         return {key: label for key, label in found.items() if key in on_desk}
 
     def find(self, dia_source_id: int) -> tuple[NightCandidates, int]:

@@ -28,6 +28,7 @@ import yaml
 from pydantic import ValidationError
 
 from gueststar.core.errors import ConfigError, DataError, TransientError
+from gueststar.formats.plain_yaml import read_yaml
 from gueststar.model.calibration import KINDS, CalibrationKind
 from gueststar.model.camera import Camera
 from gueststar.model.exposure import ExposureInfo
@@ -103,7 +104,7 @@ class SurveyRepo:
         if not (folder / "survey.yaml").exists():
             raise ConfigError(f"{folder} is not a survey repository; make one: gueststar init {root} --camera NAME")
         try:
-            camera = Camera.model_validate(yaml.safe_load((folder / "camera.yaml").read_text()))
+            camera = Camera.model_validate(read_yaml((folder / "camera.yaml").read_text()))
         except ValidationError as problem:
             first = problem.errors()[0]
             where = ".".join(str(key) for key in first["loc"])

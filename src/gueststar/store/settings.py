@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from gueststar.core import times
 from gueststar.core.errors import ConfigError
 from gueststar.formats.atomic import appearing_whole
+from gueststar.formats.plain_yaml import read_yaml
 from gueststar.model.rights import Program, Releases, RightsPolicy
 from gueststar.store.operation_settings import OperationSettings
 
@@ -141,7 +142,7 @@ def rights_policy(settings: SurveySettings) -> RightsPolicy:
 def read_settings(path: Path) -> SurveySettings:
     """Read survey.yaml; ConfigError names the key that is wrong."""
     try:
-        return SurveySettings.model_validate(yaml.safe_load(path.read_text()) or {})
+        return SurveySettings.model_validate(read_yaml(path.read_text()) or {})
     except ValidationError as problem:
         first = problem.errors()[0]
         raise ConfigError(f"{path}: {'.'.join(str(key) for key in first['loc'])}: {first['msg']}") from None

@@ -11,10 +11,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
-from scipy.stats import chi2 as chi2_distribution
+from scipy.special import chdtrc
 
 from gueststar.algorithms.association.sky_index import separation_arcsec
-from gueststar.algorithms.moving.orbits import GAUSS, LIGHT_DAYS_PER_AU, Elements, elements_of_motion
+from gueststar.algorithms.moving.orbits import (
+    GAUSS,
+    LIGHT_DAYS_PER_AU,
+    Elements,
+    eccentricity_of_motion,
+    elements_of_motion,
+)
 
 Floats = NDArray[np.float64]
 
@@ -77,7 +83,7 @@ def fit_orbit(places: OrbitPlaces, *, observer_velocity: Floats) -> OrbitFit | N
     chi2, n_dof = float(np.sum(residuals**2)), residuals.size - 5  # what the arc leaves open is told by spreads
     rms = float(np.sqrt(np.mean(separation_arcsec(problem.predicted(best.x), places.vectors) ** 2)))
     distance = float(np.exp(best.x[4] * _UNIT[4]))
-    return OrbitFit(found, chi2, n_dof, float(chi2_distribution.sf(chi2, max(n_dof, 1))), distance, rms)
+    return OrbitFit(found, chi2, n_dof, float(chdtrc(max(n_dof, 1), chi2)), distance, rms)
 
 
 class _Problem(NamedTuple):
@@ -129,7 +135,9 @@ class _Problem(NamedTuple):
 
     def predicted(self, scaled: Floats) -> Floats:
         """Return unit vectors ``[n, 3]`` of where the body was seen."""
-        position, velocity, epoch = self.state(scaled)
+        return self._seen(*self.state(scaled))
+
+    def _seen(self, position: Floats, velocity: Floats, epoch: float) -> Floats:
         light = np.zeros(self.places.mjd.size)
         for _ in range(3):
             towards = moved(position, velocity, self.places.mjd - light - epoch) - self.places.observer
@@ -139,10 +147,12 @@ class _Problem(NamedTuple):
 
     def residuals(self, scaled: Floats) -> Floats:
         """Return offsets along and across over their errors, radial velocity and eccentricity over their spreads."""
-        away = (self.places.vectors - self.predicted(scaled)) / _ARCSEC
+        position, velocity, epoch = self.state(scaled)
+        away = (self.places.vectors - self._seen(position, velocity, epoch)) / _ARCSEC
         along = (away * self.along).sum(axis=1) / self.places.error_along
         across = (away * self.across).sum(axis=1) / self.places.error_across
-        spreads = [scaled[5] * _UNIT[5] / _RADIAL_SPREAD, float(self.elements(scaled).e[0]) / _ECCENTRICITY]
+        eccentricity = float(eccentricity_of_motion(position[:, None], velocity[:, None])[0])
+        spreads = [scaled[5] * _UNIT[5] / _RADIAL_SPREAD, eccentricity / _ECCENTRICITY]
         return np.concatenate([along, across, spreads])
 
 
@@ -166,12 +176,14 @@ def moved(position: Floats, velocity: Floats, days: Floats) -> Floats:
 def _stumpff(z: Floats) -> tuple[Floats, Floats]:
     """Return Stumpff's functions C and S."""
     z = np.clip(z, -400.0, 400.0)
-    root = np.sqrt(np.maximum(np.abs(z), 1e-12))
-    c = np.where(z > 0, 1.0 - np.cos(root), np.cosh(root) - 1.0) / root**2
-    s = np.where(z > 0, root - np.sin(root), np.sinh(root) - root) / root**3
     is_small = np.abs(z) < 1e-2
     series_c = 0.5 - z / 24.0 * (1.0 - z / 30.0 * (1.0 - z / 56.0))
     series_s = 1.0 / 6.0 - z / 120.0 * (1.0 - z / 42.0 * (1.0 - z / 72.0))
+    if is_small.all():  # days of motion far from the Sun: most arcs
+        return series_c, series_s
+    root = np.sqrt(np.maximum(np.abs(z), 1e-12))
+    c = np.where(z > 0, 1.0 - np.cos(root), np.cosh(root) - 1.0) / root**2
+    s = np.where(z > 0, root - np.sin(root), np.sinh(root) - root) / root**3
     return np.where(is_small, series_c, c), np.where(is_small, series_s, s)
 
 

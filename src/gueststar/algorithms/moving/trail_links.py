@@ -7,12 +7,12 @@ exposure. The idea is that of MOPS's and of Rubin's trailed sources (Denneau et 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import poisson
+from scipy.special import pdtrc
 
 from gueststar.algorithms.association.sky_index import chord_of, separation_arcsec
 from gueststar.algorithms.moving.motion import Motion, fit_motion
@@ -61,10 +61,10 @@ def link_trails(
     return kept
 
 
-def motion_of_trail(trails: TrailedSources, row: int, *, is_forward: bool = True) -> Motion:
-    """Return the motion that one trail tells, in the sense that is asked for."""
+def motions_of_trails(trails: TrailedSources, rows: Sequence[int]) -> list[Motion]:
+    """Return the motions that single trails tell, each from its first end to its second."""
     night = TrailNight.of(trails, _no_points(), TrailLinkConfig())
-    return _motion(night, _Members(row, is_forward, ()))
+    return [_motion(night, _Members(row, True, ())) for row in rows]
 
 
 class _Hit(NamedTuple):
@@ -104,7 +104,7 @@ class _Members(NamedTuple):
         """
         beyond = [hit.expected for hit in self.hits[1:]]
         n_left = max(self.n_covering - 1, len(beyond))
-        share = float(poisson.sf(len(beyond) - 1, float(np.mean(beyond)) * n_left)) if beyond else 1.0
+        share = float(pdtrc(len(beyond) - 1, float(np.mean(beyond)) * n_left)) if beyond else 1.0
         return 2.0 * self.n_covering * self.hits[0].expected * share
 
 

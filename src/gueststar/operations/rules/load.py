@@ -6,9 +6,8 @@ import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from gueststar.core.errors import ConfigError
+from gueststar.formats.plain_yaml import read_yaml
 from gueststar.model.camera import Camera
 from gueststar.operations.rules.action_names import KNOWN
 from gueststar.operations.rules.book import RuleBook
@@ -103,6 +102,6 @@ def name_of(path: Path) -> str:
 
 def _camera_of(repo_root: Path) -> Camera:
     try:
-        return Camera.model_validate(yaml.safe_load((repo_root / "camera.yaml").read_text()))
+        return Camera.model_validate(read_yaml((repo_root / "camera.yaml").read_text()))
     except OSError as problem:
         raise ConfigError(f"{repo_root} is not a survey repository: {problem}") from None

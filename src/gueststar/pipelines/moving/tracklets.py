@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gueststar.algorithms.moving.motion import Motion
 from gueststar.algorithms.moving.tracklets import LinkConfig, MovingSources, link_sources
-from gueststar.algorithms.moving.trail_links import link_trails, motion_of_trail
+from gueststar.algorithms.moving.trail_links import link_trails, motions_of_trails
 from gueststar.algorithms.moving.trail_night import TrailLinkConfig
 from gueststar.algorithms.moving.trails import TrailedSources
 from gueststar.core.bits import SourceFlag
@@ -148,8 +148,8 @@ def _lone(trailed: TrailedSources, rows: Sequence[Mapping[str, Any]], linked: se
     """Return what single trails tell, as if each moved from its first end to its second."""
     left = [row for row in range(len(rows)) if row not in linked]
     return [
-        _Made((), (row,), (True,), motion_of_trail(trailed, row), 1.0 - float(rows[row]["reliability"]), False)
-        for row in left
+        _Made((), (row,), (True,), motion, 1.0 - float(rows[row]["reliability"]), False)
+        for row, motion in zip(left, motions_of_trails(trailed, left) if left else [], strict=True)
     ]
 
 
