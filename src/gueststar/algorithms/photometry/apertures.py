@@ -61,17 +61,17 @@ def _apertures(
 ) -> None:
     for k in range(radii.size):
         half = disc_half(radii[k])
-        weights = np.empty((2 * half + 1, 2 * half + 1))
+        weights, corners = np.empty((2 * half + 1, 2 * half + 1)), np.empty((4, 2 * half + 2))
         for n in range(x.size):
             if not (np.isfinite(x[n]) and np.isfinite(y[n])):
                 out[:, n, k] = np.nan
                 continue
-            sums = sum_in_disc(image, variance, is_masked, model, x[n], y[n], radii[k], weights)
+            sums = sum_in_disc(image, variance, is_masked, model, x[n], y[n], radii[k], weights, corners)
             out[0, n, k], out[1, n, k] = sums[0], np.sqrt(sums[1])
             out[2, n, k] = sums[2] / (np.pi * radii[k] ** 2)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def sum_in_disc(
     image: Float32Image,
     variance: Float32Image,
@@ -81,16 +81,18 @@ def sum_in_disc(
     y: float,
     radius: float,
     weights: Floats64,
+    corners: Floats64,
 ) -> tuple[float, float, float]:
     """Return the sum of the image, of its variance, and the masked area within a disc.
 
-    ``weights`` is a work array of `disc_half` pixels each side of the middle; ``model`` may be of size 0.
+    ``weights`` is a work array of `disc_half` pixels each side of the middle, ``corners`` that of `fill_disc_weights`;
+    ``model`` may be of size 0.
     """
     ny, nx = image.shape
     flux, var, lost = 0.0, 0.0, 0.0
     half = weights.shape[0] // 2
     ix, iy = int(np.rint(x)), int(np.rint(y))
-    fill_disc_weights(x - ix, y - iy, radius, weights)
+    fill_disc_weights(x - ix, y - iy, radius, weights, corners)
     for j in range(-half, half + 1):
         for i in range(-half, half + 1):
             area = weights[half + j, half + i]

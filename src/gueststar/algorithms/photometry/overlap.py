@@ -9,23 +9,23 @@ from numpy.typing import NDArray
 Floats64 = NDArray[np.float64]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def disc_half(radius: float) -> int:
     """Return the half side of a box of pixels that holds a disc whose centre is in the middle pixel."""
     return int(np.ceil(radius + 0.5))
 
 
-@njit(cache=True, error_model="numpy")
-def fill_disc_weights(dx: float, dy: float, radius: float, weights: Floats64) -> None:
+@njit(cache=True, error_model="numpy", _nrt=False)
+def fill_disc_weights(dx: float, dy: float, radius: float, weights: Floats64, corners: Floats64) -> None:
     """Write the area of each pixel that lies in a disc about (dx, dy) from the middle of ``weights``.
 
     The area of the disc within the rectangle from its centre to a corner is known in closed form; a pixel's
-    share is the alternating sum over its corners. The arcs depend on the column or the row alone.
+    share is the alternating sum over its corners. The arcs depend on the column or the row alone. ``corners`` is a work
+    array ``[4, n + 1]`` or larger, where n is the side of ``weights``.
     """
     n = weights.shape[0]
     half = n // 2
-    x, arc_x = np.empty(n + 1), np.empty(n + 1)
-    below, above = np.empty(n + 1), np.empty(n + 1)
+    x, arc_x, below, above = corners[0, : n + 1], corners[1, : n + 1], corners[2, : n + 1], corners[3, : n + 1]
     for i in range(n + 1):
         x[i] = i - half - 0.5 - dx
         arc_x[i] = _under_arc(min(abs(x[i]), radius), radius)
@@ -37,7 +37,7 @@ def fill_disc_weights(dx: float, dy: float, radius: float, weights: Floats64) ->
         below, above = above, below
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def _fill_corner_areas(x: Floats64, arc_x: Floats64, y: float, radius: float, area: Floats64) -> None:
     """Write the signed area of the disc within the rectangle from its centre to each (x, y)."""
     height = min(abs(y), radius)
@@ -53,6 +53,6 @@ def _fill_corner_areas(x: Floats64, arc_x: Floats64, y: float, radius: float, ar
         area[i] = sign_y * quadrant if x[i] >= 0.0 else -sign_y * quadrant
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def _under_arc(t: float, radius: float) -> float:
     return 0.5 * (t * np.sqrt(max(radius * radius - t * t, 0.0)) + radius * radius * np.arcsin(min(t / radius, 1.0)))

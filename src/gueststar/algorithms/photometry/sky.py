@@ -109,7 +109,7 @@ def annulus_sky(scene: Scene, *, x: Floats64, y: Floats64, inner: float, outer: 
     return level
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def _annulus(scene: Scene, x: Floats64, y: Floats64, inner: float, outer: float, level: Floats64) -> None:
     ny, nx = scene.image.shape
     for n in range(x.size):
@@ -131,7 +131,7 @@ def _annulus(scene: Scene, x: Floats64, y: Floats64, inner: float, outer: float,
             level[n] = total / count
 
 
-@njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+@njit(cache=True, error_model="numpy", _nrt=False, fastmath={"reassoc", "contract"})
 def _clipped_sum(
     values: NDArray[np.float32], variance: NDArray[np.float32], is_masked: NDArray[np.bool_]
 ) -> tuple[float, float]:

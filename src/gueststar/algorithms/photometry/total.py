@@ -10,7 +10,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from gueststar.algorithms.photometry.overlap import disc_half, fill_disc_weights
-from gueststar.algorithms.psf.moments import matched_moments, widest_weight
+from gueststar.algorithms.psf.moments import matched_moments, widest_side, widest_weight
 from gueststar.algorithms.psf.scene import Scene, SourceState
 from gueststar.algorithms.psf.spline import SplinePsf, make_scratch, render
 
@@ -106,7 +106,8 @@ def _totals(
     for k in range(radii.size):
         halves[k] = disc_half(radii[k])
     widest = 2 * np.max(halves) + 1
-    weights = np.empty((radii.size, widest, widest))
+    weights, corners = np.empty((radii.size, widest, widest)), np.empty((4, widest + 1))
+    along_x, moments = np.empty(widest_side(psf_sigma)), np.empty(7)
     usual = max(int(np.ceil(np.max(radii) + 2.0)), int(np.ceil(widest_weight(psf_sigma))) + 1)
     for n in range(state.x.size):
         # Footprints in crowded fields are much larger than what is looked at of most sources.
@@ -119,11 +120,12 @@ def _totals(
         _add_own(d, stamp, state.flux[n], r, own)
         x, y = state.x[n] - ix + r, state.y[n] - iy + r
         for k in range(radii.size):
-            sums = _disc_sums(d, v, m, x, y, radii[k], weights[k, : 2 * halves[k] + 1, : 2 * halves[k] + 1])
+            side = 2 * halves[k] + 1
+            sums = _disc_sums(d, v, m, x, y, radii[k], weights[k, :side, :side], corners)
             apertures[0, n, k], apertures[1, n, k] = sums[0], np.sqrt(sums[1])
             if k == 2:
                 masked[n] = sums[2] / (np.pi * radii[k] ** 2)
-        shape = matched_moments(d, v, none_lost[: 2 * r + 1, : 2 * r + 1], x, y, psf_sigma)
+        shape = matched_moments(d, v, none_lost[: 2 * r + 1, : 2 * r + 1], x, y, psf_sigma, along_x, moments)
         if r < reach[n] and r < _kron_reach(shape, psf_sigma, kron_factor):
             r = reach[n]
             d, v, m = data[: 2 * r + 1, : 2 * r + 1], noise[: 2 * r + 1, : 2 * r + 1], lost[: 2 * r + 1, : 2 * r + 1]
@@ -135,7 +137,7 @@ def _totals(
         other[6, n] = np.max(d[max(r - p, 0) : r + p + 1, max(r - p, 0) : r + p + 1])
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def _cut(
     scene: Scene,
     variance: Float32Image,
@@ -150,25 +152,46 @@ def _cut(
     ny, nx = scene.image.shape
     x0, x1 = max(ix - r, 0), min(ix + r + 1, nx)
     for j in range(-r, r + 1):
-        y = iy + j
-        lost[r + j] = True
-        is_whole = False
-        if 0 <= y < ny:
-            into = slice(x0 - ix + r, x1 - ix + r)
-            lost[r + j, into] = scene.is_masked[y, x0:x1]
-            data[r + j, into], noise[r + j, into] = scene.residual[y, x0:x1], variance[y, x0:x1]
-            is_whole = not np.any(lost[r + j])
-        if is_whole:
+        y, gone = iy + j, lost[r + j]
+        n_lost = 2 * r + 1
+        if 0 <= y < ny and x0 < x1:
+            n_lost -= x1 - x0
+            n_lost += _copy_row(
+                scene.residual[y, x0:x1], variance[y, x0:x1], scene.is_masked[y, x0:x1],
+                data[r + j, x0 - ix + r : x1 - ix + r], noise[r + j, x0 - ix + r : x1 - ix + r],
+                gone[x0 - ix + r : x1 - ix + r],
+            )  # fmt: skip
+        if n_lost == 0:
             continue
         for i in range(2 * r + 1):
-            if lost[r + j, i]:
+            x = ix - r + i
+            if not (0 <= y < ny and x0 <= x < x1):
+                gone[i] = True
+            if gone[i]:
                 v, u = iy - j, ix + r - i
                 is_known = _is_usable(scene, u, v)
                 data[r + j, i] = scene.residual[v, u] if is_known else np.float32(0)
                 noise[r + j, i] = variance[v, u] if is_known else np.float32(0)
 
 
-@njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+@njit(cache=True, error_model="numpy", _nrt=False)
+def _copy_row(
+    residual: Float32Image,
+    variance: Float32Image,
+    is_masked: NDArray[np.bool_],
+    data: Float32Image,
+    noise: Float32Image,
+    lost: NDArray[np.bool_],
+) -> int:
+    """Copy pixels of a row, and return how many of them are masked."""
+    n = 0
+    for i in range(data.size):
+        data[i], noise[i], lost[i] = residual[i], variance[i], is_masked[i]
+        n += is_masked[i]
+    return n
+
+
+@njit(cache=True, error_model="numpy", _nrt=False, fastmath={"reassoc", "contract"})
 def _disc_sums(
     data: Float32Image,
     noise: Float32Image,
@@ -177,6 +200,7 @@ def _disc_sums(
     y: float,
     radius: float,
     weights: Floats64,
+    corners: Floats64,
 ) -> tuple[float, float, float]:
     """Return the sum of the data in a disc within the box, of the variance of the pixels not lost, and the lost area.
 
@@ -184,7 +208,7 @@ def _disc_sums(
     """
     half = weights.shape[0] // 2
     ix, iy = int(np.rint(x)), int(np.rint(y))
-    fill_disc_weights(x - ix, y - iy, radius, weights)
+    fill_disc_weights(x - ix, y - iy, radius, weights, corners)
     flux, var, gone = 0.0, 0.0, 0.0
     for j in range(2 * half + 1):
         row, a = iy - half + j, ix - half
@@ -197,13 +221,13 @@ def _disc_sums(
     return flux, var, gone
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def _is_usable(scene: Scene, x: int, y: int) -> bool:
     ny, nx = scene.image.shape
     return 0 <= y < ny and 0 <= x < nx and not scene.is_masked[y, x]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def _add_own(data: Float32Image, stamp: Float32Image, flux: float, r: int, own: int) -> None:
     """Add ``flux`` times the middle of a stamp of half side ``own`` to a box of half side ``r``."""
     k, scale = min(own, r), np.float32(flux)
@@ -213,7 +237,7 @@ def _add_own(data: Float32Image, stamp: Float32Image, flux: float, r: int, own: 
             row[i] += scale * line[i]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def _kron_reach(shape: tuple[float, float, float], psf_sigma: float, factor: float) -> float:
     """Return how far from the centre `_kron` may look."""
     xx, yy, _ = shape
@@ -221,7 +245,7 @@ def _kron_reach(shape: tuple[float, float, float], psf_sigma: float, factor: flo
     return max(6.0, factor * MAX_KRON) * np.sqrt(largest) + 2.0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def _kron(
     data: Float32Image,
     noise: Float32Image,
@@ -250,7 +274,7 @@ def _kron(
     out[3], out[4], out[5] = xx, yy, xy
 
 
-@njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+@njit(cache=True, error_model="numpy", _nrt=False, fastmath={"reassoc", "contract"})
 def _first_moment(
     data: Float32Image, x: float, y: float, a: float, b: float, c: float, reach: float
 ) -> tuple[float, float]:
@@ -268,7 +292,7 @@ def _first_moment(
     return moment, light
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def _ellipse_sums(
     data: Float32Image,
     noise: Float32Image,
@@ -315,7 +339,7 @@ def _ellipse_sums(
     return flux, var
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def _share_in_ellipse(u: float, v: float, a: float, b: float, c: float, limit: float) -> float:
     """Return the share of a pixel within an ellipse, on 5 x 5 points."""
     inside = 0

@@ -93,10 +93,13 @@ def _shapes(
     out: Floats64,
     n_masked: NDArray[np.int64],
 ) -> None:
+    along_x, sums = np.empty(widest_side(sigma)), np.empty(7)
     for n in range(x.size):
-        cx, cy, w2, is_settled = _matched_weight(image, sky_variance, is_masked, x[n], y[n], sigma, True, 1e-4)
+        cx, cy, w2, is_settled = _matched_weight(
+            image, sky_variance, is_masked, x[n], y[n], sigma, True, 1e-4, along_x, sums
+        )
         if is_settled:
-            sums = _weighted_sums(image, sky_variance, is_masked, cx, cy, w2)
+            _weighted_sums(image, sky_variance, is_masked, cx, cy, w2, along_x, sums)
             out[4, n], out[5, n], out[6, n] = _true_moments(sums, w2)
             out[0, n], out[1, n] = cx, cy
             # Under a weight of width w, a Gaussian of width s keeps w^2 / (w^2 + s^2) of its flux.
@@ -105,7 +108,7 @@ def _shapes(
         n_masked[n] = _count_masked(is_masked, x[n], y[n], 2 * sigma)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def matched_moments(
     image: NDArray[np.float32],
     sky_variance: NDArray[np.float32],
@@ -113,21 +116,33 @@ def matched_moments(
     x: float,
     y: float,
     sigma: float,
+    along_x: Floats64,
+    sums: Floats64,
 ) -> tuple[float, float, float]:
-    """Return (xx, yy, xy) about a held centre, as `measure_shapes` does; NaN where they do not settle."""
-    cx, cy, w2, is_settled = _matched_weight(image, sky_variance, is_masked, x, y, sigma, False, 1e-3)
+    """Return (xx, yy, xy) about a held centre, as `measure_shapes` does; NaN where they do not settle.
+
+    ``along_x`` and ``sums`` are work arrays of `widest_side` and of 7 values.
+    """
+    cx, cy, w2, is_settled = _matched_weight(image, sky_variance, is_masked, x, y, sigma, False, 1e-3, along_x, sums)
     if not is_settled:
         return np.nan, np.nan, np.nan
-    return _true_moments(_weighted_sums(image, sky_variance, is_masked, cx, cy, w2), w2)
+    _weighted_sums(image, sky_variance, is_masked, cx, cy, w2, along_x, sums)
+    return _true_moments(sums, w2)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def widest_weight(sigma: float) -> float:
     """Return how far from its centre the widest weight reaches that starts with width ``sigma``, pixels."""
     return WEIGHT_REACH * np.sqrt(max(_MOST_GROWTH * sigma * sigma, NARROWEST**2))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
+def widest_side(sigma: float) -> int:
+    """Return the side in pixels of the box that holds the widest weight that starts with width ``sigma``."""
+    return 2 * int(np.ceil(widest_weight(sigma))) + 1
+
+
+@njit(cache=True, error_model="numpy", _nrt=False)
 def _matched_weight(
     image: NDArray[np.float32],
     sky_variance: NDArray[np.float32],
@@ -137,11 +152,13 @@ def _matched_weight(
     sigma: float,
     is_centred: bool,
     tolerance: float,
+    along_x: Floats64,
+    sums: Floats64,
 ) -> tuple[float, float, float, bool]:
     """Return centre and squared width of the round Gaussian that matches the object, and whether there is one."""
     cx, cy, w2 = x, y, max(sigma, NARROWEST) ** 2
     for _ in range(ITERATIONS):
-        sums = _weighted_sums(image, sky_variance, is_masked, cx, cy, w2)
+        _weighted_sums(image, sky_variance, is_masked, cx, cy, w2, along_x, sums)
         if not sums[0] > 0:
             return cx, cy, w2, False
         dx, dy = sums[1] / sums[0], sums[2] / sums[0]
@@ -161,7 +178,7 @@ def _matched_weight(
     return cx, cy, w2, True
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def _true_moments(sums: Floats64, w2: float) -> tuple[float, float, float]:
     """Return the moments corrected for the weight: its inverse is taken from the inverse of the measured ones."""
     dx, dy = sums[1] / sums[0], sums[2] / sums[0]
@@ -174,7 +191,7 @@ def _true_moments(sums: Floats64, w2: float) -> tuple[float, float, float]:
     return np.nan, np.nan, np.nan
 
 
-@njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+@njit(cache=True, error_model="numpy", _nrt=False, fastmath={"reassoc", "contract"})
 def _weighted_sums(
     image: NDArray[np.float32],
     sky_variance: NDArray[np.float32],
@@ -182,17 +199,18 @@ def _weighted_sums(
     cx: float,
     cy: float,
     w2: float,
-) -> Floats64:
-    """Return sums of weight times value, x, y, xx, yy, xy about (cx, cy), and of weight squared times variance.
+    along_x: Floats64,
+    sums: Floats64,
+) -> None:
+    """Write sums of weight times value, x, y, xx, yy, xy about (cx, cy), and of weight squared times variance.
 
-    Sums may be taken in any order; nothing is assumed of NaN.
+    ``along_x`` is a work array of `widest_side` values. Sums may be taken in any order; nothing is assumed of NaN.
     """
-    sums = np.zeros(7)
+    sums[:] = 0.0
     radius = int(np.ceil(WEIGHT_REACH * np.sqrt(w2)))
     ix, iy = int(np.rint(cx)), int(np.rint(cy))
     x0, x1 = max(0, ix - radius), min(image.shape[1], ix + radius + 1)
     n = max(x1 - x0, 0)
-    along_x = np.empty(n)
     for i in range(n):
         along_x[i] = np.exp(-0.5 * (x0 + i - cx) ** 2 / w2)
     for j in range(max(0, iy - radius), min(image.shape[0], iy + radius + 1)):
@@ -214,10 +232,9 @@ def _weighted_sums(
         sums[4] += along_y * s0 * dy * dy
         sums[5] += along_y * s1 * dy
         sums[6] += along_y * along_y * var
-    return sums
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def _count_masked(is_masked: NDArray[np.bool_], x: float, y: float, radius: float) -> int:
     count, r = 0, int(np.ceil(radius))
     ix, iy = int(np.rint(x)), int(np.rint(y))

@@ -1,4 +1,9 @@
-"""Gauss-Newton steps of point sources and of small groups of them, compiled."""
+"""Gauss-Newton steps of point sources and of small groups of them, compiled.
+
+What is called for every source allocates nothing and is compiled without reference counts (``_nrt=False``): numba would
+count each array of a scene, a state and the work arrays up and down, atomically, wherever one is handed on, which took
+a good part of a step. Such a function cannot return an array, which numba checks.
+"""
 
 from __future__ import annotations
 
@@ -51,6 +56,12 @@ class Work(NamedTuple):
     """``[6, pixels]``: what is collected of the pixels of a source, or of a group."""
     columns: Floats32
     """``[3 * members, pixels]``: derivatives by flux, x and y of each member at the pixels of a group."""
+    matrix: Floats64
+    """``[2, (3 * members) ** 2]``: the normal matrix of a group, and the scaled part of it that is inverted."""
+    vectors: Floats64
+    """``[4, 3 * members]``: right-hand side, step, its variance, and the scale of each parameter."""
+    rows: Integers
+    """``[4, 3 * members]``: parameters that are solved for; whole positions and boxes of the members."""
 
 
 @njit(cache=True, error_model="numpy")
@@ -70,16 +81,19 @@ def make_work(psf: SplinePsf, state: SourceState, starts: Integers, half: int) -
         np.empty((side, side), np.float32),
         np.empty((6, largest * (2 * box + 1) ** 2), np.float32),
         np.empty((3 * largest, largest * (2 * box + 1) ** 2), np.float32),
+        np.empty((2, 9 * largest * largest)),
+        np.empty((4, 3 * largest)),
+        np.empty((4, 3 * largest), np.int64),
     )
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def box_of(state: SourceState, s: int, half: int) -> int:
     """Return the half side of the box that holds a source's fit radius."""
     return min(int(np.ceil(state.fit_radius[s])), half)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def add_model(residual: Floats32, psf: SplinePsf, state: SourceState, s: int, sign: float, work: Work) -> None:
     """Add ``sign`` times a source's model to the residual image, over its reach."""
     ny, nx = residual.shape
@@ -93,7 +107,7 @@ def add_model(residual: Floats32, psf: SplinePsf, state: SourceState, s: int, si
             row[i] += flux * line[i]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def reach_of(flux: float, fit_radius: float, limits: Limits) -> int:
     """Return the half side of the box out to which a source of this flux must be subtracted."""
     last = limits.profile.size - 1
@@ -103,7 +117,7 @@ def reach_of(flux: float, fit_radius: float, limits: Limits) -> int:
     return reach
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def pixel_weight(scene: Scene, j: int, i: int) -> float:
     """Return the inverse variance of a pixel, the Poisson noise and the error of the model there included.
 
@@ -114,7 +128,7 @@ def pixel_weight(scene: Scene, j: int, i: int) -> float:
     return 1.0 / variance
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def take_first_fluxes(
     scene: Scene, psf: SplinePsf, state: SourceState, order: Integers, limits: Limits, work: Work
 ) -> None:
@@ -140,7 +154,7 @@ def take_first_fluxes(
         add_model(scene.residual, psf, state, s, -1.0, work)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def subtract_all(scene: Scene, psf: SplinePsf, state: SourceState, order: Integers, limits: Limits, work: Work) -> None:
     """Subtract each source's model as it stands."""
     for s in order:
@@ -149,7 +163,7 @@ def subtract_all(scene: Scene, psf: SplinePsf, state: SourceState, order: Intege
         add_model(scene.residual, psf, state, s, -1.0, work)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def sweep(
     scene: Scene, psf: SplinePsf, state: SourceState, members: Integers, starts: Integers, limits: Limits, work: Work
 ) -> int:
@@ -163,7 +177,8 @@ def sweep(
             is_done = is_done and state.is_settled[s]
         if is_done:
             continue
-        step, variance = solve_group(scene, psf, state, group, half, work)
+        solve_group(scene, psf, state, group, half, work)
+        step, variance = work.vectors[1], work.vectors[2]
         is_small = True
         for a in range(group.size):
             part = slice(3 * a, 3 * a + 3)
@@ -176,11 +191,9 @@ def sweep(
     return n_moving
 
 
-@njit(cache=True, error_model="numpy")
-def solve_group(
-    scene: Scene, psf: SplinePsf, state: SourceState, group: Integers, half: int, work: Work
-) -> tuple[Floats64, Floats64]:
-    """Return the step of (flux, x, y) of each member and its variance; NaN for what is held or unknown."""
+@njit(cache=True, error_model="numpy", _nrt=False)
+def solve_group(scene: Scene, psf: SplinePsf, state: SourceState, group: Integers, half: int, work: Work) -> None:
+    """Write the step of (flux, x, y) of each member and its variance into ``work``; NaN for what is held or unknown."""
     for a in range(group.size):
         s = group[a]
         x, y = state.x[s], state.y[s]
@@ -189,20 +202,21 @@ def solve_group(
             psf, x, y, x - np.rint(x), y - np.rint(y), box_of(state, s, half), state.is_exact[s], work.scratch,
             values[0], values[1], values[2],
         )  # fmt: skip
-    matrix, vector = np.zeros((3 * group.size, 3 * group.size)), np.zeros(3 * group.size)
+    n = 3 * group.size
+    matrix, vector = work.matrix[0, : n * n].reshape(n, n), work.vectors[0, :n]
     if group.size == 1:
         _equations_of_one(scene, state, group[0], half, work, matrix, vector)
     else:
         _equations_of_many(scene, state, group, half, work, matrix, vector)
-    return _solved(matrix, vector)
+    _solve(matrix, vector, work)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def _position_scale(state: SourceState, s: int) -> float:
     return 0.0 if state.is_fixed[s] else state.flux[s]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def _equations_of_one(
     scene: Scene, state: SourceState, s: int, half: int, work: Work, matrix: Floats64, vector: Floats64
 ) -> None:
@@ -220,7 +234,7 @@ def _equations_of_one(
     vector[0], vector[1], vector[2] = b0, f * b1, f * b2
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def _gather(
     scene: Scene,
     state: SourceState,
@@ -253,7 +267,7 @@ def _gather(
     return n
 
 
-@njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+@njit(cache=True, error_model="numpy", _nrt=False, fastmath={"reassoc", "contract"})
 def _weighted_products(
     sky: Floats32,
     residual: Floats32,
@@ -286,7 +300,7 @@ def _weighted_products(
     return float(a00), float(a01), float(a02), float(a11), float(a12), float(a22), float(b0), float(b1), float(b2)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def _equations_of_many(
     scene: Scene, state: SourceState, group: Integers, half: int, work: Work, matrix: Floats64, vector: Floats64
 ) -> None:
@@ -302,7 +316,7 @@ def _equations_of_many(
             matrix[b, a] = matrix[a, b]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def _gather_union(scene: Scene, state: SourceState, group: Integers, half: int, work: Work) -> int:
     """Collect weight, weight times residual, and each member's derivatives at the pixels of the union of circles.
 
@@ -310,12 +324,15 @@ def _gather_union(scene: Scene, state: SourceState, group: Integers, half: int, 
     """
     ny, nx = scene.image.shape
     m, n = group.size, 0
-    ix, iy, box = np.empty(m, np.int64), np.empty(m, np.int64), np.empty(m, np.int64)
+    ix, iy, box = work.rows[1], work.rows[2], work.rows[3]
+    left, right, low, high = nx, -1, ny, -1
     for a in range(m):
         ix[a], iy[a] = int(np.rint(state.x[group[a]])), int(np.rint(state.y[group[a]]))
         box[a] = box_of(state, group[a], half)
-    for j in range(max(0, np.min(iy - box)), min(ny, np.max(iy + box) + 1)):
-        for i in range(max(0, np.min(ix - box)), min(nx, np.max(ix + box) + 1)):
+        left, right = min(left, ix[a] - box[a]), max(right, ix[a] + box[a])
+        low, high = min(low, iy[a] - box[a]), max(high, iy[a] + box[a])
+    for j in range(max(0, low), min(ny, high + 1)):
+        for i in range(max(0, left), min(nx, right + 1)):
             if not _is_in_circle(state, group, i, j):
                 continue
             w = pixel_weight(scene, j, i)
@@ -333,7 +350,7 @@ def _gather_union(scene: Scene, state: SourceState, group: Integers, half: int, 
     return n
 
 
-@njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+@njit(cache=True, error_model="numpy", _nrt=False, fastmath={"reassoc", "contract"})
 def _product(one: Floats32, other: Floats32) -> float:
     total = 0.0
     for k in range(one.size):
@@ -341,13 +358,13 @@ def _product(one: Floats32, other: Floats32) -> float:
     return total
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def _multiply(one: Floats32, other: Floats32, out: Floats32) -> None:
     for k in range(out.size):
         out[k] = one[k] * other[k]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def _is_in_circle(state: SourceState, group: Integers, i: int, j: int) -> bool:
     is_inside = False
     for s in group:
@@ -355,20 +372,17 @@ def _is_in_circle(state: SourceState, group: Integers, i: int, j: int) -> bool:
     return is_inside
 
 
-@njit(cache=True, error_model="numpy")
-def _solved(matrix: Floats64, vector: Floats64) -> tuple[Floats64, Floats64]:
-    """Return the step and its variances; parameters without information stay where they are (variance NaN)."""
-    n = vector.size
-    step, variance = np.zeros(n), np.full(n, np.nan)
-    used = np.empty(n, np.int64)
-    m = 0
+@njit(cache=True, error_model="numpy", _nrt=False)
+def _solve(matrix: Floats64, vector: Floats64, work: Work) -> None:
+    """Write the step and its variances; parameters without information stay where they are (variance NaN)."""
+    n, m = vector.size, 0
+    step, variance, scale, used = work.vectors[1], work.vectors[2], work.vectors[3], work.rows[0]
     for k in range(n):
+        step[k], variance[k] = 0.0, np.nan
         if matrix[k, k] > 0.0:
             used[m] = k
             m += 1
-    if m == 0:
-        return step, variance
-    scaled, scale = np.empty((m, m)), np.empty(m)
+    scaled = work.matrix[1, : m * m].reshape(m, m)
     for a in range(m):
         scale[a] = 1.0 / np.sqrt(matrix[used[a], used[a]])
     for a in range(m):
@@ -382,10 +396,9 @@ def _solved(matrix: Floats64, vector: Floats64) -> tuple[Floats64, Floats64]:
             total += scaled[a, b] * scale[b] * vector[used[b]]
         step[used[a]] = scale[a] * total
         variance[used[a]] = scaled[a, a] * scale[a] * scale[a]
-    return step, variance
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def _invert_in_place(matrix: Floats64) -> None:
     """Invert a small symmetric positive definite matrix by Gauss-Jordan elimination (no pivoting is needed)."""
     n = matrix.shape[0]
@@ -402,7 +415,7 @@ def _invert_in_place(matrix: Floats64) -> None:
                     matrix[r, c] -= factor * matrix[k, c]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def _move(
     scene: Scene,
     psf: SplinePsf,
@@ -437,7 +450,7 @@ def _move(
     return bool(is_still and (moved <= 0.0005 or moved <= limits.settled_at * error))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def _replace_model(
     residual: Floats32,
     psf: SplinePsf,
@@ -462,7 +475,7 @@ def _replace_model(
     )  # fmt: skip
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def release(scene: Scene, psf: SplinePsf, state: SourceState, rows: Integers, work: Work) -> None:
     """Put the light of some sources back into the residual image."""
     for s in rows:
@@ -471,7 +484,7 @@ def release(scene: Scene, psf: SplinePsf, state: SourceState, rows: Integers, wo
             state.reach[s] = -1
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def measure_groups(
     scene: Scene,
     psf: SplinePsf,
@@ -488,9 +501,13 @@ def measure_groups(
     """Write errors and quality into ``out[7, n]`` and ``counts[2, n]``, of groups with a member that is wanted."""
     for g in range(starts.size - 1):
         group = members[starts[g] : starts[g + 1]]
-        if not np.any(is_wanted[group]):
+        is_one_wanted = False
+        for s in group:
+            is_one_wanted = is_one_wanted or is_wanted[s]
+        if not is_one_wanted:
             continue
-        variance = solve_group(scene, psf, state, group, half, work)[1]
+        solve_group(scene, psf, state, group, half, work)
+        variance = work.vectors[2]
         for a in range(group.size):
             s = group[a]
             out[0, s], out[1, s] = np.sqrt(variance[3 * a + 1]), np.sqrt(variance[3 * a + 2])
@@ -498,7 +515,7 @@ def measure_groups(
             _quality(scene, psf, state, s, half, psf_variance, work, out, counts)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def _quality(
     scene: Scene,
     psf: SplinePsf,
@@ -522,7 +539,9 @@ def _quality(
             spread[a, b] = around - 4 * stamp[a + 1, b + 1]
     inner = stamp[1 : side + 1, 1 : side + 1]
     n, flat = _gather(scene, state, s, box, inner, spread, spread, work.flat), work.flat
-    n_used = np.count_nonzero(flat[0, :n] < np.inf)
+    n_used = 0
+    for k in range(n):
+        n_used += flat[0, k] < np.inf
     chi2, sky = _misfit(
         flat[0, :n], flat[1, :n], flat[2, :n], flat[3, :n], np.float32(scene.slope), np.float32(scene.model_error)
     )
@@ -541,7 +560,7 @@ def _quality(
         out[6, s] = 1.0 / np.sqrt(sky)
 
 
-@njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+@njit(cache=True, error_model="numpy", _nrt=False, fastmath={"reassoc", "contract"})
 def _misfit(
     sky: Floats32, residual: Floats32, model: Floats32, p: Floats32, slope: float, model_error: float
 ) -> tuple[float, float]:
@@ -555,7 +574,7 @@ def _misfit(
     return float(chi2), float(information)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def _pixels_in_circle(x: float, y: float, radius: float, box: int) -> int:
     """Return how many pixels, were the image without end, lie in a circle and no further than ``box`` along an axis."""
     ix, iy, n = int(np.rint(x)), int(np.rint(y)), 0

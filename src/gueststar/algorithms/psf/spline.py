@@ -2,7 +2,8 @@
 
 The samples of `gueststar.model.psf.Psf` are turned into B-spline coefficients that pass through them
 (Unser, Aldroubi & Eden 1993, IEEE Trans. SP 41, 821), so that one star at one position costs four taps along each axis.
-The sampled function includes the pixel's response, as in Anderson & King (2000, PASP 112, 1360).
+The sampled function includes the pixel's response, as in Anderson & King (2000, PASP 112, 1360). What runs for each
+star is compiled without reference counts (``_nrt=False``, see `gueststar.algorithms.psf.newton`).
 """
 
 from __future__ import annotations
@@ -104,6 +105,8 @@ class Scratch(NamedTuple):
     local: Floats32
     rows: Floats32
     slopes: Floats32
+    taps: Floats32
+    """``[2, 4, 4]``: weights of the taps of one star and of another."""
 
 
 @njit(cache=True, error_model="numpy")
@@ -116,10 +119,11 @@ def make_scratch(n_terms: int, half: int, oversampling: int) -> Scratch:
         np.empty((fine, fine), np.float32),
         np.empty((side, fine), np.float32),
         np.empty((side, fine), np.float32),
+        np.empty((2, 4, 4), np.float32),
     )
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def polynomial_terms_at(order: int, u: float, v: float, terms: Floats32) -> None:
     """Write the products u**i v**j in the order of `gueststar.algorithms.psf.evaluate.polynomial_terms`."""
     t = 0
@@ -129,7 +133,7 @@ def polynomial_terms_at(order: int, u: float, v: float, terms: Floats32) -> None
             t += 1
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def spline_weights(frac: float, weights: Floats32, slopes: Floats32) -> None:
     """Write the four cubic B-spline weights at ``frac`` (0 to 1) after the second tap, and their derivatives."""
     g = 1.0 - frac
@@ -143,7 +147,7 @@ def spline_weights(frac: float, weights: Floats32, slopes: Floats32) -> None:
     slopes[3] = 0.5 * frac * frac
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def _tap_origin(middle: int, oversampling: int, offset: float) -> tuple[int, float]:
     """Return the first tap of the middle pixel and the fraction between taps, for a centre moved by ``offset``."""
     s = -oversampling * offset
@@ -151,7 +155,7 @@ def _tap_origin(middle: int, oversampling: int, offset: float) -> tuple[int, flo
     return middle + whole - 1, s - whole
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def fill_local(coefficients: Floats32, terms: Floats32, y0: int, x0: int, side: int, local: Floats32) -> None:
     """Sum the polynomial terms over the samples from (y0, x0) on, ``side`` along each axis, into ``local``."""
     for r in range(side):
@@ -167,7 +171,7 @@ def fill_local(coefficients: Floats32, terms: Floats32, y0: int, x0: int, side: 
                 row[c] += w * line[c]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def render(
     psf: SplinePsf,
     x: float,
@@ -183,12 +187,14 @@ def render(
 
     Unless ``is_exact``, the PSF of the middle of the tile is taken for that of the position.
     """
-    weights = np.empty((4, 4), np.float32)
+    weights = scratch.taps[0]
     y0, x0 = _place_taps(psf, dx, dy, radius, weights)
     wy, wx, step = weights[0], weights[2], psf.oversampling
     length = 2 * radius * step + 4
-    local = _local(psf, x, y, y0, x0, length, is_exact, scratch)
-    if is_exact or psf.tiles.shape[0] == 0:
+    tile_row, tile_column = _tile_at(psf, x, y)
+    local = scratch.local if is_exact or tile_row < 0 else psf.tiles[tile_row, tile_column]
+    if is_exact or tile_row < 0:
+        _fill_exact(psf, x, y, y0, x0, length, scratch)
         y0, x0 = 0, 0
     side = 2 * radius + 1
     for i in range(side):
@@ -197,7 +203,7 @@ def render(
         _pick_columns(row, wx, step, value[i, :side])
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def render_with_slopes(
     psf: SplinePsf,
     x: float,
@@ -212,12 +218,14 @@ def render_with_slopes(
     slope_y: Floats32,
 ) -> None:
     """Like `render`, with the derivatives by the centre's x and y as well."""
-    weights = np.empty((4, 4), np.float32)
+    weights = scratch.taps[0]
     y0, x0 = _place_taps(psf, dx, dy, radius, weights)
     wy, sy, wx, sx, step = weights[0], weights[1], weights[2], weights[3], psf.oversampling
     length = 2 * radius * step + 4
-    local = _local(psf, x, y, y0, x0, length, is_exact, scratch)
-    if is_exact or psf.tiles.shape[0] == 0:
+    tile_row, tile_column = _tile_at(psf, x, y)
+    local = scratch.local if is_exact or tile_row < 0 else psf.tiles[tile_row, tile_column]
+    if is_exact or tile_row < 0:
+        _fill_exact(psf, x, y, y0, x0, length, scratch)
         y0, x0 = 0, 0
     side = 2 * radius + 1
     sx *= np.float32(-step)
@@ -231,7 +239,7 @@ def render_with_slopes(
         _pick_columns(slope, wx, step, slope_y[i, :side])
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def add_change(
     psf: SplinePsf,
     x: float,
@@ -252,14 +260,16 @@ def add_change(
     Pixels within ``radius`` of that pixel, along each axis, are altered. The PSF is that of the old place for both.
     """
     ny, nx = image.shape
-    weights, new_weights, step = np.empty((4, 4), np.float32), np.empty((4, 4), np.float32), psf.oversampling
+    weights, new_weights, step = scratch.taps[0], scratch.taps[1], psf.oversampling
     y0, x0 = _place_taps(psf, x - ix, y - iy, radius, weights)
     new_y0, new_x0 = _place_taps(psf, new_x - ix, new_y - iy, radius, new_weights)
     first_y, first_x = min(y0, new_y0), min(x0, new_x0)
     length = 2 * radius * step + 4
     whole = length + max(abs(new_y0 - y0), abs(new_x0 - x0))
-    local = _local(psf, x, y, first_y, first_x, whole, is_exact, scratch)
-    if is_exact or psf.tiles.shape[0] == 0:
+    tile_row, tile_column = _tile_at(psf, x, y)
+    local = scratch.local if is_exact or tile_row < 0 else psf.tiles[tile_row, tile_column]
+    if is_exact or tile_row < 0:
+        _fill_exact(psf, x, y, first_y, first_x, whole, scratch)
         y0, x0, new_y0, new_x0 = y0 - first_y, x0 - first_x, new_y0 - first_y, new_x0 - first_x
     wy, wx, new_wy, new_wx = weights[0], weights[2], new_weights[0], new_weights[2]
     for k in range(4):
@@ -277,7 +287,7 @@ def add_change(
         _add_columns(row, wx, new_row, new_wx, step, image[j, i0:i1])
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
+@njit(cache=True, error_model="numpy", _nrt=False, fastmath={"contract"})
 def _add_columns(
     row: Floats32, weights: Floats32, other: Floats32, other_weights: Floats32, step: int, out: Floats32
 ) -> None:
@@ -296,7 +306,7 @@ def _add_columns(
             out[j] += old + (b0 * other[c] + b1 * other[c + 1] + b2 * other[c + 2] + b3 * other[c + 3])
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def _blend_rows(local: Floats32, first: int, column: int, weights: Floats32, out: Floats32) -> None:
     stop = column + out.size
     w0, w1, w2, w3 = weights[0], weights[1], weights[2], weights[3]
@@ -306,7 +316,7 @@ def _blend_rows(local: Floats32, first: int, column: int, weights: Floats32, out
         out[c] = w0 * l0[c] + w1 * l1[c] + w2 * l2[c] + w3 * l3[c]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def _pick_columns(row: Floats32, weights: Floats32, step: int, out: Floats32) -> None:
     """Write the weighted sum of four taps at every ``step``-th column; the usual steps, spelt out, are fast."""
     w0, w1, w2, w3 = weights[0], weights[1], weights[2], weights[3]
@@ -322,7 +332,7 @@ def _pick_columns(row: Floats32, weights: Floats32, step: int, out: Floats32) ->
             out[j] = w0 * row[c] + w1 * row[c + 1] + w2 * row[c + 2] + w3 * row[c + 3]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
 def _place_taps(psf: SplinePsf, dx: float, dy: float, radius: int, weights: Floats32) -> tuple[int, int]:
     """Write the weights ``[wy, dwy, wx, dwx]`` of the four taps; return the first row and column they apply to."""
     middle = psf.coefficients.shape[1] // 2
@@ -333,21 +343,23 @@ def _place_taps(psf: SplinePsf, dx: float, dy: float, radius: int, weights: Floa
     return y0 - psf.oversampling * radius, x0 - psf.oversampling * radius
 
 
-@njit(cache=True, error_model="numpy")
-def _local(
-    psf: SplinePsf, x: float, y: float, y0: int, x0: int, side: int, is_exact: bool, scratch: Scratch
-) -> Floats32:
-    """Return the coefficients that hold at (x, y): the tile's, or the exact ones from (y0, x0) on in ``scratch``."""
+@njit(cache=True, error_model="numpy", _nrt=False)
+def _tile_at(psf: SplinePsf, x: float, y: float) -> tuple[int, int]:
+    """Return row and column of the tile that holds (x, y), the nearest if none does; (-1, -1) if there are none."""
     rows, columns = psf.tiles.shape[:2]
-    if is_exact or rows == 0:
-        u = 2.0 * x / max(psf.shape[1] - 1, 1) - 1.0
-        v = 2.0 * y / max(psf.shape[0] - 1, 1) - 1.0
-        polynomial_terms_at(psf.order, u, v, scratch.terms)
-        fill_local(psf.coefficients, scratch.terms, y0, x0, side, scratch.local)
-        return scratch.local
+    if rows == 0:
+        return -1, -1
     row = min(max(int((y + 0.5) * rows / psf.shape[0]), 0), rows - 1)
-    column = min(max(int((x + 0.5) * columns / psf.shape[1]), 0), columns - 1)
-    return psf.tiles[row, column]
+    return row, min(max(int((x + 0.5) * columns / psf.shape[1]), 0), columns - 1)
+
+
+@njit(cache=True, error_model="numpy", _nrt=False)
+def _fill_exact(psf: SplinePsf, x: float, y: float, y0: int, x0: int, side: int, scratch: Scratch) -> None:
+    """Write the coefficients that hold at (x, y), from (y0, x0) on, into ``scratch.local``."""
+    u = 2.0 * x / max(psf.shape[1] - 1, 1) - 1.0
+    v = 2.0 * y / max(psf.shape[0] - 1, 1) - 1.0
+    polynomial_terms_at(psf.order, u, v, scratch.terms)
+    fill_local(psf.coefficients, scratch.terms, y0, x0, side, scratch.local)
 
 
 @njit(cache=True, error_model="numpy")
