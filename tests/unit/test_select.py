@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gueststar.algorithms.stats.select import median_of
+from gueststar.algorithms.stats.select import median_of, quantile_of
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 10, 1001, 20_000])
@@ -13,6 +13,15 @@ from gueststar.algorithms.stats.select import median_of
 def test_the_median_is_numpys_for_values_of_either_sign(n: int, spread: float) -> None:
     values = (np.random.default_rng(n).normal(size=n) * spread).astype(np.float32)
     assert median_of(values) == pytest.approx(float(np.median(values)), rel=1e-6)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 10, 1001, 20_000])
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 0.9, 1.0])
+def test_quantiles_are_numpys_also_where_many_values_are_alike(n: int, share: float) -> None:
+    values = np.random.default_rng(n).normal(size=n).astype(np.float32)
+    for some in (values, np.round(values), np.zeros_like(values)):
+        assert quantile_of(some, share) == pytest.approx(float(np.quantile(some, share)), rel=1e-6, abs=1e-7)
+        assert median_of(some) == float(np.median(some))
 
 
 def test_values_that_are_alike_and_zeros_of_either_sign_are_no_trouble() -> None:

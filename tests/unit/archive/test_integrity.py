@@ -18,7 +18,7 @@ from gueststar.model.rights import Program
 from gueststar.store.alerts.integrity import Findings, VerifyLog
 from gueststar.store.alerts.log import ENTRIES, AlertLog
 from gueststar.store.alerts.search import AlertQuery, AlertSearch
-from gueststar.store.alerts.segments import AlertEntry
+from gueststar.store.alerts.segments import AlertEntry, read_segment
 from gueststar.store.alerts.table import AlertTable
 from gueststar.store.sql import transaction
 from tests.unit.archive.packets import alert, alerts
@@ -114,6 +114,13 @@ def test_a_publication_of_what_the_log_does_not_have_is_told(log: AlertLog) -> N
 
     Publication(log.folder.parent).mark_sent([SentPacket(999, "t", 0, 1)], time=1.0)
     assert "packet 999 was sent, and the log has it not" in verify(log).lost[0]
+
+
+def test_what_the_index_says_of_a_segment_is_what_its_file_tells(log: AlertLog) -> None:
+    told = log._write_segment(alerts([41, 42, 43]), 13)
+    read = read_segment(log.folder / told[0]["segment"], log.folder)
+    assert read.damage is None
+    assert [row.values() for row in read.rows] == told
 
 
 def test_a_segment_of_a_commit_that_died_before_the_index_is_taken_up_once(log: AlertLog) -> None:

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from scipy import fft
 
-from gueststar.algorithms.subtraction.tiles import MismatchNoise, RegionNoise, subtract_in_tiles, tile_layout
+from gueststar.algorithms.subtraction.tiles import MismatchNoise, RegionNoise, plane_of, subtract_in_tiles, tile_layout
 from gueststar.algorithms.subtraction.transfer import proper_transfer
 from gueststar.core.bits import MaskPlane
 from gueststar.core.errors import DataError
@@ -29,6 +30,14 @@ def test_tile_weights_add_up_to_one_everywhere() -> None:
         total[slice(*tile.rows), slice(*tile.columns)] += tile.weight_y[:, None] * tile.weight_x[None, :]
         assert grid[0] >= tile.rows[1] - tile.rows[0] + 40
     np.testing.assert_allclose(total, 1.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("grid", [(576, 576), (80, 90), (45, 50)])
+def test_planes_of_spectra_are_scipys_to_the_bit(grid: tuple[int, int]) -> None:
+    spectrum = fft.rfft2(np.random.default_rng(1).normal(size=grid).astype(np.float32))
+    expected = fft.irfft2(spectrum, s=grid)
+    assert expected.dtype == np.float32
+    np.testing.assert_array_equal(plane_of(spectrum.copy(), grid), expected)
 
 
 def test_tiles_leave_no_seam_when_the_psf_is_constant(sky) -> None:

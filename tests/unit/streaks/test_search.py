@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gueststar.algorithms.streaks.cells import make_cells
-from gueststar.algorithms.streaks.radon import find_segments, segment_ends
+from gueststar.algorithms.streaks.radon import find_segments, next_standing, segment_ends
 from gueststar.algorithms.streaks.readout import shared_by_lines
 from gueststar.algorithms.streaks.search import find_streaks, share_on
 from gueststar.algorithms.streaks.trace import Segment
@@ -39,6 +39,24 @@ def test_sums_of_the_transform_are_sums_along_its_lines() -> None:
     assert abs((x2 - x1) / (y2 - y1) - 0.5) < 0.1
     middle = 5 + (0.5 * (y1 + y2) - 10) / 2
     assert abs(0.5 * (x1 + x2) - middle) < 1.0
+
+
+@pytest.mark.parametrize("shape", [(60, 50), (600, 70), (70, 530)])
+@pytest.mark.parametrize("brightness", [3.0, 500.0])  # sums of 16 bits, and such as need 32
+def test_the_sum_of_a_segment_is_the_same_when_it_is_added_up_again(shape: tuple[int, int], brightness: float) -> None:
+    cells = np.random.default_rng(4).integers(-3, 4, shape).astype(np.float32)
+    n = min(shape)
+    cells[np.arange(n), np.arange(n) // 3 + 2] += brightness
+    if shape[0] == 600:
+        cells[:, 40] += brightness  # where strips are joined beyond what 16 bits are sure to hold
+    segments = find_segments(np.clip(cells, -8.0, 31.75), threshold=3.0)
+    assert segments.n > 20
+    assert set(segments.quadrant.tolist()) == {0, 1, 2, 3}
+    k, left = -1, 0.0
+    for _ in range(segments.n):
+        k, left = next_standing(np.clip(cells, -8.0, 31.75), segments, k + 1, threshold=0.0)
+        assert left == pytest.approx(segments.significance[k], rel=1e-3)
+    assert k == segments.n - 1
 
 
 @pytest.mark.parametrize("length", [12.0, 30.0, 90.0, 220.0])

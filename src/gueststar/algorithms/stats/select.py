@@ -27,11 +27,10 @@ def median_of_line(values):  # type: ignore[no-untyped-def]
     """Return the median of a contiguous line of at least one float32 value."""
     n = values.size
     keys = _keys_of(values)
-    spare, counts = np.empty(n, np.uint32), np.zeros(2048, np.int64)
-    upper = _ranked(keys, spare, counts, n // 2)
+    lower = _ranked(keys, np.empty(n, np.uint32), np.zeros(2048, np.int64), (n - 1) // 2)
     if n % 2 == 1:
-        return upper
-    return np.float32(0.5) * (_ranked(keys, spare, counts, n // 2 - 1) + upper)
+        return _value_of(lower)
+    return np.float32(0.5) * (_value_of(lower) + _value_of(_next_ranked(keys, lower, n // 2)))
 
 
 @njit(cache=True)
@@ -39,11 +38,10 @@ def _quantile_of_line(values, share):  # type: ignore[no-untyped-def]
     """Return a quantile of a contiguous line of at least one float32 value, between two values in proportion."""
     n = values.size
     keys = _keys_of(values)
-    spare, counts = np.empty(n, np.uint32), np.zeros(2048, np.int64)
     place = share * (n - 1)
     rank = int(place)
-    low = _ranked(keys, spare, counts, rank)
-    high = _ranked(keys, spare, counts, min(rank + 1, n - 1))
+    key = _ranked(keys, np.empty(n, np.uint32), np.zeros(2048, np.int64), rank)
+    low, high = _value_of(key), _value_of(_next_ranked(keys, key, min(rank + 1, n - 1)))
     return low + (place - rank) * (high - low)
 
 
@@ -59,7 +57,7 @@ def _keys_of(values):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def _ranked(keys, spare, counts, rank):  # type: ignore[no-untyped-def]
-    """Return the value whose key has ``rank`` smaller ones, settling 11 bits after another, from the highest."""
+    """Return the key that has ``rank`` smaller ones, settling 11 bits after another, from the highest."""
     some, n = keys, keys.size
     word = np.uint32(0)
     for shift in (21, 10, 0):
@@ -80,7 +78,23 @@ def _ranked(keys, spare, counts, rank):  # type: ignore[no-untyped-def]
                     spare[m] = key
                     m += 1
             some, n = spare, m
-    is_negative = word < np.uint32(0x80000000)
+    return word
+
+
+@njit(cache=True)
+def _next_ranked(keys, lower, rank):  # type: ignore[no-untyped-def]
+    """Return the key that has ``rank`` smaller ones, given that of the rank before (or of the same)."""
+    n, above = 0, np.uint32(0xFFFFFFFF)
+    for k in range(keys.size):
+        is_above = keys[k] > lower
+        n += np.int64(not is_above)
+        above = min(above, keys[k] if is_above else np.uint32(0xFFFFFFFF))
+    return above if n <= rank else lower
+
+
+@njit(cache=True)
+def _value_of(key):  # type: ignore[no-untyped-def]
+    """Return the value that a key stands for."""
     one = np.empty(1, np.uint32)
-    one[0] = ~word if is_negative else word ^ np.uint32(0x80000000)
+    one[0] = ~key if key < np.uint32(0x80000000) else key ^ np.uint32(0x80000000)
     return one.view(np.float32)[0]

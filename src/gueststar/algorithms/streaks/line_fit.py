@@ -29,6 +29,23 @@ class Pixels(NamedTuple):
     """Variance of single pixels over that of the variance plane."""
 
 
+@njit(cache=True)
+def trusted_pixels(variance, inflation, mask, score, spoiled):  # type: ignore[no-untyped-def]
+    """Return a variance with the noise of mismatch in it, and where pixels may be used.
+
+    These are those with no bit ``spoiled`` (of the mask's type) in the mask, that the score does not leave out.
+    """
+    total, usable = np.empty(variance.shape, np.float32), np.empty(variance.shape, np.bool_)
+    for y in range(variance.shape[0]):
+        own, factor, bits, level = variance[y], inflation[y], mask[y], score[y]
+        into, is_usable = total[y], usable[y]
+        for x in range(own.size):
+            into[x] = own[x] * (factor[x] * factor[x])
+        for x in range(own.size):
+            is_usable[x] = ((bits[x] & spoiled) == 0) & (level[x] != np.float32(0))
+    return total, usable
+
+
 class LineFit(NamedTuple):
     """A line of even brightness convolved with the PSF."""
 

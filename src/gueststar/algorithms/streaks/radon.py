@@ -31,6 +31,8 @@ _COARSEST_STEP = 0.25
 _MOST_STEPS = 127
 _SHORT_HEIGHT = 256
 """Rows of cells of `_MOST_STEPS` whose sums 16 bits hold: twice as many at once as of 32."""
+_LARGEST_SHORT = 2**15 - 1
+"""Largest sum that 16 bits hold: strips are joined further in them as long as no sum can become larger."""
 
 
 class Segments(NamedTuple):
@@ -72,8 +74,9 @@ def find_segments(
     """
     parts: list[NDArray[np.float64]] = []
     n_dropped = 0
-    step = float(np.clip(np.max(np.abs(cells), initial=0.0) / _MOST_STEPS, _FINEST_STEP, _COARSEST_STEP))
-    whole = np.rint(np.clip(cells / np.float32(step), -_MOST_STEPS, _MOST_STEPS)).astype(np.int16)
+    most = max(cells.max(initial=np.float32(0)), -cells.min(initial=np.float32(0)))
+    step = float(np.clip(most / _MOST_STEPS, _FINEST_STEP, _COARSEST_STEP))
+    whole = _in_steps(cells, np.float32(step))
     for quadrant in range(N_QUADRANTS):
         image = np.ascontiguousarray(turned(whole, quadrant))
         found, n = _transform(image, threshold, step, min_height, max_segments // N_QUADRANTS)
@@ -125,8 +128,9 @@ def next_standing(cells: Float32Image, segments: Segments, start: int, *, thresh
 
 @njit(cache=True)
 def _next_standing(cells, quadrant, height, row, column, shift, significance, total, start, threshold):  # type: ignore[no-untyped-def]
+    path = np.empty(height.max() if height.size else 1, np.int64)
     for k in range(start, significance.size):
-        now = _sum_along(cells, quadrant[k], height[k], row[k], column[k], shift[k])
+        now = _sum_along(cells, quadrant[k], height[k], row[k], column[k], shift[k], path)
         left = significance[k] * now / total[k]
         if left * significance[k] > 0.0 and abs(left) >= threshold:
             return k, left
@@ -134,23 +138,41 @@ def _next_standing(cells, quadrant, height, row, column, shift, significance, to
 
 
 @njit(cache=True)
-def _sum_along(cells, quadrant, height, row, column, shift):  # type: ignore[no-untyped-def]
-    """Return the sum along one digital line, as the transform makes it."""
+def _sum_along(cells, quadrant, height, row, column, shift, path):  # type: ignore[no-untyped-def]
+    """Return the sum along one digital line, as the transform makes it; ``path`` is room for its columns."""
     is_upright, is_mirrored = quadrant < 2, quadrant % 2 == 1
     ny, nx = cells.shape if is_upright else (cells.shape[1], cells.shape[0])
+    _walk(height, shift, path)
     total = 0.0
     for r in range(min(height, ny - row)):
-        x, h, s, rest = column, height, shift, r
-        while h > 1:
-            h //= 2
-            if rest >= h:
-                rest -= h
-                x += (s + 1) // 2
-            s //= 2
+        x = column + path[r]
         if 0 <= x < nx:
             along = nx - 1 - x if is_mirrored else x
             total += cells[row + r, along] if is_upright else cells[along, row + r]
     return total
+
+
+@njit(cache=True)
+def _walk(height, shift, path):  # type: ignore[no-untyped-def]
+    """Write by how many columns a digital line has moved in each of its ``height`` rows, a power of two."""
+    path[0], n, fraction = 0, 1, height
+    while n < height:  # the upper half of a strip moves as its lower half does, from where that ends
+        fraction //= 2
+        step = (shift // fraction + 1) // 2
+        for r in range(n):
+            path[n + r] = path[r] + step
+        n *= 2
+
+
+@njit(cache=True)
+def _in_steps(cells, step):  # type: ignore[no-untyped-def]
+    """Return cells as whole numbers of ``step``, no larger than `_MOST_STEPS`."""
+    out, most = np.empty(cells.shape, np.int16), np.float32(_MOST_STEPS)
+    for y in range(cells.shape[0]):
+        own, into = cells[y], out[y]
+        for x in range(own.size):
+            into[x] = np.int16(np.rint(min(max(own[x] / step, -most), most)))
+    return out
 
 
 @njit(cache=True)
@@ -169,38 +191,50 @@ def _transform(image, threshold, step, min_height, room):  # type: ignore[no-unt
     sums[:, 1:] = image
     middle = min(top, _SHORT_HEIGHT)
     unit = 1.0 / (step * step)
-    short, share, n = _climb(sums, ny, nx, 1, middle, unit, unit, threshold, min_height, found, 0)
+    short, share, n = _climb(sums, ny, nx, 1, middle, unit, unit, threshold, min_height, found, 0, middle == top)
     if middle < top:
-        n = _climb(short.astype(np.int32), ny, nx, middle, top, unit, share, threshold, min_height, found, n)[2]
+        most = 0
+        for y in range(short.shape[0]):
+            most = max(most, _largest(short[y]))
+        if most * (top // middle) <= _LARGEST_SHORT:
+            n = _climb(short, ny, nx, middle, top, unit, share, threshold, min_height, found, n, True)[2]
+        else:
+            wide = short.astype(np.int32)
+            n = _climb(wide, ny, nx, middle, top, unit, share, threshold, min_height, found, n, True)[2]
     found[:, 5] *= step
     return found[: min(n, room)], n
 
 
 @njit(cache=True)
-def _climb(sums, ny, nx, height, top, unit, share, threshold, min_height, found, n):  # type: ignore[no-untyped-def]
+def _climb(  # type: ignore[no-untyped-def]
+    sums, ny, nx, height, top, unit, share, threshold, min_height, found, n, is_last
+):
     """Join strips of ``height`` rows up to ``top``, noting what is significant; return sums, noise share, number.
 
-    ``unit`` is the variance of a cell of unit noise, ``share`` that of sums over their height.
+    ``unit`` is the variance of a cell of unit noise, ``share`` that of sums over their height. Where it ``is_last``,
+    nobody needs the sums of the highest strips: they are not kept.
     """
     line = np.empty(nx + 2 * top + 1, sums.dtype)
     while height < top:
         n_strips = (ny + 2 * height - 1) // (2 * height)
-        joined = np.empty((n_strips * 2 * height, nx + 2 * height), sums.dtype)
-        n_lower = sums.shape[0] // height
+        is_kept = not (is_last and 2 * height == top)
+        joined = np.empty((n_strips * 2 * height if is_kept else 0, nx + 2 * height), sums.dtype)
+        n_lower, length = sums.shape[0] // height, nx + 2 * height
+        is_read = 2 * height >= min_height
+        if is_read and 2 * height <= max(_LONGEST_MEASURED, min_height):
+            share = _noise_share(sums, nx, ny, height, n_lower, unit, share, line[:length])
         for strip in range(n_strips):
+            row = strip * 2 * height
             for shift in range(2 * height):
-                _join(sums, 2 * strip, height, shift, n_lower, joined[strip * 2 * height + shift])
-        if 2 * height >= min_height:
-            if 2 * height <= max(_LONGEST_MEASURED, min_height):
-                share = _noise_share(joined, nx, ny, 2 * height, unit, share)
-            for strip in range(n_strips):
-                for shift in range(2 * height):
-                    row = strip * 2 * height
-                    n = _scan(joined[row + shift], nx, ny, 2 * height, row, shift, share, threshold, found, n)
-                    if (strip + 1) * 2 * height + height <= ny:
-                        length = nx + 2 * height
-                        _join(sums, 2 * strip + 1, height, shift, n_lower, line[:length])
-                        n = _scan(line[:length], nx, ny, 2 * height, row + height, shift, share, threshold, found, n)
+                out = joined[row + shift] if is_kept else line[:length]
+                _join(sums, 2 * strip, height, shift, n_lower, out)
+                if not is_read:
+                    continue
+                # While the sums are near the processor.
+                n = _scan(out, nx, ny, 2 * height, row, shift, share, threshold, found, n)
+                if row + 3 * height <= ny:
+                    _join(sums, 2 * strip + 1, height, shift, n_lower, line[:length])
+                    n = _scan(line[:length], nx, ny, 2 * height, row + height, shift, share, threshold, found, n)
         sums = joined
         height *= 2
     return sums, share, n
@@ -227,8 +261,12 @@ def _join(sums, strip, height, shift, n_strips, out):  # type: ignore[no-untyped
 
 
 @njit(cache=True)
-def _noise_share(joined, nx, ny, height, unit, before):  # type: ignore[no-untyped-def]
-    """Return the variance of sums of ``height`` cells over ``height``, from the median of their sizes."""
+def _noise_share(sums, nx, ny, half, n_lower, unit, before, line):  # type: ignore[no-untyped-def]
+    """Return the variance of sums of twice ``half`` cells over their number, from the median of their sizes.
+
+    ``sums`` are those of strips of ``half`` rows, which are joined into ``line`` for a sample of the lines.
+    """
+    height = 2 * half
     n_full = ny // height * height
     if n_full == 0 or nx < 2 * height:
         return before
@@ -237,9 +275,10 @@ def _noise_share(joined, nx, ny, height, unit, before):  # type: ignore[no-untyp
     sample = np.empty(n_rows * per_row, np.float32)
     n = 0
     for k in range(n_rows):
-        row = joined[k * n_full // n_rows]
+        strip, shift = divmod(k * n_full // n_rows, height)
+        _join(sums, 2 * strip, half, shift, n_lower, line)
         for i in range(per_row):
-            value = row[height + i * (nx - height) // per_row]
+            value = line[height + i * (nx - height) // per_row]
             if value != 0:
                 sample[n] = abs(value)
                 n += 1
@@ -268,14 +307,18 @@ def _scan(values, nx, ny, height, row, shift, share, threshold, found, n):  # ty
     # Blocks of lines that cross all rows lie in the middle: one look at all of them is nearly always enough.
     begin, end = first + (shift + _BLOCK - 1) // _BLOCK * _BLOCK, first + nx // _BLOCK * _BLOCK
     is_quiet = begin < end and _largest(values[begin:end]) < threshold * np.sqrt(share * rows)
+    lowest = threshold * np.sqrt(share * least_cells)
     for start in range(first, last, _BLOCK):
         if is_quiet and begin <= start < end:
             continue
         stop = min(start + _BLOCK, last)
+        largest = _largest(values[start:stop])
+        if largest < lowest:
+            continue
         # Within a block no line crosses fewer cells than at both of its ends: their number has no dip.
         fewest = _cells_crossed(start - height, shift, height, row, nx, ny)
         fewest = min(fewest, _cells_crossed(stop - 1 - height, shift, height, row, nx, ny))
-        if _largest(values[start:stop]) < threshold * np.sqrt(share * max(fewest, least_cells)):
+        if largest < threshold * np.sqrt(share * max(fewest, least_cells)):
             continue
         best, at = 0.0, -1
         for x in range(start, stop):

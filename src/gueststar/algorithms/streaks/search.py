@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -112,16 +113,17 @@ def find_streaks(
 
 
 def fit_known(
-    pixels: Pixels, psf: FinePsf, segment: Segment, *, fwhm: float, config: StreakSearchConfig | None = None
-) -> FoundStreak | None:
-    """Fit a streak that is known to be at a segment, to a few pixels; None if there is no fit."""
+    pixels: Pixels,
+    psf: FinePsf,
+    segments: Sequence[Segment],
+    *,
+    fwhm: float,
+    config: StreakSearchConfig | None = None,
+) -> list[FoundStreak | None]:
+    """Fit streaks that are known to be at segments, to a few pixels; None for each of which there is no fit."""
     config = config or StreakSearchConfig()
     search = _Fits(pixels, psf, fwhm, config, noise_of_lines(pixels, psf, fwhm=fwhm))
-    cut, is_seen = search.ends(segment)
-    if cut.length < config.min_length_fwhm * fwhm:
-        return None
-    fit = fit_line(pixels, psf, cut, is_end_free=is_seen, reach=config.fit_reach_fwhm * fwhm)
-    return None if fit is None else search.measured(fit, is_seen, 1 if fit.flux_per_pixel > 0 else -1)
+    return [search.known(segment) for segment in segments]
 
 
 class _Fits:
@@ -131,6 +133,15 @@ class _Fits:
         self, pixels: Pixels, psf: FinePsf, fwhm: float, config: StreakSearchConfig, line_noise: float
     ) -> None:
         self.pixels, self.psf, self.fwhm, self.config, self.line_noise = pixels, psf, fwhm, config, line_noise
+
+    def known(self, segment: Segment) -> FoundStreak | None:
+        """Return the streak that is known to be at a segment; None if it cannot be fitted."""
+        cut, is_seen = self.ends(segment)
+        if cut.length < self.config.min_length_fwhm * self.fwhm:
+            return None
+        reach = self.config.fit_reach_fwhm * self.fwhm
+        fit = fit_line(self.pixels, self.psf, cut, is_end_free=is_seen, reach=reach)
+        return None if fit is None else self.measured(fit, is_seen, 1 if fit.flux_per_pixel > 0 else -1)
 
     def measured(self, fit: LineFit, is_seen: tuple[bool, bool], sign: int) -> FoundStreak:
         """Return a fitted line with what lies on it and beside it."""

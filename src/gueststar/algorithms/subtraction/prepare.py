@@ -81,6 +81,28 @@ def find_unusable(image, variance, mask, planes):  # type: ignore[no-untyped-def
 
 
 @njit(cache=True)
+def has_either(mask, other_mask, planes):  # type: ignore[no-untyped-def]
+    """Return where either mask has one of ``planes`` (of the masks' type)."""
+    out = np.empty(mask.shape, np.bool_)
+    for y in range(mask.shape[0]):
+        own, other, into = mask[y], other_mask[y], out[y]
+        for x in range(own.size):
+            into[x] = ((own[x] | other[x]) & planes) != 0
+    return out
+
+
+@njit(cache=True)
+def changed_mask(mask, kept, where, added):  # type: ignore[no-untyped-def]
+    """Return a mask's bits that are ``kept``, with those ``added`` in some places."""
+    out, none = np.empty_like(mask), np.int32(0)
+    for y in range(mask.shape[0]):
+        own, there, into = mask[y], where[y], out[y]
+        for x in range(own.size):
+            into[x] = (own[x] & kept) | (added if there[x] else none)
+    return out
+
+
+@njit(cache=True)
 def split_unusable(mask, other_mask, bad, unusable, defect, saturated):  # type: ignore[no-untyped-def]
     """Return, of the ``bad`` pixels, those that are defects alone and the others; and all that are saturated.
 

@@ -66,12 +66,13 @@ def warp_pixels(
     ``flux_scale`` multiplies the image (and its square the variance).
     """
     first, last = rows if rows is not None else (0, position_map.shape[0])
-    finite = np.isfinite(image) & np.isfinite(variance)
-    if not finite.all():
+    source_variance = variance
+    if not _are_finite(image, variance):
+        finite = np.isfinite(image) & np.isfinite(variance)
         mask = np.where(finite, mask, mask | _NO_DATA)
+        source_variance = np.where(finite, variance, np.float32(0))
     spread = _spread_mask(mask, taps)
-    source = fill_masked(image, (mask & _FILLED) != 0)
-    source_variance = np.where(finite, variance, np.float32(0)) if not finite.all() else variance
+    source = fill_masked(image, _has(mask, np.int32(_FILLED)))
     stretch = max(1.0, position_map.scale)
     if stretch < 1.05:
         stretch = 1.0
@@ -106,6 +107,30 @@ def correlated_noise_factor(table: Float32Image, scale: float = 1.0) -> float:
     """
     single = np.mean(np.sum(table.astype(np.float64) ** 2, axis=1)) ** 2
     return float(1.0 / (scale**2 * single))
+
+
+@njit(cache=True)
+def _are_finite(image: Float32Image, variance: Float32Image) -> bool:
+    """Return whether all pixels are, looking at whole rows: the compiler takes many pixels at once."""
+    most = np.float32(np.inf)
+    for y in range(image.shape[0]):
+        line, noise, n = image[y], variance[y], 0
+        for x in range(line.size):
+            n += (abs(line[x]) < most) & (abs(noise[x]) < most)
+        if n < line.size:
+            return False
+    return True
+
+
+@njit(cache=True)
+def _has(mask, bits):  # type: ignore[no-untyped-def]
+    """Return where any of ``bits`` (of the mask's type) is set."""
+    out = np.empty(mask.shape, np.bool_)
+    for y in range(mask.shape[0]):
+        row, into = mask[y], out[y]
+        for x in range(row.size):
+            into[x] = (row[x] & bits) != 0
+    return out
 
 
 @njit(cache=True)

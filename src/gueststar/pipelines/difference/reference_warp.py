@@ -61,7 +61,7 @@ class WarpReference:
         zero_points = 10.0 ** (0.4 * (science.photocal.zero_point - reference.photocal.zero_point))
         scale = zero_points * registration.flux_ratio
         pixels, noise_factor = self._warp(reference.pixels, position_map, scale)
-        coverage = float(np.mean(pixels.is_usable(MaskPlane.NO_DATA)))
+        coverage = np.count_nonzero(pixels.is_usable(MaskPlane.NO_DATA)) / pixels.mask.size
         if coverage < self.config.min_coverage:
             raise DataError(
                 f"reference covers {coverage:.1%} of the science image, needs {self.config.min_coverage:.0%}"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gueststar.algorithms.streaks.features import NAMES, StreakFeatures, measure_features
 from gueststar.algorithms.streaks.kind import KindConfig, judge_kind
-from gueststar.algorithms.streaks.line_fit import Pixels
+from gueststar.algorithms.streaks.line_fit import Pixels, trusted_pixels
 from gueststar.algorithms.streaks.search import (
     FoundStreak,
     StreakSearchConfig,
@@ -130,8 +130,7 @@ class FindStreaks:
         pixels = Pixels(image, science.pixels.variance, usable, 1.0)
         psf, fwhm = fine_psf_of(science.psf), science.psf.central_fwhm
         rows = []
-        for trail in trails:
-            streak = fit_known(pixels, psf, trail, fwhm=fwhm, config=self.config.search)
+        for streak in fit_known(pixels, psf, trails, fwhm=fwhm, config=self.config.search):
             if streak is not None:
                 features = measure_features(streak, pixels, psf, fwhm=fwhm, inflation=None, reference=None)
                 rows.append(_Row(streak, features, True))
@@ -189,8 +188,9 @@ class FindStreaks:
 def _pixels_of(result: DifferenceResult) -> Pixels:
     """Return the difference as fits need it: noise of mismatch in the variance, what the score leaves out unusable."""
     pixels = result.difference.pixels
-    variance = pixels.variance * result.inflation**2
-    usable = pixels.is_usable(_SPOILED) & (result.score != 0)
+    variance, usable = trusted_pixels(
+        pixels.variance, result.inflation, pixels.mask, result.score, np.int32(int(_SPOILED))
+    )
     return Pixels(pixels.image, variance, usable, float(result.metrics.get("pixel_noise_ratio") or 1.0))
 
 

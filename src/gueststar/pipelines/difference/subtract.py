@@ -18,8 +18,10 @@ from gueststar.algorithms.subtraction.normalise import (
 )
 from gueststar.algorithms.subtraction.prepare import (
     Pair,
+    changed_mask,
     find_unusable,
     grow,
+    has_either,
     lost_power,
     prepare_pair,
     split_unusable,
@@ -132,11 +134,10 @@ class MakeDifference:
 
         Raises DataError when too few pixels are usable in both.
         """
-        bad_science, bad_reference = self._checked(science, reference_warped)
+        bad_science, bad_reference, bad = self._checked(science, reference_warped)
         own_psf = science.psf  # what is new on the sky has it, wings and all
         psfs = with_common_wings(science.psf, reference_warped.psf, radius_fwhm=self.config.wing_radius_fwhm)
         science, reference_warped = replace(science, psf=psfs[0]), replace(reference_warped, psf=psfs[1])
-        bad = bad_science | bad_reference
         x, y = isolated_stars_of(science, snr=self.config.star_snr, max_stars=self.config.max_stars)
         fits = fit_same_stars(science, reference_warped, x=x, y=y)
         ratio = self._flux_ratio(fits, science.shape)
@@ -155,30 +156,32 @@ class MakeDifference:
             tile_size=self.config.tile_size, margin=self.config.tile_margin,
         )  # fmt: skip
         excluded = self._excluded(science, reference_warped, bad)
-        noise = measure_score_noise(made.score, ~excluded, box=self.config.score_box, inflation=made.inflation)
+        usable = ~excluded
+        noise = measure_score_noise(made.score, usable, box=self.config.score_box, inflation=made.inflation)
         normalise_in_place(made.score, made.variance, excluded, noise)
         pixels = MaskedImage(made.difference, made.variance, _mask_of(science.pixels, bad_reference))
         psf = difference_psf(choice.filters, own_psf)
         metrics = _star_metrics(fits, ratio) | choice.metrics | {"background_rms": float(background.std())}
-        metrics |= _noise_metrics(noise, mismatch.common, pixels, psf, science, ~excluded)
+        metrics |= _noise_metrics(noise, mismatch.common, pixels, psf, science, usable)
         metadata = science.metadata | {"difference": metrics}
         difference = CalibratedImage(pixels, science.wcs, psf, science.photocal, metadata)
         return DifferenceResult(difference, made.score, made.inflation, metrics)
 
-    def _checked(self, science: CalibratedImage, reference: CalibratedImage) -> tuple[Bools, Bools]:
-        """Return the unusable pixels of both images; DataError if the rest is too little."""
+    def _checked(self, science: CalibratedImage, reference: CalibratedImage) -> tuple[Bools, Bools, Bools]:
+        """Return the unusable pixels of both images, and of either; DataError if the rest is too little."""
         if science.shape != reference.shape:
             raise DataError(f"reference is {reference.shape} but science image is {science.shape}")
         bad = [
             find_unusable(i.pixels.image, i.pixels.variance, i.pixels.mask, int(UNUSABLE)) for i in (science, reference)
         ]
-        usable = 1.0 - float(np.mean(bad[0] | bad[1]))
+        either = bad[0] | bad[1]
+        usable = 1.0 - np.count_nonzero(either) / either.size
         if usable < self.config.min_usable:
             raise DataError(
                 f"only {usable:.1%} of the pixels are usable in science image and reference,"
                 f" needs {self.config.min_usable:.0%}"
             )
-        return bad[0], bad[1]
+        return bad[0], bad[1], either
 
     def _restore(
         self,
@@ -189,7 +192,7 @@ class MakeDifference:
         ratio: PolynomialField,
     ) -> tuple[Float32Image, Float32Image, Bools]:
         """Return both images with the cores of saturated stars restored, and where."""
-        saturated = ((science.pixels.mask | reference.pixels.mask) & int(MaskPlane.SATURATED)) != 0
+        saturated = has_either(science.pixels.mask, reference.pixels.mask, np.int32(int(MaskPlane.SATURATED)))
         x, y = find_saturated_cores(saturated)
         psfs = fine_psf_of(science.psf), fine_psf_of(reference.psf)
         ours, theirs = (
@@ -293,7 +296,7 @@ class MakeDifference:
         common = fit_mismatch(
             choice.residuals, shift_x=shift_x, shift_y=shift_y, widths=widths, assumed=self.config.assumed_mismatch
         )
-        is_poor = (reference.pixels.mask & int(MaskPlane.SUSPECT)) != 0
+        is_poor = ~reference.pixels.is_usable(MaskPlane.SUSPECT)
         if not is_poor.any():
             return RegionNoise(common, common)
         is_poor = np.asarray(grow(is_poor, 2.0 * fwhm))
@@ -324,9 +327,8 @@ class MakeDifference:
 
 def _mask_of(science: MaskedImage, bad_reference: Bools) -> NDArray[np.int32]:
     """Return the science image's mask, with REFERENCE_MASKED where the reference cannot be used."""
-    mask = science.mask & np.int32(~int(FOUND))
-    mask[bad_reference] |= np.int32(int(MaskPlane.REFERENCE_MASKED))
-    return mask
+    kept, added = np.int32(~int(FOUND)), np.int32(int(MaskPlane.REFERENCE_MASKED))
+    return np.asarray(changed_mask(science.mask, kept, bad_reference, added))
 
 
 def _star_metrics(fits: tuple[StarFits, StarFits], ratio: PolynomialField) -> dict[str, Any]:
@@ -361,6 +363,6 @@ def _noise_metrics(
         "limiting_mag": float(science.photocal.magnitude(5.0 * sigma)),
         "psf_flux_sigma": sigma,
         "pixel_noise_ratio": scatter**2 / float(np.median(variance)),
-        "usable_fraction": float(usable.mean()),
+        "usable_fraction": np.count_nonzero(usable) / usable.size,
         "difference_fwhm": psf.central_fwhm,
     }

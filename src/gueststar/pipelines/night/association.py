@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from gueststar.algorithms.association.footprint import enclosing_circle
+from gueststar.algorithms.stats.select import median_of
 from gueststar.core import times
 from gueststar.core.bits import UNUSABLE
 from gueststar.core.errors import DataError
@@ -69,12 +70,13 @@ class AssociateVisit:
         timer = StepTimer()
         data_id = DataId(visit=job.exposure_id, detector=job.detector)
         with timer("read"):
-            difference = self.context.image(self.repo.path("difference_image", data_id))
+            path = self.repo.path("difference_image", data_id)
+            difference = self.context.image(path)
             stored = self.repo.find_one("science_image", data_id)  # none where a user's own difference entered alone
             science = read_frame(stored.path) if stored else _frame_of(difference)
             candidates = self.repo.get("dia_source", data_id)
             cutouts = self.repo.get("candidate_cutouts", data_id)
-        record = self._record(job, science, difference)
+        record = self._record(job, science, difference, path.name)
         measure = ForcedMeasurement(difference, record, self.settings.forced)
         with timer("depth"):
             depth = measure.measure.depth(difference)
@@ -131,7 +133,7 @@ class AssociateVisit:
             return None
         place = DataId(field=row.info.field, detector=job.detector, band=row.info.band)
         found = self.repo.find_one("reference_source", place)
-        return None if found is None else self.repo.read(found)
+        return None if found is None else self.context.catalog(found.path)
 
     def _is_target_of_opportunity(self, job: Job) -> bool:
         row = self.repo.ledger.exposure(job.exposure_id or 0)
@@ -165,7 +167,7 @@ class AssociateVisit:
         """Return those near detections (`SOLAR_SYSTEM_MATCH` rows)."""
         return match_known_objects(dia_sources, known, max_arcsec=self.settings.alerts.solar_system.max_arcsec)
 
-    def _record(self, job: Job, science: ImageFrame, difference: CalibratedImage) -> VisitRecord:
+    def _record(self, job: Job, science: ImageFrame, difference: CalibratedImage, name: str) -> VisitRecord:
         row = self.repo.ledger.exposure(job.exposure_id or 0)
         if row is None or job.detector is None:
             raise DataError(f"the ledger has no exposure {job.exposure_id}")
@@ -194,7 +196,7 @@ class AssociateVisit:
             astrometric_rms_dec=_number(astrometry.get("rms_dec_mas")) / 1000.0,
             reference_id=int(job.metrics["reference"]["reference_id"]),
             principal_investigator=info.principal_investigator,
-            difference_name=self.repo.path("difference_image", DataId(visit=row.id, detector=detector.id)).name,
+            difference_name=name,
             reliability_version=str(job.metrics["vetting"]["version"]),
             network_version=str(job.metrics["vetting"].get("network_version", "")),
         )  # fmt: skip
@@ -223,7 +225,7 @@ def _frame_of(image: CalibratedImage) -> ImageFrame:
 def _noise_of(image: CalibratedImage) -> float:
     part = np.s_[::_SAMPLING, ::_SAMPLING]
     variance = image.pixels.variance[part][(image.pixels.mask[part] & int(UNUSABLE)) == 0]
-    return float(np.sqrt(np.median(variance))) if variance.size else 0.0
+    return float(np.sqrt(np.float32(median_of(variance)))) if variance.size else 0.0
 
 
 class ForcedMeasurement:

@@ -358,7 +358,7 @@ def summary_metrics(
         "zero_point_structure_mag": steps.get("photometry", {}).get("structure_rms"),
         "limiting_mag": depth.median,
         "limiting_mag_worst": depth.quantile(0.05),
-        "fraction_masked": float(1.0 - pixels.is_usable().mean()),
+        "fraction_masked": 1.0 - np.count_nonzero(pixels.is_usable()) / pixels.mask.size,
         "corners": [[float(a), float(d)] for a, d in zip(ra, dec, strict=True)],
         **steps,
     }

@@ -36,6 +36,7 @@ class WorkerContext:
         self._images: OrderedDict[Path, CalibratedImage] = OrderedDict()
         self._made: dict[Path, CalibratedImage] = {}
         self._frame = lru_cache(maxsize=2)(read_detrended_frame)
+        self._catalog = lru_cache(maxsize=1)(read_catalog)
         self._models = ReliabilityModels(root)
 
     @staticmethod
@@ -91,5 +92,5 @@ class WorkerContext:
         return self._frame(path)
 
     def catalog(self, path: Path) -> Catalog:
-        """Return a catalog."""
-        return read_catalog(path)
+        """Return a catalog, kept in memory for the next unit that needs it: the reference's."""
+        return self._catalog(path)

@@ -206,10 +206,10 @@ class AlertLog:
     def _write_segment(self, alerts: list[OutboxAlert], first_serial: int) -> list[dict[str, Any]]:
         """Write one tar file, safe on disk when this returns; the same alerts get the same file name."""
         path = self.folder / segment_name(alerts)
-        write_segment(path, alerts, first_serial)
+        entries = write_segment(path, self.folder, alerts, first_serial)
         for folder in (path.parent, path.parent.parent, self.folder):
             _fsync_folder(folder)
-        return [row.values() for row in read_segment(path, self.folder).rows]
+        return [dict(vars(entry)) for entry in entries]
 
     @staticmethod
     def _visible(programs: Collection[Program] | PacketNights) -> Select[Any]:

@@ -49,12 +49,19 @@ def segment_name(alerts: Sequence[OutboxAlert]) -> str:
     return f"{first.day_obs}/{first.program}/{first.candid}_{digest}.tar"
 
 
-def write_segment(path: Path, alerts: Sequence[OutboxAlert], first_serial: int) -> None:
-    """Write packets as one tar file, whole and safe on disk when this returns."""
+def write_segment(path: Path, log_folder: Path, alerts: Sequence[OutboxAlert], first_serial: int) -> list[AlertEntry]:
+    """Write packets as one tar file of a log, whole and safe on disk when this returns; return what it holds."""
     with appearing_whole(path) as temporary, temporary.open("wb") as file:
-        _write_tar(file, alerts, first_serial)
+        offsets = _write_tar(file, alerts, first_serial)
         file.flush()
         os.fsync(file.fileno())
+    name = str(path.relative_to(log_folder))
+    return [
+        AlertEntry(
+            serial, alert.candid, alert.object_name, alert.day_obs, alert.program, name, offset, len(alert.payload)
+        )
+        for serial, (alert, offset) in enumerate(zip(alerts, offsets, strict=True), start=first_serial)
+    ]
 
 
 @dataclass(frozen=True)
@@ -148,7 +155,9 @@ def in_order_of_arrival(found: list[SegmentRow]) -> list[dict[str, Any]]:
     return rows + [row.values(serial=last + k) for k, row in enumerate(behind, start=1)]
 
 
-def _write_tar(file: io.BufferedWriter, alerts: Sequence[OutboxAlert], first_serial: int) -> None:
+def _write_tar(file: io.BufferedWriter, alerts: Sequence[OutboxAlert], first_serial: int) -> list[int]:
+    """Write the tar file; return where each packet begins in it."""
+    offsets = []
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for serial, alert in enumerate(alerts, start=first_serial):
             member = tarfile.TarInfo(f"{alert.candid}.avro")
@@ -157,3 +166,6 @@ def _write_tar(file: io.BufferedWriter, alerts: Sequence[OutboxAlert], first_ser
                 OBJECT: alert.object_name, SERIAL: str(serial), DIGEST: digest_of(alert.payload),
             }  # fmt: skip
             archive.addfile(member, io.BytesIO(alert.payload))
+            n_blocks = -(-member.size // tarfile.BLOCKSIZE)
+            offsets.append(archive.offset - n_blocks * tarfile.BLOCKSIZE)
+    return offsets
