@@ -87,7 +87,7 @@ def _next_ranked(keys, lower, rank):  # type: ignore[no-untyped-def]
     n, above = 0, np.uint32(0xFFFFFFFF)
     for k in range(keys.size):
         is_above = keys[k] > lower
-        n += np.int64(not is_above)
+        n += 0 if is_above else 1
         above = min(above, keys[k] if is_above else np.uint32(0xFFFFFFFF))
     return above if n <= rank else lower
 
