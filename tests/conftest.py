@@ -97,7 +97,7 @@ def made_once(folder: Path, make: Callable[[Path], object]) -> Path:
     """Return a folder that the first test process which asks for it makes."""
     with folder.with_suffix(".lock").open("a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not lock.tell():
+        if not lock.seek(0, os.SEEK_END):  # who held the lock before may have written since it was opened
             make(folder)
             lock.write("made")
     return folder
