@@ -61,3 +61,19 @@ def test_files_that_came_late_wait_for_tonights_but_get_their_share() -> None:
     intake.waiting = sorted(files)
     assert [item.name for item in intake.next_files(6)] == ["0", "1", "2", "8", "3", "4"]
     assert len(intake.waiting) == 12  # until they are taken
+
+
+def test_what_is_read_waits_for_the_headers_of_the_rest_but_not_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    intake = Intake(LandingPlace(path=Path("/landing")), CAMERA, prompt_s=600.0)
+    now = time.monotonic()
+    intake.waiting = [Waiting(False, 0.0, "prompt", arrived("prompt"), None, now)]
+    intake.waiting += [Waiting(True, 1.0, "late", arrived("late"), None, now - 30.0)]
+    monkeypatch.setattr(Intake, "_n_unseen", 1)
+    assert intake.next_files(4) == []
+    monkeypatch.setattr(time, "monotonic", lambda: now + 6.0)
+    assert [item.name for item in intake.next_files(4)] == ["prompt"]
+    monkeypatch.setattr(time, "monotonic", lambda: now + 31.0)
+    assert [item.name for item in intake.next_files(4)] == ["prompt", "late"]
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(Intake, "_n_unseen", 0)
+    assert [item.name for item in intake.next_files(4)] == ["prompt", "late"]

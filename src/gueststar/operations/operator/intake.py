@@ -33,6 +33,9 @@ REFUSED = "refused"
 _HANGS_AFTER_S = 60.0
 _LOOKS_FOR_S = 0.25
 """So long is waited for the headers of files that landed before other work has its turn."""
+_WAITS_S = {False: 5.0, True: 60.0}
+"""Is it late -> how long a file whose header was read waits for those of others to be read: what an exposure needs, a
+calibration frame perhaps, may be among them."""
 _FUTURE_S = 30.0
 """Exposures that end later than this after their file was received are told of."""
 
@@ -48,6 +51,8 @@ class Waiting:
     file: ArrivedFile = field(compare=False)
     info: ExposureInfo | None = field(default=None, compare=False)
     """What its header tells of the exposure; None where it does not, or there is none."""
+    seen: float = field(default=0.0, compare=False)
+    """When its header was read, monotonic."""
 
 
 class HeaderReader:
@@ -164,23 +169,23 @@ class Intake:
             self._headers.read(self._watcher.arrived())
             if seen := self._headers.seen(wait_s=_LOOKS_FOR_S):
                 self.waiting = sorted([*self.waiting, *seen])
-        chosen = [self._pop() for _ in range(min(n, len(self.waiting)))]
-        self.waiting[:0] = chosen  # they stay listed until they are taken: an interruption loses none
-        return chosen
+        now, is_all_seen = time.monotonic(), self._n_unseen == 0
+        free = [item for item in self.waiting if is_all_seen or now - item.seen > _WAITS_S[item.is_late]]
+        return [self._pop(free) for _ in range(min(n, len(free)))]  # listed until `taken`: an interruption loses none
 
-    def _pop(self) -> Waiting:
-        late = next((k for k, item in enumerate(self.waiting) if item.is_late), None)
+    def _pop(self, free: list[Waiting]) -> Waiting:
+        late = next((k for k, item in enumerate(free) if item.is_late), None)
         if late is not None and late > 0:
             self._n_prompt += 1
             if self._n_prompt >= self.backlog_share:
                 self._n_prompt = 0
-                return self.waiting.pop(late)
-        return self.waiting.pop(0)
+                return free.pop(late)
+        return free.pop(0)
 
     def _entry(self, file: ArrivedFile) -> Waiting:
         info = self._info(file.path)
         began = file.received if info is None else times.unix(info.mjd_start)
-        return Waiting(file.received - began > self.prompt_s, began, file.path.name, file, info)
+        return Waiting(file.received - began > self.prompt_s, began, file.path.name, file, info, time.monotonic())
 
     def _info(self, path: Path) -> ExposureInfo | None:
         """Return what the header of a file tells of its exposure; None where it does not tell."""
