@@ -37,6 +37,7 @@ from gueststar.operations.drills.world import Plan, World, fresh_survey, make_wo
 from gueststar.operations.rules.load import SHIPPED
 from gueststar.store.operator_state import read_operator_state
 from gueststar.store.repo import SurveyRepo
+from gueststar.stream.broker import LocalBroker
 
 AWAY_S = 60.0
 """How long the database and the broker are away."""
@@ -142,7 +143,7 @@ def _live_through(
                lambda: faults.kill(a_worker(operator)))  # fmt: skip
             at(back + 3, "the operator is killed", lambda: _restarted(operator))
             if disk is not None:
-                at(back + 5, f"the disk is full for {FULL_S:.0f} s", lambda: _full(disk))
+                at(back + 5, f"the disk is full for {FULL_S:.0f} s", lambda: _full(disk, broker))
             link.wait(600)
             stage.wait_for_all(root, operator, timeout_s=1200)
         _print_backlog(root, stage.world, outage, back)
@@ -163,9 +164,12 @@ def _away(stop: Callable[[], object], start: Callable[[], object]) -> None:
     start()
 
 
-def _full(disk: Path) -> None:
+def _full(disk: Path, broker: LocalBroker) -> None:
     with faults.filled(disk, left_mb=1.0):
         time.sleep(FULL_S)
+    if broker.pid() is None:  # Kafka ends when it cannot write; its service manager starts it again
+        print("          the broker ended of it, and is started again")
+        broker.start()
 
 
 def latencies(root: Path, world: World, *, among: range | None = None) -> NDArray[np.float64]:
