@@ -64,9 +64,13 @@ class Stage:
         ``begins``: what time it is when it is opened, Unix; that at which the operator is started where None.
         """
         if deliveries is None:
-            begins = self.world.begins - self.before_s if begins is None else begins
-            deliveries = timetable(self.world.files(), begins=begins, **options)
+            deliveries = self.timetable(begins=begins, **options)
         return CameraLink(deliveries, self.landing(root))
+
+    def timetable(self, *, begins: float | None = None, **options: Any) -> list[Delivery]:
+        """Return when the files of the night come over a link that is opened at ``begins``, as `link` does."""
+        begins = self.world.begins - self.before_s if begins is None else begins
+        return timetable(self.world.files(), begins=begins, **options)
 
     def quiet(self) -> Path:
         """Return the survey after an undisturbed night, which is lived through once."""

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from astropy.io import fits
 
-from gueststar.operations.drills.link import Delivery, deliver, timetable
+from gueststar.operations.drills.link import Delivery, deliver
 from gueststar.operations.drills.operating import Operating
-from gueststar.operations.drills.stage import BEFORE_S, Stage
+from gueststar.operations.drills.stage import Stage
 from gueststar.operations.drills.verdict import Protocol
 from gueststar.store.ledger import FileStatus
 from gueststar.store.repo import SurveyRepo
@@ -19,7 +19,7 @@ from gueststar.store.repo import SurveyRepo
 def link_backlog(stage: Stage, told: Protocol) -> None:
     """The link is down for a part of the night; what waited arrives all at once while new exposures come in."""
     n = stage.world.n_exposures
-    outage, back_s = (1, max(n // 2, 2)), BEFORE_S + (n - 1) * stage.world.plan.every_s
+    outage, back_s = (1, max(n // 2, 2)), stage.before_s + (n - 1) * stage.world.plan.every_s
     root = stage.survey("link-backlog")
     with stage.operating(root) as operator, stage.link(root, outage=outage, back_s=back_s) as link:
         told.did(f"exposures {outage[0]} to {outage[1] - 1} of {n} wait for {back_s:.0f} s")
@@ -32,7 +32,7 @@ def link_backlog(stage: Stage, told: Protocol) -> None:
 def observatory_glitches(stage: Stage, told: Protocol) -> None:
     """Files come twice, in halves, out of order, empty, under odd names; the good ones count, once."""
     root = stage.survey("observatory-glitches")
-    files = timetable(stage.world.files(), begins=stage.world.begins - BEFORE_S)
+    files = stage.timetable()
     science = [n for n, file in enumerate(files) if file.at_s > 0]
     odd: list[Delivery] = list(files)
     odd[science[0]] = replace(files[science[0]], how="slow", pause_s=0.5)
@@ -59,7 +59,7 @@ def observatory_glitches(stage: Stage, told: Protocol) -> None:
 def missing_metadata(stage: Stage, told: Protocol) -> None:
     """Headers lack filter, exposure time or date; the account names each; what comes mended is taken."""
     root = stage.survey("missing-metadata")
-    files = timetable(stage.world.files(), begins=stage.world.begins - BEFORE_S)
+    files = stage.timetable()
     science = [file for file in files if file.at_s > 0]
     landing = stage.landing(root)
     with tempfile.TemporaryDirectory() as folder:

@@ -6,9 +6,9 @@ import time
 from contextlib import ExitStack
 from dataclasses import replace
 
-from gueststar.operations.drills.link import Delivery, timetable
+from gueststar.operations.drills.link import Delivery
 from gueststar.operations.drills.servers import running_postgres
-from gueststar.operations.drills.stage import BEFORE_S, Stage
+from gueststar.operations.drills.stage import Stage
 from gueststar.operations.drills.verdict import Protocol
 from gueststar.operations.drills.world import make_evening
 
@@ -49,6 +49,6 @@ def database_down(stage: Stage, told: Protocol) -> None:
 
 def _halves(stage: Stage) -> tuple[list[Delivery], list[Delivery]]:
     """Return what comes before the database goes away, and what comes, at the same pace, while it is."""
-    deliveries = timetable(stage.world.files(), begins=stage.world.begins - BEFORE_S)
+    deliveries = stage.timetable()
     first, second = deliveries[: len(deliveries) // 2], deliveries[len(deliveries) // 2 :]
     return first, [replace(item, at_s=item.at_s - second[0].at_s) for item in second]
