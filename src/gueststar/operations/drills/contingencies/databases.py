@@ -33,10 +33,11 @@ def database_down(stage: Stage, told: Protocol) -> None:
             state = operator.state()
             why = state.why if state else ""
             told.expect("the operator waits, and says for what", is_met="database" in why, seen=why)
+            n_delivered = link.n_delivered  # before looking: what comes in between lies there too
             n_there = sum((stage.landing(root) / delivery.name).exists() for delivery in while_away)
             told.expect(
-                "raw files go on landing", is_met=0 < link.n_delivered <= n_there,
-                seen=f"{link.n_delivered} more, {n_there} of them lie there",
+                "raw files go on landing", is_met=0 < n_delivered <= n_there,
+                seen=f"{n_delivered} more, {n_there} of them lie there",
             )  # fmt: skip
             server.start()
             told.did("started the database")
