@@ -1,6 +1,6 @@
 """What a detector image costs from the raw file to its alert packets, everything written, on one core.
 
-Run: python benchmarks/raw_to_alerts.py [--epochs N] [--apart] [--keep FOLDER] [--profile FOLDER] [hl] [gp]
+Run: python benchmarks/raw_to_alerts.py [--epochs N] [--apart] [--peer] [--keep FOLDER] [--profile FOLDER] [hl] [gp]
 The data lie in ``$GUESTSTAR_SHARED/data`` or ``../shared/data`` (bench_hl, bench_gp: raw exposures, masters, a co-add
 as reference). A repository gets masters, reference catalog, reference (`differences.enter_reference`) and raw files;
 then each exposure goes as it would in a night that is watched: science image and difference in one chain of calls
@@ -11,6 +11,9 @@ exposures, from the ledger, where each step's are written down; *beside the work
 its units of work (planning, registry, ledger), shared by the exposures; of little meaning for a single one. The first
 exposure of a repository reads masters and reference, the others find them in memory. Peak memory is that of the
 process during each stage, with what it keeps from one exposure to the next.
+``--peer`` runs the classic chain as far as its catalogs on the same exposures in the same run (`_classic_chain`; its
+reference warp, subtraction and search come on top). The aims were set where that took `CLASSIC_S` seconds: how long it
+takes here tells how fast this machine is, and ours is given as a part of it.
 ``--keep`` keeps what does not depend on the code measured, ``--profile`` writes a profile (of each stage, if apart).
 """
 
@@ -31,6 +34,7 @@ from pathlib import Path
 
 import numpy as np
 
+from _classic_chain import ClassicChain, missing_programs
 from catalogs import CAMERA, data_folder
 from differences import enter_reference
 from gueststar.formats.calibrated_image import read_calibrated_image
@@ -55,6 +59,9 @@ AIMS = {
     "gp": {"science": 7.0, "warp to vet": 4.0, "raw to packets": 10.0, "peak memory, MB": 1500.0},
 }
 """Seconds of CPU, and memory, at most."""
+
+CLASSIC_S = {"hl": 43.8, "gp": 77.0}
+"""Seconds of CPU of the classic chain from raw file to PSF catalog and astrometry on the machine of the aims."""
 
 VETTED = ("warp", "subtract", "detect", "vet")
 
@@ -174,6 +181,22 @@ def in_fresh_process(warm: Path, root: Path, profiles: Path | None, *, is_apart:
         return pool.submit(measure, root, profiles, is_apart=is_apart).result()
 
 
+def classic_seconds(data: Path, folder: Path, n_epochs: int) -> float:
+    """Return the CPU seconds of the classic chain as far as its catalogs, median over exposures."""
+    if missing := missing_programs():
+        sys.exit(f"--peer needs {', '.join(missing)}: install {'it' if len(missing) == 1 else 'them'} or leave it out")
+    chain = ClassicChain(data, folder)
+    return float(np.median([sum(chain.run(epoch).seconds.values()) for epoch in range(n_epochs)]))
+
+
+def print_beside_peer(name: str, ours_s: float, classic_s: float) -> None:
+    """Print what ours costs as a part of the classic chain, and how fast this machine is by that."""
+    slower = classic_s / CLASSIC_S[name]
+    aim = AIMS[name]["raw to packets"] / CLASSIC_S[name]
+    print(f"classic chain to catalogs {classic_s:.1f} s here, {CLASSIC_S[name]:.1f} where the aims were set ({slower:.2f} x)")
+    print(f"{'raw to packets / classic chain to catalogs':44} {ours_s / classic_s:8.3f}   aim {aim:.3f}")
+
+
 def print_table(name: str, found: Measured) -> None:
     """Print what the stages and their steps cost, and the figures that have aims."""
     n_alerts = [int(job.metrics["n_alerts"]) for job in found.jobs["associate"]]
@@ -195,6 +218,7 @@ def main() -> None:
     parser.add_argument("fields", nargs="*", default=["hl", "gp"], metavar="FIELD")
     parser.add_argument("--epochs", type=int, default=4, help="exposures of each field, where there are as many")
     parser.add_argument("--apart", action="store_true", help="one stage after the other, images read from their files")
+    parser.add_argument("--peer", action="store_true", help="run the classic chain as well")
     parser.add_argument("--keep", type=Path, help="folder of references and masters; they stay")
     parser.add_argument("--profile", type=Path, help="folder for a profile of each stage")
     options = parser.parse_args()
@@ -208,7 +232,11 @@ def main() -> None:
             make_survey(data, folder / "warm", kept, n_epochs=1)
             make_survey(data, folder / "measured", kept, n_epochs=options.epochs)
             folders = folder / "warm", folder / "measured", options.profile
-            print_table(name, in_fresh_process(*folders, is_apart=options.apart))
+            found = in_fresh_process(*folders, is_apart=options.apart)
+            print_table(name, found)
+            if options.peer:
+                classic_s = classic_seconds(data, folder / "classic", min(options.epochs, 2))
+                print_beside_peer(name, found.figures()["raw to packets"], classic_s)
 
 
 if __name__ == "__main__":
