@@ -42,7 +42,7 @@ from gueststar.store.repo import SurveyRepo
 LOG = logging.getLogger(__name__)
 
 _REST_S = 2.0
-"""Longest rest of an operator that has nothing to do: what lands wakes it. Its picture of the moment is as old as that."""
+"""Longest rest of an operator that has nothing to do: what lands wakes it. Its picture is no older than that."""
 _STEP_S = 0.4
 """Files are taken in, and images associated, for so long before other work has its turn; one at least."""
 _BUSY_REST_S = 0.2
