@@ -1,4 +1,4 @@
-"""What the operator tells of itself: a picture of the moment, about once a second."""
+"""What the operator tells of itself: a picture of the moment, once a second, or every two where nothing is going on."""
 
 from __future__ import annotations
 

@@ -41,8 +41,8 @@ from gueststar.store.repo import SurveyRepo
 
 LOG = logging.getLogger(__name__)
 
-BEAT_S = 1.0
-"""The picture of the moment is written this often; the loop rests no longer than this."""
+_REST_S = 2.0
+"""Longest rest of an operator that has nothing to do: what lands wakes it. Its picture is no older than that."""
 _STEP_S = 0.4
 """Files are taken in, and images associated, for so long before other work has its turn; one at least."""
 _BUSY_REST_S = 0.2
@@ -90,6 +90,8 @@ class Operator:
         self.standing.say(f"started, {text}")
         for intake in self.parts.intakes:
             intake.start(self.journal, self.standing.clock, self.wake.set)
+        gc.collect()
+        gc.freeze()  # what is loaded is no garbage: looking through it takes a fifth of a second, about once a minute
 
     def run(self, *, until_idle: bool = False) -> None:
         """Work until `stop` is called, or (``until_idle``) nothing is left to do."""
@@ -115,7 +117,7 @@ class Operator:
         self.work.planning.close()
         self._pool.shutdown(wait=self.publishing.is_sending, cancel_futures=True)
         self.surroundings.close(patience_s=10.0)
-        gc.unfreeze()  # association froze what was loaded: modules that count their references would complain
+        gc.unfreeze()  # modules that count their references would complain
         try:
             self.work.ledger.reset_running(is_counted=False)
             self.repo.ledger.event("operator", "stopped", f"process {os.getpid()}")
@@ -181,7 +183,7 @@ class Operator:
             return
         parts = (self.work.queue, self.work.order, self.work.sets)
         dues = [due for due in (part.next_due() for part in parts) if due is not None]
-        wait = min([BEAT_S, *(max(0.02, due - time.monotonic()) for due in dues)])
+        wait = min([_REST_S, *(max(0.02, due - time.monotonic()) for due in dues)])
         self.wake.wait(_BUSY_REST_S if self.publishing.is_sending or self.firings.active else wait)
         self.wake.clear()
 
