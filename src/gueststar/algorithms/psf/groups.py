@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 MAX_CUTS = 12
 """How often the linking length of an oversized group is shortened before it is taken apart."""
 
-MAX_CELLS = 4096.0
-"""Most cells along an axis in which friends are looked for."""
+CELLS_PER_SOURCE = 2.0
+"""Cells in which friends are looked for, about: more would be emptied and counted in vain."""
 
 BAND = 16.0
 """Height in pixels of the bands along which sources are visited."""
@@ -51,14 +51,15 @@ def group_sources(
 
 @njit(cache=True, error_model="numpy")
 def _linked(x: NDArray[np.float64], y: NDArray[np.float64], link: float) -> NDArray[np.int64]:
-    """Return labels, from 0 in order of each group's first member; friends are looked for in cells of ``link``."""
+    """Return labels, from 0 in order of each group's first member; friends are looked for in cells of ``link`` or more."""
     n = x.size
     parent = np.arange(n)
     if n == 0:
         return parent
     left, low = np.min(x), np.min(y)
-    cell = max(link, (np.max(x) - left) / MAX_CELLS, (np.max(y) - low) / MAX_CELLS, 1e-9)
-    columns, rows = int((np.max(x) - left) / cell) + 1, int((np.max(y) - low) / cell) + 1
+    wide, high = np.max(x) - left, np.max(y) - low
+    cell = max(link, np.sqrt(wide * high / (CELLS_PER_SOURCE * n)), max(wide, high) / (CELLS_PER_SOURCE * n), 1e-9)
+    columns, rows = int(wide / cell) + 1, int(high / cell) + 1
     place = np.empty(n, np.int64)
     starts = np.zeros(rows * columns + 1, np.int64)
     for k in range(n):
