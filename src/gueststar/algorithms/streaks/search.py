@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gueststar.algorithms.streaks.cells import SearchCells, coarser, erase_in_place, hide_in_place, make_cells
 from gueststar.algorithms.streaks.ends import weigh_ends
 from gueststar.algorithms.streaks.line_fit import LineFit, Pixels, fit_line
+from gueststar.algorithms.streaks.point import is_point
 from gueststar.algorithms.streaks.radon import find_segments, next_standing, segment_ends
 from gueststar.algorithms.streaks.readout import without_shared
 from gueststar.algorithms.streaks.strips import Strips, measure_strips, noise_of_lines
@@ -19,6 +20,9 @@ from gueststar.algorithms.streaks.trace import Segment, trace
 from gueststar.algorithms.subtraction.fine_psf import FinePsf
 
 Float32Image = NDArray[np.float32]
+
+POINTLIKE_FWHM = 8.0
+"""Segments shorter than this may be a point source's doing, FWHM: they are asked whether they are."""
 
 
 @dataclass(frozen=True)
@@ -232,7 +236,11 @@ class _Search:
         """Return the streak near a rough segment; None if there is none worth the name."""
         config, fwhm = self.config, self.fwhm
         least = config.min_length_fwhm * fwhm
+        if self._is_point(rough, sign, reach):
+            return None
         traced = trace(self.score, rough, sign=sign, reach=reach, least=0.7 * least)
+        if self._is_point(traced, sign, fwhm):
+            return None
         strips = self.fits.strips(traced)
         noise, level = self.fits.surroundings(strips)
         if (strips.significance - level) * sign < 0.8 * config.min_snr * noise:
@@ -249,6 +257,11 @@ class _Search:
         is_bright = (streak.strips.significance - streak.level) * sign >= config.min_snr * streak.noise
         is_good = is_bright and streak.evenness >= config.min_evenness
         return streak if is_good and not self._is_known(fit.segment) else None
+
+    def _is_point(self, segment: Segment, sign: int, reach: float) -> bool:
+        """Return whether a short segment is there for a point source's sake."""
+        is_short = segment.length < POINTLIKE_FWHM * self.fwhm
+        return is_short and is_point(self.score, segment, sign=sign, reach=reach, fwhm=self.fwhm)
 
     def _is_known(self, segment: Segment) -> bool:
         """Return whether most of a segment lies on a streak that was found before."""

@@ -78,7 +78,7 @@ def _extent(score: Float32Image, segment: Segment, sign: float, clip: float, lea
 
 
 @njit(cache=True, error_model="numpy")
-def _sample(score, x, y):  # type: ignore[no-untyped-def]
+def score_at(score, x, y):  # type: ignore[no-untyped-def]
     """Return the score between pixels, bilinear; 0 outside."""
     ny, nx = score.shape
     i, j = int(np.floor(x)), int(np.floor(y))
@@ -104,7 +104,7 @@ def _best_offsets(score, x1, y1, x2, y2, offsets, sign, clip):  # type: ignore[n
             for k in range(0, n + 1, skip):
                 s = k / n
                 across = a + s * (b - a)
-                value = sign * _sample(score, x1 + s * length * ux - across * uy, y1 + s * length * uy + across * ux)
+                value = sign * score_at(score, x1 + s * length * ux - across * uy, y1 + s * length * uy + across * ux)
                 total += min(max(value, -clip), clip)
             total -= 1e-6 * (a * a + b * b)
             if total > best:
@@ -119,7 +119,7 @@ def _along(score, x, y, ux, uy, step, n, sign, clip):  # type: ignore[no-untyped
     for k in range(n):
         for j in range(per):
             t = (k + (j + 0.5) / per) * step
-            value = sign * _sample(score, x + t * ux, y + t * uy)
+            value = sign * score_at(score, x + t * ux, y + t * uy)
             if value != 0.0:
                 sums[k] += min(max(value, -clip), clip) / per
                 counts[k] += 1.0 / per
