@@ -191,9 +191,10 @@ def classic_seconds(data: Path, folder: Path, n_epochs: int) -> float:
 
 def print_beside_peer(name: str, ours_s: float, classic_s: float) -> None:
     """Print what ours costs as a part of the classic chain, and how fast this machine is by that."""
-    slower = classic_s / CLASSIC_S[name]
-    aim = AIMS[name]["raw to packets"] / CLASSIC_S[name]
-    print(f"classic chain to catalogs {classic_s:.1f} s here, {CLASSIC_S[name]:.1f} where the aims were set ({slower:.2f} x)")
+    there = CLASSIC_S[name]
+    aim = AIMS[name]["raw to packets"] / there
+    slower = classic_s / there
+    print(f"classic chain to catalogs {classic_s:.1f} s here, {there:.1f} where the aims were set ({slower:.2f} x)")
     print(f"{'raw to packets / classic chain to catalogs':44} {ours_s / classic_s:8.3f}   aim {aim:.3f}")
 
 

@@ -51,7 +51,7 @@ def group_sources(
 
 @njit(cache=True, error_model="numpy")
 def _linked(x: NDArray[np.float64], y: NDArray[np.float64], link: float) -> NDArray[np.int64]:
-    """Return labels, from 0 in order of each group's first member; friends are looked for in cells of ``link`` or more."""
+    """Return labels, from 0 in order of each group's first member; friends are looked for in neighbouring cells."""
     n = x.size
     parent = np.arange(n)
     if n == 0:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
+from contextlib import ExitStack
 
 import psutil
 
@@ -37,14 +39,44 @@ def worker_hung(stage: Stage, told: Protocol) -> None:
     root = stage.survey("worker-hung", {"cluster": {"unit_limit_s": limit_s}})
     with stage.operating(root, workers=2) as operator, stage.link(root):
         stage.wait_for(root, operator, 1)
-        victim = a_worker(operator)
-        with faults.hung(victim):
+        with ExitStack() as held:
+            victim = hung_at_work(operator, held)
             told.did(f"stopped worker {victim.pid}; a unit may take {limit_s:.0f} s")
             took = stage.wait_for_all(root, operator)
             told.did(f"the night was done {took:.1f} s later")
             told.expect("the hung worker was ended", is_met=faults.wait_until_gone(victim))
         operator.stop()
     stage.judge(root, told)
+
+
+def hung_at_work(operator: Operating, held: ExitStack) -> psutil.Process:
+    """Stop a worker that has a unit, until ``held`` is closed, and return it.
+
+    What the operator tells is a moment old: a worker that had ended its unit when it was stopped goes on, and another
+    look is taken.
+    """
+    found: list[psutil.Process] = []
+
+    def is_held() -> bool:
+        victim = a_worker(operator)
+        with ExitStack() as attempt:
+            attempt.enter_context(faults.hung(victim))
+            stopped = time.time()
+            operator.wait_until(lambda: is_told_after(operator, stopped + 1.0), "it tells how it is")
+            state = operator.state()
+            if state and any(worker.pid == victim.pid and worker.job is not None for worker in state.workers):
+                held.push(attempt.pop_all())
+                found.append(victim)
+        return bool(found)
+
+    operator.wait_until(is_held, "a worker is stopped in the middle of a unit", timeout_s=60.0)
+    return found[0]
+
+
+def is_told_after(operator: Operating, moment: float) -> bool:
+    """Return whether the operator told how it is after a moment (Unix time)."""
+    state = operator.state()
+    return state is not None and state.beat > moment
 
 
 def a_worker(operator: Operating, *, but: Collection[int] = ()) -> psutil.Process:
