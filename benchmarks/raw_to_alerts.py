@@ -46,6 +46,7 @@ from gueststar.pipelines.night.association import AssociateVisit
 from gueststar.pipelines.night.chain import ChainWork, run_chain
 from gueststar.pipelines.night.runner import NightRunner
 from gueststar.pipelines.night.settings import PipelineSettings
+from gueststar.pipelines.night.worker import WorkerContext
 from gueststar.store.ledger import Job, JobState
 from gueststar.store.products import DataId
 from gueststar.store.repo import SurveyRepo
@@ -178,6 +179,7 @@ def in_fresh_process(warm: Path, root: Path, profiles: Path | None, *, is_apart:
     """Measure in a process of its own, after it did the exposures of the repository ``warm``."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         pool.submit(measure, warm, is_apart=is_apart).result()
+        pool.submit(WorkerContext.of.cache_clear).result()  # a worker has one survey: its images alone count
         return pool.submit(measure, root, profiles, is_apart=is_apart).result()
 
 
