@@ -185,8 +185,6 @@ def in_fresh_process(warm: Path, root: Path, profiles: Path | None, *, is_apart:
 
 def classic_seconds(data: Path, folder: Path, n_epochs: int) -> float:
     """Return the CPU seconds of the classic chain as far as its catalogs, median over exposures."""
-    if missing := missing_programs():
-        sys.exit(f"--peer needs {', '.join(missing)}: install {'it' if len(missing) == 1 else 'them'} or leave it out")
     chain = ClassicChain(data, folder)
     return float(np.median([sum(chain.run(epoch).seconds.values()) for epoch in range(n_epochs)]))
 
@@ -225,6 +223,8 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder of references and masters; they stay")
     parser.add_argument("--profile", type=Path, help="folder for a profile of each stage")
     options = parser.parse_args()
+    if options.peer and (missing := missing_programs()):
+        sys.exit(f"--peer needs {', '.join(missing)}: install {'it' if len(missing) == 1 else 'them'} or leave it out")
     with tempfile.TemporaryDirectory() as scratch:
         for name in options.fields:
             data, folder = data_folder() / f"bench_{name}", Path(scratch) / name

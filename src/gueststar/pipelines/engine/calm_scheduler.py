@@ -9,8 +9,6 @@ from distributed import Scheduler
 HEARTBEAT_S = 5.0
 """A worker tells this often that it is there and what memory it has. That it died is known at once by its connection,
 that it hangs by its unit's time; Dask itself has up to ten workers tell it twice a second."""
-
-
 _LOOK_EVERY_MS = 10_000.0
 """Whether the cluster may end because it is idle or has no workers is looked at this often; ours never may."""
 

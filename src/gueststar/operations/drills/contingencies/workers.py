@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
-from contextlib import ExitStack
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 import psutil
 
+from gueststar.core.errors import TransientError
 from gueststar.operations.drills import faults
 from gueststar.operations.drills.operating import Operating
 from gueststar.operations.drills.stage import Stage
@@ -39,8 +40,7 @@ def worker_hung(stage: Stage, told: Protocol) -> None:
     root = stage.survey("worker-hung", {"cluster": {"unit_limit_s": limit_s}})
     with stage.operating(root, workers=2) as operator, stage.link(root):
         stage.wait_for(root, operator, 1)
-        with ExitStack() as held:
-            victim = hung_at_work(operator, held)
+        with hung_at_work(operator) as victim:
             told.did(f"stopped worker {victim.pid}; a unit may take {limit_s:.0f} s")
             took = stage.wait_for_all(root, operator)
             told.did(f"the night was done {took:.1f} s later")
@@ -49,34 +49,28 @@ def worker_hung(stage: Stage, told: Protocol) -> None:
     stage.judge(root, told)
 
 
-def hung_at_work(operator: Operating, held: ExitStack) -> psutil.Process:
-    """Stop a worker that has a unit, until ``held`` is closed, and return it.
+@contextmanager
+def hung_at_work(operator: Operating, *, timeout_s: float = 60.0) -> Iterator[psutil.Process]:
+    """Stop a worker that has a unit; TransientError if there is none for ``timeout_s``.
 
     What the operator tells is a moment old: a worker that had ended its unit when it was stopped goes on, and another
     look is taken.
     """
-    found: list[psutil.Process] = []
-
-    def is_held() -> bool:
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
         victim = a_worker(operator)
-        with ExitStack() as attempt:
-            attempt.enter_context(faults.hung(victim))
-            stopped = time.time()
-            operator.wait_until(lambda: is_told_after(operator, stopped + 1.0), "it tells how it is")
-            state = operator.state()
-            if state and any(worker.pid == victim.pid and worker.job is not None for worker in state.workers):
-                held.push(attempt.pop_all())
-                found.append(victim)
-        return bool(found)
-
-    operator.wait_until(is_held, "a worker is stopped in the middle of a unit", timeout_s=60.0)
-    return found[0]
+        with faults.hung(victim):
+            if has_a_unit(operator, victim, since=time.time() + 1.0):
+                yield victim
+                return
+    raise TransientError(f"no worker was stopped in the middle of a unit within {timeout_s:.0f} s")
 
 
-def is_told_after(operator: Operating, moment: float) -> bool:
-    """Return whether the operator told how it is after a moment (Unix time)."""
+def has_a_unit(operator: Operating, worker: psutil.Process, *, since: float) -> bool:
+    """Return whether a worker has a unit, by what the operator tells next after ``since`` (Unix time)."""
+    operator.wait_until(lambda: (state := operator.state()) is not None and state.beat > since, "it tells how it is")
     state = operator.state()
-    return state is not None and state.beat > moment
+    return state is not None and any(one.pid == worker.pid and one.job is not None for one in state.workers)
 
 
 def a_worker(operator: Operating, *, but: Collection[int] = ()) -> psutil.Process:
