@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import njit
 from numpy.typing import NDArray
 
 from gueststar.algorithms.warp.fill import fill_masked
@@ -29,6 +27,16 @@ _REORDER = {"reassoc", "contract", "nsz"}
 """Sums may be reordered and fused; NaN keeps its meaning."""
 _NEAR_SATURATED = 1 << 30
 """Private bit of this module: a saturated pixel lies within the kernel."""
+_LONGEST_RUN = 512
+"""Pixels of a row that are made together: what that needs stays in the processor's nearest memory."""
+_SHORTEST_RUN = 16
+"""Fewer pixels are made one by one."""
+_STEEPEST = 0.025
+"""Rows that climb more than this through the source (1.4 degrees) are made pixel by pixel."""
+_BEYOND = 0.1
+"""Polynomials of the kernel hold to this far beyond the phases 0 to 1: four columns of the steepest row."""
+_DEGREE = 9
+"""Of these polynomials: right to 2e-6, a hundredth of what the table's steps make."""
 
 
 class WarpedPixels(NamedTuple):
@@ -64,8 +72,15 @@ def warp_pixels(
     saturated ones, near which the kernel becomes bilinear and so has no negative lobes. Pixels whose kernel
     leaves the source are NO_DATA with image and variance 0. ``rows`` (first, last + 1) limits the target;
     ``flux_scale`` multiplies the image (and its square the variance).
+
+    Along a row that nearly follows one of the source's, as on two images of one camera, the kernel is taken first
+    across the row, then along it, many pixels at once; elsewhere pixel by pixel, with tabulated weights. Both take
+    the sum of weighted pixels about the very position.
     """
     first, last = rows if rows is not None else (0, position_map.shape[0])
+    if _is_mirrored(position_map):  # as beyond the meridian: rows are made from left to right in both
+        image, variance, mask = (np.ascontiguousarray(plane[:, ::-1]) for plane in (image, variance, mask))
+        position_map = position_map._replace(x=image.shape[1] - 1 - position_map.x)
     source_variance = variance
     if not _are_finite(image, variance):
         finite = np.isfinite(image) & np.isfinite(variance)
@@ -82,7 +97,7 @@ def warp_pixels(
     _resample(
         np.ascontiguousarray(source, np.float32), np.ascontiguousarray(source_variance, np.float32), spread,
         position_map.x, position_map.y, position_map.area, position_map.step, first,
-        table, np.float32(flux_scale), *out,
+        table, _kernel_polynomials(taps, stretch), np.float32(flux_scale), *out,
     )  # fmt: skip
     return WarpedPixels(*out, correlated_noise_factor(table, position_map.scale))
 
@@ -97,6 +112,31 @@ def kernel_table(taps: int, stretch: float = 1.0) -> Float32Image:
     t = offsets / stretch
     weights = np.where(np.abs(t) < taps, np.sinc(t) * np.sinc(t / taps), 0.0)
     return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+@lru_cache(maxsize=8)
+def _kernel_polynomials(taps: int, stretch: float) -> Float32Image:
+    """Return ``[n, _DEGREE + 1]``: the weights of `kernel_table` as polynomials in the phase less 0.5, highest first.
+
+    Only the unstretched kernel is smooth enough; none for others.
+    """
+    if stretch > 1.0:
+        return np.zeros((0, _DEGREE + 1), np.float32)
+    reach = 0.5 + _BEYOND
+    phase = reach * np.cos(np.pi * (np.arange(100) + 0.5) / 100)
+    t = np.arange(1 - taps, taps + 1) - 0.5 - phase[:, None]
+    weights = np.sinc(t) * np.sinc(t / taps)
+    weights /= weights.sum(axis=1, keepdims=True)
+    ends = [-reach, reach]
+    fits = [np.polynomial.Polynomial.fit(phase, w, _DEGREE, domain=ends, window=ends) for w in weights.T]
+    return np.array([fit.coef[::-1] for fit in fits], dtype=np.float32)
+
+
+def _is_mirrored(position_map: PositionMap) -> bool:
+    """Return whether x decreases along the rows, for the most part."""
+    steps = np.diff(position_map.x, axis=1)
+    finite = steps[np.isfinite(steps)]
+    return bool(finite.size) and float(np.median(finite)) < 0.0
 
 
 def correlated_noise_factor(table: Float32Image, scale: float = 1.0) -> float:
@@ -189,75 +229,120 @@ def _dot(image, iy, ix, wy, wx):  # type: ignore[no-untyped-def]
     return total
 
 
-@intrinsic
-def _six_rows(typing: Any, image: Any, y: Any, x: Any, wy: Any, wx: Any) -> Any:
-    """Return what `_dot` does with six taps, from row y and column x on: the first eight of a row at once.
+@njit(cache=True)
+def _place_row(node_x, node_y, node_area, step, row, rx, ry, ra, x, y, area):  # type: ignore[no-untyped-def]
+    """Write source positions and areas of the pixels of a target row; ``rx``, ``ry`` and ``ra`` are for work."""
+    j = row // step
+    wy = cubic_weights(row / step - j)
+    _row_nodes(node_x, j, wy, rx)
+    _row_nodes(node_y, j, wy, ry)
+    _row_nodes(node_area, j, wy, ra)
+    for i in range(-(-x.size // step)):
+        cx, cy, ca = _polynomial(rx, i), _polynomial(ry, i), _polynomial(ra, i)
+        for column in range(i * step, min((i + 1) * step, x.size)):
+            t = (column - i * step) / step
+            x[column] = cx[0] + t * (cx[1] + t * (cx[2] + t * cx[3]))
+            y[column] = cy[0] + t * (cy[1] + t * (cy[2] + t * cy[3]))
+            area[column] = ca[0] + t * (ca[1] + t * (ca[2] + t * ca[3]))
 
-    The last two of eight weights ``wx`` are zero; the caller sees to it that eight pixels are there. (Left to itself,
-    the compiler takes pixel by pixel, which lasts three times as long.)
+
+@njit(cache=True)
+def _end_of_run(x, y, first, limit):  # type: ignore[no-untyped-def]
+    """Return the end of the pixels from ``first`` on that follow the source's row, column by column, below ``limit``."""
+    ix, iy = int(x[first]) - first, int(y[first])
+    end = first + 1
+    while end < min(x.size, first + _LONGEST_RUN) and x[end] < limit and iy <= y[end] < iy + 1:
+        if int(x[end]) - end != ix:
+            break
+        end += 1
+    return end
+
+
+@njit(cache=True, fastmath={"contract"})
+def _add_tap(polynomial, phase, pixels, total):  # type: ignore[no-untyped-def]
+    """Add the pixels, each with the kernel's weight at its phase."""
+    c = polynomial
+    c9, c8, c7, c6, c5, c4, c3, c2, c1, c0 = c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8], c[9]
+    for k in range(total.size):
+        t = phase[k]
+        low = c4 + t * (c5 + t * (c6 + t * (c7 + t * (c8 + t * c9))))
+        total[k] += (c0 + t * (c1 + t * (c2 + t * (c3 + t * low)))) * pixels[k]
+
+
+@njit(cache=True, fastmath={"contract"})
+def _resample_run(  # type: ignore[no-untyped-def]
+    source, variance, x, y, area, scale, polynomials, slope, across, phase, image, out_variance
+):
+    """Write a run (see `_end_of_run`) of pixels whose positions these are; ``slope`` is dy/dx along it.
+
+    The source's columns are interpolated where the target's row crosses them, then that row along itself.
     """
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pixels, along_y, along_x = (
-            context.make_array(signature.args[k])(context, builder, arguments[k]) for k in (0, 3, 4)
-        )
-        real, word = ir.FloatType(), ir.IntType(32)
-        eight = ir.VectorType(real, 8)
-        nothing, firsts = ir.Constant(eight, ir.Undefined), ir.Constant(ir.VectorType(word, 8), [0] * 8)
-        width = cgutils.unpack_tuple(builder, pixels.shape, 2)[1]
-        start = builder.add(builder.mul(arguments[1], width), arguments[2])
-        total = None
-        for k in range(6):
-            row = builder.load(builder.bitcast(builder.gep(pixels.data, [start]), eight.as_pointer()), align=4)
-            weight = builder.load(builder.gep(along_y.data, [ir.Constant(ir.IntType(64), k)]))
-            one = builder.insert_element(nothing, weight, ir.Constant(word, 0))
-            part = builder.fmul(row, builder.shuffle_vector(one, nothing, firsts), flags=("contract",))
-            total = part if total is None else builder.fadd(total, part, flags=("contract",))
-            start = builder.add(start, width)
-        weights = builder.load(builder.bitcast(along_x.data, eight.as_pointer()), align=4)
-        total = builder.fmul(total, weights)
-        kind = ir.FunctionType(real, [real, eight])
-        add = cgutils.get_or_insert_function(builder.module, kind, "llvm.vector.reduce.fadd.v8f32")
-        return builder.call(add, [ir.Constant(real, 0.0), total], fastmath=("reassoc",))
-
-    return types.float32(image, types.int64, types.int64, wy, wx), generate
+    n, taps = x.size, polynomials.shape[0]
+    ix, iy = int(x[0]), int(y[0])
+    first = ix - taps // 2 + 1
+    half = np.float32(0.5)
+    total, t = across[: n + taps - 1], phase[: n + taps - 1]
+    total[:] = 0
+    for k in range(t.size):
+        at = min(max(k - taps // 2 + 1, 0), n - 1)
+        t[k] = y[at] + slope * (first + k - x[at]) - iy - 0.5
+    for b in range(taps):
+        _add_tap(polynomials[b], t, source[iy - taps // 2 + 1 + b, first : first + t.size], total)
+    image[:] = 0
+    noise = across[n + taps - 1 : 2 * n + taps]
+    low, high = variance[iy, ix : ix + n + 1], variance[iy + 1, ix : ix + n + 1]
+    for k in range(n + 1):
+        up = min(max(t[k + taps // 2 - 1] + half, np.float32(0)), np.float32(1))
+        noise[k] = low[k] + up * (high[k] - low[k])
+    t = phase[:n]
+    for k in range(n):
+        t[k] = x[k] - (ix + k) - 0.5
+    for a in range(taps):
+        _add_tap(polynomials[a], t, total[a : a + n], image)
+    for k in range(n):
+        out_variance[k] = scale * area[k] * (noise[k] + (t[k] + half) * (noise[k + 1] - noise[k]))
+        image[k] *= area[k]
 
 
 @njit(cache=True, error_model="numpy", fastmath=_REORDER)
-def _resample(source, variance, bits, node_x, node_y, node_area, step, first, table, scale, image, out_variance, mask):  # type: ignore[no-untyped-def]
+def _resample(  # type: ignore[no-untyped-def]
+    source, variance, bits, node_x, node_y, node_area, step, first, table, polynomials, scale,
+    image, out_variance, mask,
+):  # fmt: skip
     ny, nx = source.shape
-    n = table.shape[1]
+    n, width = table.shape[1], image.shape[1]
     low, high = n // 2 - 1, n // 2
-    eight = np.zeros((table.shape[0], 8), np.float32)
-    if n == 6:
-        eight[:, :6] = table
     rx, ry, ra = np.empty(node_x.shape[1]), np.empty(node_x.shape[1]), np.empty(node_x.shape[1])
+    x, y, area = np.empty(width), np.empty(width), np.empty(width, np.float32)
+    across, phase = np.empty(2 * (_LONGEST_RUN + n), np.float32), np.empty(_LONGEST_RUN + n, np.float32)
     for row in range(image.shape[0]):
-        j = (row + first) // step
-        wy4 = cubic_weights((row + first) / step - j)
-        _row_nodes(node_x, j, wy4, rx)
-        _row_nodes(node_y, j, wy4, ry)
-        _row_nodes(node_area, j, wy4, ra)
-        for i in range(-(-image.shape[1] // step)):
-            cx, cy, ca = _polynomial(rx, i), _polynomial(ry, i), _polynomial(ra, i)
-            for column in range(i * step, min((i + 1) * step, image.shape[1])):
-                t = (column - i * step) / step
-                x = cx[0] + t * (cx[1] + t * (cx[2] + t * cx[3]))
-                y = cy[0] + t * (cy[1] + t * (cy[2] + t * cy[3]))
-                if not (x >= low and y >= low and x < nx - high and y < ny - high):
+        _place_row(node_x, node_y, node_area, step, row + first, rx, ry, ra, x, y, area)
+        area *= scale
+        column = 0
+        while column < width:
+            if not (x[column] >= low and y[column] >= low and x[column] < nx - high and y[column] < ny - high):
+                column += 1
+                continue
+            end = _end_of_run(x, y, column, nx - high)
+            slope = (y[end - 1] - y[column]) / max(x[end - 1] - x[column], 1.0)
+            is_run = polynomials.shape[0] == n and end - column >= _SHORTEST_RUN and abs(slope) < _STEEPEST
+            if is_run:
+                _resample_run(
+                    source, variance, x[column:end], y[column:end], area[column:end], scale, polynomials, slope,
+                    across, phase, image[row, column:end], out_variance[row, column:end],
+                )  # fmt: skip
+            ix, iy = int(x[column]) - column, int(y[column])
+            for c in range(column, end):
+                flag = bits[iy, ix + c]
+                mask[row, c] = flag & ~_NEAR_SATURATED
+                is_near = flag & _NEAR_SATURATED and n <= 8
+                if is_run and not is_near:
                     continue
-                area = np.float32(ca[0] + t * (ca[1] + t * (ca[2] + t * ca[3])))
-                ix, iy = int(x), int(y)
-                tx, ty = np.float32(x - ix), np.float32(y - iy)
-                flag = bits[iy, ix]
-                if flag & _NEAR_SATURATED and n <= 8:
-                    image[row, column] = scale * area * _bilinear(source, iy, ix, ty, tx)
+                tx, ty = np.float32(x[c] - (ix + c)), np.float32(y[c] - iy)
+                if is_near:
+                    image[row, c] = area[c] * _bilinear(source, iy, ix + c, ty, tx)
                 else:
                     at_x, at_y = int(tx * N_PHASES + 0.5), int(ty * N_PHASES + 0.5)
-                    if n == 6 and ix + 6 <= nx:  # the usual kernel
-                        value = _six_rows(source, iy - 2, ix - 2, table[at_y], eight[at_x])
-                    else:
-                        value = _dot(source, iy, ix, table[at_y], table[at_x])
-                    image[row, column] = scale * area * value
-                out_variance[row, column] = scale * scale * area * _bilinear(variance, iy, ix, ty, tx)
-                mask[row, column] = flag & ~_NEAR_SATURATED
+                    image[row, c] = area[c] * _dot(source, iy, ix + c, table[at_y], table[at_x])
+                out_variance[row, c] = scale * area[c] * _bilinear(variance, iy, ix + c, ty, tx)
+            column = end
