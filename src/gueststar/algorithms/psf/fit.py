@@ -352,9 +352,12 @@ def _windowed_offsets(samples: Floats64, terms: Floats64, oversampling: int) -> 
     for _ in range(6):
         wx = np.exp(-0.5 * (g - x[:, None]) ** 2 / spread)
         wy = np.exp(-0.5 * (g - y[:, None]) ** 2 / spread)
-        total = np.einsum("nij,ni,nj->n", local, wy, wx, optimize=True)
-        x = x + 2.0 * np.einsum("nij,ni,nj->n", local, wy, wx * (g - x[:, None]), optimize=True) / total
-        y = y + 2.0 * np.einsum("nij,ni,nj->n", local, wy * (g - y[:, None]), wx, optimize=True) / total
+        rows, moments = np.moveaxis(local @ np.stack([wx, wx * (g - x[:, None])], axis=-1), -1, 0)
+        total = np.sum(wy * rows, axis=1)
+        x, y = (
+            x + 2.0 * np.sum(wy * moments, axis=1) / total,
+            y + 2.0 * np.sum(wy * (g - y[:, None]) * rows, axis=1) / total,
+        )
     return x, y
 
 
