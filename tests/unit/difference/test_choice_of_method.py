@@ -79,6 +79,15 @@ def test_with_few_stars_or_none_the_psf_models_alone_make_the_difference(n_stars
     assert n_high(result) <= 1
 
 
+def test_no_kernel_is_fitted_where_the_proper_subtraction_leaves_next_to_nothing(sky) -> None:
+    science, reference = sky.image(seed=5), sky.image(**REFERENCE, fwhm=2.4)
+    tried = subtract(science, reference, good_residual=0.0).metrics
+    left = tried["proper_star_residual"]
+    assert tried["kernel_star_residual"] > 0.0
+    assert "kernel_star_residual" not in subtract(science, reference, good_residual=1.1 * left).metrics
+    assert "kernel_star_residual" in subtract(science, reference, good_residual=0.9 * left).metrics
+
+
 def test_a_wrong_psf_model_makes_the_kernel_the_choice(sky) -> None:
     science, reference = sky.image(seed=5), sky.image(**REFERENCE, fwhm=2.4)
     wrong = sky.image(fwhm=3.0, seed=5).psf

@@ -52,7 +52,7 @@ def solve_samples(
     """
     operator = _Operator(stars, prior.shape, oversampling)
     precision = 1.0 / prior_sigma**2
-    inverse = np.linalg.inv(operator.blocks(precision))
+    inverse = np.asarray(np.linalg.inv(operator.blocks(precision)), dtype=np.float64)
     x = (prior if start is None else start).copy()
     right = operator.adjoint_of_data() + precision * prior
     residual = right - (operator.normal(x) + precision * x)

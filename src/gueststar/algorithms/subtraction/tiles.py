@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -11,7 +10,8 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy import fft
 
-from gueststar.algorithms.subtraction.transfer import Transfer, matched_kernels, psf_power, stamp_spectrum
+from gueststar.algorithms.subtraction.convolve import add_convolved_in_place, gaussian, separated
+from gueststar.algorithms.subtraction.transfer import Transfer, matched_kernels, psf_power
 
 Float32Image = NDArray[np.float32]
 Pixel = TypeVar("Pixel", np.float32, np.bool_)
@@ -37,6 +37,7 @@ class RegionNoise(NamedTuple):
 
     common: MismatchNoise
     poor: MismatchNoise
+    """Of the same shifts and widths as the common one, with powers of its own."""
     is_poor: NDArray[np.bool_] | None = None
     """``[y, x]``; None: nowhere."""
 
@@ -165,16 +166,13 @@ def _subtract_tile(
 ) -> None:
     """Filter one tile and lay it into ``out``; ``filters`` are on the tile's grid and on one as large as they reach."""
     large, small = filters
-    n, r, v_n, v_r = (fft.rfft2(plane) for plane in planes)
-    d, s_r, s = _filter(n, r, *large)
-    squares = [stamp_spectrum(kernel**2, grid) for kernel in matched_kernels(small)]
-    difference, filtered_reference, score = (plane_of(a, grid) for a in (d, s_r, s))
-    _add_products_in_place(squares[0], v_n, squares[1], v_r)
-    photon = plane_of(squares[0], grid)
-    power = fft.rfft2(filtered_reference * filtered_reference)
-    mismatch = _mismatch_variance(filtered_reference, power, noise.common, grid)
-    if noise.is_poor is not None and noise.is_poor[tile.written].any():
-        np.copyto(mismatch, _mismatch_variance(filtered_reference, power, noise.poor, grid), where=noise.is_poor)
+    n, r = fft.rfft2(planes[0]), fft.rfft2(planes[1])
+    difference, filtered_reference, score = (plane_of(a, grid) for a in _filter(n, r, *large))
+    photon = np.zeros((tile.rows[1] - tile.rows[0], tile.columns[1] - tile.columns[0]), np.float32)
+    corner = tile.rows[0] - tile.y0, tile.columns[0] - tile.x0
+    for variance, kernel in zip(planes[2:], matched_kernels(small), strict=True):
+        add_convolved_in_place(photon, np.ascontiguousarray(variance), separated(kernel**2), corner)
+    mismatch = _mismatch_variance(filtered_reference, noise, tile.written, photon.shape)
     _lay_tile(
         difference, score, photon, mismatch, psf_power(small),
         tile.y0, tile.x0, tile.rows[0], tile.columns[0], *tile.done, tile.weight_y, tile.weight_x, *out,
@@ -194,42 +192,45 @@ def plane_of(spectrum: NDArray[np.complex64], grid: tuple[int, int]) -> Float32I
 
 
 def _mismatch_variance(
-    s_r: Float32Image, power: NDArray[np.complex64], noise: MismatchNoise, grid: tuple[int, int]
+    s_r: Float32Image, noise: RegionNoise, written: tuple[slice, slice], shape: tuple[int, ...]
 ) -> Float32Image:
-    """Return the variance of the score by registration noise and residual power; ``power`` is the spectrum of S_r^2."""
-    if any(noise.powers):
-        kernel = _mismatch_kernel(noise.widths, noise.powers, grid)
-        variance = plane_of(power * kernel, grid)
-    else:
-        variance = np.zeros_like(s_r)
-    _add_registration_in_place(variance, s_r, np.float32(noise.shift_x**2), np.float32(noise.shift_y**2))
+    """Return the variance of the score by registration noise and residual power, for the part that is ``written``."""
+    common, poor = noise.common, noise.poor
+    corner, margin = (written[0].start, written[1].start), min(part.start for part in written)
+    is_poor = None if noise.is_poor is None else np.ascontiguousarray(noise.is_poor[written])
+    if is_poor is not None and not is_poor.any():
+        is_poor = None
+    power, variance = s_r * s_r, np.zeros(shape, np.float32)
+    for width, share, other in zip(common.widths, common.powers, poor.powers, strict=True):
+        if is_poor is None and share > 0:
+            add_convolved_in_place(variance, power, gaussian(width, share, margin), corner)
+        elif is_poor is not None and max(share, other) > 0:
+            spread = np.zeros(shape, np.float32)
+            add_convolved_in_place(spread, power, gaussian(width, 1.0, margin), corner)
+            _add_weighted_in_place(variance, spread, is_poor, np.float32(share), np.float32(other))
+    _add_registration_in_place(variance, s_r, np.float32(common.shift_x**2), np.float32(common.shift_y**2), *corner)
     return variance
 
 
-@lru_cache(maxsize=4)
-def _mismatch_kernel(widths: tuple[float, ...], powers: tuple[float, ...], grid: tuple[int, int]) -> Float32Image:
-    """Return the spectrum of the Gaussians over which residual power is spread; the same for all tiles."""
-    fy, fx = np.fft.fftfreq(grid[0]), np.fft.rfftfreq(grid[1])
-    kernel = np.zeros((fy.size, fx.size), np.float32)
-    for width, power in zip(widths, powers, strict=True):
-        gauss_y, gauss_x = (np.exp(-2.0 * (np.pi * width * f) ** 2).astype(np.float32) for f in (fy, fx))
-        kernel += np.float32(power) * gauss_y[:, None] * gauss_x[None, :]
-    return kernel
+@njit(cache=True)
+def _add_weighted_in_place(variance, spread, is_poor, share, other):  # type: ignore[no-untyped-def]
+    """Add ``share`` of a plane, and ``other`` of it where the reference is poor."""
+    for y in range(variance.shape[0]):
+        row, more, there = variance[y], spread[y], is_poor[y]
+        for x in range(row.size):
+            row[x] += (other if there[x] else share) * more[x]
 
 
 @njit(cache=True)
-def _add_registration_in_place(variance, s_r, vx, vy):  # type: ignore[no-untyped-def]
-    """Bring rounding errors below zero to zero, and add what a shift makes of the gradient of S_r."""
-    ny, nx = s_r.shape
-    half = np.float32(0.5)
-    for y in range(ny):
-        for x in range(nx):
-            value = max(variance[y, x], np.float32(0))
-            if 0 < y < ny - 1 and 0 < x < nx - 1:
-                gx = half * (s_r[y, x + 1] - s_r[y, x - 1])
-                gy = half * (s_r[y + 1, x] - s_r[y - 1, x])
-                value += vx * gx * gx + vy * gy * gy
-            variance[y, x] = value
+def _add_registration_in_place(variance, s_r, vx, vy, y0, x0):  # type: ignore[no-untyped-def]
+    """Add what a shift makes of the gradient of S_r; ``variance`` begins at its (y0, x0)."""
+    half, n = np.float32(0.5), variance.shape[1]
+    for y in range(variance.shape[0]):
+        row, left, right = variance[y], s_r[y0 + y, x0 - 1 : x0 - 1 + n], s_r[y0 + y, x0 + 1 : x0 + 1 + n]
+        above, below = s_r[y0 + y + 1, x0 : x0 + n], s_r[y0 + y - 1, x0 : x0 + n]
+        for x in range(n):
+            gx, gy = half * (right[x] - left[x]), half * (above[x] - below[x])
+            row[x] += vx * gx * gx + vy * gy * gy
 
 
 @njit(cache=True)
@@ -246,18 +247,9 @@ def _filter(n, r, a_n, a_r, psf):  # type: ignore[no-untyped-def]
     return d, s_r, s
 
 
-@njit(cache=True)
-def _add_products_in_place(a, b, c, d):  # type: ignore[no-untyped-def]
-    """Write a b + c d into a."""
-    for j in range(a.shape[0]):
-        one, other, third, fourth = a[j], b[j], c[j], d[j]
-        for i in range(one.size):
-            one[i] = one[i] * other[i] + third[i] * fourth[i]
-
-
 @njit(cache=True, error_model="numpy")
 def _lay_tile(  # type: ignore[no-untyped-def]
-    difference, s, v, mismatch, norm,
+    difference, s, photon, mismatch, norm,
     y0, x0, row0, column0, done_y, done_x, wy, wx, out_d, out_score, out_variance, out_inflation,
 ):  # fmt: skip
     """Add a tile to what the tiles before it made; beyond ``done_y`` and ``done_x`` nothing was written yet."""
@@ -265,19 +257,17 @@ def _lay_tile(  # type: ignore[no-untyped-def]
     a = column0 - x0
     for j in range(wy.size):
         b, y = row0 + j - y0, row0 + j
-        d, own, light, more = (
-            difference[b, a : a + n], s[b, a : a + n], v[b, a : a + n], mismatch[b, a : a + n],
-        )  # fmt: skip
+        d, own, light, more = difference[b, a : a + n], s[b, a : a + n], photon[j], mismatch[j]
         to_d, to_score = out_d[y, column0 : column0 + n], out_score[y, column0 : column0 + n]
         to_variance, to_inflation = out_variance[y, column0 : column0 + n], out_inflation[y, column0 : column0 + n]
         if y >= done_y:
             fresh = max(done_x - column0, 0)
             to_d[fresh:], to_score[fresh:], to_variance[fresh:], to_inflation[fresh:] = 0, 0, 0, 0
         for i in range(n):
-            photon = max(light[i], least)
-            total = photon + more[i]
+            alone = max(light[i], least)
+            total = alone + more[i]
             w = wy[j] * wx[i]
             to_d[i] += w * d[i]
             to_score[i] += w * own[i] / np.sqrt(total)
             to_variance[i] += w * total * per_norm
-            to_inflation[i] += w * np.sqrt(total / photon)
+            to_inflation[i] += w * np.sqrt(total / alone)

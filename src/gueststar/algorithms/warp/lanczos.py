@@ -79,7 +79,8 @@ def warp_pixels(
     """
     first, last = rows if rows is not None else (0, position_map.shape[0])
     if _is_mirrored(position_map):  # as beyond the meridian: rows are made from left to right in both
-        image, variance, mask = (np.ascontiguousarray(plane[:, ::-1]) for plane in (image, variance, mask))
+        image, variance = image[:, ::-1].copy(), variance[:, ::-1].copy()
+        mask = mask[:, ::-1].copy()
         position_map = position_map._replace(x=image.shape[1] - 1 - position_map.x)
     source_variance = variance
     if not _are_finite(image, variance):
@@ -248,7 +249,7 @@ def _place_row(node_x, node_y, node_area, step, row, rx, ry, ra, x, y, area):  #
 
 @njit(cache=True)
 def _end_of_run(x, y, first, limit):  # type: ignore[no-untyped-def]
-    """Return the end of the pixels from ``first`` on that follow the source's row, column by column, below ``limit``."""
+    """Return the end of the pixels from ``first`` on that follow a source row, column by column below ``limit``."""
     ix, iy = int(x[first]) - first, int(y[first])
     end = first + 1
     while end < min(x.size, first + _LONGEST_RUN) and x[end] < limit and iy <= y[end] < iy + 1:

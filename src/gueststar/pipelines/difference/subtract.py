@@ -62,6 +62,9 @@ class DifferenceConfig:
     """proper: ZOGY; kernel: a fitted convolution kernel; auto: whichever leaves less of static stars."""
     kernel_advantage: float = 0.8
     """auto: the kernel is taken if it leaves less than this fraction of what the proper subtraction leaves."""
+    good_residual: float = 0.0025
+    """auto: no kernel is fitted where the proper subtraction leaves less than this of static stars: of one with a
+    signal to noise of 400 no more than noise is left then."""
     kernel_order: int = 2
     """Polynomial order of the kernel over the image."""
     tile_size: int = 512
@@ -219,26 +222,30 @@ class MakeDifference:
         return StarFits(*(a[static] for a in ours)), StarFits(*(a[static] for a in theirs))
 
     def _choose(self, pair: Pair, science_psf: Psf, reference_psf: Psf, stars: StarFits) -> _Choice:
-        """Return the method that leaves less of static stars; half of the stars test what the others fitted."""
+        """Return the method that leaves less of static stars; half of the stars test what the others fitted.
+
+        The kernel is fitted only where the proper subtraction leaves enough for it to better.
+        """
         config = self.config
         brightest = np.argsort(-stars.flux, kind="stable")
         tested, fitted = brightest[::2][: config.max_test_stars], brightest[1::2][: 2 * config.max_test_stars]
-        options: dict[Method, TransferAt] = {}
         noise = PairNoise.of(pair, size=config.tile_size)
-        if config.method != "kernel":
-            options["proper"] = proper_filters(noise, science_psf, reference_psf)
-        if config.method != "proper":
-            kernel = self._kernel(pair, noise, science_psf, reference_psf, stars, fitted)
-            if kernel is not None:
-                options["kernel"] = kernel
-            elif not options:
-                raise DataError(f"{stars.x.size} stars are too few to fit a kernel")
         half = max(6, round(4 * science_psf.central_fwhm))
 
-        def left_by(name: Method, rows: NDArray[np.intp]) -> StarResiduals:
-            return measure_star_residuals(*pair, transfer_at=options[name], x=stars.x[rows], y=stars.y[rows], half=half)
+        def left_by(filters: TransferAt, rows: NDArray[np.intp]) -> StarResiduals:
+            return measure_star_residuals(*pair, transfer_at=filters, x=stars.x[rows], y=stars.y[rows], half=half)
 
-        residuals = {name: left_by(name, tested) for name in options}
+        options: dict[Method, TransferAt] = {}
+        residuals: dict[Method, StarResiduals] = {}
+        if config.method != "kernel":
+            options["proper"] = proper_filters(noise, science_psf, reference_psf)
+            residuals["proper"] = left_by(options["proper"], tested)
+        if config.method == "kernel" or (config.method == "auto" and self._is_poor(residuals["proper"])):
+            kernel = self._kernel(pair, noise, science_psf, reference_psf, stars, fitted)
+            if kernel is not None:
+                options["kernel"], residuals["kernel"] = kernel, left_by(kernel, tested)
+            elif not options:
+                raise DataError(f"{stars.x.size} stars are too few to fit a kernel")
         method = self._better(residuals)
         is_sharper = science_psf.central_fwhm < reference_psf.central_fwhm
         figures: dict[str, Any] = {
@@ -250,8 +257,12 @@ class MakeDifference:
             figures |= {f"{name}_star_chi2": found.chi2, f"{name}_star_residual": found.relative}
         chosen = residuals[method]
         if method == "proper" and tested.size < config.max_test_stars // 2:
-            chosen = left_by(method, brightest)  # nothing was fitted to any star, and every one is needed
+            chosen = left_by(options[method], brightest)  # nothing was fitted to any star, and every one is needed
         return _Choice(method, options[method], chosen, half, figures)
+
+    def _is_poor(self, proper: StarResiduals) -> bool:
+        """Return whether a kernel may be worth its fit."""
+        return not proper.relative < self.config.good_residual
 
     def _better(self, residuals: dict[Method, StarResiduals]) -> Method:
         if len(residuals) == 1:
