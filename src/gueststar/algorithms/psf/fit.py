@@ -231,7 +231,7 @@ def first_model(
     brightest = np.sort(stars[np.argsort(-peaks.score[stars], kind="stable")[: config.stars_for_profile]])
     crowd = _Crowd.around(peaks, brightest, half=widest, fwhm=fwhm)
     fits = crowd.fitted(scene, SampleGrid(alone, 0, 2, shape, alone[0]).spline(), fwhm=fwhm)
-    stamps, radii = _stamps(fits, scene.slope, config.max_model_error)
+    stamps, radii = _stamps(fits, scene.slope, config.max_model_error), _radii(fits)
     value, weight = stamps.value.ravel().astype(np.float64), stamps.weight.ravel().astype(np.float64)
     rings = mean_profile(radii.ravel(), value, weight, fwhm=fwhm, reach=float(widest))
     moffat = fit_moffat(rings, fwhm=fwhm)
@@ -245,28 +245,48 @@ def first_model(
 
 def core_chi2(fits: StarFits, slope: float, model_error: float, *, fwhm: float) -> Floats64:
     """Return the reduced chi-square of each star's pixels within 1.3 FWHM, the error of the model included."""
-    dx, dy = fits.x - np.rint(fits.x), fits.y - np.rint(fits.y)
-    middle = fits.data.shape[1] // 2
-    reach = min(int(np.ceil(1.3 * fwhm)) + 1, middle)
-    core = (slice(None), *2 * (slice(middle - reach, middle + reach + 1),))
-    data, model, sky = fits.data[core], fits.model[core], fits.sky_variance[core]
-    g = np.arange(-reach, reach + 1)
-    is_core = np.hypot(g - dx[:, None, None], g[:, None] - dy[:, None, None]) < 1.3 * fwhm
-    is_core &= np.isfinite(sky)
-    variance = sky + slope * np.maximum(model, 0) + (model_error * model) ** 2
-    square = np.where(is_core, (data - model) ** 2 / variance, 0.0)
-    n = np.count_nonzero(is_core, axis=(1, 2))
-    return np.where(n > 3, square.sum(axis=(1, 2)) / np.maximum(n - 3, 1), np.nan)
+    return _Cores.of(fits, slope, fwhm=fwhm).chi2(model_error)
 
 
 def measured_error(fits: StarFits, slope: float, *, fwhm: float, config: PsfFitConfig) -> float:
     """Return the fractional error of the model that gives the brighter half of the stars a median chi-square of one."""
     brightest = fits.select(np.argsort(-fits.flux, kind="stable")[: max(5, fits.flux.size // 2)])
+    cores = _Cores.of(brightest, slope, fwhm=fwhm)
     trial = np.geomspace(config.model_error, config.max_model_error, 8)
-    chi2 = np.array([np.nanmedian(core_chi2(brightest, slope, float(e), fwhm=fwhm)) for e in trial])
+    chi2 = np.array([np.nanmedian(cores.chi2(float(e))) for e in trial])
     if not np.isfinite(chi2).all():
         return config.max_model_error
     return float(np.exp(np.interp(0.0, -np.log(np.maximum(chi2, 1e-30)), np.log(trial))))
+
+
+class _Cores(NamedTuple):
+    """The stars' pixels within 1.3 FWHM; zero where they do not count."""
+
+    square: Floats32
+    """``[n, side, side]`` (data - model)**2."""
+    noise: Floats32
+    """Variance of sky and photons; infinite where masked."""
+    signal: Floats32
+    """The model."""
+    n_pixels: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, fits: StarFits, slope: float, *, fwhm: float) -> _Cores:
+        dx, dy = fits.x - np.rint(fits.x), fits.y - np.rint(fits.y)
+        middle = fits.data.shape[1] // 2
+        reach = min(int(np.ceil(1.3 * fwhm)) + 1, middle)
+        core = (slice(None), *2 * (slice(middle - reach, middle + reach + 1),))
+        data, model, sky = fits.data[core], fits.model[core], fits.sky_variance[core]
+        g = np.arange(-reach, reach + 1)
+        is_core = np.hypot(g - dx[:, None, None], g[:, None] - dy[:, None, None]) < 1.3 * fwhm
+        is_core &= np.isfinite(sky)
+        square = np.where(is_core, (data - model) ** 2, np.float32(0))
+        return cls(square, sky + slope * np.maximum(model, 0), model, np.count_nonzero(is_core, axis=(1, 2)))
+
+    def chi2(self, model_error: float) -> Floats64:
+        variance = self.noise + (model_error * self.signal) ** 2
+        total = np.sum(self.square / variance, axis=(1, 2), dtype=np.float64)
+        return np.where(self.n_pixels > 3, total / np.maximum(self.n_pixels - 3, 1), np.nan)
 
 
 def cutouts(image: Floats32, ix: NDArray[np.int64], iy: NDArray[np.int64], half: int, fill: float) -> Floats32:
@@ -306,18 +326,21 @@ def _order_for(n_stars: int, config: PsfFitConfig) -> int:
     return min(allowed, config.max_order)
 
 
-def _stamps(fits: StarFits, slope: float, model_error: float) -> tuple[StarStamps, Floats64]:
-    """Return the stars' pixels over their fluxes with robust weights, and each pixel's distance from the centre."""
+def _stamps(fits: StarFits, slope: float, model_error: float) -> StarStamps:
+    """Return the stars' pixels over their fluxes with robust weights."""
     flux = fits.flux.astype(np.float32)[:, None, None]
     variance = fits.sky_variance + slope * np.maximum(fits.model, 0) + (model_error * fits.model) ** 2
     pull = np.abs(fits.data - fits.model) / np.sqrt(variance)
     weight = flux**2 / variance * np.minimum(1.0, 4.0 / np.maximum(pull, 1e-6))
     dx, dy = fits.x - np.rint(fits.x), fits.y - np.rint(fits.y)
+    return StarStamps((fits.data / flux).astype(np.float32), weight.astype(np.float32), dx, dy, np.ones((len(dx), 1)))
+
+
+def _radii(fits: StarFits) -> Floats64:
+    """Return the distance of each of the stars' pixels from the star's centre."""
+    dx, dy = fits.x - np.rint(fits.x), fits.y - np.rint(fits.y)
     g = np.arange(fits.data.shape[1]) - fits.data.shape[1] // 2
-    radii = np.hypot(g - dx[:, None, None], g[:, None] - dy[:, None, None])
-    return StarStamps(
-        (fits.data / flux).astype(np.float32), weight.astype(np.float32), dx, dy, np.ones((len(dx), 1))
-    ), radii
+    return np.asarray(np.hypot(g - dx[:, None, None], g[:, None] - dy[:, None, None]))
 
 
 def _improved(
@@ -325,7 +348,7 @@ def _improved(
 ) -> SampleGrid:
     """Return the samples that fit the stars best, as they now stand."""
     order = _order_for(fits.x.size, config)
-    stamps, _ = _stamps(fits, slope, error)
+    stamps = _stamps(fits, slope, error)
     terms = polynomial_terms(*normalised(fits.x, fits.y, grid.shape), order).T
     common = min(terms.shape[1], grid.samples.shape[0])
     offset_x, offset_y = _windowed_offsets(grid.samples[:common], terms[:, :common], grid.oversampling)

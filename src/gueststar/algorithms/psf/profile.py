@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
@@ -58,22 +59,34 @@ def mean_profile(radius: Floats64, value: Floats64, weight: Floats64, *, fwhm: f
     """
     core = np.arange(0.0, 1.5 * fwhm, 0.1 * fwhm)
     edges = np.concatenate([core, np.geomspace(1.5 * fwhm, max(reach, 2 * fwhm), 14)])
-    bin_of = np.digitize(radius, edges) - 1
-    is_used = (weight > 0) & (bin_of < edges.size - 1)
-    n = edges.size - 1
+    ring_of = np.digitize(radius, edges) - 1
+    is_used = (weight > 0) & (ring_of < edges.size - 1)
+    ring_of, radius, value, weight = ring_of[is_used], radius[is_used], value[is_used], weight[is_used]
     for _ in range(3):
-        b, w = bin_of[is_used], weight[is_used]
-        total = np.bincount(b, w, minlength=n)
+        n, total, *sums = _ring_sums(ring_of, weight, value, radius, edges.size - 1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            mean = np.bincount(b, w * value[is_used], minlength=n) / total
-            middle = np.bincount(b, w * radius[is_used], minlength=n) / total
-            chi2 = (value - mean[np.clip(bin_of, 0, n - 1)]) ** 2 * weight
-            scatter = np.sqrt(np.bincount(b, chi2[is_used], minlength=n) / np.bincount(b, minlength=n))
-        limit = 4.0 * np.maximum(scatter, 1.0)
-        is_used &= np.sqrt(chi2) < limit[np.clip(bin_of, 0, n - 1)]
+            mean, middle = sums[0] / total, sums[1] / total
+            chi2 = weight * (value - mean[ring_of]) ** 2
+            scatter = np.sqrt(np.bincount(ring_of, chi2, minlength=n.size) / n)
+        is_used = chi2 < (4.0 * np.maximum(scatter, 1.0)[ring_of]) ** 2
+        ring_of, radius, value, weight = ring_of[is_used], radius[is_used], value[is_used], weight[is_used]
     is_full = total > 0
     error = np.maximum(scatter[is_full], 1.0) / np.sqrt(total[is_full])
     return Annuli(middle[is_full], mean[is_full], error)
+
+
+@njit(cache=True)
+def _ring_sums(ring_of, weight, value, radius, n_rings):  # type: ignore[no-untyped-def]
+    """Return, ring by ring, the number of pixels and their sums of weights, weighted values and weighted radii."""
+    n, total = np.zeros(n_rings, np.int64), np.zeros(n_rings)
+    values, radii = np.zeros(n_rings), np.zeros(n_rings)
+    for k in range(ring_of.size):
+        i, w = ring_of[k], weight[k]
+        n[i] += 1
+        total[i] += w
+        values[i] += w * value[k]
+        radii[i] += w * radius[k]
+    return n, total, values, radii
 
 
 def fit_moffat(rings: Annuli, *, fwhm: float) -> Moffat:

@@ -37,7 +37,8 @@ def separated(kernel: Float32Image, *, tolerance: float = 1e-3, outside: float =
     """
     c = kernel.shape[0] // 2
     full = kernel.astype(np.float64)
-    far = np.maximum(*np.abs(np.mgrid[-c : c + 1, -c : c + 1]))
+    off = np.abs(np.arange(-c, c + 1))
+    far = np.maximum.outer(off, off)
     within = np.cumsum(np.bincount(far.ravel(), np.abs(full).ravel()))
     half = int(np.argmax(within >= (1.0 - outside) * within[-1]))
     cut = full[c - half : c + half + 1, c - half : c + half + 1]
@@ -73,8 +74,10 @@ def add_convolved_in_place(
 
 
 def _taps(values: NDArray[np.float64]) -> Float32Image:
-    fill = -values.shape[1] % _AT_ONCE
-    return np.pad(values[:, ::-1], ((0, 0), (0, fill))).astype(np.float32)
+    rank, n = values.shape
+    taps = np.zeros((rank, n + -n % _AT_ONCE), np.float32)
+    taps[:, :n] = values[:, ::-1]
+    return taps
 
 
 @njit(cache=True)
