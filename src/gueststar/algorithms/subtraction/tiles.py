@@ -11,6 +11,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy import fft
 
+from gueststar.algorithms.subtraction.depth import UsualNoise, shallowness
 from gueststar.algorithms.subtraction.transfer import Transfer, matched_kernels, psf_power, stamp_spectrum
 
 Float32Image = NDArray[np.float32]
@@ -33,12 +34,15 @@ class MismatchNoise(NamedTuple):
 
 
 class RegionNoise(NamedTuple):
-    """Mismatch over an image: the common one, and another where the reference is poor (few epochs)."""
+    """Mismatch over an image: the common one, and more where the reference is poor (few epochs)."""
 
     common: MismatchNoise
-    poor: MismatchNoise
+    poor: MismatchNoise | None = None
+    """Residual power beyond the common one where the reference is poor, to be multiplied by its shallowness there."""
     is_poor: NDArray[np.bool_] | None = None
     """``[y, x]``; None: nowhere."""
+    usual: UsualNoise = UsualNoise(1.0, 0.0)
+    """Noise of the reference where it is not poor."""
 
 
 class TiledDifference(NamedTuple):
@@ -88,8 +92,8 @@ def subtract_in_tiles(
     The inputs hold no masked values (fill them first) and share one flux scale. ``difference`` is in units
     of the science image. ``score`` is the matched filter for a point source over its standard deviation
     (Zackay, Ofek & Gal-Yam 2016, eq. 25 to 29), in which photon noise of both images enters pixel by
-    pixel, and the noise of mismatch through the filtered reference and its gradient (their section 3.4), in the
-    parts of the image where the reference is poor with figures of their own.
+    pixel, and the noise of mismatch through the filtered reference and its gradient (their section 3.4), with
+    more of it where the reference is poor, the more the shallower it is there.
     ``variance`` is such that a PSF fit on the difference has the score's error. ``inflation`` is the ratio
     of the total noise of the score to its photon noise.
 
@@ -173,8 +177,9 @@ def _subtract_tile(
     photon = plane_of(squares[0], grid)
     power = fft.rfft2(filtered_reference * filtered_reference)
     mismatch = _mismatch_variance(filtered_reference, power, noise.common, grid)
-    if noise.is_poor is not None and noise.is_poor[tile.written].any():
-        np.copyto(mismatch, _mismatch_variance(filtered_reference, power, noise.poor, grid), where=noise.is_poor)
+    if noise.poor is not None and noise.is_poor is not None and noise.is_poor[tile.written].any():
+        more = _residual_variance(power, noise.poor, grid)
+        _add_where_poor_in_place(mismatch, more, shallowness(planes[1], planes[3], noise.usual), noise.is_poor)
     _lay_tile(
         difference, score, photon, mismatch, psf_power(small),
         tile.y0, tile.x0, tile.rows[0], tile.columns[0], *tile.done, tile.weight_y, tile.weight_x, *out,
@@ -197,13 +202,15 @@ def _mismatch_variance(
     s_r: Float32Image, power: NDArray[np.complex64], noise: MismatchNoise, grid: tuple[int, int]
 ) -> Float32Image:
     """Return the variance of the score by registration noise and residual power; ``power`` is the spectrum of S_r^2."""
-    if any(noise.powers):
-        kernel = _mismatch_kernel(noise.widths, noise.powers, grid)
-        variance = plane_of(power * kernel, grid)
-    else:
-        variance = np.zeros_like(s_r)
+    variance = _residual_variance(power, noise, grid)
     _add_registration_in_place(variance, s_r, np.float32(noise.shift_x**2), np.float32(noise.shift_y**2))
     return variance
+
+
+def _residual_variance(power: NDArray[np.complex64], noise: MismatchNoise, grid: tuple[int, int]) -> Float32Image:
+    if not any(noise.powers):
+        return np.zeros(grid, np.float32)
+    return plane_of(power * _mismatch_kernel(noise.widths, noise.powers, grid), grid)
 
 
 @lru_cache(maxsize=4)
@@ -230,6 +237,15 @@ def _add_registration_in_place(variance, s_r, vx, vy):  # type: ignore[no-untype
                 gy = half * (s_r[y + 1, x] - s_r[y - 1, x])
                 value += vx * gx * gx + vy * gy * gy
             variance[y, x] = value
+
+
+@njit(cache=True)
+def _add_where_poor_in_place(variance, more, times, is_poor):  # type: ignore[no-untyped-def]
+    """Add ``times * more``, rounding errors below zero left out, where the reference is poor."""
+    for y in range(variance.shape[0]):
+        for x in range(variance.shape[1]):
+            if is_poor[y, x]:
+                variance[y, x] += times[y, x] * max(more[y, x], np.float32(0))
 
 
 @njit(cache=True)
