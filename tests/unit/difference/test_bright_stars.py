@@ -8,9 +8,15 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from gueststar.algorithms.subtraction.match import PolynomialField
 from gueststar.algorithms.subtraction.normalise import measure_score_noise
-from gueststar.algorithms.subtraction.prepare import lost_power
-from gueststar.algorithms.subtraction.surroundings import is_cut_off, measure_ray_level
+from gueststar.algorithms.subtraction.prepare import lost_power, prepare_pair
+from gueststar.algorithms.subtraction.surroundings import (
+    is_at_edge,
+    is_cut_off,
+    is_small_part,
+    measure_ray_level,
+)
 from gueststar.core.bits import MaskPlane
 from gueststar.model.catalog import Catalog
 from gueststar.model.image import CalibratedImage, MaskedImage
@@ -68,6 +74,31 @@ def test_what_lies_along_a_ray_from_a_bright_star_is_told_and_a_point_or_another
     assert np.mean(np.array(level) > 0) < 0.05
 
 
+def test_near_a_bright_star_a_lower_level_along_the_ray_tells_as_much_as_far_from_it() -> None:
+    shares = []
+    for x, height in ((42, 1.6), (140, 1.6), (42, 0.0)):
+        level = []
+        for seed in range(150):
+            ray = white_score(seed)
+            ray[99:102, 21:] += height
+            level.append(level_at(ray, (20.0, 100.0), x=x, y=100))
+        shares.append(np.mean(np.array(level) > 0))
+    near, far, by_chance = shares
+    assert near > far + 0.2
+    assert by_chance < 0.15
+
+
+def test_places_where_the_score_ends_towards_an_edge_are_told() -> None:
+    score = white_score()
+    score[:, :3], score[:2] = 0.0, 0.0
+    score[60:, 150:] = 0.0  # a corner that the reference does not cover
+    score[90:110, 80] = 0.0  # a bad column
+    x, y = np.array([3, 4, 50, 50, 149, 148, 79, 81, SIDE - 1]), np.array([50, 50, 2, 3, 80, 80, 100, 100, 30])
+    expected = [True, False, True, False, True, False, False, False, True]
+    assert is_at_edge(score, x=x, y=y).tolist() == expected
+    assert is_at_edge(score, x=x[:0], y=y[:0]).tolist() == []
+
+
 def test_peaks_beside_unusable_pixels_and_at_the_edge_are_cut_off() -> None:
     score = white_score()
     score[50, 60] = 0.0
@@ -96,6 +127,68 @@ def test_a_defect_in_the_core_of_a_new_source_does_not_hide_it(sky) -> None:
     flux = catalog["psf_flux"][near][0] / unit
     assert flux == pytest.approx(2e4, abs=float(4 * catalog["psf_flux_err"][near][0] / unit))
     assert catalog.n_rows <= 3
+
+
+@pytest.mark.parametrize(("fwhm", "most"), [(1.9, 5), (2.4, 0), (2.9, 1)])
+def test_defects_in_the_cores_of_static_stars_make_few_detections(fwhm: float, most: int, sky) -> None:
+    science, reference = sky.image(fwhm=fwhm, seed=4, added=((150.2, 120.3, 2e4),)), sky.image(**REFERENCE)
+    x, y = (np.rint(a).astype(int) for a in science.wcs.sky_to_pixel(ra=sky.ra, dec=sky.dec))
+    inside = (x > 12) & (y > 12) & (x < 307) & (y < 287) & (np.hypot(x - 150, y - 120) > 15)
+    assert inside.sum() > 40
+    whole = detect(science, WarpReference().run(science, reference))
+    broken = marked(science, (y[inside], x[inside]), MaskPlane.BAD, value=-3e3)
+    catalog = detect(broken, WarpReference().run(broken, reference))
+    assert np.hypot(catalog["x"] - 150.2, catalog["y"] - 120.3).min() < 1.0
+    assert catalog.n_rows <= whole.n_rows + most  # of 50 stars, up to 1000 sigma
+
+
+@pytest.mark.parametrize("fwhm", [1.9, 2.9])
+def test_the_variance_of_filled_pixels_holds_what_interpolation_makes_wrong_of_stars(fwhm: float, sky) -> None:
+    science = sky.image(fwhm=fwhm, seed=4)
+    warped = WarpReference().run(science, sky.image(**REFERENCE))
+    images = science.pixels.image, warped.pixels.image, science.pixels.variance, warped.pixels.variance
+    x, y = (np.rint(a).astype(int) for a in science.wcs.sky_to_pixel(ra=sky.ra, dec=sky.dec))
+    inside = (x > 12) & (y > 12) & (x < 307) & (y < 287) & (sky.flux > 2e4)
+    bad, good = np.zeros(science.shape, bool), np.zeros(science.shape, bool)
+    for k in range(-8, 9):  # pieces of bad columns, one pixel beside the stars' middles
+        bad[y[inside] + k, x[inside] + 1] = True
+    pair, _ = prepare_pair(
+        *images, bad_science=bad, bad_reference=good,
+        flux_ratio=PolynomialField(np.zeros(1), 0, science.shape, 0.0, 1), background_box=0,
+    )  # fmt: skip
+    error = (pair.science - science.pixels.image)[bad]
+    in_stars = science.pixels.image[bad] > 3000
+    pull = error / np.sqrt(pair.science_variance[bad])
+    assert np.abs(error[in_stars]).max() > 5e3
+    assert 0.1 < np.sqrt(np.mean(pull[in_stars] ** 2)) < 1.0
+    assert np.abs(pull[in_stars]).max() < 3.0
+    on_sky = science.pixels.variance[bad] < 405.0
+    usual = np.median(science.pixels.variance)
+    assert np.median(pair.science_variance[bad][on_sky]) == pytest.approx(usual, rel=0.05)
+
+
+def test_a_change_is_small_or_not_beside_the_light_that_was_there() -> None:
+    light, change = np.full((20, 30), 8.0, np.float32), np.zeros((20, 30), np.float32)
+    change[5, 5], change[5, 15], change[0, 29] = 30.0, -40.0, -40.0
+    light[12:] = -1.0  # noise about no light at all
+    x, y = np.array([5, 15, 29, 20]), np.array([5, 6, 0, 15])
+    assert is_small_part(change, light, x=x, y=y, part=0.5).tolist() == [True, False, False, False]
+
+
+def test_new_sources_at_the_edge_are_detected_and_stars_there_are_not(sky) -> None:
+    ny, nx = 300, 320
+    new = tuple((x, y, 4e4) for y in (2.0, 1.2, ny - 2.6) for x in (50.3, 150.7, 250.1))
+    at_edge = [(x, y) for y in (2.1, ny - 2.2) for x in range(20, nx, 30) if min(abs(x - p[0]) for p in new) > 14]
+    plain = sky.image(fwhm=2.3, seed=4)
+    ra, dec = plain.wcs.pixel_to_sky(x=np.array([p[0] for p in at_edge]), y=np.array([p[1] for p in at_edge]))
+    more = replace(
+        sky, ra=np.append(sky.ra, ra), dec=np.append(sky.dec, dec), flux=np.append(sky.flux, np.full(len(at_edge), 3e5))
+    )
+    science = more.image(fwhm=2.3, seed=4, added=new)
+    catalog = detect(science, WarpReference().run(science, more.image(**(REFERENCE | {"fwhm": 2.9}))))
+    for x, y, _ in new:
+        assert np.hypot(catalog["x"] - x, catalog["y"] - y).min() < 2.0
+    assert catalog.n_rows <= len(new) + 2
 
 
 def test_stars_that_the_edge_cuts_leave_no_detections(sky) -> None:

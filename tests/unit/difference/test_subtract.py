@@ -52,7 +52,7 @@ def test_tiles_leave_no_seam_when_the_psf_is_constant(sky) -> None:
     planes = [science.pixels.image, reference.pixels.image, science.pixels.variance, reference.pixels.variance]
     none = MismatchNoise(0.0, 0.0, (), ())
     whole, tiled = (
-        subtract_in_tiles(*planes, transfer_at=filters, noise=RegionNoise(none, none), tile_size=size, margin=40)
+        subtract_in_tiles(*planes, transfer_at=filters, noise=RegionNoise(none), tile_size=size, margin=40)
         for size in (1000, 110)
     )
     inner = np.s_[20:-20, 20:-20]

@@ -1,7 +1,8 @@
 """Convolve with small kernels, directly: as a sum of a few products of a column and a row.
 
 Squares of matched filters and Gaussians are nearly such products, or are such, and reach a few pixels only: to add
-these up costs a third of a Fourier transform there and back, and nothing that is positive becomes negative by rounding.
+these up costs a third of a Fourier transform there and back, whose rounding would scatter what the brightest stars have
+over all pixels.
 """
 
 from __future__ import annotations
@@ -29,8 +30,13 @@ class SeparableKernel(NamedTuple):
     half: int
     """Pixels from the middle to the last tap that is not zero."""
 
+    @property
+    def total(self) -> float:
+        """Sum of the kernel."""
+        return float(np.sum(self.columns.sum(axis=1) * self.rows.sum(axis=1)))
 
-def separated(kernel: Float32Image, *, tolerance: float = 1e-3, outside: float = 1e-4) -> SeparableKernel:
+
+def separated(kernel: Float32Image, *, tolerance: float = 3e-4, outside: float = 1e-4) -> SeparableKernel:
     """Return an odd-sided kernel as a sum of products that is right to ``tolerance`` of its peak, with its very sum.
 
     The kernel is cut to the square about its middle that leaves the part ``outside`` of its sum beyond.

@@ -17,6 +17,11 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 
+MOST_FILL_ERROR = 1e6
+"""Largest variance given to a filled pixel, in units of the usual one: filters are approximated, and larger ones would
+reach where they do not."""
+
+
 class Pair(NamedTuple):
     """Science image and reference on one grid, flux scale and background, with nothing masked in them."""
 
@@ -42,7 +47,8 @@ def prepare_pair(
     The reference is multiplied by ``1 + flux_ratio``. The difference is interpolated over the union of bad
     pixels; a pixel bad in one image is then the other image's value plus or minus that, so that a masked
     pixel in a star's core keeps the star. Where both are bad, the reference is interpolated from its own
-    surroundings first. Variances of bad pixels are the images' medians. ``background_box`` 0: no background is matched.
+    surroundings first. Variances of bad pixels are the images' medians; in a star, where interpolation misses what its
+    PSFs differ by, that error is added (`_add_fill_error_in_place`). ``background_box`` 0: no background is matched.
     """
     ny, nx = science.shape
     rows = _row_polynomials(flux_ratio, (ny, nx))
@@ -64,6 +70,12 @@ def prepare_pair(
             (reference_variance, bad_reference, rows),
         )
     ]
+    for variance, is_filled, other, noise in (
+        (variances[0], bad_science, scaled, reference_variance),
+        (variances[1], bad_reference, science, science_variance),
+    ):
+        most = MOST_FILL_ERROR * _typical(variance, bad)
+        _add_fill_error_in_place(variance, np.flatnonzero(is_filled), bad, other, noise, most)
     return Pair(difference, scaled, *variances), mesh
 
 
@@ -231,6 +243,31 @@ def _filled_variance(variance, bad, rows, typical, u):  # type: ignore[no-untype
             scale = np.float32(factor[x])
             into[x] = (usual if off[x] else own[x]) * scale * scale
     return out
+
+
+@njit(cache=True)
+def _add_fill_error_in_place(variance, filled, bad, other, noise, most):  # type: ignore[no-untyped-def]
+    """Add to the variance of ``filled`` pixels the square of what interpolation makes wrong of the ``other`` image.
+
+    The other image has seen the pixel, so it tells how much the sky differs there from its good neighbours, whose mean
+    square difference this is: nothing on blank sky, much in the core of a star. Counted is what ``noise``, the other
+    image's variance, cannot be (3 sigma), so that new sources, which are not in a reference, keep their significance.
+    No more than ``most`` is added.
+    """
+    ny, nx = variance.shape
+    for k in filled:
+        y, x = k // nx, k % nx
+        if not noise[y, x] > 0:
+            continue
+        total, expected, n = 0.0, 0.0, 0
+        for j in range(max(y - 1, 0), min(y + 2, ny)):
+            for i in range(max(x - 1, 0), min(x + 2, nx)):
+                if not bad[j, i]:
+                    total += (other[y, x] - other[j, i]) ** 2
+                    expected += noise[y, x] + noise[j, i]
+                    n += 1
+        if total > 9.0 * expected:
+            variance[y, x] += np.float32(min(total / n, most))
 
 
 @njit(cache=True)

@@ -34,6 +34,9 @@ class StarResiduals(NamedTuple):
     grad_y: Floats
     photon: Floats
     """Photon variance of S."""
+    x: Floats
+    """``[n]``: pixels of the stars, the middles of the boxes."""
+    y: Floats
 
     @property
     def chi2(self) -> float:
@@ -84,8 +87,11 @@ def measure_star_residuals(
         parts.append(_filtered(planes, transfer, half))
     if not parts:
         empty = np.zeros((0, 2 * half + 1, 2 * half + 1))
-        return StarResiduals(empty, empty, empty, empty, empty)
-    return StarResiduals(*(np.concatenate(part).astype(np.float64) for part in zip(*parts, strict=True)))
+        return StarResiduals(empty, empty, empty, empty, empty, np.zeros(0), np.zeros(0))
+    s, s_r, grad_x, grad_y, photon = (np.concatenate(part).astype(np.float64) for part in zip(*parts, strict=True))
+    return StarResiduals(
+        s, s_r, grad_x, grad_y, photon, column.astype(np.float64), row.astype(np.float64)
+    )  # fmt: skip
 
 
 def fit_mismatch(
@@ -97,6 +103,7 @@ def fit_mismatch(
     quantile: float = 0.8,
     min_stars: int = 8,
     assumed: float = 0.0,
+    share: Floats | None = None,
 ) -> MismatchNoise:
     """Return the mismatch noise that explains the residuals of static stars.
 
@@ -106,6 +113,7 @@ def fit_mismatch(
     ring the ``quantile`` of the squared normalised residuals is that of normal deviates, so that the few stars
     that vary do not count; for all stars, and for the brightest third of them.
     With fewer than ``min_stars`` stars the images are taken to disagree by the part ``assumed`` of a star's light.
+    Given ``share`` (``[n]``), a star's residual power is expected to be so many times the weights returned.
     """
     weights = np.zeros(len(widths))
     weights[:1] = assumed**2
@@ -114,12 +122,13 @@ def fit_mismatch(
         peak2 = residuals.reference.max(axis=(1, 2))[:, None, None] ** 2
         registration = (shift_x * residuals.grad_x) ** 2 + (shift_y * residuals.grad_y) ** 2
         base, s2 = residuals.photon + registration, residuals.score**2
+        expected = peak2 if share is None else peak2 * share[:, None, None]
         peaks = np.argsort(-peak2[:, 0, 0], kind="stable")
         # The brightest third too, for itself: among many faint stars what it leaves would pass unseen.
         groups = (peaks, peaks[: max(min_stars, peaks.size // 3)])
-        excess = np.max([_profile(s2[g], base[g], peak2[g, :, 0], ring, quantile) for g in groups], axis=0)
+        excess = np.max([_profile(s2[g], base[g], expected[g, :, 0], ring, quantile) for g in groups], axis=0)
         source = np.median(residuals.reference**2 / peak2, axis=0)
-        photon = np.median(base[groups[1]] / peak2[groups[1]], axis=0)
+        photon = np.median(base[groups[1]] / expected[groups[1]], axis=0)
         weights = _fit_profile(excess, source, photon, widths)
     return MismatchNoise(shift_x, shift_y, widths, tuple(float(w) for w in weights))
 

@@ -63,18 +63,22 @@ def measure_ray_level(
     reach: float,
     least: float = 1.5,
     off_centre: float = 2.0,
+    noise: float = 0.5,
 ) -> Floats:
     """Return the level of the score along the ray from a bright star through each place, in the sense of its sign.
 
     Diffraction spikes and bleed trails turn and change between two images, and what they leave are lines that point at
     a bright star; a source on the sky is a point. The level is the mean of the medians of the score between ``inner``
-    and ``outer`` pixels on either side of the place, and counts where it is ``least`` at least and each side half of
+    and ``outer`` pixels on either side of the place, and counts where it is high enough and each side half of
     that (where one side cannot be seen, the other a fifth more); else, and farther than ``reach`` pixels from all
-    stars, it is 0. Rays may miss the star by ``off_centre`` pixels: bleeding hides where its middle is.
+    stars, it is 0. High enough is ``least`` beyond half of ``reach``. Places as near to a star as this by chance are
+    rarer in proportion to the square of the distance, so nearer in a lower level, of which ``noise`` is the scatter,
+    tells as much: down to that scatter. Rays may miss the star by ``off_centre`` pixels: bleeding hides where its
+    middle is.
     """
     out = _ray_levels(
         score, np.asarray(x, np.int64), np.asarray(y, np.int64), np.asarray(star_x, np.float64),
-        np.asarray(star_y, np.float64), inner, outer, reach, least, off_centre,
+        np.asarray(star_y, np.float64), inner, outer, reach, least, off_centre, noise,
     )  # fmt: skip
     return np.asarray(out)
 
@@ -87,6 +91,28 @@ def is_cut_off(score: Float32Image, *, x: NDArray[np.int64], y: NDArray[np.int64
         for i in range(3):
             near |= padded[y + j, x + i]
     return near
+
+
+def is_at_edge(score: Float32Image, *, x: NDArray[np.int64], y: NDArray[np.int64]) -> Bools:
+    """Return which places have nothing but unusable pixels (of score 0) between them and an edge, along an axis.
+
+    There the score ends. What stands highest there may stand higher beyond: it may be the flank of anything.
+    """
+    return np.asarray(_at_edge(score, np.asarray(x, np.int64), np.asarray(y, np.int64)))
+
+
+def is_small_part(
+    difference: Float32Image, light: Float32Image, *, x: NDArray[np.int64], y: NDArray[np.int64], part: float
+) -> Bools:
+    """Return where the sum of ``difference`` over 3 x 3 pixels is less than ``part`` of that of the ``light`` there."""
+    ny, nx = light.shape
+    change, whole = np.zeros(x.size), np.zeros(x.size)
+    for j in (-1, 0, 1):
+        for i in (-1, 0, 1):
+            there = np.clip(y + j, 0, ny - 1), np.clip(x + i, 0, nx - 1)
+            change += difference[there]
+            whole += light[there]
+    return np.asarray(np.abs(change) < part * whole)
 
 
 def measure_pixel_excess(
@@ -150,7 +176,7 @@ def _ring_rms(score, x, y, offsets, clip, least):  # type: ignore[no-untyped-def
 
 
 @njit(cache=True)
-def _ray_levels(score, x, y, star_x, star_y, inner, outer, reach, least, off_centre):  # type: ignore[no-untyped-def]
+def _ray_levels(score, x, y, star_x, star_y, inner, outer, reach, least, off_centre, noise):  # type: ignore[no-untyped-def]
     out = np.zeros(x.size)
     for k in range(x.size):
         sign = 1.0 if score[y[k], x[k]] > 0 else -1.0
@@ -159,10 +185,13 @@ def _ray_levels(score, x, y, star_x, star_y, inner, outer, reach, least, off_cen
             distance = np.hypot(dx, dy)
             if not inner < distance < reach:
                 continue
+            # exp(-level^2 / 2 noise^2) * distance^2, by which chance makes such places, is the same nearer in
+            nearness = np.log(max(0.5 * reach / distance, 1.0))
+            enough = np.sqrt(max(least**2 - 4.0 * noise**2 * nearness, noise**2))
             for step in range(-2, 3):
                 turn = 0.5 * step * off_centre / distance
                 ux, uy = (dx - turn * dy) / distance, (dy + turn * dx) / distance
-                out[k] = max(out[k], _level_along(score, x[k], y[k], ux, uy, inner, outer, distance, sign, least))
+                out[k] = max(out[k], _level_along(score, x[k], y[k], ux, uy, inner, outer, distance, sign, enough))
     return out
 
 
@@ -196,6 +225,19 @@ def _median_along(score, x, y, ux, uy, inner, outer, sign):  # type: ignore[no-u
         values[n] = sign * ((1 - b) * ((1 - a) * c00 + a * c01) + b * ((1 - a) * c10 + a * c11))
         n += 1
     return np.median(values[:n]) if n >= 4 else np.nan
+
+
+@njit(cache=True)
+def _at_edge(score, x, y):  # type: ignore[no-untyped-def]
+    ny, nx = score.shape
+    out = np.zeros(x.size, np.bool_)
+    for k in range(x.size):
+        for j, i in ((0, 1), (0, -1), (1, 0), (-1, 0)):
+            b, a = y[k] + j, x[k] + i
+            while 0 <= b < ny and 0 <= a < nx and score[b, a] == 0:
+                b, a = b + j, a + i
+            out[k] |= not (0 <= b < ny and 0 <= a < nx)
+    return out
 
 
 @njit(cache=True)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from gueststar.algorithms.subtraction.convolve import add_convolved_in_place, gaussian, separated
-from gueststar.algorithms.subtraction.transfer import Transfer, matched_kernels, psf_power
+from gueststar.algorithms.subtraction.depth import UsualNoise, shallowness
+from gueststar.algorithms.subtraction.transfer import Stamp, Transfer, matched_kernels, psf_power
 
 Float32Image = NDArray[np.float32]
 Pixel = TypeVar("Pixel", np.float32, np.bool_)
@@ -33,13 +34,16 @@ class MismatchNoise(NamedTuple):
 
 
 class RegionNoise(NamedTuple):
-    """Mismatch over an image: the common one, and another where the reference is poor (few epochs)."""
+    """Mismatch over an image: the common one, and more where the reference is poor (few epochs)."""
 
     common: MismatchNoise
-    poor: MismatchNoise
-    """Of the same shifts and widths as the common one, with powers of its own."""
+    poor: MismatchNoise | None = None
+    """Residual power, of the same widths, beyond the common one where the reference is poor, to be multiplied by its
+    shallowness there."""
     is_poor: NDArray[np.bool_] | None = None
     """``[y, x]``; None: nowhere."""
+    usual: UsualNoise = UsualNoise(1.0, 0.0)
+    """Noise of the reference where it is not poor."""
 
 
 class TiledDifference(NamedTuple):
@@ -89,8 +93,8 @@ def subtract_in_tiles(
     The inputs hold no masked values (fill them first) and share one flux scale. ``difference`` is in units
     of the science image. ``score`` is the matched filter for a point source over its standard deviation
     (Zackay, Ofek & Gal-Yam 2016, eq. 25 to 29), in which photon noise of both images enters pixel by
-    pixel, and the noise of mismatch through the filtered reference and its gradient (their section 3.4), in the
-    parts of the image where the reference is poor with figures of their own.
+    pixel, and the noise of mismatch through the filtered reference and its gradient (their section 3.4), with
+    more of it where the reference is poor, the more the shallower it is there.
     ``variance`` is such that a PSF fit on the difference has the score's error. ``inflation`` is the ratio
     of the total noise of the score to its photon noise.
 
@@ -168,11 +172,11 @@ def _subtract_tile(
     large, small = filters
     n, r = fft.rfft2(planes[0]), fft.rfft2(planes[1])
     difference, filtered_reference, score = (plane_of(a, grid) for a in _filter(n, r, *large))
-    photon = np.zeros((tile.rows[1] - tile.rows[0], tile.columns[1] - tile.columns[0]), np.float32)
-    corner = tile.rows[0] - tile.y0, tile.columns[0] - tile.x0
-    for variance, kernel in zip(planes[2:], matched_kernels(small), strict=True):
-        add_convolved_in_place(photon, np.ascontiguousarray(variance), separated(kernel**2), corner)
-    mismatch = _mismatch_variance(filtered_reference, noise, tile.written, photon.shape)
+    photon, times = _photon_variance(planes[2:], matched_kernels(small), tile), None
+    if noise.is_poor is not None and noise.is_poor[tile.written].any():
+        shallow = shallowness(planes[1][tile.written], planes[3][tile.written], noise.usual)
+        times = np.where(noise.is_poor[tile.written], shallow, np.float32(0))
+    mismatch = _mismatch_variance(filtered_reference, noise, times, tile.written, photon.shape)
     _lay_tile(
         difference, score, photon, mismatch, psf_power(small),
         tile.y0, tile.x0, tile.rows[0], tile.columns[0], *tile.done, tile.weight_y, tile.weight_x, *out,
@@ -191,34 +195,53 @@ def plane_of(spectrum: NDArray[np.complex64], grid: tuple[int, int]) -> Float32I
     return plane
 
 
+def _photon_variance(variances: list[Float32Image], kernels: tuple[Stamp, Stamp], tile: Tile) -> Float32Image:
+    """Return the variance of the score by the light of both images, for the part that is written.
+
+    The squares of the matched kernels are approximated, which must not make of it less than their least variances do.
+    """
+    photon = np.zeros((tile.rows[1] - tile.rows[0], tile.columns[1] - tile.columns[0]), np.float32)
+    corner, least = (tile.rows[0] - tile.y0, tile.columns[0] - tile.x0), 0.0
+    for variance, kernel in zip(variances, kernels, strict=True):
+        square = separated(kernel**2)
+        add_convolved_in_place(photon, np.ascontiguousarray(variance), square, corner)
+        least += float(variance.min()) * square.total
+    return np.maximum(photon, np.float32(least), out=photon)
+
+
 def _mismatch_variance(
-    s_r: Float32Image, noise: RegionNoise, written: tuple[slice, slice], shape: tuple[int, ...]
+    s_r: Float32Image,
+    noise: RegionNoise,
+    times: Float32Image | None,
+    written: tuple[slice, slice],
+    shape: tuple[int, ...],
 ) -> Float32Image:
-    """Return the variance of the score by registration noise and residual power, for the part that is ``written``."""
-    common, poor = noise.common, noise.poor
+    """Return the variance of the score by registration noise and residual power, for the part that is ``written``.
+
+    Where the reference is poor, ``times`` as much of its own residual power is added (None: nowhere).
+    """
+    common, none = noise.common, (0.0,) * len(noise.common.powers)
+    own = none if noise.poor is None else noise.poor.powers
     corner, margin = (written[0].start, written[1].start), min(part.start for part in written)
-    is_poor = None if noise.is_poor is None else np.ascontiguousarray(noise.is_poor[written])
-    if is_poor is not None and not is_poor.any():
-        is_poor = None
     power, variance = s_r * s_r, np.zeros(shape, np.float32)
-    for width, share, other in zip(common.widths, common.powers, poor.powers, strict=True):
-        if is_poor is None and share > 0:
+    for width, share, more in zip(common.widths, common.powers, own, strict=True):
+        if times is None and share > 0:
             add_convolved_in_place(variance, power, gaussian(width, share, margin), corner)
-        elif is_poor is not None and max(share, other) > 0:
+        elif times is not None and max(share, more) > 0:
             spread = np.zeros(shape, np.float32)
             add_convolved_in_place(spread, power, gaussian(width, 1.0, margin), corner)
-            _add_weighted_in_place(variance, spread, is_poor, np.float32(share), np.float32(other))
+            _add_weighted_in_place(variance, spread, times, np.float32(share), np.float32(more))
     _add_registration_in_place(variance, s_r, np.float32(common.shift_x**2), np.float32(common.shift_y**2), *corner)
     return variance
 
 
 @njit(cache=True)
-def _add_weighted_in_place(variance, spread, is_poor, share, other):  # type: ignore[no-untyped-def]
-    """Add ``share`` of a plane, and ``other`` of it where the reference is poor."""
+def _add_weighted_in_place(variance, spread, times, share, more):  # type: ignore[no-untyped-def]
+    """Add ``share`` of a plane and ``more`` of it so many ``times``."""
     for y in range(variance.shape[0]):
-        row, more, there = variance[y], spread[y], is_poor[y]
+        row, plane, often = variance[y], spread[y], times[y]
         for x in range(row.size):
-            row[x] += (other if there[x] else share) * more[x]
+            row[x] += (share + more * often[x]) * plane[x]
 
 
 @njit(cache=True)

@@ -27,7 +27,9 @@ from gueststar.algorithms.subtraction.peaks import Peaks, drop_side_lobes, find_
 from gueststar.algorithms.subtraction.saturated import find_saturated_cores
 from gueststar.algorithms.subtraction.shapes import Dipoles, Trails, fit_dipoles, fit_trails
 from gueststar.algorithms.subtraction.surroundings import (
+    is_at_edge,
     is_cut_off,
+    is_small_part,
     measure_pair_excess,
     measure_pixel_excess,
     measure_ray_level,
@@ -66,6 +68,9 @@ class DetectionConfig:
     """A peak cut off by masked pixels is the flank of a saturated star if one of its pixels is this near, FWHM."""
     merge_radius_fwhm: float = 0.8
     """Peaks of one sign closer than this are one detection, FWHM."""
+    edge_change: float = 0.5
+    """Where the score ends at an edge, a detection is more than this part of the reference's light there: less is the
+    flank of a star that the edge cuts, of which both images know too little to be alike."""
     lobe_tolerance: float = 0.02
     """Fraction of a bright peak's score below which peaks about it are taken for its side lobes."""
     aperture_fwhm: float = 3.0
@@ -154,7 +159,8 @@ class DetectCandidates:
 
         ``reference_sources`` is a SOURCE catalog of the reference (ra, dec, mag...).
         """
-        found, counts = self._find(result, science.pixels.mask | reference_warped.pixels.mask)
+        mask = science.pixels.mask | reference_warped.pixels.mask
+        found, counts = self._find(result, mask, reference_warped.pixels.image)
         peaks, measured = found.peaks, self._measure(found, result, science, reference_warped)
         flags = self._flags(peaks, measured, result, science, reference_warped, bright_stars)
         columns = _identity_columns(peaks, context)
@@ -164,7 +170,9 @@ class DetectCandidates:
         catalog = DIA_SOURCE.catalog(columns | {"flags": flags})
         return Detections(catalog, counts | {"limiting_mag": result.metrics.get("limiting_mag")})
 
-    def _find(self, result: DifferenceResult, mask: NDArray[np.int32]) -> tuple[_Found, dict[str, Any]]:
+    def _find(
+        self, result: DifferenceResult, mask: NDArray[np.int32], reference: NDArray[np.float32]
+    ) -> tuple[_Found, dict[str, Any]]:
         config = self.config
         psf = result.difference.psf
         positive, negative = (
@@ -178,7 +186,7 @@ class DetectCandidates:
         )  # fmt: skip
         limit = min(config.max_per_sign, MAX_PER_SIGN)
         cores = find_saturated_cores((mask & int(MaskPlane.SATURATED)) != 0)
-        whole = [self._not_flanks(peaks, result, mask) for peaks in kept]
+        whole = [self._not_flanks(peaks, result, mask, reference) for peaks in kept]
         judged = [self._judged(peaks, result, cores) for peaks in whole]
         counts = {
             "n_positive": int(judged[0].peaks.x.size),
@@ -193,12 +201,17 @@ class DetectCandidates:
         )
         return _Found(peaks, np.concatenate([found.surrounding_rms[:limit] for found in judged])), counts
 
-    def _not_flanks(self, peaks: Peaks, result: DifferenceResult, mask: NDArray[np.int32]) -> Peaks:
-        """Return the peaks that are not merely where the mask of a saturated star ends."""
+    def _not_flanks(
+        self, peaks: Peaks, result: DifferenceResult, mask: NDArray[np.int32], reference: NDArray[np.float32]
+    ) -> Peaks:
+        """Return the peaks that are not merely where the mask of a saturated star, or the score on a star, ends."""
         radius = self.config.saturated_reach_fwhm * result.difference.psf.central_fwhm
         x, y = peaks.x.astype(np.float64), peaks.y.astype(np.float64)
         near = (core_bits(mask, x=x, y=y, radius=radius) & int(MaskPlane.SATURATED | MaskPlane.BLEED)) != 0
         keep = ~(near & is_cut_off(result.score, x=peaks.x, y=peaks.y))
+        difference = result.difference.pixels.image
+        is_flank = is_small_part(difference, reference, x=peaks.x, y=peaks.y, part=self.config.edge_change)
+        keep &= ~(is_flank & is_at_edge(result.score, x=peaks.x, y=peaks.y))
         return Peaks(peaks.x[keep], peaks.y[keep], peaks.score[keep])
 
     def _judged(self, peaks: Peaks, result: DifferenceResult, cores: tuple[Floats, Floats]) -> _Found:

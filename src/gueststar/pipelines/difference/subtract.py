@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gueststar.algorithms.subtraction.depth import shallowness, usual_noise
 from gueststar.algorithms.subtraction.kernel import fit_kernel, kernel_half_side
 from gueststar.algorithms.subtraction.match import PolynomialField, fit_polynomial_field
 from gueststar.algorithms.subtraction.normalise import (
@@ -300,7 +301,12 @@ class MakeDifference:
         science: CalibratedImage,
         reference: CalibratedImage,
     ) -> RegionNoise:
-        """Return the mismatch that static stars show; where the reference has few epochs, that of the stars there."""
+        """Return the mismatch that static stars show; where the reference has few epochs, that of the stars there.
+
+        Other epochs contribute from strip to strip, and the fewer they are, the more the reference differs from what
+        its PSF model and its flux scale, which are those of all, say. So the stars there tell the residual power for
+        each part that is lacking in depth, and strips of which no star tells are judged by the others.
+        """
         shift_x, shift_y = registration_rms(*fits)
         fwhm = science.psf.central_fwhm
         widths = tuple(f * fwhm / 2.3548 for f in (0.0, 1.0, 2.0, 4.0))
@@ -309,15 +315,18 @@ class MakeDifference:
         )
         is_poor = ~reference.pixels.is_usable(MaskPlane.SUSPECT)
         if not is_poor.any():
-            return RegionNoise(common, common)
+            return RegionNoise(common)
+        usual = usual_noise(pair.reference, pair.reference_variance, ~is_poor)
         is_poor = np.asarray(grow(is_poor, 2.0 * fwhm))
         x, y = isolated_stars_of(science, snr=self.config.star_snr, max_stars=self.config.max_stars, where=is_poor)
         residuals = measure_star_residuals(*pair, transfer_at=choice.filters, x=x, y=y, half=choice.half)
+        stars = residuals.y.astype(int)[None], residuals.x.astype(int)[None]
+        share = shallowness(pair.reference[stars], pair.reference_variance[stars], usual)[0]
         poor = fit_mismatch(
-            residuals, shift_x=shift_x, shift_y=shift_y, widths=widths, assumed=self.config.assumed_mismatch
-        )
-        worst = tuple(max(pair) for pair in zip(common.powers, poor.powers, strict=True))
-        return RegionNoise(common, poor._replace(powers=worst), is_poor)
+            residuals, shift_x=shift_x, shift_y=shift_y, widths=widths, assumed=self.config.assumed_mismatch,
+            share=share.astype(np.float64),
+        )  # fmt: skip
+        return RegionNoise(common, poor, is_poor, usual)
 
     def _excluded(self, science: CalibratedImage, reference: CalibratedImage, bad: Bools) -> Bools:
         """Return where the score means nothing: unusable pixels and what they spoil, and the edges."""
