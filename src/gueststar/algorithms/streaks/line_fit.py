@@ -193,13 +193,21 @@ def _hold(matrix, vector, start_free, end_free):  # type: ignore[no-untyped-def]
 def _improve_in_place(  # type: ignore[no-untyped-def]
     image, variance, usable, noise_ratio, point, edge, reach, frame, state, start_free, end_free, clip, matrix, vector
 ):
-    """Take damped Gauss-Newton steps until the fit gets no better."""
-    damping, best_merit, best = 1e-3, np.inf, state.copy()
-    for _ in range(14):
-        merit, _, n = _accumulate(
+    """Take damped Gauss-Newton steps until the fit gets no better; return its chi-square and pixels.
+
+    ``matrix`` and ``vector`` are left as the normal equations there.
+    """
+    damping, best_merit, best, best_chi2, best_n = 1e-3, np.inf, state.copy(), 0.0, 0
+    best_matrix, best_vector = matrix.copy(), vector.copy()
+    for step in range(14):
+        merit, chi2, n = _accumulate(
             image, variance, usable, noise_ratio, point, edge, reach, frame, state, clip, matrix, vector
         )
-        if merit < best_merit and n >= 8:
+        is_better = merit < best_merit and n >= 8
+        if step == 0 or is_better:
+            best_chi2, best_n = chi2, n
+            best_matrix[:], best_vector[:] = matrix, vector
+        if is_better:
             is_settled = best_merit - merit < 1e-4 * abs(merit)
             best_merit, damping = merit, damping * 0.3
             best[:] = state
@@ -210,7 +218,7 @@ def _improve_in_place(  # type: ignore[no-untyped-def]
             if damping > 100.0:
                 break
             state[:] = best
-            _accumulate(image, variance, usable, noise_ratio, point, edge, reach, frame, state, clip, matrix, vector)
+            matrix[:], vector[:] = best_matrix, best_vector
         _hold(matrix, vector, start_free, end_free)
         for a in range(5):
             matrix[a, a] *= 1.0 + damping
@@ -227,6 +235,8 @@ def _improve_in_place(  # type: ignore[no-untyped-def]
             middle = 0.5 * (state[3] + state[4])
             state[3], state[4] = middle - 0.5, middle + 0.5
     state[:] = best
+    matrix[:], vector[:] = best_matrix, best_vector
+    return best_chi2, best_n
 
 
 @njit(cache=True, error_model="numpy")
@@ -245,13 +255,10 @@ def _fit(  # type: ignore[no-untyped-def]
     # All pixels at first, so that a start beside the streak finds it; then without those that are no part of it.
     chi2, n = 0.0, 0
     for robust in (-1.0, clip):
-        _improve_in_place(
+        chi2, n = _improve_in_place(
             image, variance, usable, noise_ratio, point, edge, reach, frame, state, start_free, end_free, robust,
             matrix, vector,
         )  # fmt: skip
-    _, chi2, n = _accumulate(
-        image, variance, usable, noise_ratio, point, edge, reach, frame, state, clip, matrix, vector
-    )
     _hold(matrix, vector, start_free, end_free)
     covariance = np.full((5, 5), np.nan)
     if n >= 8:
