@@ -9,7 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from gueststar.algorithms.streaks.line_fit import Pixels
-from gueststar.algorithms.streaks.line_model import STEP, LineTables, make_tables, spread_at
+from gueststar.algorithms.streaks.line_model import STEP, LineProfile, make_profile, spread_at
 from gueststar.algorithms.streaks.trace import Segment
 from gueststar.algorithms.subtraction.fine_psf import FinePsf
 
@@ -80,23 +80,23 @@ def measure_strips(
     """
     beside = (FIRST_PARALLEL + PARALLEL_STEP * np.arange(n_parallel, dtype=np.float64)) * fwhm
     offsets: Floats = np.concatenate([np.zeros(1), beside, -beside])
-    tables = make_tables(psf, segment, reach=1.5 * fwhm + 1.0)
-    return _measured(pixels, tables, segment, offsets, n_pieces, image)
+    profile = make_profile(psf, segment, reach=1.5 * fwhm + 1.0)
+    return _measured(pixels, profile, segment, offsets, n_pieces, image)
 
 
 def measure_along(pixels: Pixels, psf: FinePsf, segment: Segment, *, fwhm: float) -> tuple[Floats, Floats]:
     """Return sums and weights, as in `Strips`, of every pixel of length of a line."""
-    tables = make_tables(psf, segment, reach=1.5 * fwhm + 1.0)
-    strips = _measured(pixels, tables, segment, np.zeros(1), max(1, round(segment.length)), None)
+    profile = make_profile(psf, segment, reach=1.5 * fwhm + 1.0)
+    strips = _measured(pixels, profile, segment, np.zeros(1), max(1, round(segment.length)), None)
     return strips.sums[0], strips.weights[0]
 
 
 def _measured(
-    pixels: Pixels, tables: LineTables, segment: Segment, offsets: Floats, n_pieces: int, image: Float32Image | None
+    pixels: Pixels, profile: LineProfile, segment: Segment, offsets: Floats, n_pieces: int, image: Float32Image | None
 ) -> Strips:
     out = _strips(
-        pixels.image if image is None else image, pixels.variance, pixels.usable, tables.spread,
-        tables.reach, segment.x1, segment.y1, segment.x2, segment.y2, offsets, n_pieces,
+        pixels.image if image is None else image, pixels.variance, pixels.usable, profile.spread,
+        profile.reach, segment.x1, segment.y1, segment.x2, segment.y2, offsets, n_pieces,
     )  # fmt: skip
     sums, weights, lost, broader = out
     return Strips(sums, weights, lost, (float(broader[0]), float(broader[1])))
@@ -106,8 +106,8 @@ def measure_beside(
     pixels: Pixels, psf: FinePsf, segment: Segment, *, fwhm: float, offsets: Floats, n_pieces: int
 ) -> tuple[Floats, Floats]:
     """Return sums and weights as in `Strips`, ``[offsets, n_pieces]``, of lines at distances (pixels) beside one."""
-    tables = make_tables(psf, segment, reach=1.5 * fwhm + 1.0)
-    strips = _measured(pixels, tables, segment, offsets, n_pieces, None)
+    profile = make_profile(psf, segment, reach=1.5 * fwhm + 1.0)
+    strips = _measured(pixels, profile, segment, offsets, n_pieces, None)
     return strips.sums, strips.weights
 
 
@@ -126,12 +126,12 @@ def noise_of_lines(
     for angle in np.linspace(0.0, np.pi, 8, endpoint=False) + 0.1:
         ux, uy = np.cos(angle), np.sin(angle)
         along = Segment(nx / 2, ny / 2, nx / 2 + length * ux, ny / 2 + length * uy)
-        tables = make_tables(psf, along, reach=1.5 * fwhm + 1.0)
+        profile = make_profile(psf, along, reach=1.5 * fwhm + 1.0)
         for _ in range(max(1, n // 8)):
             x = random.uniform(max(0.0, -length * ux), nx - max(0.0, length * ux))
             y = random.uniform(0.0, ny - length * uy)
             there = Segment(x, y, x + length * ux, y + length * uy)
-            strips = _measured(pixels, tables, there, np.zeros(1), 1, None)
+            strips = _measured(pixels, profile, there, np.zeros(1), 1, None)
             if strips.lost[0] < 0.3:
                 values.append(strips.significance)
     if len(values) < 20:
@@ -145,7 +145,7 @@ def _strips(image, variance, usable, spread, reach, x1, y1, x2, y2, offsets, n_p
     ny, nx = image.shape
     length = np.hypot(x2 - x1, y2 - y1)
     ux, uy = (x2 - x1) / length, (y2 - y1) / length
-    n_nodes, middle = spread.shape[0], spread.shape[1] // 2
+    middle = spread.shape[1] // 2
     sums, weights = np.zeros((offsets.size, n_pieces)), np.zeros((offsets.size, n_pieces))
     possible, lost, broader = np.zeros(n_pieces), np.zeros(n_pieces), np.zeros(2)
     wide = np.max(np.abs(offsets)) + reach + 1.0
