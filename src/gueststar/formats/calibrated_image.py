@@ -183,10 +183,9 @@ def _within_reach(variance: Float32Image, step: float | None) -> Float32Image:
 
     A few such pixels, on the brightest stars of a difference, would else keep the whole plane from being compressed.
     """
-    most = np.float32(np.inf if step is None else MOST_STEPS * step)
-    return (
-        variance if step is None or variance.max(initial=0.0) <= most else np.where(variance > most, np.inf, variance)
-    )
+    if step is None or variance.max(initial=0.0) <= MOST_STEPS * step:
+        return variance
+    return np.where(variance > MOST_STEPS * step, np.float32(np.inf), variance)
 
 
 def _primary_header(image: CalibratedImage) -> fits.Header:
