@@ -149,11 +149,13 @@ class _Fits:
 
     def measured(self, fit: LineFit, is_seen: tuple[bool, bool], sign: int) -> FoundStreak:
         """Return a fitted line with what lies on it and beside it."""
-        noise, _ = self.surroundings(self.strips(fit.segment))
+        strips, fitted = self.strips(fit.segment), fit.segment
+        noise, _ = self.surroundings(strips)
         fit = weigh_ends(self.pixels, self.psf, fit, fwhm=self.fwhm, noise=noise)
         if not all(is_seen):
             fit = fit._replace(segment=clipped(fit.segment, self.pixels.image.shape))
-        strips = self.strips(fit.segment)
+        if fit.segment != fitted:
+            strips = self.strips(fit.segment)
         return FoundStreak(
             sign, fit, strips, is_seen, _evenness(strips, fit.segment.length, self.fwhm), *self.surroundings(strips)
         )
