@@ -56,8 +56,8 @@ def _deflate(plain, tokens, words):  # type: ignore[no-untyped-def]
     state = _put(words, state, _N_SYMBOLS - 257, 5)
     state = _put(words, state, 0, 5)  # one distance
     state = _put(words, state, _ORDER.size - 4, 4)
-    for symbol in _ORDER:
-        state = _put(words, state, 4 if symbol <= _LONGEST_CODE else 0, 3)
+    for length in _ORDER:
+        state = _put(words, state, 4 if length <= _LONGEST_CODE else 0, 3)
     # Lengths in four bits each: some bytes more than with the shortest codes for them, and nothing to be found out.
     for symbol in range(_N_SYMBOLS):
         state = _put(words, state, _reversed(lengths[symbol], 4), 4)
@@ -69,7 +69,7 @@ def _deflate(plain, tokens, words):  # type: ignore[no-untyped-def]
 def _tokens_of(plain, tokens):  # type: ignore[no-untyped-def]
     """Write bytes and runs of the byte before as tokens; return their number."""
     n, k, size = 0, 0, plain.size
-    before = -1
+    before = np.int64(-1)
     while k < size:
         value = np.int64(plain[k])
         if value == before and k + 2 < size and plain[k + 1] == value and plain[k + 2] == value:
