@@ -34,6 +34,9 @@ VARIANCE_STEP = 0.02
 SAMPLED = 200_000
 """About how many pixels these are measured on."""
 
+MOST_STEPS = 2.0**30
+"""Steps of the variance beyond which a pixel has no weight."""
+
 PHOTOCAL_CARDS = {
     "zero_point": ("ZP", "AB magnitude of one image unit"),
     "zero_point_err": ("ZPERR", "its error"),
@@ -81,7 +84,11 @@ def _write(path: Path | str, image: CalibratedImage, restored: tuple[Float32Imag
             restored=into_pixels,
         ),
         fits_planes.float_plane(
-            "VARIANCE", pixels.variance, {**sky, "BUNIT": "electron**2"}, step=variance_step, restored=into_variance
+            "VARIANCE",
+            _within_reach(pixels.variance, variance_step),
+            {**sky, "BUNIT": "electron**2"},
+            step=variance_step,
+            restored=into_variance,
         ),
         fits_planes.integer_plane("MASK", pixels.mask, {**sky, **fits_planes.mask_cards()}),
         _psf_hdu(image.psf),
@@ -169,6 +176,16 @@ def _steps_of(pixels: MaskedImage) -> tuple[float | None, float | None]:
             noise, low = float(np.sqrt(np.median(sample))), float(np.percentile(sample, 1))
             return noise / STEPS_PER_SIGMA, low * VARIANCE_STEP
     return None, None
+
+
+def _within_reach(variance: Float32Image, step: float | None) -> Float32Image:
+    """Return a variance with those too great for 32 bits of its step as infinite: a pixel of no weight either way.
+
+    A few such pixels, on the brightest stars of a difference, would else keep the whole plane from being compressed.
+    """
+    if step is None or variance.max(initial=0.0) <= MOST_STEPS * step:
+        return variance
+    return np.where(variance > MOST_STEPS * step, np.float32(np.inf), variance)
 
 
 def _primary_header(image: CalibratedImage) -> fits.Header:

@@ -101,6 +101,22 @@ def test_pixels_without_value_stay_so_and_do_not_spoil_their_neighbours(tmp_path
     assert np.abs(back - pixels)[is_normal].max() < 10.0 / 16.0
 
 
+def test_a_pixel_of_endless_variance_does_not_keep_the_others_from_being_compressed(tmp_path, make_image):
+    image, path = make_image(1), tmp_path / "i.fits"
+    plain = image.pixels
+    variance = plain.variance.copy()
+    variance[3, 4] = 1e13 * np.median(plain.variance)
+    handed_on = write_and_restore(path, replace(image, pixels=MaskedImage(plain.image, variance, plain.mask)))
+    with fits.open(path, disable_image_compression=True) as file:
+        assert file["VARIANCE"].header["ZCMPTYPE"] == "RICE_1"
+    back = read_calibrated_image(path).pixels.variance
+    assert_array_equal(back, handed_on.pixels.variance)
+    assert np.isposinf(back[3, 4])
+    others = np.isfinite(plain.variance)
+    others[3, 4] = False
+    assert_allclose(back[others], plain.variance[others], rtol=0.02)
+
+
 @pytest.mark.parametrize("shape", [(300, 520), (48, 64)])
 @pytest.mark.parametrize("noise", [10.0, 0.0])
 def test_what_is_handed_on_in_memory_is_what_the_file_gives_to_the_bit(tmp_path, make_image, shape, noise):

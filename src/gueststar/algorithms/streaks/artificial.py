@@ -42,13 +42,13 @@ def render_streak(
     tables = make_tables(psf, segment, reach=float(psf.half))
     for offset in np.linspace(-half_width, half_width, n):
         line = segment.moved(start=0.0, end=segment.length, across_start=float(offset), across_end=float(offset))
-        _add_line(image, tables.point, tables.edge, tables.reach, *line, *flicker, 1.0 / n)
+        _add_line(image, tables.point, tables.edge, tables.slope, tables.reach, *line, *flicker, 1.0 / n)
     return image
 
 
 @njit(cache=True, error_model="numpy")
 def _add_line(  # type: ignore[no-untyped-def]
-    image, point, edge, reach, x1, y1, x2, y2, amplitude, period, phase, factor
+    image, point, edge, slope, reach, x1, y1, x2, y2, amplitude, period, phase, factor
 ):
     ny, nx = image.shape
     length = np.hypot(x2 - x1, y2 - y1)
@@ -66,7 +66,7 @@ def _add_line(  # type: ignore[no-untyped-def]
             if abs(o) > reach or t < -reach or t > length + reach:
                 continue
             node = min(max(int(t / length * n_nodes), 0), n_nodes - 1)
-            begin = edge_at(edge[node], point[node], t, o)[0]
-            end = edge_at(edge[node], point[node], t - length, o)[0]
+            begin = edge_at(point, edge, slope, node, t, o)[0]
+            end = edge_at(point, edge, slope, node, t - length, o)[0]
             bright = 1.0 + amplitude * np.sin(2.0 * np.pi * t / period + phase)
             image[y, x] += factor * bright * (begin - end)

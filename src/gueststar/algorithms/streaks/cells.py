@@ -58,13 +58,11 @@ def make_cells(score: Float32Image, *, fwhm: float, clip: float = 4.0, box: int 
 
 def coarser(cells: SearchCells, factor: int) -> SearchCells:
     """Return sums over ``factor`` x ``factor`` cells, of unit noise again."""
-    ny, nx = cells.values.shape
-    padded = np.pad(cells.values, ((0, -ny % factor), (0, -nx % factor)))
-    sums = padded.reshape(padded.shape[0] // factor, factor, padded.shape[1] // factor, factor).sum(axis=(1, 3))
+    sums = _binned(cells.values, factor, np.inf)
     known = sums[sums != 0]
     if known.size:
         sums /= np.float32(max(median_of(np.abs(known)) / 0.6745, 1e-6))
-    return SearchCells(np.ascontiguousarray(sums, np.float32), cells.factor * factor)
+    return SearchCells(sums, cells.factor * factor)
 
 
 def erase_in_place(cells: SearchCells, *, x1: float, y1: float, x2: float, y2: float, half_width: float) -> None:
@@ -128,21 +126,37 @@ def _flatten_in_place(cells, level, scatter, box):  # type: ignore[no-untyped-de
     """Subtract the level and divide by the scatter, both interpolated between the middles of the boxes."""
     ny, nx = cells.shape
     rows, columns = level.shape
+    fractions, lefts = np.empty(nx), np.empty(nx, np.int64)
+    for x in range(nx):
+        u = min(max((x + 0.5) * columns / nx - 0.5, 0.0), columns - 1.0)
+        lefts[x] = min(int(u), max(columns - 2, 0))
+        fractions[x] = u - lefts[x]
     for y in range(ny):
         v = min(max((y + 0.5) * rows / ny - 0.5, 0.0), rows - 1.0)
         j = min(int(v), max(rows - 2, 0))
         fy, j1 = v - j, min(j + 1, rows - 1)
-        for x in range(nx):
-            if cells[y, x] == 0.0:
-                continue
-            u = min(max((x + 0.5) * columns / nx - 0.5, 0.0), columns - 1.0)
-            i = min(int(u), max(columns - 2, 0))
-            fx, i1 = u - i, min(i + 1, columns - 1)
-            middle = (1 - fy) * ((1 - fx) * level[j, i] + fx * level[j, i1])
-            middle += fy * ((1 - fx) * level[j1, i] + fx * level[j1, i1])
-            width = (1 - fy) * ((1 - fx) * scatter[j, i] + fx * scatter[j, i1])
-            width += fy * ((1 - fx) * scatter[j1, i] + fx * scatter[j1, i1])
-            cells[y, x] = (cells[y, x] - middle) / width
+        stop = 0
+        while stop < nx:  # cells between the same middles, many at once
+            start, i = stop, lefts[stop]
+            while stop < nx and lefts[stop] == i:
+                stop += 1
+            i1 = min(i + 1, columns - 1)
+            _flatten_line(
+                cells[y, start:stop], fractions[start:stop], fy, level[j, i], level[j, i1], level[j1, i],
+                level[j1, i1], scatter[j, i], scatter[j, i1], scatter[j1, i], scatter[j1, i1],
+            )  # fmt: skip
+
+
+@njit(cache=True, error_model="numpy")
+def _flatten_line(cells, fractions, fy, a, b, c, d, e, f, g, h):  # type: ignore[no-untyped-def]
+    """Flatten cells of a row between four middles of boxes: levels ``a`` to ``d``, scatters ``e`` to ``h``."""
+    for x in range(cells.size):
+        fx, value = fractions[x], cells[x]
+        middle = (1 - fy) * ((1 - fx) * a + fx * b)
+        middle += fy * ((1 - fx) * c + fx * d)
+        width = (1 - fy) * ((1 - fx) * e + fx * f)
+        width += fy * ((1 - fx) * g + fx * h)
+        cells[x] = value if value == np.float32(0.0) else np.float32((value - middle) / width)
 
 
 @njit(cache=True)

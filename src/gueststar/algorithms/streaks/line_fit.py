@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from gueststar.algorithms.streaks.line_model import STEP, edge_at, endless_at, make_tables
+from gueststar.algorithms.streaks.line_model import edge_at, make_tables
 from gueststar.algorithms.streaks.trace import Segment
 from gueststar.algorithms.subtraction.fine_psf import FinePsf
 from gueststar.algorithms.subtraction.stars import cholesky_solve
@@ -82,7 +82,7 @@ def fit_line(
             return None
         tables = make_tables(psf, segment, reach=reach)
         result = _fit(
-            *pixels[:3], pixels.noise_ratio, tables.point, tables.edge, tables.reach,
+            *pixels[:3], pixels.noise_ratio, tables.point, tables.edge, tables.slope, tables.reach,
             segment.x1, segment.y1, segment.x2, segment.y2, is_end_free[0], is_end_free[1], clip,
         )  # fmt: skip
         state, covariance, chi2, n = result
@@ -114,7 +114,7 @@ def _line_fit(
 
 @njit(cache=True, error_model="numpy")
 def _accumulate(  # type: ignore[no-untyped-def]
-    image, variance, usable, noise_ratio, point, edge, reach, frame, state, clip, matrix, vector
+    image, variance, usable, noise_ratio, point, edge, slopes, reach, frame, state, clip, matrix, vector
 ):
     """Fill the normal equations of (flux, across start, across end, start, end); return merit, chi-square and pixels.
 
@@ -127,33 +127,35 @@ def _accumulate(  # type: ignore[no-untyped-def]
     vector[:] = 0.0
     row = np.empty(5)
     ny, nx = image.shape
-    xa, xb = x0 + t1 * ux - c1 * uy, x0 + t2 * ux - c2 * uy
-    ya, yb = y0 + t1 * uy + c1 * ux, y0 + t2 * uy + c2 * ux
-    wide = reach * 1.5 + 1.0
-    is_steep = abs(yb - ya) > 0.05 * abs(xb - xa)
+    bend = (c2 - c1) / span
+    # The corners of what takes part, and how the distance from the line changes with the column.
+    low, high = t1 - reach, t2 + reach
+    y_low, y_high = y0 + low * uy + (c1 + bend * low) * ux, y0 + high * uy + (c1 + bend * high) * ux
+    per_column = -uy - bend * ux
     merit, chi2, n = 0.0, 0.0, 0
-    n_nodes, end = edge.shape[0], STEP * (edge.shape[1] // 2)
-    for y in range(max(int(min(ya, yb) - wide), 0), min(int(max(ya, yb) + wide) + 1, ny - 1) + 1):
-        left, right = min(xa, xb) - wide, max(xa, xb) + wide
-        if is_steep:
-            middle, half = xa + (y - ya) * (xb - xa) / (yb - ya), wide / abs(uy) + wide
+    n_nodes = edge.shape[0]
+    first_row, last_row = int(min(y_low, y_high) - reach - 1.0), int(max(y_low, y_high) + reach) + 1
+    for y in range(max(first_row, 0), min(last_row, ny - 1) + 1):
+        dy = y - y0
+        left, right = 0.0, nx - 1.0
+        if abs(per_column) > 0.01:
+            middle, half = x0 + (c1 + dy * (bend * uy - ux)) / per_column, (reach + 1.0) / abs(per_column)
             left, right = max(left, middle - half), min(right, middle + half)
-        for x in range(max(int(left), 0), min(int(right) + 1, nx - 1) + 1):
+        if abs(ux) > 0.01:
+            start, stop = x0 + (low - dy * uy) / ux, x0 + (high - dy * uy) / ux
+            left, right = max(left, min(start, stop) - 1.0), min(right, max(start, stop) + 1.0)
+        for x in range(int(left), int(max(right, -1.0)) + 1):
             t = (x - x0) * ux + (y - y0) * uy
             s = t / span
             o = -(x - x0) * uy + (y - y0) * ux - c1 - (c2 - c1) * s
-            if abs(o) > reach or t < t1 - reach or t > t2 + reach or not usable[y, x]:
+            if abs(o) > reach or t < low or t > high or not usable[y, x]:
                 continue
             v = variance[y, x]
             if not v > 0:
                 continue
             node = min(max(int((t - t1) / max(t2 - t1, 1.0) * n_nodes), 0), n_nodes - 1)
-            s1 = s2 = p1 = p2 = e2 = 0.0
-            if t - t1 >= end and t2 - t >= end:
-                e1, s1 = endless_at(edge[node, -1], o)
-            else:
-                e1, s1, p1 = edge_at(edge[node], point[node], t - t1, o)
-                e2, s2, p2 = edge_at(edge[node], point[node], t - t2, o)
+            e1, s1, p1 = edge_at(point, edge, slopes, node, t - t1, o)
+            e2, s2, p2 = edge_at(point, edge, slopes, node, t - t2, o)
             model = e1 - e2
             residual = image[y, x] - flux * model
             value, most = image[y, x], np.inf
@@ -162,17 +164,15 @@ def _accumulate(  # type: ignore[no-untyped-def]
             merit += (min(residual**2, most**2) - min(value**2, most**2)) / v
             if abs(residual) > most:
                 continue
-            slope = -flux * (s1 - s2)
-            row[0] = model
-            row[1], row[2] = slope * (1.0 - s), slope * s
-            row[3], row[4] = -flux * p1, flux * p2
-            w = 1.0 / v
+            slope, w = -flux * (s1 - s2), 1.0 / v
+            row[0], row[1], row[2], row[3], row[4] = model, slope * (1.0 - s), slope * s, -flux * p1, flux * p2
             chi2 += w * residual * residual / noise_ratio
             n += 1
             for a in range(5):
-                vector[a] += w * row[a] * residual
+                weighted = w * row[a]
+                vector[a] += weighted * residual
                 for b in range(a + 1):
-                    matrix[a, b] += w * row[a] * row[b]
+                    matrix[a, b] += weighted * row[b]
     for a in range(5):
         for b in range(a):
             matrix[b, a] = matrix[a, b]
@@ -191,15 +191,24 @@ def _hold(matrix, vector, start_free, end_free):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, error_model="numpy")
 def _improve_in_place(  # type: ignore[no-untyped-def]
-    image, variance, usable, noise_ratio, point, edge, reach, frame, state, start_free, end_free, clip, matrix, vector
-):
-    """Take damped Gauss-Newton steps until the fit gets no better."""
-    damping, best_merit, best = 1e-3, np.inf, state.copy()
-    for _ in range(14):
-        merit, _, n = _accumulate(
-            image, variance, usable, noise_ratio, point, edge, reach, frame, state, clip, matrix, vector
+    image, variance, usable, noise_ratio, point, edge, slopes, reach, frame, state, start_free, end_free, clip,
+    matrix, vector
+):  # fmt: skip
+    """Take damped Gauss-Newton steps until the fit gets no better; return its chi-square and pixels.
+
+    ``matrix`` and ``vector`` are left as the normal equations there.
+    """
+    damping, best_merit, best, best_chi2, best_n = 1e-3, np.inf, state.copy(), 0.0, 0
+    best_matrix, best_vector = matrix.copy(), vector.copy()
+    for step in range(14):
+        merit, chi2, n = _accumulate(
+            image, variance, usable, noise_ratio, point, edge, slopes, reach, frame, state, clip, matrix, vector
         )
-        if merit < best_merit and n >= 8:
+        is_better = merit < best_merit and n >= 8
+        if step == 0 or is_better:
+            best_chi2, best_n = chi2, n
+            best_matrix[:], best_vector[:] = matrix, vector
+        if is_better:
             is_settled = best_merit - merit < 1e-4 * abs(merit)
             best_merit, damping = merit, damping * 0.3
             best[:] = state
@@ -210,7 +219,7 @@ def _improve_in_place(  # type: ignore[no-untyped-def]
             if damping > 100.0:
                 break
             state[:] = best
-            _accumulate(image, variance, usable, noise_ratio, point, edge, reach, frame, state, clip, matrix, vector)
+            matrix[:], vector[:] = best_matrix, best_vector
         _hold(matrix, vector, start_free, end_free)
         for a in range(5):
             matrix[a, a] *= 1.0 + damping
@@ -227,31 +236,30 @@ def _improve_in_place(  # type: ignore[no-untyped-def]
             middle = 0.5 * (state[3] + state[4])
             state[3], state[4] = middle - 0.5, middle + 0.5
     state[:] = best
+    matrix[:], vector[:] = best_matrix, best_vector
+    return best_chi2, best_n
 
 
 @njit(cache=True, error_model="numpy")
 def _fit(  # type: ignore[no-untyped-def]
-    image, variance, usable, noise_ratio, point, edge, reach, x1, y1, x2, y2, start_free, end_free, clip
+    image, variance, usable, noise_ratio, point, edge, slopes, reach, x1, y1, x2, y2, start_free, end_free, clip
 ):
     """Return (flux, moves of both ends across, places of both ends along), covariance, chi-square and pixels."""
     span = np.hypot(x2 - x1, y2 - y1)
     frame = np.array([x1, y1, (x2 - x1) / span, (y2 - y1) / span, span])
     state = np.array([0.0, 0.0, 0.0, 0.0, span])
     matrix, vector = np.zeros((5, 5)), np.zeros(5)
-    _accumulate(image, variance, usable, noise_ratio, point, edge, reach, frame, state, -1.0, matrix, vector)
+    _accumulate(image, variance, usable, noise_ratio, point, edge, slopes, reach, frame, state, -1.0, matrix, vector)
     if matrix[0, 0] <= 0:
         return state, np.full((5, 5), np.nan), 0.0, 0
     state[0] = vector[0] / matrix[0, 0]
     # All pixels at first, so that a start beside the streak finds it; then without those that are no part of it.
     chi2, n = 0.0, 0
     for robust in (-1.0, clip):
-        _improve_in_place(
-            image, variance, usable, noise_ratio, point, edge, reach, frame, state, start_free, end_free, robust,
-            matrix, vector,
+        chi2, n = _improve_in_place(
+            image, variance, usable, noise_ratio, point, edge, slopes, reach, frame, state, start_free, end_free,
+            robust, matrix, vector,
         )  # fmt: skip
-    _, chi2, n = _accumulate(
-        image, variance, usable, noise_ratio, point, edge, reach, frame, state, clip, matrix, vector
-    )
     _hold(matrix, vector, start_free, end_free)
     covariance = np.full((5, 5), np.nan)
     if n >= 8:

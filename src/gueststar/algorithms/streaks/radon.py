@@ -29,6 +29,8 @@ _FINEST_STEP = 1.0 / 16.0
 _COARSEST_STEP = 0.25
 """Where some cells are so large that steps would be coarser than this, sigma, they are cut off."""
 _MOST_STEPS = 127
+_LOWEST_SUMMED = 4
+"""Strips of up to so many rows are summed at once; only higher ones are joined from two."""
 _SHORT_HEIGHT = 256
 """Rows of cells of `_MOST_STEPS` whose sums 16 bits hold: twice as many at once as of 32."""
 _LARGEST_SHORT = 2**15 - 1
@@ -77,9 +79,10 @@ def find_segments(
     most = max(cells.max(initial=np.float32(0)), -cells.min(initial=np.float32(0)))
     step = float(np.clip(most / _MOST_STEPS, _FINEST_STEP, _COARSEST_STEP))
     whole = _in_steps(cells, np.float32(step))
+    rooms = np.empty((2, max(_most_sums(*cells.shape), _most_sums(*cells.shape[::-1]))), np.int16)
     for quadrant in range(N_QUADRANTS):
         image = np.ascontiguousarray(turned(whole, quadrant))
-        found, n = _transform(image, threshold, step, min_height, max_segments // N_QUADRANTS)
+        found, n = _transform(image, threshold, step, min_height, max_segments // N_QUADRANTS, rooms)
         n_dropped += max(0, n - found.shape[0])
         parts.append(np.column_stack([np.full(found.shape[0], quadrant), found]))
     table = np.concatenate(parts)
@@ -175,51 +178,81 @@ def _in_steps(cells, step):  # type: ignore[no-untyped-def]
     return out
 
 
+def _most_sums(ny: int, nx: int) -> int:
+    """Return how many sums the largest level of a transform holds that is kept."""
+    most, height = 0, 1
+    while height < ny:
+        most = max(most, (ny + height - 1) // height * height * (nx + height))
+        height *= 2
+    return most
+
+
 @njit(cache=True)
-def _transform(image, threshold, step, min_height, room):  # type: ignore[no-untyped-def]
+def _transform(image, threshold, step, min_height, room, rooms):  # type: ignore[no-untyped-def]
     """Return ``[n, 6]`` (height, row, column, shift, significance, sum) and the number found, which may be larger.
 
-    ``image`` holds whole numbers of ``step`` sigma; sums are returned in sigma.
+    ``image`` holds whole numbers of ``step`` sigma; sums are returned in sigma. ``rooms`` is memory for two levels.
     """
     ny, nx = image.shape
     found = np.empty((room, 6))
     top = 1
     while top < ny:
         top *= 2
-    sums = np.empty((ny, nx + 1), np.int16)
-    sums[:, 0] = 0
-    sums[:, 1:] = image
-    middle = min(top, _SHORT_HEIGHT)
+    lowest = max(min(_LOWEST_SUMMED, min_height // 2, top), 1)
+    sums = _first_sums(image, lowest)
+    middle = max(min(top, _SHORT_HEIGHT), lowest)
     unit = 1.0 / (step * step)
-    short, share, n = _climb(sums, ny, nx, 1, middle, unit, unit, threshold, min_height, found, 0, middle == top)
+    short, share, n, turn = _climb(
+        sums, ny, nx, lowest, middle, unit, unit, threshold, min_height, found, 0, middle == top, rooms, 0
+    )
     if middle < top:
         most = 0
         for y in range(short.shape[0]):
             most = max(most, _largest(short[y]))
         if most * (top // middle) <= _LARGEST_SHORT:
-            n = _climb(short, ny, nx, middle, top, unit, share, threshold, min_height, found, n, True)[2]
+            n = _climb(short, ny, nx, middle, top, unit, share, threshold, min_height, found, n, True, rooms, turn)[2]
         else:
-            wide = short.astype(np.int32)
-            n = _climb(wide, ny, nx, middle, top, unit, share, threshold, min_height, found, n, True)[2]
+            wide, wide_rooms = short.astype(np.int32), np.empty(rooms.shape, np.int32)
+            n = _climb(wide, ny, nx, middle, top, unit, share, threshold, min_height, found, n, True, wide_rooms, 0)[2]
     found[:, 5] *= step
     return found[: min(n, room)], n
 
 
 @njit(cache=True)
+def _first_sums(image, height):  # type: ignore[no-untyped-def]
+    """Return the sums of strips of a few rows, which are joined further: ``[strip and shift, start + height]``."""
+    ny, nx = image.shape
+    n_strips = (ny + height - 1) // height
+    sums, path = np.zeros((n_strips * height, nx + height), image.dtype), np.empty(height, np.int64)
+    for shift in range(height):
+        _walk(height, shift, path)
+        for strip in range(n_strips):
+            out = sums[strip * height + shift]
+            for r in range(min(height, ny - strip * height)):
+                row, into = image[strip * height + r], out[height - path[r] : height - path[r] + nx]
+                for x in range(nx):
+                    into[x] += row[x]
+    return sums
+
+
+@njit(cache=True)
 def _climb(  # type: ignore[no-untyped-def]
-    sums, ny, nx, height, top, unit, share, threshold, min_height, found, n, is_last
+    sums, ny, nx, height, top, unit, share, threshold, min_height, found, n, is_last, rooms, turn
 ):
-    """Join strips of ``height`` rows up to ``top``, noting what is significant; return sums, noise share, number.
+    """Join strips of ``height`` rows up to ``top``, noting what is significant; return sums, noise share, number, turn.
 
     ``unit`` is the variance of a cell of unit noise, ``share`` that of sums over their height. Where it ``is_last``,
-    nobody needs the sums of the highest strips: they are not kept.
+    nobody needs the sums of the highest strips: they are not kept. Levels lie in ``rooms`` by turns (``turn``: the next
+    one), so that memory new to the process is not asked for at each.
     """
     line = np.empty(nx + 2 * top + 1, sums.dtype)
     while height < top:
         n_strips = (ny + 2 * height - 1) // (2 * height)
         is_kept = not (is_last and 2 * height == top)
-        joined = np.empty((n_strips * 2 * height if is_kept else 0, nx + 2 * height), sums.dtype)
         n_lower, length = sums.shape[0] // height, nx + 2 * height
+        n_rows = n_strips * 2 * height if is_kept else 0
+        joined = rooms[turn][: n_rows * length].reshape(n_rows, length)
+        turn = 1 - turn
         is_read = 2 * height >= min_height
         if is_read and 2 * height <= max(_LONGEST_MEASURED, min_height):
             share = _noise_share(sums, nx, ny, height, n_lower, unit, share, line[:length])
@@ -237,7 +270,7 @@ def _climb(  # type: ignore[no-untyped-def]
                     n = _scan(line[:length], nx, ny, 2 * height, row + height, shift, share, threshold, found, n)
         sums = joined
         height *= 2
-    return sums, share, n
+    return sums, share, n, turn
 
 
 @njit(cache=True)

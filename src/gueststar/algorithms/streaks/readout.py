@@ -42,11 +42,13 @@ def shared_by_lines(
 
 def without_shared(image: Float32Image, usable: NDArray[np.bool_], *, scale: float) -> Float32Image:
     """Return an image without what its rows and columns share; the same image where they share nothing."""
+    changed = image
     for axis in (0, 1):
-        shared = shared_by_lines(image, usable, scale=scale, axis=axis)
+        shared = shared_by_lines(changed, usable, scale=scale, axis=axis)
         if shared is not None:
-            image = image - np.expand_dims(shared, 1 - axis)
-    return image
+            own = None if changed is image else changed
+            changed = np.subtract(changed, np.expand_dims(shared, 1 - axis), out=own)
+    return changed
 
 
 @njit(cache=True)
@@ -78,9 +80,10 @@ def _add_line(values, usable, most, sums, counts):  # type: ignore[no-untyped-de
 
 @njit(cache=True, fastmath={"reassoc", "nsz"})
 def _sum_line(values, usable, most):  # type: ignore[no-untyped-def]
-    total, count = 0.0, 0.0
+    total, count = 0.0, 0
     for x in range(values.size):
         value = min(max(values[x], -most), most)
-        total += float(value) if usable[x] else 0.0
-        count += 1.0 if usable[x] else 0.0
-    return total, count
+        total += np.float64(value if usable[x] else np.float32(0.0))
+    for x in range(values.size):  # apart: sums of either kind are made many at once, both together are not
+        count += usable[x]
+    return total, float(count)

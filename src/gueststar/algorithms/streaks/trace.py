@@ -77,7 +77,7 @@ def _extent(score: Float32Image, segment: Segment, sign: float, clip: float, lea
     return segment.moved(start=first * step - margin, end=last * step - margin)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def score_at(score, x, y):  # type: ignore[no-untyped-def]
     """Return the score between pixels, bilinear; 0 outside."""
     ny, nx = score.shape
@@ -138,10 +138,17 @@ def _best_interval(sums, counts, least):  # type: ignore[no-untyped-def]
     for a in range(n):
         if sums[a] <= 0.0:
             continue
+        most = -1.0
+        for b in range(a + least, n + 1):  # without a jump, so that several are looked at at once
+            gain = total[b] - total[a]
+            significance = gain * gain / max(known[b] - known[a], 1.0)
+            is_one = (sums[b - 1] > 0.0) & (gain > 0.0)
+            most = max(most, significance if is_one else -1.0)
+        if most <= best:
+            continue
         for b in range(a + least, n + 1):
-            if sums[b - 1] <= 0.0 or total[b] <= total[a]:
-                continue
-            significance = (total[b] - total[a]) ** 2 / max(known[b] - known[a], 1.0)
-            if significance > best:
-                best, first, last = significance, a, b
+            gain = total[b] - total[a]
+            if sums[b - 1] > 0.0 and gain > 0.0 and gain * gain / max(known[b] - known[a], 1.0) == most:
+                best, first, last = most, a, b
+                break
     return first, last
