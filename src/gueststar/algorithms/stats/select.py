@@ -98,3 +98,16 @@ def _value_of(key):  # type: ignore[no-untyped-def]
     one = np.empty(1, np.uint32)
     one[0] = ~key if key < np.uint32(0x80000000) else key ^ np.uint32(0x80000000)
     return one.view(np.float32)[0]
+
+
+@njit(cache=True, _nrt=False)
+def median_of_few_in_place(values):  # type: ignore[no-untyped-def]
+    """Return the median of a few tens of values, at least one and none of them NaN, which are left in order."""
+    n = values.size
+    for k in range(1, n):
+        value, at = values[k], k
+        while at > 0 and values[at - 1] > value:
+            values[at] = values[at - 1]
+            at -= 1
+        values[at] = value
+    return 0.5 * (values[(n - 1) // 2] + values[n // 2])
