@@ -13,7 +13,7 @@ N_BINS = 200
 """Bins of a mesh's histogram, over ten sigma."""
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def bin_pixels(image, is_masked, factor):  # type: ignore[no-untyped-def]
     """Return mean and variance of the unmasked finite pixels in cells of ``factor`` x ``factor``, and their number.
 
@@ -54,7 +54,7 @@ def bin_pixels(image, is_masked, factor):  # type: ignore[no-untyped-def]
     return mean, variance, number
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def mesh_statistics(values, is_masked, edges_y, edges_x):  # type: ignore[no-untyped-def]
     """Return clipped median, sigma and number of the unmasked values in every mesh of a grid.
 
@@ -81,7 +81,7 @@ def mesh_statistics(values, is_masked, edges_y, edges_x):  # type: ignore[no-unt
     return level, sigma, number
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _clipped_median(values):  # type: ignore[no-untyped-def]
     """Return median and lower-side sigma after clipping at 3 sigma, from a histogram of the values.
 
@@ -120,14 +120,14 @@ def _clipped_median(values):  # type: ignore[no-untyped-def]
     return centre, spread
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _interpolate(cumulative, place):  # type: ignore[no-untyped-def]
     """Return the cumulative count at a fractional bin."""
     i = min(int(place), N_BINS - 1)
     return cumulative[i] + (place - i) * (cumulative[i + 1] - cumulative[i])
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _quantile(cumulative, count):  # type: ignore[no-untyped-def]
     """Return the fractional bin at which the cumulative count is reached."""
     i = min(max(int(np.searchsorted(cumulative, count)) - 1, 0), N_BINS - 1)
@@ -135,7 +135,7 @@ def _quantile(cumulative, count):  # type: ignore[no-untyped-def]
     return i + (count - cumulative[i]) / step if step > 0 else float(i)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def mesh_noise(variance, number, is_masked, edges_y, edges_x):  # type: ignore[no-untyped-def]
     """Return the pixel noise in every mesh, from the variances within its unmasked cells; 0 where there are none.
 
@@ -160,7 +160,7 @@ def mesh_noise(variance, number, is_masked, edges_y, edges_x):  # type: ignore[n
     return noise
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def mark_deviant(values, is_empty, level, sigma, threshold):  # type: ignore[no-untyped-def]
     """Return where values, smoothed by a 3 x 3 binomial, are off the level by more than ``threshold`` sigma.
 
@@ -195,7 +195,7 @@ def mark_deviant(values, is_empty, level, sigma, threshold):  # type: ignore[no-
     return is_marked
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def grow_by_one(is_marked):  # type: ignore[no-untyped-def]
     """Return the mask with the eight neighbours of every marked cell marked too."""
     ny, nx = is_marked.shape
@@ -210,7 +210,7 @@ def grow_by_one(is_marked):  # type: ignore[no-untyped-def]
     return grown
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def expand_cells(cells, factor, ny, nx):  # type: ignore[no-untyped-def]
     """Return an image of ``ny`` x ``nx`` pixels by linear interpolation between the centres of cells."""
     image = np.empty((ny, nx), np.float32)
@@ -234,7 +234,7 @@ def expand_cells(cells, factor, ny, nx):  # type: ignore[no-untyped-def]
     return image
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _expand_row(cells, factor, row):  # type: ignore[no-untyped-def]
     """Fill a row of pixels by linear interpolation between the centres of a row of cells."""
     last = max(cells.size - 2, 0)

@@ -91,7 +91,7 @@ def _to_image(quadrant: int, x: float, y: float, shape: tuple[int, ...]) -> tupl
     return (along, y) if quadrant < 2 else (y, along)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _whole_power(n):  # type: ignore[no-untyped-def]
     """Return the smallest power of two, 2 at least, that is not smaller than ``n``."""
     power = 2
@@ -112,7 +112,7 @@ def _sums_of(turned: NDArray[np.float32]) -> NDArray[np.float32]:
     return sums
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _joined_strips(sums, height):  # type: ignore[no-untyped-def]
     """Join pairs of strips of ``height`` rows; row ``strip * height + shift`` holds the sums of lines moving
     ``shift`` columns within the strip, by starting column."""
@@ -131,7 +131,7 @@ def _joined_strips(sums, height):  # type: ignore[no-untyped-def]
     return joined
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _significant(sums, ny, nx, min_length, threshold, room):  # type: ignore[no-untyped-def]
     """Return ``[n, 4]`` (column, shift, significance, sum) of lines beyond the threshold, and how many there are."""
     found = np.empty((room, 4))
@@ -157,7 +157,7 @@ def _significant(sums, ny, nx, min_length, threshold, room):  # type: ignore[no-
     return found[: min(k, room)], k
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _strongest_standing(values, quadrant, column, shift, significance, total):  # type: ignore[no-untyped-def]
     """Return the row of the line that is strongest by what is left along it, and its significance; -1: none."""
     best, most = -1, 0.0
@@ -170,7 +170,7 @@ def _strongest_standing(values, quadrant, column, shift, significance, total):  
     return best, most
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _sum_along(values, quadrant, column, shift):  # type: ignore[no-untyped-def]
     """Return the sum along one digital line, as the strips are joined."""
     is_upright, is_mirrored = quadrant < 2, quadrant % 2 == 1
