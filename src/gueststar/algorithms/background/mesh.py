@@ -211,10 +211,31 @@ def grow_by_one(is_marked):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, error_model="numpy")
+def with_margin(core, edges_y, edges_x, most):  # type: ignore[no-untyped-def]
+    """Return the mask grown by one cell, except in meshes of which the grown one would mask more than ``most``."""
+    out = grow_by_one(core)
+    for row in range(edges_y.size - 1):
+        for column in range(edges_x.size - 1):
+            y0, y1, x0, x1 = edges_y[row], edges_y[row + 1], edges_x[column], edges_x[column + 1]
+            n = 0
+            for y in range(y0, y1):
+                for x in range(x0, x1):
+                    n += out[y, x]
+            if n >= most * ((y1 - y0) * (x1 - x0)):
+                out[y0:y1, x0:x1] = core[y0:y1, x0:x1]
+    return out
+
+
+@numba.njit(cache=True, error_model="numpy")
 def expand_cells(cells, factor, ny, nx):  # type: ignore[no-untyped-def]
     """Return an image of ``ny`` x ``nx`` pixels by linear interpolation between the centres of cells."""
     image = np.empty((ny, nx), np.float32)
-    n_rows = cells.shape[0]
+    n_rows, n_columns = cells.shape
+    left, share_x = np.empty(nx, np.int32), np.empty(nx, np.float32)
+    for x in range(nx):
+        place = (x + 0.5) / factor - 0.5
+        left[x] = min(max(math.floor(place), 0), max(n_columns - 2, 0))
+        share_x[x] = place - left[x] if n_columns > 1 else 0.0
     held = -2
     lower_row, upper_row = np.empty(nx, np.float32), np.empty(nx, np.float32)
     for y in range(ny):
@@ -224,8 +245,8 @@ def expand_cells(cells, factor, ny, nx):  # type: ignore[no-untyped-def]
             if lower == held + 1:
                 lower_row, upper_row = upper_row, lower_row
             else:
-                _expand_row(cells[lower], factor, lower_row)
-            _expand_row(cells[min(lower + 1, n_rows - 1)], factor, upper_row)
+                _expand_row(cells[lower], left, share_x, lower_row)
+            _expand_row(cells[min(lower + 1, n_rows - 1)], left, share_x, upper_row)
             held = lower
         share = np.float32(place - lower if n_rows > 1 else 0.0)
         row = image[y]
@@ -234,12 +255,10 @@ def expand_cells(cells, factor, ny, nx):  # type: ignore[no-untyped-def]
     return image
 
 
-@numba.njit(cache=True, error_model="numpy")
-def _expand_row(cells, factor, row):  # type: ignore[no-untyped-def]
-    """Fill a row of pixels by linear interpolation between the centres of a row of cells."""
-    last = max(cells.size - 2, 0)
+@numba.njit(cache=True, error_model="numpy", _nrt=False)
+def _expand_row(cells, left, share, row):  # type: ignore[no-untyped-def]
+    """Fill a row of pixels by linear interpolation between a row of cells: from the ``left`` one, by a ``share``."""
+    last = cells.size - 1
     for x in range(row.size):
-        place = (x + 0.5) / factor - 0.5
-        left = min(max(math.floor(place), 0), last)
-        right = min(left + 1, cells.size - 1)
-        row[x] = cells[left] + np.float32(place - left) * (cells[right] - cells[left])
+        before, after = cells[left[x]], cells[min(left[x] + 1, last)]
+        row[x] = before + share[x] * (after - before)
