@@ -106,7 +106,7 @@ def test_spikes_of_a_bright_star_are_no_trail():
 def test_strongest_line_of_noise_is_about_five_sigma_and_of_a_line_is_the_line(shape):
     rng = np.random.default_rng(10)
     noise = rng.normal(size=shape).astype(np.float32)
-    assert significant_lines(noise, min_length=20.0, threshold=6.0).significance.size == 0
+    assert len(significant_lines(noise, min_length=20.0, threshold=6.0)) == 0
     image = noise.copy()
     image[np.arange(60), np.arange(60) // 2 + 10] += 3.0
     lines = significant_lines(image, min_length=20.0, threshold=6.0)
@@ -115,3 +115,13 @@ def test_strongest_line_of_noise_is_about_five_sigma_and_of_a_line_is_the_line(s
     slope = (line.x2 - line.x1) / (line.y2 - line.y1)
     assert slope == pytest.approx(0.5, abs=0.05)
     assert strongest_standing(noise * 0, lines) is None
+
+
+def test_the_first_lines_in_order_are_those_of_all_in_order():
+    image = np.random.default_rng(11).normal(size=(64, 80)).astype(np.float32)
+    lines = significant_lines(image, min_length=10.0, threshold=0.5)
+    first = lines.strongest(50).copy()
+    everything = np.argsort(-lines.table[:, 3], kind="stable")
+    assert 50 <= first.size < len(lines)
+    assert np.array_equal(first, everything[: first.size])
+    assert np.array_equal(lines.strongest(10 * len(lines)), everything)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gueststar.algorithms.stats.select import median_of, quantile_of
+from gueststar.algorithms.stats.select import median_of, median_of_few_in_place, quantile_of
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 10, 1001, 20_000])
@@ -37,3 +37,12 @@ def test_any_shape_and_stride_will_do() -> None:
 
 def test_nothing_has_no_median() -> None:
     assert np.isnan(median_of(np.zeros(0, np.float32)))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 8, 25])
+def test_the_median_of_a_few_values_is_numpys_and_they_are_left_in_order(n: int) -> None:
+    random = np.random.default_rng(n)
+    for values in (random.normal(size=n), random.integers(0, 4, n).astype(np.float64), np.zeros(n)):
+        given = values.copy()
+        assert median_of_few_in_place(given) == float(np.median(values))
+        assert np.array_equal(given, np.sort(values))

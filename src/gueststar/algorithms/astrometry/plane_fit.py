@@ -188,7 +188,7 @@ def systematic_floor(residuals: Floats, variance: Floats, *, minimum: float, fit
     low, high = minimum**2, minimum**2 + 4.0 * float(np.median(squares)) / _MEDIAN_CHI2
     if np.median(squares / (variance + low)) <= _MEDIAN_CHI2:
         return minimum
-    return float(np.sqrt(_halved(squares, np.broadcast_to(variance, squares.shape), low, high)))
+    return float(np.sqrt(_halved(squares.ravel(), np.broadcast_to(variance, squares.shape).ravel(), low, high)))
 
 
 @njit(cache=True, error_model="numpy")
@@ -196,11 +196,22 @@ def _halved(squares: Floats, variance: Floats, low: float, high: float) -> float
     """Return the extra variance, between two bounds, that brings the median of squares over variances to its value."""
     for _ in range(14):
         middle = 0.5 * (low + high)
-        if np.median(squares / (variance + middle)) > _MEDIAN_CHI2:
+        if _is_median_above(squares, variance + middle, _MEDIAN_CHI2):
             low = middle
         else:
             high = middle
     return high
+
+
+@njit(cache=True, error_model="numpy")
+def _is_median_above(squares: Floats, variance: Floats, limit: float) -> bool:
+    """Return whether the median of squares over variances is above a limit, by counting where that tells."""
+    n_above = 0
+    for k in range(squares.size):
+        n_above += squares[k] / variance[k] > limit
+    if 2 * n_above == squares.size:  # the median is the mean of one above and one that is not
+        return bool(np.median(squares / variance) > limit)
+    return 2 * n_above > squares.size
 
 
 def allowed_order(x: Floats, y: Floats, shape: tuple[int, int], config: AstrometryConfig) -> int:

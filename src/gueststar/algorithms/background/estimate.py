@@ -13,10 +13,10 @@ from scipy.interpolate import make_interp_spline
 from gueststar.algorithms.background.mesh import (
     bin_pixels,
     expand_cells,
-    grow_by_one,
     mark_deviant,
     mesh_noise,
     mesh_statistics,
+    with_margin,
 )
 from gueststar.algorithms.stats.robust import median_and_sigma
 
@@ -25,6 +25,8 @@ _SMOOTHED = 0.375
 _WITHIN = 2.0
 """Change of the sky within a mesh that is no source, as a multiple of the typical change from one to the next."""
 
+_MOST_MASKED = 0.6
+"""Sources get a margin except in meshes so crowded that more than this part would be masked."""
 _UNRESOLVED = 0.03
 """Error between the middles of meshes as a fraction of the scatter that is expected within a mesh."""
 
@@ -115,7 +117,7 @@ def estimate_background(
         tolerance = np.hypot(np.maximum(mesh_sigma, 1e-6 * (1.0 + np.abs(mesh_level))), structure.within_meshes)
         sigma = _join_positive(tolerance, *splines)
         core = mark_deviant(values, is_empty, level, sigma, config.threshold)
-        is_source = is_empty | _margin_where_there_is_room(core, edges_y, edges_x)
+        is_source = is_empty | with_margin(core, edges_y, edges_x, _MOST_MASKED)
     noise = mesh_noise(variance, number, is_source, edges_y, edges_x)
     mesh_rms = _filled_and_filtered(noise, noise > 0, config.filter_size)
     mesh_rms = np.maximum(mesh_rms, 1e-6 * (1.0 + np.abs(mesh_level)))
@@ -292,15 +294,3 @@ def _mesh_error(
     own = np.where(is_known, noise, near_noise)
     variance = 0.35 * own + np.where(is_known, 1.0, 2.0) * structure + np.where(is_known, 0.0, near_square)
     return np.sqrt(np.maximum(variance + unresolved**2, 1e-12))
-
-
-def _margin_where_there_is_room(
-    core: NDArray[np.bool_], edges_y: NDArray[np.int64], edges_x: NDArray[np.int64]
-) -> NDArray[np.bool_]:
-    """Grow the mask by one cell, except in meshes so crowded that under 40 % would be left free."""
-    grown = grow_by_one(core)
-    height, width = np.diff(edges_y), np.diff(edges_x)
-    masked = np.add.reduceat(np.add.reduceat(grown, edges_y[:-1], axis=0, dtype=float), edges_x[:-1], axis=1)
-    has_room = masked < 0.6 * np.outer(height, width)
-    has_room = np.repeat(np.repeat(has_room, height, axis=0), width, axis=1)
-    return np.where(has_room, grown, core)

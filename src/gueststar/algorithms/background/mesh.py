@@ -13,7 +13,7 @@ N_BINS = 200
 """Bins of a mesh's histogram, over ten sigma."""
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def bin_pixels(image, is_masked, factor):  # type: ignore[no-untyped-def]
     """Return mean and variance of the unmasked finite pixels in cells of ``factor`` x ``factor``, and their number.
 
@@ -54,7 +54,7 @@ def bin_pixels(image, is_masked, factor):  # type: ignore[no-untyped-def]
     return mean, variance, number
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def mesh_statistics(values, is_masked, edges_y, edges_x):  # type: ignore[no-untyped-def]
     """Return clipped median, sigma and number of the unmasked values in every mesh of a grid.
 
@@ -81,7 +81,7 @@ def mesh_statistics(values, is_masked, edges_y, edges_x):  # type: ignore[no-unt
     return level, sigma, number
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _clipped_median(values):  # type: ignore[no-untyped-def]
     """Return median and lower-side sigma after clipping at 3 sigma, from a histogram of the values.
 
@@ -120,14 +120,14 @@ def _clipped_median(values):  # type: ignore[no-untyped-def]
     return centre, spread
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _interpolate(cumulative, place):  # type: ignore[no-untyped-def]
     """Return the cumulative count at a fractional bin."""
     i = min(int(place), N_BINS - 1)
     return cumulative[i] + (place - i) * (cumulative[i + 1] - cumulative[i])
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _quantile(cumulative, count):  # type: ignore[no-untyped-def]
     """Return the fractional bin at which the cumulative count is reached."""
     i = min(max(int(np.searchsorted(cumulative, count)) - 1, 0), N_BINS - 1)
@@ -135,7 +135,7 @@ def _quantile(cumulative, count):  # type: ignore[no-untyped-def]
     return i + (count - cumulative[i]) / step if step > 0 else float(i)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def mesh_noise(variance, number, is_masked, edges_y, edges_x):  # type: ignore[no-untyped-def]
     """Return the pixel noise in every mesh, from the variances within its unmasked cells; 0 where there are none.
 
@@ -160,7 +160,7 @@ def mesh_noise(variance, number, is_masked, edges_y, edges_x):  # type: ignore[n
     return noise
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def mark_deviant(values, is_empty, level, sigma, threshold):  # type: ignore[no-untyped-def]
     """Return where values, smoothed by a 3 x 3 binomial, are off the level by more than ``threshold`` sigma.
 
@@ -195,7 +195,7 @@ def mark_deviant(values, is_empty, level, sigma, threshold):  # type: ignore[no-
     return is_marked
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def grow_by_one(is_marked):  # type: ignore[no-untyped-def]
     """Return the mask with the eight neighbours of every marked cell marked too."""
     ny, nx = is_marked.shape
@@ -210,11 +210,32 @@ def grow_by_one(is_marked):  # type: ignore[no-untyped-def]
     return grown
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
+def with_margin(core, edges_y, edges_x, most):  # type: ignore[no-untyped-def]
+    """Return the mask grown by one cell, except in meshes of which the grown one would mask more than ``most``."""
+    out = grow_by_one(core)
+    for row in range(edges_y.size - 1):
+        for column in range(edges_x.size - 1):
+            y0, y1, x0, x1 = edges_y[row], edges_y[row + 1], edges_x[column], edges_x[column + 1]
+            n = 0
+            for y in range(y0, y1):
+                for x in range(x0, x1):
+                    n += out[y, x]
+            if n >= most * ((y1 - y0) * (x1 - x0)):
+                out[y0:y1, x0:x1] = core[y0:y1, x0:x1]
+    return out
+
+
+@numba.njit(cache=True, error_model="numpy")
 def expand_cells(cells, factor, ny, nx):  # type: ignore[no-untyped-def]
     """Return an image of ``ny`` x ``nx`` pixels by linear interpolation between the centres of cells."""
     image = np.empty((ny, nx), np.float32)
-    n_rows = cells.shape[0]
+    n_rows, n_columns = cells.shape
+    left, share_x = np.empty(nx, np.int32), np.empty(nx, np.float32)
+    for x in range(nx):
+        place = (x + 0.5) / factor - 0.5
+        left[x] = min(max(math.floor(place), 0), max(n_columns - 2, 0))
+        share_x[x] = place - left[x] if n_columns > 1 else 0.0
     held = -2
     lower_row, upper_row = np.empty(nx, np.float32), np.empty(nx, np.float32)
     for y in range(ny):
@@ -224,8 +245,8 @@ def expand_cells(cells, factor, ny, nx):  # type: ignore[no-untyped-def]
             if lower == held + 1:
                 lower_row, upper_row = upper_row, lower_row
             else:
-                _expand_row(cells[lower], factor, lower_row)
-            _expand_row(cells[min(lower + 1, n_rows - 1)], factor, upper_row)
+                _expand_row(cells[lower], left, share_x, lower_row)
+            _expand_row(cells[min(lower + 1, n_rows - 1)], left, share_x, upper_row)
             held = lower
         share = np.float32(place - lower if n_rows > 1 else 0.0)
         row = image[y]
@@ -234,12 +255,10 @@ def expand_cells(cells, factor, ny, nx):  # type: ignore[no-untyped-def]
     return image
 
 
-@numba.njit(cache=True)
-def _expand_row(cells, factor, row):  # type: ignore[no-untyped-def]
-    """Fill a row of pixels by linear interpolation between the centres of a row of cells."""
-    last = max(cells.size - 2, 0)
+@numba.njit(cache=True, error_model="numpy", _nrt=False)
+def _expand_row(cells, left, share, row):  # type: ignore[no-untyped-def]
+    """Fill a row of pixels by linear interpolation between a row of cells: from the ``left`` one, by a ``share``."""
+    last = cells.size - 1
     for x in range(row.size):
-        place = (x + 0.5) / factor - 0.5
-        left = min(max(math.floor(place), 0), last)
-        right = min(left + 1, cells.size - 1)
-        row[x] = cells[left] + np.float32(place - left) * (cells[right] - cells[left])
+        before, after = cells[left[x]], cells[min(left[x] + 1, last)]
+        row[x] = before + share[x] * (after - before)

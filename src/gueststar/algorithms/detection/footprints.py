@@ -43,14 +43,14 @@ def find_footprints(
     variance grows per unit of score on top of a source.
     """
     uphill = _uphill(score, np.float32(threshold))
-    level, one, other = _saddles(score, uphill)
-    tops = np.flatnonzero(uphill.ravel() == np.arange(uphill.size, dtype=np.int32))
+    tops = _climb_in_place(uphill.ravel())
     tops = tops[np.argsort(-score.ravel()[tops], kind="stable")]
-    number = np.full(score.size, -1, dtype=np.int32)
+    number = np.empty(score.size, dtype=np.int32)  # of tops; nothing else is read
     number[tops] = np.arange(tops.size, dtype=np.int32)
-    order = np.argsort(-level, kind="stable")
+    level, place, one, other = _saddles(score, uphill, number, tops.size)
+    order = np.lexsort((place, -level))
     basin, region = _merged(
-        score.ravel()[tops], level[order], number[one[order]], number[other[order]],
+        score.ravel()[tops], level[order], one[order], other[order],
         float(min_contrast), float(min_contrast_fraction), float(poisson_growth),
     )  # fmt: skip
     kept, serial = np.unique(basin, return_inverse=True)
@@ -68,65 +68,139 @@ def find_footprints(
 
 @njit(cache=True, error_model="numpy")
 def _uphill(score: NDArray[np.float32], threshold: float) -> NDArray[np.int32]:
-    """Return for each pixel at or above threshold the flat index of its peak by steepest ascent, -1 elsewhere."""
+    """Return for each pixel at or above threshold the flat index of the highest of it and its neighbours, -1 elsewhere.
+
+    Of equal heights the first in reading order is the higher one: the neighbours before a pixel need only be as high.
+    """
     ny, nx = score.shape
-    uphill = np.full((ny, nx), -1, np.int32)
+    uphill = np.empty((ny, nx), np.int32)
+    rows = np.full((3, nx + 2), -np.inf, np.float32)  # with a pixel more at both ends
+    rows[1, 1:-1] = score[0]
+    height, step = np.empty(nx, np.float32), np.empty(nx, np.int32)
     for y in range(ny):
-        for x in range(nx):
-            if not score[y, x] >= threshold:
-                continue
-            best, by, bx = score[y, x], y, x
-            for yy in range(max(y - 1, 0), min(y + 2, ny)):
-                for xx in range(max(x - 1, 0), min(x + 2, nx)):
-                    # Of equal heights the first in reading order is the higher one.
-                    if score[yy, xx] > best or (score[yy, xx] == best and (yy < by or (yy == by and xx < bx))):
-                        best, by, bx = score[yy, xx], yy, xx
-            uphill[y, x] = by * nx + bx
-    flat = uphill.ravel()
-    for k in range(flat.size):
-        if flat[k] < 0:
-            continue
-        top = flat[k]
-        while flat[top] != top:
-            top = flat[top]
-        step = k
-        while flat[step] != top:
-            after = flat[step]
-            flat[step] = top
-            step = after
+        above, own, below = rows[y % 3], rows[(y + 1) % 3], rows[(y + 2) % 3]
+        below[1:-1] = -np.inf
+        if y + 1 < ny:
+            below[1:-1] = score[y + 1]
+        height[:], step[:] = -np.inf, 0
+        for k in range(3):
+            _step_where_higher(above[k : k + nx], k - 1 - nx, height, step)
+        _step_where_higher(own[:nx], -1, height, step)
+        _stay_where_higher(own[1:-1], height, step)
+        _step_where_higher(own[2:], 1, height, step)
+        for k in range(3):
+            _step_where_higher(below[k : k + nx], k - 1 + nx, height, step)
+        _write_steps(own[1:-1], threshold, step, y * nx, uphill[y])
     return uphill
+
+
+@njit(cache=True, error_model="numpy", _nrt=False)
+def _step_where_higher(
+    line: NDArray[np.float32], shift: int, height: NDArray[np.float32], step: NDArray[np.int32]
+) -> None:
+    own = np.int32(shift)
+    for x in range(line.size):
+        is_higher = line[x] > height[x]
+        height[x] = line[x] if is_higher else height[x]
+        step[x] = own if is_higher else step[x]
+
+
+@njit(cache=True, error_model="numpy", _nrt=False)
+def _stay_where_higher(line: NDArray[np.float32], height: NDArray[np.float32], step: NDArray[np.int32]) -> None:
+    for x in range(line.size):
+        is_as_high = height[x] >= line[x]
+        height[x] = height[x] if is_as_high else line[x]
+        step[x] = step[x] if is_as_high else np.int32(0)
+
+
+@njit(cache=True, error_model="numpy", _nrt=False)
+def _write_steps(
+    line: NDArray[np.float32], threshold: float, step: NDArray[np.int32], first: int, uphill: NDArray[np.int32]
+) -> None:
+    for x in range(line.size):
+        uphill[x] = np.int32(first + x + step[x]) if line[x] >= threshold else np.int32(-1)
+
+
+@njit(cache=True, error_model="numpy")
+def _climb_in_place(uphill: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Replace the steps of a flat image by where they lead to in the end; return the tops."""
+    n = 0
+    for k in range(uphill.size):
+        n += uphill[k] == k
+    tops, n = np.empty(n, np.int32), 0
+    for k in range(uphill.size):
+        if uphill[k] < 0:
+            continue
+        top = uphill[k]
+        while uphill[top] != top:
+            top = uphill[top]
+        step = k
+        while uphill[step] != top:
+            after = uphill[step]
+            uphill[step] = top
+            step = after
+        if top == k:
+            tops[n] = k
+            n += 1
+    return tops
 
 
 @njit(cache=True, error_model="numpy")
 def _saddles(
-    score: NDArray[np.float32], uphill: NDArray[np.int32]
-) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]:
-    """Return the height and the two peaks of every pair of touching pixels that belong to different peaks."""
+    score: NDArray[np.float32], uphill: NDArray[np.int32], number: NDArray[np.int32], n_peaks: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
+    """Return the highest pair of touching pixels of every two peaks that touch: height, place, and the two peaks.
+
+    The height of a pair is that of its lower pixel. Of equal ones the first in reading order is taken.
+    """
     ny, nx = score.shape
-    capacity, n = 4096, 0
-    level, one, other = np.empty(capacity, np.float32), np.empty(capacity, np.int32), np.empty(capacity, np.int32)
+    capacity, n = 4096 + 4 * n_peaks, 0
+    level, place = np.empty(capacity, np.float32), np.empty(capacity, np.int64)
+    one, other = np.empty(capacity, np.int32), np.empty(capacity, np.int32)
+    last, before = np.full(n_peaks, -1), np.empty(capacity, np.int64)  # saddles of a peak: the last, and before each
+    is_rim = np.empty(nx, np.bool_)
     for y in range(ny):
+        _mark_rim(uphill, y, is_rim)
         for x in range(nx):
-            top = uphill[y, x]
-            if top < 0:
+            if not is_rim[x]:
                 continue
             for k in range(4):
                 yy, xx = y + (1 if k > 0 else 0), x + (1, -1, 0, 1)[k]
-                if yy >= ny or xx < 0 or xx >= nx or uphill[yy, xx] < 0 or uphill[yy, xx] == top:
+                if yy >= ny or xx < 0 or xx >= nx or uphill[yy, xx] < 0 or uphill[yy, xx] == uphill[y, x]:
                     continue
-                if n == capacity:
-                    capacity *= 2
-                    level = np.concatenate((level, np.empty(n, np.float32)))
-                    one, other = (
-                        np.concatenate((one, np.empty(n, np.int32))),
-                        np.concatenate((other, np.empty(n, np.int32))),
-                    )
-                level[n], one[n], other[n] = min(score[y, x], score[yy, xx]), top, uphill[yy, xx]
-                n += 1
-    return level[:n], one[:n], other[:n]
+                a, b = number[uphill[y, x]], number[uphill[yy, xx]]
+                low, high, height = max(a, b), min(a, b), min(score[y, x], score[yy, xx])
+                known = last[low]
+                while known >= 0 and other[known] != high:
+                    known = before[known]
+                if known < 0:
+                    if n == capacity:
+                        level, place = np.append(level, level), np.append(place, place)
+                        one, other, before = np.append(one, one), np.append(other, other), np.append(before, before)
+                        capacity *= 2
+                    level[n], place[n], one[n], other[n] = height, 4 * (y * nx + x) + k, low, high
+                    before[n], last[low] = last[low], n
+                    n += 1
+                elif height > level[known]:
+                    level[known], place[known] = height, 4 * (y * nx + x) + k
+    return level[:n], place[:n], one[:n], other[:n]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)
+def _mark_rim(uphill: NDArray[np.int32], y: int, is_rim: NDArray[np.bool_]) -> None:
+    """Mark the pixels of a row that may touch pixels of another peak after them in reading order."""
+    own, below = uphill[y], uphill[min(y + 1, uphill.shape[0] - 1)]
+    n = own.size
+    for x in range(n):
+        is_rim[x] = (own[x] >= 0) & (below[x] >= 0) & (below[x] != own[x])
+    for x in range(n - 1):
+        is_rim[x] |= (own[x] >= 0) & (own[x + 1] >= 0) & (own[x + 1] != own[x])
+        is_rim[x] |= (own[x] >= 0) & (below[x + 1] >= 0) & (below[x + 1] != own[x])
+    for x in range(1, n):
+        is_rim[x] |= (own[x] >= 0) & (below[x - 1] >= 0) & (below[x - 1] != own[x])
+
+
+@njit(cache=True, error_model="numpy", _nrt=False)
 def _root(parents: NDArray[np.int32], i: int) -> int:
     while parents[i] != i:
         parents[i] = parents[parents[i]]

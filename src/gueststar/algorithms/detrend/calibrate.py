@@ -64,7 +64,7 @@ def model_variance(
     return variance
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _subtract(image, structure, factor):  # type: ignore[no-untyped-def]
     ny, nx = image.shape
     for y in range(ny):
@@ -72,7 +72,7 @@ def _subtract(image, structure, factor):  # type: ignore[no-untyped-def]
             image[y, x] -= factor * structure[y, x]
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _divide(image, mask, flat, min_response, bad):  # type: ignore[no-untyped-def]
     ny, nx = image.shape
     for y in range(ny):
@@ -84,7 +84,7 @@ def _divide(image, mask, flat, min_response, bad):  # type: ignore[no-untyped-de
                 mask[y, x] |= bad
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _variance(  # type: ignore[no-untyped-def]
     variance,
     image,
@@ -99,10 +99,10 @@ def _variance(  # type: ignore[no-untyped-def]
     flat_variance,
 ):
     ny, nx = image.shape
-    counts = np.empty(nx, np.float32)
+    counts, down = np.empty(nx, np.float32), np.empty(nx + 2, np.float32)
     zero, one = np.float32(0.0), np.float32(1.0)
     for y in range(ny):
-        _model_counts(image, sky, y, read_variance, counts)
+        _model_counts(image, sky, y, read_variance, down, counts)
         row = variance[y]
         if flat.size > 0:
             for x in range(nx):
@@ -131,18 +131,21 @@ def _variance(  # type: ignore[no-untyped-def]
             row[x] = max(row[x], np.float32(1e-6))
 
 
-@numba.njit(cache=True)
-def _model_counts(image, sky, y, read_variance, counts):  # type: ignore[no-untyped-def]
-    """Fill ``counts`` with what the Poisson noise of row ``y`` is taken from; see `model_variance`."""
+@numba.njit(cache=True, error_model="numpy")
+def _model_counts(image, sky, y, read_variance, down, counts):  # type: ignore[no-untyped-def]
+    """Fill ``counts`` with what the Poisson noise of row ``y`` is taken from; see `model_variance`.
+
+    ``down`` is a work array with two pixels more than a row.
+    """
     ny, nx = image.shape
     above, here, below = image[max(y - 1, 0)], image[y], image[min(y + 1, ny - 1)]
     level = sky[y]
-    down = np.empty(nx, np.float32)
     two = np.float32(2.0)
     for x in range(nx):
-        down[x] = above[x] + two * here[x] + below[x]
+        down[x + 1] = above[x] + two * here[x] + below[x]
+    down[0], down[nx + 1] = down[1], down[nx]
     for x in range(nx):
-        smooth = np.float32(0.0625) * (down[max(x - 1, 0)] + two * down[x] + down[min(x + 1, nx - 1)])
+        smooth = np.float32(0.0625) * (down[x] + two * down[x + 1] + down[x + 2])
         floor = max(level[x], np.float32(0.0))
         noise = max(floor + read_variance, np.float32(1.0))  # of one pixel, squared
         excess = smooth - level[x]

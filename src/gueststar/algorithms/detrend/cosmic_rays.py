@@ -1,4 +1,7 @@
-"""Cosmic rays: pixels with edges sharper than the optics can make them (van Dokkum 2001, PASP 113, 1420)."""
+"""Cosmic rays: pixels with edges sharper than the optics can make them (van Dokkum 2001, PASP 113, 1420).
+
+What is called for every candidate is compiled without reference counts (``_nrt=False``), see `psf.newton`.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from numpy.typing import NDArray
 
 from gueststar.algorithms.detrend.groups import label_groups, pixels_with
 from gueststar.algorithms.detrend.interpolate import interpolate_in_place
+from gueststar.algorithms.stats.select import median_of_few_in_place
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ def remove_cosmic_rays_in_place(
     `star_sharpness.measure_star_sharpness`. Excluded pixels (saturated, bad) are neither candidates nor
     trusted as neighbours.
     """
-    is_ray = np.zeros(image.shape, np.bool_)
+    is_ray, is_lost = np.zeros(image.shape, np.bool_), is_excluded.copy()
     y, x = _edges(image, rms, is_excluded, config.significance)
     limits = (config.significance, neighbour_ratio * config.sharpness, config.sharpness_sigma)
     peeled: list[_Pixels] = []
@@ -98,13 +102,13 @@ def remove_cosmic_rays_in_place(
         if turn > 0:
             is_tail = ~is_hit & are_tails(image, level, rms, is_ray, is_excluded, y, x, config.tail_significance)
         peeled.append(_Pixels(y[is_tail], x[is_tail], image[y[is_tail], x[is_tail]]))
-        is_ray[y[is_tail], x[is_tail]] = True
+        is_ray[y[is_tail], x[is_tail]] = is_lost[y[is_tail], x[is_tail]] = True
         y, x = y[is_hit], x[is_hit]  # tails have no tails: they would creep along the noise
         if y.size == 0:
             break
-        is_ray[y, x] = True
+        is_ray[y, x] = is_lost[y, x] = True
         peeled.append(_Pixels(y, x, image[y, x]))
-        interpolate_in_place(image, is_ray | is_excluded, y=y, x=x)
+        interpolate_in_place(image, is_lost, y=y, x=x)
         y, x = touching(y, x, is_ray, is_excluded)
         limits = (
             config.neighbour_significance,
@@ -114,8 +118,9 @@ def remove_cosmic_rays_in_place(
     if spikes is not None and spikes[0].size > 0 and peeled:
         pixels = _Pixels._make(np.concatenate(part) for part in zip(*peeled, strict=True))
         _give_back_in_place(image, is_ray, pixels, *spikes, angles_deg=spike_angles_deg)
+        is_lost[pixels.y, pixels.x] = is_ray[pixels.y, pixels.x]
     y, x = pixels_with(is_ray, 1)
-    interpolate_in_place(image, is_ray | is_excluded, y=y, x=x)  # again, now that all hit neighbours are known
+    interpolate_in_place(image, is_lost, y=y, x=x)  # again, now that all hit neighbours are known
     return CosmicRays(y, x, int(label_groups(y, x, shape=image.shape).max(initial=-1)) + 1)
 
 
@@ -142,7 +147,7 @@ def _edges(image, rms, is_excluded, significance):  # type: ignore[no-untyped-de
     return np.array(found_y, np.int64), np.array(found_x, np.int64)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy", _nrt=False)
 def _laplacian(image, y, x, floor):  # type: ignore[no-untyped-def]
     """Return the positive Laplacian of the twice finer grid, rebinned; an isolated pixel gives its height.
 
@@ -158,7 +163,7 @@ def _laplacian(image, y, x, floor):  # type: ignore[no-untyped-def]
     )  # fmt: skip
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy", _nrt=False)
 def _sharpness_deficits(image, level, rms, is_excluded, y, x, ratio):  # type: ignore[no-untyped-def]
     """Return largest and second largest deficit (sigma) of opposite neighbours against those of a star."""
     sky, noise = level[y, x], rms[y, x]
@@ -178,7 +183,7 @@ def _sharpness_deficits(image, level, rms, is_excluded, y, x, ratio):  # type: i
     return largest, second
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy", _nrt=False)
 def _is_in_track(image, level, rms, is_excluded, y, x):  # type: ignore[no-untyped-def]
     """Return whether a pixel continues a thin line: as bright as both neighbours one way, dark on both sides.
 
@@ -215,7 +220,7 @@ def are_hit(image, level, rms, is_excluded, y, x, significance, ratio, n_sigma):
         floor = level[v, u] - 2.0 * rms[v, u]
         edge = _laplacian(image, v, u, floor)
         n = _window(image, v, u, 2, around)
-        noise = math.sqrt(rms[v, u] ** 2 + max(np.median(around[:n]) - level[v, u], 0.0))
+        noise = math.sqrt(rms[v, u] ** 2 + max(median_of_few_in_place(around[:n]) - level[v, u], 0.0))
         if edge < significance * noise:
             continue
         n = 0
@@ -223,7 +228,7 @@ def are_hit(image, level, rms, is_excluded, y, x, significance, ratio, n_sigma):
             for p in range(max(u - 2, 0), min(u + 3, nx)):
                 around[n] = _laplacian(image, q, p, floor)
                 n += 1
-        if edge - np.median(around[:n]) < significance * noise:
+        if edge - median_of_few_in_place(around[:n]) < significance * noise:
             continue
         is_hit[i] = True
     return is_hit
@@ -244,7 +249,7 @@ def are_tails(image, level, rms, is_ray, is_excluded, y, x, significance):  # ty
                     n += 1
         if n < 8:
             continue
-        local, noise = np.median(around[:n]), rms[v, u]
+        local, noise = median_of_few_in_place(around[:n]), rms[v, u]
         is_tail[i] = local - level[v, u] < noise and image[v, u] - local > significance * noise
     return is_tail
 
@@ -286,7 +291,7 @@ def _is_across(
     return is_track & (off > tolerance_deg)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy", _nrt=False)
 def _window(image, y, x, reach, values):  # type: ignore[no-untyped-def]
     """Copy the pixels within ``reach`` of a pixel into ``values`` and return their number."""
     n = 0

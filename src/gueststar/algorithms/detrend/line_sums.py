@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import NamedTuple
 
 import numba
@@ -21,23 +22,36 @@ class Line(NamedTuple):
     """Sum along it over the noise of that sum."""
 
 
-class LineSums(NamedTuple):
-    """Digital lines of an image whose sums are significant, the most significant first."""
+class LineSums:
+    """Digital lines of an image whose sums are significant."""
 
-    quadrant: NDArray[np.int64]
-    """Range of directions, see `_turned`."""
-    column: NDArray[np.int64]
-    """Column of the turned image in its first row; negative where the line enters from the side."""
-    shift: NDArray[np.int64]
-    """Columns by which the line moves in as many rows as the next power of two has."""
-    significance: NDArray[np.float64]
-    """Sum over the noise of that sum."""
-    total: NDArray[np.float64]
-    """The sum itself."""
+    def __init__(self, table: NDArray[np.float64]) -> None:
+        self.table = table
+        """``[n, 5]``: quadrant (`_turned`); column of the turned image in its first row, negative where the line enters
+        from the side; columns by which it moves in as many rows as the next power of two has; sum over the noise of
+        that sum; the sum itself."""
+        self._order = np.zeros(0, np.int64)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def strongest(self, n: int) -> NDArray[np.int64]:
+        """Return the rows of at least ``n`` of the most significant lines, the strongest first; all if they are fewer.
+
+        Of hundreds of thousands in a crowded field a few thousand are ever looked at: only these are put in order.
+        """
+        n = min(n, len(self))
+        if self._order.size < n:
+            significance = self.table[:, 3]
+            rows = np.flatnonzero(significance >= np.partition(significance, -n)[-n])
+            self._order = rows[np.argsort(-significance[rows], kind="stable")]
+        return self._order
 
 
 _ROOM = 4096
 """Lines of a quadrant that there is room for; where there are more, as about a bright trail, all are sought again."""
+_FIRST = 16384
+"""Lines that are put in order at first."""
 
 
 def significant_lines(values: NDArray[np.float32], *, min_length: float, threshold: float) -> LineSums:
@@ -49,14 +63,11 @@ def significant_lines(values: NDArray[np.float32], *, min_length: float, thresho
     for quadrant in range(_N_QUADRANTS):
         turned = _turned(values, quadrant)
         sums = _sums_of(turned)
-        found, n = _significant(sums, *turned.shape, min_length, threshold, _ROOM)
+        found, n = _significant(sums, quadrant, *turned.shape, min_length, threshold, _ROOM)
         if n > _ROOM:
-            found, n = _significant(sums, *turned.shape, min_length, threshold, n)
-        parts.append(np.column_stack([np.full(len(found), quadrant), found]))
-    table = np.concatenate(parts)
-    table = table[np.argsort(-table[:, 3], kind="stable")]
-    place = table[:, :3].astype(np.int64).T
-    return LineSums(place[0], place[1], place[2], table[:, 3], table[:, 4])
+            found, n = _significant(sums, quadrant, *turned.shape, min_length, threshold, n)
+        parts.append(found)
+    return LineSums(np.concatenate(parts))
 
 
 def strongest_standing(values: NDArray[np.float32], lines: LineSums) -> Line | None:
@@ -64,12 +75,17 @@ def strongest_standing(values: NDArray[np.float32], lines: LineSums) -> Line | N
 
     Ends are where the line enters and leaves the image, to about a pixel.
     """
-    best, significance = _strongest_standing(
-        values, lines.quadrant, lines.column, lines.shift, lines.significance, lines.total
-    )
+    n = _FIRST
+    passed = [_columns_passed(int(_whole_power(side))) for side in values.shape]
+    while True:
+        rows = lines.strongest(n)
+        best, significance = _strongest_standing(values, lines.table, rows, *passed)
+        if rows.size == len(lines) or lines.table[rows[-1], 3] <= significance:
+            break
+        n *= 8
     if best < 0:
         return None
-    quadrant, start, shift = int(lines.quadrant[best]), float(lines.column[best]), float(lines.shift[best])
+    quadrant, (start, shift) = int(lines.table[best, 0]), lines.table[best, 1:3].tolist()
     ny = _turned(values, quadrant).shape[0]
     run = shift * (ny - 1) / (_whole_power(ny) - 1)
     (x1, y1), (x2, y2) = (_to_image(quadrant, x, y, values.shape) for x, y in ((start, 0.0), (start + run, ny - 1.0)))
@@ -91,7 +107,7 @@ def _to_image(quadrant: int, x: float, y: float, shape: tuple[int, ...]) -> tupl
     return (along, y) if quadrant < 2 else (y, along)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _whole_power(n):  # type: ignore[no-untyped-def]
     """Return the smallest power of two, 2 at least, that is not smaller than ``n``."""
     power = 2
@@ -112,7 +128,7 @@ def _sums_of(turned: NDArray[np.float32]) -> NDArray[np.float32]:
     return sums
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _joined_strips(sums, height):  # type: ignore[no-untyped-def]
     """Join pairs of strips of ``height`` rows; row ``strip * height + shift`` holds the sums of lines moving
     ``shift`` columns within the strip, by starting column."""
@@ -131,10 +147,10 @@ def _joined_strips(sums, height):  # type: ignore[no-untyped-def]
     return joined
 
 
-@numba.njit(cache=True)
-def _significant(sums, ny, nx, min_length, threshold, room):  # type: ignore[no-untyped-def]
-    """Return ``[n, 4]`` (column, shift, significance, sum) of lines beyond the threshold, and how many there are."""
-    found = np.empty((room, 4))
+@numba.njit(cache=True, error_model="numpy")
+def _significant(sums, quadrant, ny, nx, min_length, threshold, room):  # type: ignore[no-untyped-def]
+    """Return the table (see `LineSums`) of lines of a quadrant beyond the threshold, and how many there are."""
+    found = np.empty((room, 5))
     n_rows, k = sums.shape[0], 0
     for shift in range(n_rows):
         slope = shift / (n_rows - 1.0)
@@ -152,38 +168,51 @@ def _significant(sums, ny, nx, min_length, threshold, room):  # type: ignore[no-
                 n = float(ny) if start >= 0 else 0.0
             if n >= n_least and total >= threshold * math.sqrt(n):
                 if k < room:
-                    found[k, 0], found[k, 1], found[k, 2], found[k, 3] = start, shift, total / math.sqrt(n), total
+                    found[k, 0], found[k, 1], found[k, 2] = quadrant, start, shift
+                    found[k, 3], found[k, 4] = total / math.sqrt(n), total
                 k += 1
     return found[: min(k, room)], k
 
 
-@numba.njit(cache=True)
-def _strongest_standing(values, quadrant, column, shift, significance, total):  # type: ignore[no-untyped-def]
+@cache
+def _columns_passed(n_rows: int) -> NDArray[np.int16]:
+    """Return ``[shift, row]`` by how many columns a digital line has moved in each row, as the strips are joined."""
+    rest = np.broadcast_to(np.arange(n_rows), (n_rows, n_rows)).copy()
+    shift = np.arange(n_rows)[:, None]
+    passed, height = np.zeros((n_rows, n_rows), np.int16), n_rows
+    while height > 1:
+        height //= 2
+        is_upper = rest >= height
+        rest -= height * is_upper
+        passed += (is_upper * ((shift + 1) // 2)).astype(np.int16)
+        shift = shift // 2
+    passed.flags.writeable = False
+    return passed
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _strongest_standing(values, table, rows, passed_upright, passed_lying):  # type: ignore[no-untyped-def]
     """Return the row of the line that is strongest by what is left along it, and its significance; -1: none."""
     best, most = -1, 0.0
-    for k in range(significance.size):
-        if significance[k] <= most:  # nor are those that follow: what was taken out made none stronger
+    for k in rows:
+        if table[k, 3] <= most:  # nor are those that follow: what was taken out made none stronger
             break
-        left = significance[k] * _sum_along(values, quadrant[k], column[k], shift[k]) / total[k]
+        quadrant, column, shift = int(table[k, 0]), int(table[k, 1]), int(table[k, 2])
+        passed = passed_upright[shift] if quadrant < 2 else passed_lying[shift]
+        left = table[k, 3] * _sum_along(values, passed, quadrant, column) / table[k, 4]
         if left > most:
             best, most = k, left
     return best, most
 
 
-@numba.njit(cache=True)
-def _sum_along(values, quadrant, column, shift):  # type: ignore[no-untyped-def]
-    """Return the sum along one digital line, as the strips are joined."""
+@numba.njit(cache=True, error_model="numpy", _nrt=False)
+def _sum_along(values, passed, quadrant, column):  # type: ignore[no-untyped-def]
+    """Return the sum along one digital line."""
     is_upright, is_mirrored = quadrant < 2, quadrant % 2 == 1
     ny, nx = values.shape if is_upright else (values.shape[1], values.shape[0])
-    n_rows, total = _whole_power(ny), 0.0
+    total = 0.0
     for row in range(ny):
-        x, height, s, rest = column, n_rows, shift, row
-        while height > 1:
-            height //= 2
-            if rest >= height:
-                rest -= height
-                x += (s + 1) // 2
-            s //= 2
+        x = column + passed[row]
         if 0 <= x < nx:
             along = nx - 1 - x if is_mirrored else x
             total += values[row, along] if is_upright else values[along, row]

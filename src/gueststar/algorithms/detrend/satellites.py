@@ -132,7 +132,7 @@ def _erase_in_place(cells: NDArray[np.float32], line: Line, *, half_width: float
     cells[y, x] = 0.0
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _binned_significance(image, level, rms, is_excluded, factor):  # type: ignore[no-untyped-def]
     """Return the excess over the noise of cells (that of their central pixel); 0 in cells more than half excluded."""
     ny, nx = image.shape
@@ -161,7 +161,7 @@ def _binned_significance(image, level, rms, is_excluded, factor):  # type: ignor
     return cells
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _paint(x1, y1, x2, y2, half_width, ny, nx):  # type: ignore[no-untyped-def]
     """Return the pixels within ``half_width`` of the segment between two points."""
     found_y, found_x = [0 for _ in range(0)], [0 for _ in range(0)]

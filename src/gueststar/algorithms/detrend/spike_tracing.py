@@ -1,4 +1,7 @@
-"""Follow diffraction spikes outwards from a star, piece by piece."""
+"""Follow diffraction spikes outwards from a star, piece by piece.
+
+What is called for every pixel or piece is compiled without reference counts (``_nrt=False``), see `psf.newton`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import math
 
 import numba
 import numpy as np
+
+from gueststar.algorithms.stats.select import median_of_few_in_place
 
 _SEGMENT = 8
 """Pixels of a spike that are judged together."""
@@ -23,7 +28,7 @@ _WIDEST = 15.0
 """Pixels, at most, between the middle of the saturated pixels and the star."""
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy", _nrt=False)
 def excess(image, level, is_excluded, y, x):  # type: ignore[no-untyped-def]
     """Return the light above the sky at a place between pixels; NaN where it cannot be known."""
     ny, nx = image.shape
@@ -38,7 +43,7 @@ def excess(image, level, is_excluded, y, x):  # type: ignore[no-untyped-def]
     return (1.0 - b) * below + b * above - level[v, u]
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def follow_all_in_place(  # type: ignore[no-untyped-def]
     is_spike, image, level, rms, is_excluded, x, y, radius, angles, reach, first_significance, significance, contrast
 ):
@@ -48,7 +53,7 @@ def follow_all_in_place(  # type: ignore[no-untyped-def]
     does not draw that one to itself. They are alike, too: where more than half of them were followed, the others are
     taken to be as long and as bright, though neighbours may hide them.
     """
-    n_stars = 0
+    n_stars, values = 0, np.empty(_SEGMENT)
     for s in range(x.size):
         heart_x, heart_y = _common_heart(image, level, rms, is_excluded, x[s], y[s], radius[s], angles, reach)
         first, light, n_arms = radius[s] + 2.0, np.zeros(_MOST_PIECES), 0
@@ -56,8 +61,8 @@ def follow_all_in_place(  # type: ignore[no-untyped-def]
             turned, offset = _aligned(image, level, rms, is_excluded, heart_x, heart_y, first, angle, reach)
             for trial, across in ((turned, offset), (angle, 0.0)):
                 is_seen = _follow(
-                    is_spike, light, image, level, rms, is_excluded, heart_x, heart_y, first, trial, across, _LATEST,
-                    first_significance, significance, contrast,
+                    is_spike, light, values, image, level, rms, is_excluded, heart_x, heart_y, first, trial, across,
+                    _LATEST, first_significance, significance, contrast,
                 )  # fmt: skip
                 if is_seen:
                     n_arms += 1
@@ -73,12 +78,12 @@ def follow_all_in_place(  # type: ignore[no-untyped-def]
     return n_stars
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def enter_in_place(  # type: ignore[no-untyped-def]
     is_spike, image, level, rms, is_excluded, angles, first_significance, significance, contrast
 ):
     """Set ``is_spike`` on spikes that come in over the border."""
-    light = np.zeros(_MOST_PIECES)
+    light, values = np.zeros(_MOST_PIECES), np.empty(_SEGMENT)
     ny, nx = image.shape
     for angle in angles:
         for k in range(nx + ny):
@@ -86,29 +91,29 @@ def enter_in_place(  # type: ignore[no-untyped-def]
             if k >= nx:
                 x, y = 0.0 if math.cos(angle) > 0.0 else nx - 1.0, float(k - nx)
             _follow(
-                is_spike, light, image, level, rms, is_excluded, x, y, 2.0, angle, 0.0, 0,
+                is_spike, light, values, image, level, rms, is_excluded, x, y, 2.0, angle, 0.0, 0,
                 first_significance, significance, contrast,
             )  # fmt: skip
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy", _nrt=False)
 def _line_light(image, level, rms, is_excluded, x, y, first, c, d, offset, reach):  # type: ignore[no-untyped-def]
     """Return the mean logarithm of the light, in units of the noise, along a line out to ``reach``.
 
     Of the logarithm, so that a star that lies on the line in one place does not rule.
     """
-    total, n = 0.0, 0
+    product, n = 1.0, 0
     for r in range(0, reach, 3):
         u = x + (first + r) * c - offset * d
         v = y + (first + r) * d + offset * c
         value = excess(image, level, is_excluded, v, u)
         if not math.isnan(value):
-            total += math.log(1.0 + max(value / rms[int(v), int(u)], 0.0))
+            product *= 1.0 + max(value / rms[int(v), int(u)], 0.0)
             n += 1
-    return total / n if n >= reach // 12 else 0.0
+    return math.log(product) / n if n >= reach // 12 else 0.0
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _common_heart(image, level, rms, is_excluded, x, y, radius, angles, reach):  # type: ignore[no-untyped-def]
     """Return the place from which the lines in all directions are brightest together, against those beside them.
 
@@ -125,11 +130,12 @@ def _common_heart(image, level, rms, is_excluded, x, y, radius, angles, reach): 
         for j in range(_FLANK, 2 * half + 1 - _FLANK):
             sharp[k, j] = max(light[j] - max(light[j - _FLANK], light[j + _FLANK]), 0.0)
     best, best_x, best_y = -np.inf, x, y
+    along_x, along_y = np.cos(angles), np.sin(angles)
     for j in range(-widest, widest + 1):
         for i in range(-widest, widest + 1):
             total = -1e-3 * math.hypot(i, j)  # of equals the nearest
             for k in range(angles.size):
-                across = round(j * math.cos(angles[k]) - i * math.sin(angles[k]))
+                across = round(j * along_x[k] - i * along_y[k])
                 if abs(across) <= widest:
                     total += sharp[k, across + half]
             if total > best:
@@ -137,7 +143,7 @@ def _common_heart(image, level, rms, is_excluded, x, y, radius, angles, reach): 
     return best_x, best_y
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy", _nrt=False)
 def _aligned(image, level, rms, is_excluded, x, y, first, angle, reach):  # type: ignore[no-untyped-def]
     """Return the angle and the offset across, near those given, at which a spike is brightest."""
     best, best_angle, best_offset = -np.inf, angle, 0.0
@@ -151,13 +157,13 @@ def _aligned(image, level, rms, is_excluded, x, y, first, angle, reach):  # type
     return best_angle, best_offset
 
 
-@numba.njit(cache=True)
-def _segment(image, level, rms, is_excluded, x, y, start, c, d, offset):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, error_model="numpy", _nrt=False)
+def _segment(values, image, level, rms, is_excluded, x, y, start, c, d, offset):  # type: ignore[no-untyped-def]
     """Return median light along a piece of a spike, and by how many sigma it exceeds that on its brighter side.
 
     Near by and farther out, whichever shows it better: a neighbour may lie beside it, and blurred spikes are wide.
     """
-    on_axis, n = _median_along(image, level, is_excluded, x, y, start, c, d, offset)
+    on_axis, n = _median_along(values, image, level, is_excluded, x, y, start, c, d, offset)
     if n < _SEGMENT // 2:
         return np.nan, 0.0
     middle = start + 0.5 * _SEGMENT
@@ -168,28 +174,28 @@ def _segment(image, level, rms, is_excluded, x, y, start, c, d, offset):  # type
         return on_axis, 0.0
     beside = np.inf
     for distance in _BESIDE:
-        left, _ = _median_along(image, level, is_excluded, x, y, start, c, d, offset - distance)
-        right, _ = _median_along(image, level, is_excluded, x, y, start, c, d, offset + distance)
+        left, _ = _median_along(values, image, level, is_excluded, x, y, start, c, d, offset - distance)
+        right, _ = _median_along(values, image, level, is_excluded, x, y, start, c, d, offset + distance)
         if not math.isnan(left) and not math.isnan(right):
             beside = min(beside, max(left, right))
     return on_axis, (on_axis - beside) / error
 
 
-@numba.njit(cache=True)
-def _median_along(image, level, is_excluded, x, y, start, c, d, offset):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, error_model="numpy", _nrt=False)
+def _median_along(values, image, level, is_excluded, x, y, start, c, d, offset):  # type: ignore[no-untyped-def]
     """Return the median light along a piece of a line and on how many places it is known."""
-    values, n = np.empty(_SEGMENT), 0
+    n = 0
     for r in range(_SEGMENT):
         value = excess(image, level, is_excluded, y + (start + r) * d + offset * c, x + (start + r) * c - offset * d)
         if not math.isnan(value):
             values[n] = value
             n += 1
-    return (np.median(values[:n]) if n > 0 else np.nan), n
+    return (median_of_few_in_place(values[:n]) if n > 0 else np.nan), n
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy", _nrt=False)
 def _follow(  # type: ignore[no-untyped-def]
-    is_spike, light, image, level, rms, is_excluded, x, y, first, angle, offset, n_late,
+    is_spike, light, values, image, level, rms, is_excluded, x, y, first, angle, offset, n_late,
     first_significance, significance, contrast,
 ):  # fmt: skip
     """Mark one spike, from the distance ``first`` outwards, and return whether there is one.
@@ -200,7 +206,7 @@ def _follow(  # type: ignore[no-untyped-def]
     c, d = math.cos(angle), math.sin(angle)
     n_seen, n_missed, inner, start, is_marked = 0, 0, np.inf, first, False
     while n_missed <= (_MOST_MISSED if n_seen > 1 else n_late):
-        middle, height = _segment(image, level, rms, is_excluded, x, y, start, c, d, offset)
+        middle, height = _segment(values, image, level, rms, is_excluded, x, y, start, c, d, offset)
         is_lit = height > (significance if n_seen > 1 else first_significance)
         if is_lit and (n_seen < 2 or n_missed == 0 or middle < inner):  # what is brighter again is something else
             # Pieces that another star hid count too; light falls outwards, by no more than four times a piece.
@@ -214,7 +220,7 @@ def _follow(  # type: ignore[no-untyped-def]
                 is_marked = True
             n_seen, n_missed, inner = n_seen + 1, 0 if n_seen > 0 else n_missed, middle
             for shifted in (offset - 0.5, offset + 0.5):  # its angle may be a little off
-                there, _ = _segment(image, level, rms, is_excluded, x, y, start, c, d, shifted)
+                there, _ = _segment(values, image, level, rms, is_excluded, x, y, start, c, d, shifted)
                 if there > middle:
                     middle, offset = there, shifted
         else:
@@ -225,7 +231,7 @@ def _follow(  # type: ignore[no-untyped-def]
     return is_marked
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy", _nrt=False)
 def _mark(is_spike, image, level, rms, x, y, start, c, d, offset, brightest):  # type: ignore[no-untyped-def]
     """Mark the pixels within 1.5 of a piece of a spike that are no brighter than it can be."""
     ny, nx = image.shape

@@ -13,6 +13,7 @@ from scipy.ndimage import label, median_filter
 
 from gueststar.algorithms.detrend.groups import label_groups, pixels_with
 from gueststar.algorithms.detrend.spike_tracing import enter_in_place, excess, follow_all_in_place
+from gueststar.algorithms.stats.select import median_of_few_in_place
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -168,5 +169,5 @@ def _profiles(image, level, rms, is_excluded, x, y, radius, reach, n_angles=720)
                     values[n] = value
                     n += 1
             if n >= reach // 4:
-                profiles[s, k] = np.median(values[:n]) / noise
+                profiles[s, k] = median_of_few_in_place(values[:n]) / noise
     return profiles

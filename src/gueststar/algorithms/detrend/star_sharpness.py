@@ -60,7 +60,7 @@ def measure_star_sharpness(
     return ASSUMED
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _peak_ratios(image, level, rms, is_masked, min_significance):  # type: ignore[no-untyped-def]
     """Return, for each local maximum, the geometric mean of the neighbours along x and y over the peak."""
     ny, nx = image.shape

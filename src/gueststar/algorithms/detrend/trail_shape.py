@@ -72,9 +72,10 @@ class SkyView(NamedTuple):
 
     def strip(self, line: Line, *, reach: int) -> NDArray[np.float32]:
         """Return the pixels around a line in units of the sky's noise, NaN where excluded or outside."""
-        values = strip_along(self.image, line, reach=reach)[0] - strip_along(self.level, line, reach=reach)[0]
-        is_bad = strip_along(self.is_excluded.view(np.uint8), line, reach=reach)[0] > 0
-        return np.where(is_bad, np.nan, values / strip_along(self.rms, line, reach=reach)[0])
+        course = _course_of(line)
+        strip = np.empty((2 * reach + 1, course.x.size), np.float32)
+        _fill_strip(*self, *course, strip)
+        return strip
 
 
 def measure_trail(view: SkyView, line: Line, *, reach: int, config: TrailConfig) -> Trail | None:
@@ -107,12 +108,7 @@ def strip_along(
     values: NDArray[np.float32], line: Line, *, reach: int, step: float = 1.0
 ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
     """Return values along a line at perpendicular offsets -reach..reach (NaN outside), and the line's x and y."""
-    length = math.hypot(line.x2 - line.x1, line.y2 - line.y1)
-    n = max(int(length / step), 2)
-    t = np.linspace(0.0, 1.0, n)
-    x = line.x1 + t * (line.x2 - line.x1)
-    y = line.y1 + t * (line.y2 - line.y1)
-    normal_x, normal_y = -(line.y2 - line.y1) / length, (line.x2 - line.x1) / length
+    x, y, normal_x, normal_y = _course_of(line, step=step)
     offsets = np.arange(-reach, reach + 1)[:, None]
     column = np.rint(x + offsets * normal_x).astype(int)
     row = np.rint(y + offsets * normal_y).astype(int)
@@ -120,6 +116,35 @@ def strip_along(
     strip = np.full(column.shape, np.nan, np.float32)
     strip[is_inside] = values[row[is_inside], column[is_inside]]
     return strip, x, y
+
+
+class _Course(NamedTuple):
+    """Places along a line, and the unit vector across it."""
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    normal_x: float
+    normal_y: float
+
+
+def _course_of(line: Line, *, step: float = 1.0) -> _Course:
+    """Return places ``step`` pixels from one to the next."""
+    length = _length(line)
+    t = np.linspace(0.0, 1.0, max(int(length / step), 2))
+    x = line.x1 + t * (line.x2 - line.x1)
+    y = line.y1 + t * (line.y2 - line.y1)
+    return _Course(x, y, -(line.y2 - line.y1) / length, (line.x2 - line.x1) / length)
+
+
+@njit(cache=True, error_model="numpy")
+def _fill_strip(image, level, rms, is_excluded, x, y, normal_x, normal_y, strip):  # type: ignore[no-untyped-def]
+    ny, nx = image.shape
+    reach = strip.shape[0] // 2
+    for j in range(strip.shape[0]):
+        for i in range(strip.shape[1]):
+            u, v = int(np.rint(x[i] + (j - reach) * normal_x)), int(np.rint(y[i] + (j - reach) * normal_y))
+            is_known = 0 <= u < nx and 0 <= v < ny and not is_excluded[v, u]
+            strip[j, i] = (image[v, u] - level[v, u]) / rms[v, u] if is_known else np.float32(np.nan)
 
 
 def best_run(scores: NDArray[np.float64]) -> tuple[int, int]:

@@ -8,6 +8,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from gueststar.algorithms.stats.select import median_of_line
+
 Bools = NDArray[np.bool_]
 Float32Image = NDArray[np.float32]
 Floats = NDArray[np.float64]
@@ -145,8 +147,9 @@ def _n_believed(level: Floats, error: Floats, n_sigma: float) -> int:
 def _light_of_others(profile: WingProfile, distance: Floats, flux: Floats, radii: Floats) -> Floats:
     """Return about what the wings of the other stars add to each star's rings ``[star, ring]``."""
     added = np.zeros((flux.size, radii.size))
+    at_stars, at_rings = profile.at(distance), profile.at(radii)
     for k in range(radii.size):
-        share = profile.at(np.maximum(distance, radii[k]))
+        share = np.where(distance < radii[k], at_rings[k], at_stars)
         np.fill_diagonal(share, 0.0)
         added[:, k] = share @ flux
     return added
@@ -175,18 +178,21 @@ def _ring_medians(image, is_usable, x, y, radii):  # type: ignore[no-untyped-def
     medians = np.full((x.size, radii.size), np.nan)
     counts = np.zeros((x.size, radii.size))
     values = np.empty(_MOST_SAMPLES, np.float32)
-    for k in range(x.size):
-        for r in range(radii.size):
-            n, m = min(_MOST_SAMPLES, int(2.0 * np.pi * radii[r])), 0
+    right, up = np.empty(_MOST_SAMPLES), np.empty(_MOST_SAMPLES)
+    for r in range(radii.size):
+        n = min(_MOST_SAMPLES, int(2.0 * np.pi * radii[r]))
+        for a in range(n):
+            angle = 2.0 * np.pi * (a + 0.5) / n
+            right[a], up[a] = radii[r] * np.cos(angle), radii[r] * np.sin(angle)
+        for k in range(x.size):
+            m = 0
             for a in range(n):
-                angle = 2.0 * np.pi * (a + 0.5) / n
-                i = int(np.rint(x[k] + radii[r] * np.cos(angle)))
-                j = int(np.rint(y[k] + radii[r] * np.sin(angle)))
+                i, j = int(np.rint(x[k] + right[a])), int(np.rint(y[k] + up[a]))
                 if 0 <= i < nx and 0 <= j < ny and is_usable[j, i]:
                     values[m] = image[j, i]
                     m += 1
             if m > 0:
-                medians[k, r], counts[k, r] = np.median(values[:m]), m
+                medians[k, r], counts[k, r] = median_of_line(values[:m]), m
     return medians, counts
 
 

@@ -58,8 +58,9 @@ def find_hidden_peaks(
     if peaks.x.size == 0 or len(state.x) == 0:
         return peaks
     tree = cKDTree(np.column_stack([state.x, state.y]))
-    nearest, _ = tree.query(np.column_stack([peaks.x, peaks.y]))
-    peaks = peaks.select(nearest > config.min_separation_fwhm * fwhm)
+    separation = config.min_separation_fwhm * fwhm
+    nearest, _ = tree.query(np.column_stack([peaks.x, peaks.y]), distance_upper_bound=separation)
+    peaks = peaks.select(~np.isfinite(nearest))
     return peaks.select(~_is_in_ring(score, peaks, state, half, fwhm, config))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -229,8 +229,7 @@ class _Rays:
             if y.size == 0 or len(state.x) == 0:
                 break
             self.y, self.x = np.concatenate([self.y, y]), np.concatenate([self.x, x])
-            distance, _ = cKDTree(np.column_stack([x, y])).query(np.column_stack([state.x, state.y]))
-            rows = np.flatnonzero(distance < 2.0 * config.fit.fit_radius_fwhm * fwhm)
+            rows = np.flatnonzero(_is_near(state, x, y, 2.0 * config.fit.fit_radius_fwhm * fwhm))
             crossed = chosen(state, rows)
             crossed.is_settled[:] = False
             fit_in_place(scene, psf, crossed, fwhm=fwhm, config=config.fit)
@@ -301,10 +300,7 @@ def _with_new(
     fresh = new_sources(
         extra.x, extra.y, fit_radius=config.fit.fit_radius_fwhm * fwhm, flux=extra.score.astype(np.float64)
     )
-    tree = cKDTree(np.column_stack([extra.x, extra.y]))
-    near, _ = tree.query(np.column_stack([state.x, state.y]))
-    is_touched = near < 3.0 * config.fit.fit_radius_fwhm * fwhm
-    state.is_settled[is_touched] = False
+    state.is_settled[_is_near(state, extra.x, extra.y, 3.0 * config.fit.fit_radius_fwhm * fwhm)] = False
     more = _Table(
         extra.score.astype(np.float64),
         np.full(n, turn, dtype=np.int16),
@@ -336,6 +332,12 @@ def _without_doubtful(
     state.x[brighter] += share * (state.x[fainter] - state.x[brighter])
     state.y[brighter] += share * (state.y[fainter] - state.y[brighter])
     return _keeping(scene, psf, state, table, is_real, 2.0 * config.fit.fit_radius_fwhm * fwhm)
+
+
+def _is_near(state: SourceState, x: NDArray[Any], y: NDArray[Any], reach: float) -> Booleans:
+    """Return which sources lie nearer than ``reach`` pixels to one of the places."""
+    places, tree = np.column_stack([state.x, state.y]), cKDTree(np.column_stack([x, y]))
+    return np.isfinite(tree.query(places, distance_upper_bound=reach)[0])
 
 
 def _is_beside(is_struck: Booleans | None, state: SourceState, radius: float) -> Booleans:
@@ -381,9 +383,7 @@ def _keeping(
     """Put the light of the others back, and unsettle what lies within ``reach`` pixels of them."""
     release_in_place(scene, psf, state, ~is_kept)
     if not is_kept.all() and is_kept.any():
-        gone = cKDTree(np.column_stack([state.x[~is_kept], state.y[~is_kept]]))
-        near, _ = gone.query(np.column_stack([state.x, state.y]))
-        state.is_settled[near < reach] = False
+        state.is_settled[_is_near(state, state.x[~is_kept], state.y[~is_kept], reach)] = False
     return chosen(state, is_kept), _Table._make(values[is_kept] for values in table)
 
 

@@ -6,6 +6,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+_FEW = 2000
+"""Keys below which bits are settled by eights, not by elevens."""
+
 
 def median_of(values: NDArray[np.float32]) -> float:
     """Return the median of float32 values of any shape, as ``np.median`` does; NaN if there are none.
@@ -27,7 +30,7 @@ def median_of_line(values):  # type: ignore[no-untyped-def]
     """Return the median of a contiguous line of at least one float32 value."""
     n = values.size
     keys = _keys_of(values)
-    lower = _ranked(keys, np.empty(n, np.uint32), np.zeros(2048, np.int64), (n - 1) // 2)
+    lower = _ranked(keys, np.empty(n, np.uint32), np.empty(2048, np.int64), (n - 1) // 2)
     if n % 2 == 1:
         return _value_of(lower)
     return np.float32(0.5) * (_value_of(lower) + _value_of(_next_ranked(keys, lower, n // 2)))
@@ -40,7 +43,7 @@ def _quantile_of_line(values, share):  # type: ignore[no-untyped-def]
     keys = _keys_of(values)
     place = share * (n - 1)
     rank = int(place)
-    key = _ranked(keys, np.empty(n, np.uint32), np.zeros(2048, np.int64), rank)
+    key = _ranked(keys, np.empty(n, np.uint32), np.empty(2048, np.int64), rank)
     low, high = _value_of(key), _value_of(_next_ranked(keys, key, min(rank + 1, n - 1)))
     return low + (place - rank) * (high - low)
 
@@ -57,12 +60,18 @@ def _keys_of(values):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def _ranked(keys, spare, counts, rank):  # type: ignore[no-untyped-def]
-    """Return the key that has ``rank`` smaller ones, settling 11 bits after another, from the highest."""
-    some, n = keys, keys.size
+    """Return the key that has ``rank`` smaller ones, settling some bits after another, from the highest.
+
+    As many bits at once as there are counts for: of few keys fewer, for counts are emptied and searched.
+    """
+    some, n, left = keys, keys.size, 32
+    most = 8 if n < _FEW else 11
     word = np.uint32(0)
-    for shift in (21, 10, 0):
-        down, digits = np.uint32(shift), np.uint32(2047 if shift else 1023)
-        counts[:] = 0
+    while left > 0:
+        bits = min(most, left)
+        left -= bits
+        down, digits = np.uint32(left), np.uint32((1 << bits) - 1)
+        counts[: 1 << bits] = 0
         for k in range(n):
             counts[(some[k] >> down) & digits] += 1
         digit = 0
@@ -70,14 +79,15 @@ def _ranked(keys, spare, counts, rank):  # type: ignore[no-untyped-def]
             rank -= counts[digit]
             digit += 1
         word |= np.uint32(digit) << down
-        if shift:
+        if left > 0:
             m = 0
             for k in range(n):
                 key = some[k]
-                if (key >> down) & digits == digit:
-                    spare[m] = key
-                    m += 1
+                spare[m] = key
+                m += (key >> down) & digits == digit
             some, n = spare, m
+            if n == 1:
+                return spare[0]
     return word
 
 
@@ -98,3 +108,16 @@ def _value_of(key):  # type: ignore[no-untyped-def]
     one = np.empty(1, np.uint32)
     one[0] = ~key if key < np.uint32(0x80000000) else key ^ np.uint32(0x80000000)
     return one.view(np.float32)[0]
+
+
+@njit(cache=True, _nrt=False)
+def median_of_few_in_place(values):  # type: ignore[no-untyped-def]
+    """Return the median of a few tens of values, at least one and none of them NaN, which are left in order."""
+    n = values.size
+    for k in range(1, n):
+        value, at = values[k], k
+        while at > 0 and values[at - 1] > value:
+            values[at] = values[at - 1]
+            at -= 1
+        values[at] = value
+    return 0.5 * (values[(n - 1) // 2] + values[n // 2])
