@@ -102,7 +102,7 @@ def _line_light(image, level, rms, is_excluded, x, y, first, c, d, offset, reach
 
     Of the logarithm, so that a star that lies on the line in one place does not rule.
     """
-    product, n = 1.0, 0
+    total, product, n = 0.0, 1.0, 0
     for r in range(0, reach, 3):
         u = x + (first + r) * c - offset * d
         v = y + (first + r) * d + offset * c
@@ -110,7 +110,9 @@ def _line_light(image, level, rms, is_excluded, x, y, first, c, d, offset, reach
         if not math.isnan(value):
             product *= 1.0 + max(value / rms[int(v), int(u)], 0.0)
             n += 1
-    return math.log(product) / n if n >= reach // 12 else 0.0
+            if product > 1e200:
+                total, product = total + math.log(product), 1.0
+    return (total + math.log(product)) / n if n >= reach // 12 else 0.0
 
 
 @numba.njit(cache=True, error_model="numpy")
