@@ -76,7 +76,10 @@ def add_convolved_in_place(
 
     The image must reach ``kernel.half`` pixels beyond that part on all sides.
     """
-    _add_convolved(out, image, kernel.columns, kernel.rows, kernel.half, *corner)
+    n_taps, reach = kernel.columns.shape[1], 2 * kernel.half + 1
+    # Taps in excess of the kernel are zero: above the line they meet its last row again, behind it zeros.
+    line, below = np.zeros(out.shape[1] + n_taps, np.float32), np.minimum(np.arange(n_taps), reach - 1)
+    _add_convolved(out, image, kernel.columns, kernel.rows, kernel.half, *corner, line, below)
 
 
 def _taps(values: NDArray[np.float64]) -> Float32Image:
@@ -86,28 +89,24 @@ def _taps(values: NDArray[np.float64]) -> Float32Image:
     return taps
 
 
-@njit(cache=True)
-def _add_convolved(out, image, columns, rows, half, y0, x0):  # type: ignore[no-untyped-def]
-    height, width = out.shape
-    n_taps = columns.shape[1]
-    reach = 2 * half + 1
-    # Taps that are zero, in excess of the kernel, meet zeros behind the row.
-    line = np.zeros(width + n_taps, np.float32)
-    inner = line[: width + reach - 1]
-    left, right = x0 - half, x0 - half + inner.size
-    below = np.minimum(np.arange(n_taps), reach - 1)
-    for y in range(height):
+@njit(cache=True, error_model="numpy", _nrt=False)
+def _add_convolved(out, image, columns, rows, half, y0, x0, line, below):  # type: ignore[no-untyped-def]
+    """Add up products, one row of ``out`` after the other; compiled without reference counts, see `psf.newton`."""
+    width = out.shape[1]
+    inner = line[: width + 2 * half]
+    left, right = x0 - half, x0 + half + width
+    for y in range(out.shape[0]):
         top = y0 - half + y
         for m in range(columns.shape[0]):
             inner[:] = 0
-            for k in range(0, n_taps, _AT_ONCE):
-                j = top + below[k : k + _AT_ONCE]
+            for k in range(0, below.size, _AT_ONCE):
+                j = below[k : k + _AT_ONCE]
                 _add_six(
                     inner, columns[m, k : k + _AT_ONCE],
-                    image[j[0], left:right], image[j[1], left:right], image[j[2], left:right],
-                    image[j[3], left:right], image[j[4], left:right], image[j[5], left:right],
+                    image[top + j[0], left:right], image[top + j[1], left:right], image[top + j[2], left:right],
+                    image[top + j[3], left:right], image[top + j[4], left:right], image[top + j[5], left:right],
                 )  # fmt: skip
-            for k in range(0, n_taps, _AT_ONCE):
+            for k in range(0, below.size, _AT_ONCE):
                 end = k + width
                 _add_six(
                     out[y], rows[m, k : k + _AT_ONCE],
@@ -116,7 +115,7 @@ def _add_convolved(out, image, columns, rows, half, y0, x0):  # type: ignore[no-
                 )  # fmt: skip
 
 
-@njit(cache=True, fastmath={"contract"})
+@njit(cache=True, fastmath={"contract"}, error_model="numpy", _nrt=False)
 def _add_six(out, weights, a, b, c, d, e, f):  # type: ignore[no-untyped-def]
     w0, w1, w2, w3, w4, w5 = weights[0], weights[1], weights[2], weights[3], weights[4], weights[5]
     for x in range(out.size):
