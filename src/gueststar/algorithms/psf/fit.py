@@ -281,7 +281,8 @@ class _Cores(NamedTuple):
         is_core = np.hypot(g - dx[:, None, None], g[:, None] - dy[:, None, None]) < 1.3 * fwhm
         is_core &= np.isfinite(sky)
         square = np.where(is_core, (data - model) ** 2, np.float32(0))
-        return cls(square, sky + slope * np.maximum(model, 0), model, np.count_nonzero(is_core, axis=(1, 2)))
+        noise = np.asarray(sky + slope * np.maximum(model, 0), dtype=np.float32)
+        return cls(square, noise, model, np.count_nonzero(is_core, axis=(1, 2)))
 
     def chi2(self, model_error: float) -> Floats64:
         variance = self.noise + (model_error * self.signal) ** 2
