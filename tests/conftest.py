@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from astropy.utils import iers
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# What astropy says of the Earth's rotation comes from the tables installed with it, whatever today's date, and no network.
+iers.conf.auto_download, iers.conf.auto_max_age = False, None
 
 APART = ("tests/end_to_end/test_user_guide.py", "tests/drills/")
 """Long tests that share what they need through a folder: any process may run any of them."""
