@@ -14,7 +14,7 @@ from astropy.utils import iers
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# What astropy says of the Earth's rotation comes from the tables installed with it, whatever today's date, and no network.
+# What astropy knows of the Earth's rotation is what is installed with it, whatever today's date: it asks no network.
 iers.conf.auto_download, iers.conf.auto_max_age = False, None
 
 APART = ("tests/end_to_end/test_user_guide.py", "tests/drills/")
