@@ -231,7 +231,7 @@ def first_model(
     brightest = np.sort(stars[np.argsort(-peaks.score[stars], kind="stable")[: config.stars_for_profile]])
     crowd = _Crowd.around(peaks, brightest, half=widest, fwhm=fwhm)
     fits = crowd.fitted(scene, SampleGrid(alone, 0, 2, shape, alone[0]).spline(), fwhm=fwhm)
-    stamps, radii = _stamps(fits, scene.slope, config.max_model_error), _radii(fits)
+    stamps, radii = _stamps(fits, scene.slope, config.max_model_error), _radii(fits, widest)
     value, weight = stamps.value.ravel().astype(np.float64), stamps.weight.ravel().astype(np.float64)
     rings = mean_profile(radii.ravel(), value, weight, fwhm=fwhm, reach=float(widest))
     moffat = fit_moffat(rings, fwhm=fwhm)
@@ -272,19 +272,18 @@ class _Cores(NamedTuple):
 
     @classmethod
     def of(cls, fits: StarFits, slope: float, *, fwhm: float) -> _Cores:
-        dx, dy = fits.x - np.rint(fits.x), fits.y - np.rint(fits.y)
+        """Return the cores of stars whose noise grows by ``slope`` with the light."""
         middle = fits.data.shape[1] // 2
         reach = min(int(np.ceil(1.3 * fwhm)) + 1, middle)
         core = (slice(None), *2 * (slice(middle - reach, middle + reach + 1),))
         data, model, sky = fits.data[core], fits.model[core], fits.sky_variance[core]
-        g = np.arange(-reach, reach + 1)
-        is_core = np.hypot(g - dx[:, None, None], g[:, None] - dy[:, None, None]) < 1.3 * fwhm
-        is_core &= np.isfinite(sky)
+        is_core = (_radii(fits, reach) < 1.3 * fwhm) & np.isfinite(sky)
         square = np.where(is_core, (data - model) ** 2, np.float32(0))
         noise = np.asarray(sky + slope * np.maximum(model, 0), dtype=np.float32)
         return cls(square, noise, model, np.count_nonzero(is_core, axis=(1, 2)))
 
     def chi2(self, model_error: float) -> Floats64:
+        """Return each star's reduced chi-square for a fractional error of the model."""
         variance = self.noise + (model_error * self.signal) ** 2
         total = np.sum(self.square / variance, axis=(1, 2), dtype=np.float64)
         return np.where(self.n_pixels > 3, total / np.maximum(self.n_pixels - 3, 1), np.nan)
@@ -337,10 +336,10 @@ def _stamps(fits: StarFits, slope: float, model_error: float) -> StarStamps:
     return StarStamps((fits.data / flux).astype(np.float32), weight.astype(np.float32), dx, dy, np.ones((len(dx), 1)))
 
 
-def _radii(fits: StarFits) -> Floats64:
-    """Return the distance of each of the stars' pixels from the star's centre."""
+def _radii(fits: StarFits, reach: int) -> Floats64:
+    """Return the distance from the stars' centres of the pixels up to ``reach`` from the middle of their stamps."""
     dx, dy = fits.x - np.rint(fits.x), fits.y - np.rint(fits.y)
-    g = np.arange(fits.data.shape[1]) - fits.data.shape[1] // 2
+    g = np.arange(-reach, reach + 1)
     return np.asarray(np.hypot(g - dx[:, None, None], g[:, None] - dy[:, None, None]))
 
 

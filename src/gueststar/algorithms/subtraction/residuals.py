@@ -89,9 +89,7 @@ def measure_star_residuals(
         empty = np.zeros((0, 2 * half + 1, 2 * half + 1))
         return StarResiduals(empty, empty, empty, empty, empty, np.zeros(0), np.zeros(0))
     s, s_r, grad_x, grad_y, photon = (np.concatenate(part).astype(np.float64) for part in zip(*parts, strict=True))
-    return StarResiduals(
-        s, s_r, grad_x, grad_y, photon, column.astype(np.float64), row.astype(np.float64)
-    )  # fmt: skip
+    return StarResiduals(s, s_r, grad_x, grad_y, photon, column.astype(np.float64), row.astype(np.float64))
 
 
 def fit_mismatch(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -15,7 +15,6 @@ from gueststar.algorithms.subtraction.depth import UsualNoise, shallowness
 from gueststar.algorithms.subtraction.transfer import Stamp, Transfer, matched_kernels, psf_power
 
 Float32Image = NDArray[np.float32]
-Pixel = TypeVar("Pixel", np.float32, np.bool_)
 Floats = NDArray[np.float64]
 TransferAt = Callable[[Floats, Floats, tuple[int, int]], Transfer]
 """Gives the filters at image positions (x, y) for a grid of (ny, nx), one place after another."""
@@ -70,10 +69,25 @@ class Tile(NamedTuple):
     weight_x: Float32Image
 
     @property
+    def own(self) -> tuple[slice, slice]:
+        """Part of the image that is written."""
+        return slice(*self.rows), slice(*self.columns)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(ny, nx) of that part."""
+        return self.rows[1] - self.rows[0], self.columns[1] - self.columns[0]
+
+    @property
+    def corner(self) -> tuple[int, int]:
+        """Row and column of the FFT grid at which that part begins."""
+        return self.rows[0] - self.y0, self.columns[0] - self.x0
+
+    @property
     def written(self) -> tuple[slice, slice]:
         """Part of the FFT grid that is written."""
-        (top, bottom), (left, right) = self.rows, self.columns
-        return slice(top - self.y0, bottom - self.y0), slice(left - self.x0, right - self.x0)
+        (top, left), (ny, nx) = self.corner, self.shape
+        return slice(top, top + ny), slice(left, left + nx)
 
 
 def subtract_in_tiles(
@@ -110,7 +124,7 @@ def subtract_in_tiles(
             for image in (science, reference, science_variance, reference_variance)
         ]
         filters = transfer_at(x, y, grid).of(0), transfer_at(x, y, (2 * margin, 2 * margin)).of(0)
-        poor = None if noise.is_poor is None else cut_window(noise.is_poor, tile.y0, tile.x0, grid)
+        poor = None if noise.is_poor is None else noise.is_poor[tile.own]
         _subtract_tile(planes, tile, grid, filters, noise._replace(is_poor=poor), out)
     return out
 
@@ -147,7 +161,7 @@ def _split(size: int, tile_size: int, ramp: int) -> list[tuple[int, int, Float32
     return parts
 
 
-def cut_window(image: NDArray[Pixel], y0: int, x0: int, grid: tuple[int, int]) -> NDArray[Pixel]:
+def cut_window(image: Float32Image, y0: int, x0: int, grid: tuple[int, int]) -> Float32Image:
     """Return ``grid`` (ny, nx) pixels from (x0, y0) on: a view inside the image, else a copy mirrored at its edges.
 
     A star that the edge cuts keeps a smooth profile so, and filters of different widths make nearly the same of it.
@@ -168,15 +182,18 @@ def _subtract_tile(
     noise: RegionNoise,
     out: TiledDifference,
 ) -> None:
-    """Filter one tile and lay it into ``out``; ``filters`` are on the tile's grid and on one as large as they reach."""
+    """Filter one tile and lay it into ``out``.
+
+    ``filters`` are on the tile's grid and on one as large as they reach, ``noise.is_poor`` on the tile's own pixels.
+    """
     large, small = filters
     n, r = fft.rfft2(planes[0]), fft.rfft2(planes[1])
     difference, filtered_reference, score = (plane_of(a, grid) for a in _filter(n, r, *large))
     photon, times = _photon_variance(planes[2:], matched_kernels(small), tile), None
-    if noise.is_poor is not None and noise.is_poor[tile.written].any():
+    if noise.is_poor is not None and noise.is_poor.any():
         shallow = shallowness(planes[1][tile.written], planes[3][tile.written], noise.usual)
-        times = np.where(noise.is_poor[tile.written], shallow, np.float32(0))
-    mismatch = _mismatch_variance(filtered_reference, noise, times, tile.written, photon.shape)
+        times = np.where(noise.is_poor, shallow, np.float32(0))
+    mismatch = _mismatch_variance(filtered_reference, noise, times, tile)
     _lay_tile(
         difference, score, photon, mismatch, psf_power(small),
         tile.y0, tile.x0, tile.rows[0], tile.columns[0], *tile.done, tile.weight_y, tile.weight_x, *out,
@@ -200,38 +217,31 @@ def _photon_variance(variances: list[Float32Image], kernels: tuple[Stamp, Stamp]
 
     The squares of the matched kernels are approximated, which must not make of it less than their least variances do.
     """
-    photon = np.zeros((tile.rows[1] - tile.rows[0], tile.columns[1] - tile.columns[0]), np.float32)
-    corner, least = (tile.rows[0] - tile.y0, tile.columns[0] - tile.x0), 0.0
+    photon, least = np.zeros(tile.shape, np.float32), 0.0
     for variance, kernel in zip(variances, kernels, strict=True):
         square = separated(kernel**2)
-        add_convolved_in_place(photon, np.ascontiguousarray(variance), square, corner)
+        add_convolved_in_place(photon, np.ascontiguousarray(variance), square, tile.corner)
         least += float(variance.min()) * square.total
     return np.maximum(photon, np.float32(least), out=photon)
 
 
-def _mismatch_variance(
-    s_r: Float32Image,
-    noise: RegionNoise,
-    times: Float32Image | None,
-    written: tuple[slice, slice],
-    shape: tuple[int, ...],
-) -> Float32Image:
-    """Return the variance of the score by registration noise and residual power, for the part that is ``written``.
+def _mismatch_variance(s_r: Float32Image, noise: RegionNoise, times: Float32Image | None, tile: Tile) -> Float32Image:
+    """Return the variance of the score by registration noise and residual power, for the part that is written.
 
     Where the reference is poor, ``times`` as much of its own residual power is added (None: nowhere).
     """
     common, none = noise.common, (0.0,) * len(noise.common.powers)
     own = none if noise.poor is None else noise.poor.powers
-    corner, margin = (written[0].start, written[1].start), min(part.start for part in written)
-    power, variance = s_r * s_r, np.zeros(shape, np.float32)
+    power, variance = s_r * s_r, np.zeros(tile.shape, np.float32)
     for width, share, more in zip(common.widths, common.powers, own, strict=True):
         if times is None and share > 0:
-            add_convolved_in_place(variance, power, gaussian(width, share, margin), corner)
+            add_convolved_in_place(variance, power, gaussian(width, share, min(tile.corner)), tile.corner)
         elif times is not None and max(share, more) > 0:
-            spread = np.zeros(shape, np.float32)
-            add_convolved_in_place(spread, power, gaussian(width, 1.0, margin), corner)
+            spread = np.zeros(tile.shape, np.float32)
+            add_convolved_in_place(spread, power, gaussian(width, 1.0, min(tile.corner)), tile.corner)
             _add_weighted_in_place(variance, spread, times, np.float32(share), np.float32(more))
-    _add_registration_in_place(variance, s_r, np.float32(common.shift_x**2), np.float32(common.shift_y**2), *corner)
+    shift_x, shift_y = np.float32(common.shift_x**2), np.float32(common.shift_y**2)
+    _add_registration_in_place(variance, s_r, shift_x, shift_y, *tile.corner)
     return variance
 
 
