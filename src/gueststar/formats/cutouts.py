@@ -7,6 +7,7 @@ import io
 import zlib
 
 import numpy as np
+from isal import isal_zlib
 from numba import njit
 from numpy.typing import NDArray
 
@@ -17,7 +18,7 @@ CUTOUT_SIDE = 63
 
 _BLOCK = 2880
 _GZIP_WINDOW = 31
-"""zlib's way of saying: with the head and tail of gzip."""
+"""How zlib and its kin are told: with the head and tail of gzip."""
 
 
 def cut_stamp(
@@ -67,11 +68,12 @@ def cut_stamps_in_place(
 
 
 def encode_cutout(stamp: NDArray[np.float32]) -> bytes:
-    """Return a gzip-compressed FITS image of float32 pixels in electrons; the same pixels give the same bytes.
+    """Return a gzip-compressed FITS image of float32 pixels in electrons.
 
-    Noise repeats nothing: only runs are looked for, which halves the time and adds one percent to the size.
+    The same pixels give the same bytes, on processors of one make. The encoder is Intel's ISA-L: a quarter of zlib's
+    time at its quickest, for half a per cent of the size.
     """
-    packer = zlib.compressobj(1, zlib.DEFLATED, _GZIP_WINDOW, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
+    packer = isal_zlib.compressobj(1, isal_zlib.DEFLATED, _GZIP_WINDOW)
     return packer.compress(fits_of(stamp)) + packer.flush()
 
 
