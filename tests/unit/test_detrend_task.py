@@ -1,8 +1,10 @@
 """Raw exposure to detrended image, against the truth it was made from."""
 
 import dataclasses
+import gc
 import json
 import os
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 
 from gueststar.algorithms.detrend.assemble import place_amplifier_in_place
 from gueststar.algorithms.detrend.calibrate import model_variance
+from gueststar.algorithms.detrend.edges import EdgeConfig
 from gueststar.algorithms.stats.robust import clipped_mean
 from gueststar.core.bits import MaskPlane
 from gueststar.core.errors import ConfigError, DataError
@@ -21,6 +24,7 @@ from gueststar.model.raw import AmplifierPixels, RawDetector
 from gueststar.model.rights import Program
 from gueststar.pipelines.science.background import SubtractBackground
 from gueststar.pipelines.science.detrend import Detrend, DetrendConfig
+from gueststar.pipelines.science.doubtful_response import doubtful_response
 
 NY, NX = 256, 300
 GAINS, READ_NOISE, SKY, EXPOSURE = (2.0, 4.0), 8.0, 500.0, 30.0
@@ -302,3 +306,22 @@ def test_edge_and_pixels_beyond_linearity_are_marked(rng):
     is_suspect = (result.pixels.mask & int(MaskPlane.SUSPECT)) != 0
     assert is_suspect[[40, 50], [30, 60]].all()
     assert is_suspect.sum() == 2
+
+
+def test_what_a_flat_puts_in_doubt_is_found_once_and_forgotten_with_it():
+    given = masters()
+    y, x = np.mgrid[:NY, :NX]
+    given.flat.pixels.image[np.hypot(x, y) < 60] *= np.float32(0.3)
+    first = doubtful_response(given.flat, edges=EdgeConfig(), max_error=0.05)
+    assert 0.0 < first.vignetted_fraction < 0.3
+    mask = np.zeros((NY, NX), np.int32)
+    first.mark_in_place(mask)
+    assert mask[5, 5] == int(MaskPlane.EDGE)
+    assert mask[-5, -5] == 0
+    assert doubtful_response(given.flat, edges=EdgeConfig(), max_error=0.05) is first
+    assert doubtful_response(given.flat, edges=EdgeConfig(min_illumination=0.1), max_error=0.05).is_vignetted is None
+    assert np.all(doubtful_response(given.flat, edges=EdgeConfig(), max_error=1e-9).is_uncertain)
+    is_held = weakref.ref(given.flat)
+    del given
+    gc.collect()
+    assert is_held() is None

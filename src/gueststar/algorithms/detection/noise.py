@@ -57,12 +57,40 @@ def _subtract_signal(
 
 
 def _slope(image: Float32Image, variance: Float32Image, is_masked: NDArray[np.bool_]) -> float:
-    step = image[:, 1:] - image[:, :-1]
-    is_used = ~(is_masked[:, 1:] | is_masked[:, :-1]) & (np.minimum(image[:, 1:], image[:, :-1]) > 0)
-    is_used &= np.abs(step) > np.sqrt(np.maximum(variance[:, 1:], 0))
-    signal = step[is_used]
-    if signal.size < 30:
+    n = _count_steps(image, variance, is_masked)
+    if n < 30:
         return 0.0
-    stride = max(1, signal.size // 100_000)
-    ratio = (variance[:, 1:] - variance[:, :-1])[is_used][::stride] / signal[::stride]
+    ratio = np.empty(-(-n // max(1, n // 100_000)), np.float32)
+    _ratios_of_steps(image, variance, is_masked, max(1, n // 100_000), ratio)
     return float(np.clip(np.median(ratio), 0.0, 1e3))
+
+
+@njit(cache=True, error_model="numpy")
+def _count_steps(image: Float32Image, variance: Float32Image, is_masked: NDArray[np.bool_]) -> int:
+    """Return how many pixels are a step in the signal, beyond their noise, from the one before them in the row."""
+    n, zero = 0, np.float32(0)
+    for y in range(image.shape[0]):
+        data, noise, masked = image[y], variance[y], is_masked[y]
+        before, dark, own, hidden, level = data[:-1], masked[:-1], data[1:], masked[1:], noise[1:]
+        for x in range(own.size):
+            step = own[x] - before[x]
+            is_seen = (not (dark[x] | hidden[x])) & (min(own[x], before[x]) > zero)
+            n += is_seen & (step * step > max(level[x], zero))
+    return n
+
+
+@njit(cache=True, error_model="numpy")
+def _ratios_of_steps(
+    image: Float32Image, variance: Float32Image, is_masked: NDArray[np.bool_], stride: int, ratio: NDArray[np.float32]
+) -> None:
+    """Write, of every ``stride``-th step, by how much the variance changes with the signal."""
+    n, zero = 0, np.float32(0)
+    for y in range(image.shape[0]):
+        for x in range(1, image.shape[1]):
+            own, before = image[y, x], image[y, x - 1]
+            step = own - before
+            is_seen = not (is_masked[y, x] or is_masked[y, x - 1]) and min(own, before) > zero
+            if is_seen and step * step > max(variance[y, x], zero):
+                if n % stride == 0:
+                    ratio[n // stride] = (variance[y, x] - variance[y, x - 1]) / step
+                n += 1

@@ -109,12 +109,21 @@ def mark_edges_in_place(mask: NDArray[np.int32], lines: EdgeLines, bit: int) -> 
 
 
 @njit(cache=True)
-def mark_uncertain_in_place(
-    mask: NDArray[np.int32], flat: Float32Image, variance: Float32Image, max_error: float, bit: int
-) -> None:
-    """Set ``bit`` where the flat is known no better than the fraction ``max_error``."""
-    limit = np.float32(max_error * max_error)
+def find_uncertain(flat: Float32Image, variance: Float32Image, max_error: float) -> Bools:
+    """Return where the flat is known no better than the fraction ``max_error``."""
+    found, limit = np.empty(flat.shape, np.bool_), np.float32(max_error * max_error)
+    for y in range(flat.shape[0]):
+        own, noise, into = flat[y], variance[y], found[y]
+        for x in range(own.size):
+            into[x] = noise[x] > limit * own[x] * own[x]
+    return found
+
+
+@njit(cache=True)
+def mark_where_in_place(mask: NDArray[np.int32], where: Bools, bit: int) -> None:
+    """Set ``bit`` (of the mask's type) in some pixels."""
+    none = np.int32(0)
     for y in range(mask.shape[0]):
-        for x in range(mask.shape[1]):
-            if variance[y, x] > limit * flat[y, x] * flat[y, x]:
-                mask[y, x] |= bit
+        own, is_here = mask[y], where[y]
+        for x in range(own.size):
+            own[x] |= bit if is_here[x] else none

@@ -92,36 +92,52 @@ class Scene(NamedTuple):
 
 def make_scene(image: Float32Image, noise: NoiseModel, is_masked: Booleans, *, model_error: float) -> Scene:
     """Return a scene of which nothing is explained yet. Pixels without a finite value or variance are masked."""
-    clean, unusable = np.empty(image.shape, np.float32), np.empty(image.shape, np.bool_)
-    sky = np.empty(image.shape, np.float32)
-    _copy_finite(image, clean)
-    _mark_unusable(image, noise.sky_variance, is_masked, unusable)
-    _copy_usable(noise.sky_variance, unusable, sky)
-    return Scene(clean, clean.copy(), sky, unusable, float(noise.slope), float(model_error))
+    shape = image.shape
+    clean, residual, sky = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.float32)
+    unusable = np.empty(shape, np.bool_)
+    _fill_scene(image, noise.sky_variance, is_masked, clean, residual, sky, unusable)
+    return Scene(clean, residual, sky, unusable, float(noise.slope), float(model_error))
 
 
 @njit(cache=True, error_model="numpy")
-def _copy_finite(image: Float32Image, clean: Float32Image) -> None:
+def _fill_scene(
+    image: Float32Image,
+    variance: Float32Image,
+    is_masked: Booleans,
+    clean: Float32Image,
+    residual: Float32Image,
+    sky: Float32Image,
+    unusable: Booleans,
+) -> None:
+    """Fill all planes row by row, so that memory is passed through once."""
+    for y in range(image.shape[0]):
+        _copy_finite(image[y], clean[y])
+        residual[y] = clean[y]
+        _mark_unusable(image[y], variance[y], is_masked[y], unusable[y])
+        _copy_usable(variance[y], unusable[y], sky[y])
+
+
+@njit(cache=True, error_model="numpy", _nrt=False)
+def _copy_finite(data: NDArray[np.float32], clean: NDArray[np.float32]) -> None:
     zero, infinite = np.float32(0), np.float32(np.inf)
-    for y in range(image.shape[0]):
-        data, row = image[y], clean[y]
-        for x in range(row.size):
-            row[x] = data[x] if abs(data[x]) < infinite else zero
+    for x in range(clean.size):
+        clean[x] = data[x] if abs(data[x]) < infinite else zero
 
 
-@njit(cache=True, error_model="numpy")
-def _mark_unusable(image: Float32Image, variance: Float32Image, is_masked: Booleans, unusable: Booleans) -> None:
+@njit(cache=True, error_model="numpy", _nrt=False)
+def _mark_unusable(
+    data: NDArray[np.float32],
+    noise: NDArray[np.float32],
+    masked: NDArray[np.bool_],
+    unusable: NDArray[np.bool_],
+) -> None:
     infinite = np.float32(np.inf)
-    for y in range(image.shape[0]):
-        data, noise, masked, row = image[y], variance[y], is_masked[y], unusable[y]
-        for x in range(row.size):
-            row[x] = masked[x] | (not ((abs(data[x]) < infinite) & (noise[x] < infinite)))
+    for x in range(unusable.size):
+        unusable[x] = masked[x] | (not ((abs(data[x]) < infinite) & (noise[x] < infinite)))
 
 
-@njit(cache=True, error_model="numpy")
-def _copy_usable(variance: Float32Image, unusable: Booleans, sky: Float32Image) -> None:
+@njit(cache=True, error_model="numpy", _nrt=False)
+def _copy_usable(noise: NDArray[np.float32], lost: NDArray[np.bool_], sky: NDArray[np.float32]) -> None:
     infinite = np.float32(np.inf)
-    for y in range(sky.shape[0]):
-        noise, lost, row = variance[y], unusable[y], sky[y]
-        for x in range(row.size):
-            row[x] = infinite if lost[x] else noise[x]
+    for x in range(sky.size):
+        sky[x] = infinite if lost[x] else noise[x]

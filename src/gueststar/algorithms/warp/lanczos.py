@@ -103,10 +103,12 @@ def warp_pixels(
     return WarpedPixels(*out, correlated_noise_factor(table, position_map.scale))
 
 
+@lru_cache(maxsize=8)
 def kernel_table(taps: int, stretch: float = 1.0) -> Float32Image:
     """Return ``[N_PHASES + 1, n]`` weights of unit sum; row p is for the fractional position p / N_PHASES.
 
-    Tap i sits at ``i - (n // 2 - 1)`` pixels from the floor of the position; ``stretch`` widens the kernel.
+    Tap i sits at ``i - (n // 2 - 1)`` pixels from the floor of the position; ``stretch`` widens the kernel. The array
+    is shared: nobody may alter it.
     """
     half = int(np.ceil(taps * stretch))
     offsets = np.arange(1 - half, half + 1)[None, :] - (np.arange(N_PHASES + 1) / N_PHASES)[:, None]

@@ -16,14 +16,7 @@ from gueststar.algorithms.detrend.calibrate import (
     subtract_in_place,
 )
 from gueststar.algorithms.detrend.cosmic_rays import CosmicRayConfig, remove_cosmic_rays_in_place
-from gueststar.algorithms.detrend.edges import (
-    EdgeConfig,
-    EdgeLines,
-    find_vignetted,
-    mark_edges_in_place,
-    mark_uncertain_in_place,
-    measure_edge_lines,
-)
+from gueststar.algorithms.detrend.edges import EdgeConfig, EdgeLines, mark_edges_in_place
 from gueststar.algorithms.detrend.groups import add_bits_in_place, count_any, has_any, pixels_with
 from gueststar.algorithms.detrend.interpolate import interpolate_in_place
 from gueststar.algorithms.detrend.overscan import OverscanConfig, OverscanLevel
@@ -52,6 +45,7 @@ from gueststar.pipelines.calibration._prepare import check_belongs, correct_shut
 from gueststar.pipelines.calibration.fringe import patterns_of
 from gueststar.pipelines.electronics import electronics_of, gains_of, read_with_gains
 from gueststar.pipelines.science.deferred_charge import mark_deferred_charge
+from gueststar.pipelines.science.doubtful_response import doubtful_response
 
 _USUAL: tuple[CalibrationKind, ...] = ("bias", "dark", "flat")
 _DEFECTS = int(MaskPlane.BAD | MaskPlane.NO_DATA)
@@ -190,16 +184,10 @@ class Detrend:
         lines = EdgeLines(border, border, border, border)
         fraction = 0.0
         if flat is not None:
-            is_bad = has_any(flat.pixels.mask, int(MaskPlane.BAD | MaskPlane.NO_DATA))
-            measured = measure_edge_lines(flat.pixels.image, is_bad, config=self.config.edges)
-            lines = EdgeLines(*(max(border, found) for found in measured))
-            is_vignetted = find_vignetted(flat.pixels.image, is_bad, config=self.config.edges)
-            fraction = float(is_vignetted.mean())
-            if fraction:
-                mask[is_vignetted] |= int(MaskPlane.EDGE)
-            mark_uncertain_in_place(
-                mask, flat.pixels.image, flat.pixels.variance, self.config.max_flat_error, int(MaskPlane.SUSPECT)
-            )
+            doubtful = doubtful_response(flat, edges=self.config.edges, max_error=self.config.max_flat_error)
+            doubtful.mark_in_place(mask)
+            lines = EdgeLines(*(max(border, found) for found in doubtful.lines))
+            fraction = doubtful.vignetted_fraction
         mark_edges_in_place(mask, lines, int(MaskPlane.EDGE))
         return {"edge_lines": lines._asdict(), "vignetted_fraction": fraction}
 
