@@ -37,6 +37,10 @@ Floats32 = NDArray[np.float32]
 Floats64 = NDArray[np.float64]
 
 
+_WINDOW_REACH = 6.0
+"""Sigma up to which pixels matter to a centroid in a Gaussian window."""
+
+
 @dataclass(frozen=True)
 class PsfFitConfig:
     """How the PSF is modelled."""
@@ -368,9 +372,11 @@ def _windowed_offsets(samples: Floats64, terms: Floats64, oversampling: int) -> 
     """Return the windowed centroid of the model at each star, image pixels from the middle."""
     k = samples.shape[1]
     g = (np.arange(k) - k // 2) / oversampling
-    local = (terms @ samples.reshape(len(samples), -1)).reshape(-1, k, k)
     mean = samples[0]
     spread = np.sum(mean * (g[:, None] ** 2 + g**2) * (np.hypot(g[:, None], g) < g[-1] / 3)) / mean.sum()
+    seen = np.abs(g) < _WINDOW_REACH * np.sqrt(spread)  # the window leaves nothing beyond
+    g, inner = g[seen], samples[:, seen][:, :, seen]
+    local = (terms @ inner.reshape(len(samples), -1)).reshape(-1, g.size, g.size)
     x, y = np.zeros(len(local)), np.zeros(len(local))
     for _ in range(6):
         wx = np.exp(-0.5 * (g - x[:, None]) ** 2 / spread)
