@@ -279,6 +279,7 @@ class Judge:
             "false at 0.3": float((false & (reliability >= SHIPPED_THRESHOLD)).sum()),
             "false at 0.3 and clean": float((false & clean & (reliability >= SHIPPED_THRESHOLD)).sum()),
             "real kept at 0.3": float((real >= SHIPPED_THRESHOLD).mean()),
+            "real kept at 0.3 and clean": float((near & clean & (reliability >= SHIPPED_THRESHOLD)).sum() / near.sum()),
         }  # fmt: skip
         significance = np.abs(rows["snr"].astype(float))
         lowest = float(np.quantile(significance[near], 0.02)) if real.size else 5.0

@@ -111,6 +111,31 @@ def test_a_cosmic_ray_that_survived_is_flagged_and_a_star_is_not(sky) -> None:
     assert not row_at(catalog, 60.5, 60.2)["flags"] & int(SourceFlag.COSMIC_RAY)
 
 
+@pytest.mark.parametrize(("seeing", "of_reference"), [(1.9, 2.6), (2.6, 1.9)])
+def test_variable_stars_are_no_cosmic_rays_where_the_seeing_differs_and_rays_stay_rays(
+    sky, seeing: float, of_reference: float
+) -> None:
+    stars = type(sky).random(150, half_size_deg=0.046)
+    x, y = stars.image().wcs.sky_to_pixel(ra=stars.ra, dec=stars.dec)
+    gap = np.hypot(x[:, None] - x, y[:, None] - y) + np.diag(np.full(x.size, 99.0))
+    varies = np.flatnonzero((gap.min(axis=1) > 8) & (np.minimum(x, y) > 20) & (x < 300) & (y < 280))[:8]
+    change = np.where(np.arange(8) % 2 == 0, 0.3, -0.2) * stars.flux[varies]
+    science = stars.image(fwhm=seeing, seed=4, added=tuple(zip(x[varies], y[varies], change, strict=True)))
+    grid = [(a, b) for a in range(25, 300, 20) for b in range(25, 280, 20)]
+    rays = np.array([(a, b) for a, b in grid if np.hypot(x - a, y - b).min() > 8])
+    science.pixels.image[rays[:, 1], rays[:, 0]] += 400.0
+    catalog = detect(science, stars.image(**REFERENCE | {"fwhm": of_reference})).catalog
+    is_flagged = (catalog["flags"] & int(SourceFlag.COSMIC_RAY)) != 0
+    is_star, is_ray = (
+        np.hypot(catalog["x"][:, None] - places[:, 0], catalog["y"][:, None] - places[:, 1]).min(axis=1) < 1.5
+        for places in (np.column_stack([x, y])[varies], rays)
+    )
+    assert (is_star & catalog["is_positive"]).sum() == 4
+    assert not is_flagged[is_star].any()
+    assert is_ray.sum() > 0.8 * len(rays) > 20
+    assert is_flagged[is_ray].mean() > 0.95
+
+
 def test_masks_become_flags(sky) -> None:
     science = sky.image(seed=4, added=((60.0, 200.0, 9000.0), (150.0, 30.0, 9000.0)))
     science.pixels.mask[200, 62] = int(MaskPlane.SATELLITE)

@@ -135,6 +135,7 @@ class _Measured(NamedTuple):
     trails: Trails
     science_flux: tuple[Floats, Floats]
     is_sharp: Bools
+    """Sharper than a point source, and not because a star's seeing differs."""
     pixel_excess: tuple[Floats, Floats]
     surrounding_rms: Floats
 
@@ -264,6 +265,13 @@ class DetectCandidates:
         unfiltered = simple, science.pixels.variance + reference.pixels.variance, usable, fine_psf_of(science.psf)
         pixel_excess = measure_pixel_excess(*unfiltered, x=x, y=y, sign=sign)
         pair_excess = measure_pair_excess(*unfiltered, x=x, y=y, sign=sign)
+        matched = image, variance, usable, psf
+        is_seeing = is_small_part(simple, reference.pixels.image, x=peaks.x, y=peaks.y, part=_SEEING_PART)
+        is_seeing &= _is_smooth(
+            measure_pixel_excess(*matched, x=x, y=y, sign=sign), measure_pair_excess(*matched, x=x, y=y, sign=sign)
+        )
+        is_sharp = is_sharper_than_psf(simple, science.pixels.variance, fine_psf_of(science.psf), x=peak_x, y=peak_y)
+        is_sharp |= _is_sharp(pixel_excess) | _is_sharp(pair_excess)
         return _Measured(
             sign, fit, is_fitted,
             measure_apertures(
@@ -280,8 +288,7 @@ class DetectCandidates:
                 science.pixels.image, science.pixels.variance, science.pixels.is_usable(), fine_psf_of(science.psf),
                 x=x, y=y, radius=max(3, round(1.5 * fwhm)),
             ),
-            is_sharper_than_psf(simple, science.pixels.variance, fine_psf_of(science.psf), x=peak_x, y=peak_y)
-            | _is_sharp(pixel_excess) | _is_sharp(pair_excess),
+            is_sharp & ~is_seeing,
             pixel_excess,
             found.surrounding_rms,
         )  # fmt: skip
@@ -339,11 +346,25 @@ class DetectCandidates:
 _FROM_REFERENCE = int(MaskPlane.SATURATED | MaskPlane.BLEED | MaskPlane.NO_DATA | MaskPlane.BAD)
 """Planes of the reference that spoil a detection."""
 
+_SEEING_PART = 2.0
+"""A plain difference of more than this part of the reference's light cannot be sharp because the seeing differs."""
+
 
 def _is_sharp(excess: tuple[Floats, Floats], *, least: float = 0.4, n_sigma: float = 4.0) -> Bools:
     """Return where the light in one pixel, or two, is that of a cosmic ray; ``least`` allows for errors of the PSF."""
     with np.errstate(invalid="ignore"):
         return np.asarray((excess[0] > least) & (excess[1] > n_sigma))
+
+
+def _is_smooth(pixel: tuple[Floats, Floats], pair: tuple[Floats, Floats], *, n_sigma: float = 2.0) -> Bools:
+    """Return where no pixel, nor pair, of the difference sticks out of a point source's, so that no ray struck.
+
+    Where the seeing of the two images differs, a star leaves a core or a ring in their plain difference, sharper than
+    the PSF, and with it a variable star looks like a ray. Matched PSFs leave no such thing. Rays stay sharp there, less
+    so where the science image had to be convolved: to be asked only where there is a star or the core of a galaxy.
+    """
+    with np.errstate(invalid="ignore"):
+        return np.asarray((pixel[1] < n_sigma) & (pair[1] < n_sigma))
 
 
 def _unfitted(
