@@ -245,6 +245,7 @@ def _cosmic_rays(scene: Scene, image: np.ndarray, mask: np.ndarray) -> None:
             scene.spoils(DetectionKind.COSMIC_RAY, (row, column))
             if rng.random() < 0.4:
                 image[row, column + 1] += charge * rng.uniform(0.1, 0.6)
+                scene.spoils(DetectionKind.COSMIC_RAY, (row, column + 1))
             if is_found:
                 mask[row, column] |= int(MaskPlane.COSMIC_RAY)
 
