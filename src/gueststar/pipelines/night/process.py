@@ -13,8 +13,9 @@ import tenacity
 
 from gueststar.core.errors import ConfigError, ServiceDown
 from gueststar.pipelines.engine.contract import Engine
-from gueststar.pipelines.engine.dask_engine import DaskEngine, make_engine
+from gueststar.pipelines.engine.dask_engine import make_engine
 from gueststar.pipelines.engine.inline import InlineEngine
+from gueststar.pipelines.engine.on_demand import OnDemandEngine
 from gueststar.pipelines.night.runner import STAGES, NightRunner, Progress
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.store.ledger import JobState
@@ -138,12 +139,12 @@ def cluster_settings(survey: ClusterSettings, *, cluster: str | None, n_workers:
     return survey.model_copy(update=changes)
 
 
-def _engine(repo: SurveyRepo, cluster: str | None, n_workers: int | None) -> InlineEngine | DaskEngine:
-    """Return an engine: this process where one worker on this machine is asked for."""
+def _engine(repo: SurveyRepo, cluster: str | None, n_workers: int | None) -> InlineEngine | OnDemandEngine:
+    """Return an engine: this process where one worker on this machine is asked for, else workers once there is work."""
     settings = cluster_settings(repo.settings.operation.cluster, cluster=cluster, n_workers=n_workers)
     if settings.kind == "local" and (settings.workers or 1) == 1:
         return InlineEngine()
-    return make_engine(settings, scratch=str(repo.root / "scratch"))
+    return OnDemandEngine(lambda: make_engine(settings, scratch=str(repo.root / "scratch")))
 
 
 def inject_nights(
