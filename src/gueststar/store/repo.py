@@ -15,6 +15,7 @@ import os
 import shutil
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -58,6 +59,8 @@ class SurveyRepo:
         self.settings = settings
         self.ledger = Ledger(settings.database or sqlite_url(root / "ledger.sqlite3"))
         self._known_fields: set[int] = set()
+        self.n_certified: Counter[str] = Counter()
+        """How often a product of a kind was certified here: what was asked about its times before holds no longer."""
 
     @classmethod
     def create(
@@ -323,7 +326,10 @@ class SurveyRepo:
         if found is None:
             raise ConfigError(f"there is no {product} of {data_id} to certify")
         span = (valid_from_mjd, valid_to_mjd)
-        butler_calibrations.certify(self._registry, product_named(product), found, span)
+        try:
+            butler_calibrations.certify(self._registry, product_named(product), found, span)
+        finally:
+            self.n_certified[product] += 1
 
     def find_calibration(
         self, kind: CalibrationKind, detector: int, mjd_tai: float, physical_filter: str | None = None

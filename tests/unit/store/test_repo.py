@@ -13,6 +13,7 @@ from gueststar.cameras.load import load_camera
 from gueststar.core.errors import ConfigError, DataError
 from gueststar.model.calibration import CalibrationMaster
 from gueststar.model.columns import DIA_SOURCE, SOURCE
+from gueststar.pipelines.night.calibrations.known import CalibrationFinder
 from gueststar.store import butler_registry
 from gueststar.store.products import PRODUCTS, DataId
 from gueststar.store.repo import SurveyRepo
@@ -227,6 +228,19 @@ def test_a_master_made_again_replaces_the_one_of_the_same_frames(repo, make_imag
     found = repo.find_calibration("bias", 1, 60001.0)
     again = make_image(2).pixels.image
     assert np.abs(repo.read(found).pixels.image - again).max() < 1.0
+
+
+def test_a_finder_knows_what_was_certified_since_it_was_asked(repo, make_image):
+    finder, which, paths = CalibrationFinder(repo), DataId(detector=1), []
+    assert finder.path("bias", 1, 60001.0, None) is None
+    for seed in (1, 2):
+        ref = repo.put("bias", which, _master(make_image(seed), mjd=60000.0))
+        assert [finder.path("bias", 1, 60001.0, None)] == (paths[-1:] or [None])
+        repo.certify("bias", which, 59990.0, 60010.0)
+        paths.append(finder.path("bias", 1, 60001.0, None))
+        assert paths[-1] == ref.path
+    assert len(set(paths)) == 2
+    assert finder.path("dark", 1, 60001.0, None) is None
 
 
 def test_flats_are_told_apart_by_their_filter(repo, make_image):

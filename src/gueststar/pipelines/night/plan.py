@@ -7,11 +7,12 @@ there, and inputs are resolved to files here so that workers never open the regi
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gueststar.model.calibration import KINDS, CalibrationKind
+from gueststar.model.exposure import ExposureInfo
 from gueststar.pipelines.engine.outcome import FurtherJob
 from gueststar.pipelines.night.calibrations.frames import CalibrationWork
 from gueststar.pipelines.night.calibrations.known import CalibrationFinder
@@ -57,6 +58,17 @@ def is_entered(job: Job) -> bool:
     return isinstance(job.inputs, dict) and "entered" in job.inputs
 
 
+class CalibratedFiles(NamedTuple):
+    """What there is of a night's calibrated images."""
+
+    infos: Mapping[int, ExposureInfo]
+    """By exposure."""
+    paths: Mapping[str, Mapping[DataId, Path]]
+    """By product and data id."""
+    raws: Mapping[tuple[int | None, int | None], Path]
+    """By exposure and detector."""
+
+
 class Planner:
     """Plans the work of nights on one repository."""
 
@@ -98,6 +110,7 @@ class Planner:
         return job_id if job.state is JobState.PENDING else None
 
     _finder: CalibrationFinder
+    _raw_known: dict[int, dict[int | None, Path]]
     _references_known: KnownReferences
     _kinds: tuple[CalibrationKind, ...] | None
     _glasses: set[str | None] | None
@@ -112,7 +125,6 @@ class Planner:
         for row in self.ledger.exposures(day_obs=night, observation_type=made_from):
             for detector in row.detectors:
                 groups[detector, row.info.physical_filter if KINDS[kind].is_per_filter else None].append(row)
-        finder = CalibrationFinder(self.repo)
         work = []
         for (detector, glass), rows in sorted(groups.items(), key=str):
             key = {"kind": kind, "night": night, "detector": detector, "filter": glass, "frames": [r.id for r in rows]}
@@ -120,17 +132,25 @@ class Planner:
             job = self._open_job("calibration", key, detector=detector, day_obs=night, config=config)
             if job is None:
                 continue
-            frames = ((self.repo.path("raw", DataId(exposure=r.id, detector=detector)), r.info) for r in rows)
+            frames = ((self._raw_path(r.id, detector), r.info) for r in rows)
             middle = rows[len(rows) // 2].info
             work.append(
                 CalibrationWork(
                     job_id=job, repo_root=self.repo.root, kind=kind, day_obs=night, detector_id=detector,
                     frames=tuple(frames), settings=self.settings, physical_filter=glass,
-                    calibrations=finder.paths(detector, middle, _kinds_before(kind)),
+                    calibrations=self._finder.paths(detector, middle, _kinds_before(kind)),
                     previous=self._previous(kind, detector, night, glass),
                 )
             )  # fmt: skip
         return work
+
+    def _raw_path(self, exposure: int, detector: int) -> Path:
+        """Return the raw file of a detector of an exposure; it is asked for once, for all detectors and kinds."""
+        if exposure not in self._raw_known:
+            found = self.repo.find("raw", exposure=exposure)
+            self._raw_known[exposure] = {ref.data_id.detector: ref.path for ref in found}
+        known = self._raw_known[exposure].get(detector)
+        return known or self.repo.path("raw", DataId(exposure=exposure, detector=detector))
 
     def _previous(self, kind: CalibrationKind, detector: int, night: int, glass: str | None) -> Path | None:
         """Return the newest product of an earlier night; one of this night an interrupted run may have made."""
@@ -139,10 +159,13 @@ class Planner:
                 return found.path
         return None
 
-    def learning(self, night: int, kind: CalibrationKind) -> list[LearningWork]:
-        """Return the products of one kind to be learned from a night's calibrated images."""
+    def learning(self, night: int, kind: CalibrationKind, files: CalibratedFiles | None = None) -> list[LearningWork]:
+        """Return the products of one kind to be learned from a night's calibrated images.
+
+        Who asks for one kind after the other hands the ``files`` of the night's `calibrated_files` in.
+        """
         groups: dict[tuple[int, str | None], list[LearnedImage]] = defaultdict(list)
-        for image in self._learned_images(night):
+        for image in self._learned_images(self.calibrated_files(night) if files is None else files):
             glass = image.info.physical_filter if KINDS[kind].is_per_filter else None
             groups[image.detector, glass].append(image)
         work = []
@@ -163,15 +186,18 @@ class Planner:
                 )  # fmt: skip
         return work
 
-    def _learned_images(self, night: int) -> list[LearnedImage]:
+    def calibrated_files(self, night: int) -> CalibratedFiles:
+        """Return the raw files, calibrated images and catalogs of a night's science exposures."""
+        products = ("science_image", "source", "aperture_source")
+        return CalibratedFiles(
+            {row.id: row.info for row in self.ledger.exposures(day_obs=night, observation_type="science")},
+            {name: {ref.data_id: ref.path for ref in self.repo.find(name, day_obs=night)} for name in products},
+            {(ref.data_id.exposure, ref.data_id.detector): ref.path for ref in self.repo.find("raw", day_obs=night)},
+        )
+
+    def _learned_images(self, files: CalibratedFiles) -> list[LearnedImage]:
         """Return the night's calibrated images, in order of exposure."""
-        infos = {row.id: row.info for row in self.ledger.exposures(day_obs=night, observation_type="science")}
-        paths = {
-            product: {ref.data_id: ref.path for ref in self.repo.find(product, day_obs=night)}
-            for product in ("science_image", "source", "aperture_source")
-        }
-        raws = {(ref.data_id.exposure, ref.data_id.detector): ref.path for ref in self.repo.find("raw", day_obs=night)}
-        finder, images = CalibrationFinder(self.repo), []
+        (infos, paths, raws), images = files, list[LearnedImage]()
         for data_id in sorted(set.intersection(*map(set, paths.values()))):
             visit, detector = data_id.visit, data_id.detector
             if visit not in infos or detector is None:
@@ -180,7 +206,8 @@ class Planner:
                 LearnedImage(
                     info=infos[visit], detector=detector, raw=raws.get((visit, detector)),
                     image=paths["science_image"][data_id], sources=paths["source"][data_id],
-                    apertures=paths["aperture_source"][data_id], calibrations=finder.paths(detector, infos[visit]),
+                    apertures=paths["aperture_source"][data_id],
+                    calibrations=self._finder.paths(detector, infos[visit]),
                 )
             )  # fmt: skip
         return images
@@ -203,7 +230,7 @@ class Planner:
         With ``is_chained``, those are to be compared with their reference in the same go that have one by now which
         the night's images will not change: what comes of it is what the stages make one after the other.
         """
-        self.look_again()
+        self._forget()
         entered, works = self._entered(night), []
         standings = ReferenceStandings(self.repo, self.settings, until=night)
         for row in self.ledger.exposures(day_obs=night, observation_type="science"):
@@ -223,7 +250,12 @@ class Planner:
 
     def look_again(self) -> None:
         """Forget which calibrations and references there are, which frames were received and what clear skies gave."""
-        self._finder, self._references_known = CalibrationFinder(self.repo), KnownReferences(self.repo)
+        self._finder = CalibrationFinder(self.repo)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Forget what may have changed; the finder of calibrations knows of itself what this process certified."""
+        self._references_known, self._raw_known = KnownReferences(self.repo), {}
         self._kinds, self._glasses, self._skies = None, None, {}
 
     def _science(self, row: ExposureRow, detector: int, entered: Entered, *, is_chained: bool) -> ImageWork | None:
@@ -244,7 +276,7 @@ class Planner:
         if missing := self.missing_kinds(row, found):
             self.ledger.hold(job, f"no valid {' or '.join(missing)} master at the time of the exposure")
             return None
-        raw = self.repo.path("raw", DataId(exposure=row.id, detector=detector))
+        raw = self._raw_path(row.id, detector)
         expected = self._clear_skies(night).expected(row.info, detector)
         work = ScienceWork(
             job, self.repo.root, raw, row.info, detector, self.settings, calibrations=found,
@@ -418,7 +450,7 @@ class Planner:
         """
         if not self.repo.camera.has_sky:
             return []
-        self.look_again()
+        self._forget()
         entered = self._entered(night)["difference"]
         work: list[DifferenceWork | EnteredDifferenceWork] = [
             own for job in entered.values() if (own := self._entered_difference(job)) is not None

@@ -141,8 +141,9 @@ class NightRunner:
 
         They come last: the night's alerts do not wait for them, and they serve what is processed from now on.
         """
+        files = self.planner.calibrated_files(night)
         for kind in LEARNERS:
-            self._run("learn", self.planner.learning(night, kind))
+            self._run("learn", self.planner.learning(night, kind, files))
 
     def inject(self, night: int) -> None:
         """Put artificial sources into a sample of the night's differences, and score what is found of them.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,24 +28,34 @@ APPLIED: tuple[CalibrationKind, ...] = tuple(name for name, kind in KINDS.items(
 
 
 class CalibrationFinder:
-    """Finds the products that are valid for an exposure, asking the registry once for each kind and day."""
+    """Finds the products that are valid for an exposure, asking the registry once for each kind and day.
+
+    It asks again about a kind of which this process certified a product since (`SurveyRepo.certify`). What another
+    process certified it does not see: nights have one writer at a time.
+    """
 
     def __init__(self, repo: SurveyRepo) -> None:
         self._repo = repo
-        self._known: dict[tuple[CalibrationKind, int], dict[DataId, list[ValidMaster]]] = {}
+        self._known: dict[tuple[CalibrationKind, int], tuple[int, dict[DataId, list[ValidMaster]]]] = {}
 
     def path(self, kind: CalibrationKind, detector: int, mjd_tai: float, physical_filter: str | None) -> Path | None:
         """Return the file of the product that is valid at a time, or None; the filter counts where the kind has one."""
         if KINDS[kind].is_per_filter and physical_filter is None:
             return None
-        key = kind, int(mjd_tai)
-        if key not in self._known:
-            found = self._known[key] = defaultdict(list)
-            for valid in self._repo.calibrations_during(kind, key[1], key[1] + 1):
-                found[valid.ref.data_id].append(valid)
         data_id = DataId(detector=detector, physical_filter=physical_filter if KINDS[kind].is_per_filter else None)
-        valids = self._known[key].get(data_id, ())
+        valids = self._valid_on(kind, int(mjd_tai)).get(data_id, ())
         return next((Path(valid.ref.path) for valid in valids if valid.is_valid_at(mjd_tai)), None)
+
+    def _valid_on(self, kind: CalibrationKind, day: int) -> Mapping[DataId, Sequence[ValidMaster]]:
+        """Return the products of a kind that are valid at some time of a day (MJD TAI), by data id."""
+        n_certified = self._repo.n_certified[kind]
+        asked_after, known = self._known.get((kind, day), (-1, {}))
+        if asked_after != n_certified:
+            known = defaultdict(list)
+            for valid in self._repo.calibrations_during(kind, day, day + 1):
+                known[valid.ref.data_id].append(valid)
+            self._known[kind, day] = n_certified, known
+        return known
 
     def paths(
         self, detector: int, info: ExposureInfo, kinds: Iterable[CalibrationKind] = APPLIED
