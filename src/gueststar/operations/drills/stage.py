@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,8 @@ from gueststar.operations.drills.link import CameraLink, Delivery, timetable
 from gueststar.operations.drills.operating import Operating
 from gueststar.operations.drills.verdict import Protocol
 from gueststar.operations.drills.world import World, change_settings, fresh_survey
-from gueststar.store.ledger import ExposureState, Ledger
+from gueststar.store.ledger import ExposureState
 from gueststar.store.repo import SurveyRepo
-from gueststar.store.sql import sqlite_url
 
 BEFORE_S = 5.0
 """The operator's clock starts this long before the first exposure ends."""
@@ -31,8 +30,6 @@ class Stage:
     workers: int = 1
     before_s: float = BEFORE_S
     _quiet: Path | None = field(default=None, init=False)
-    _ledgers: dict[Path, str] = field(default_factory=dict, init=False)
-    """Survey -> URL of its ledger, which is looked into many times a second."""
 
     def survey(self, name: str, operation: dict[str, Any] | None = None) -> Path:
         """Return a new survey as it stands in the evening, with a landing place, to be operated."""
@@ -94,24 +91,12 @@ class Stage:
     ) -> float:
         """Wait until all detector images have come to their end; return how long that took, seconds."""
         wanted = self.n_images if n_images is None else n_images
-        return operator.wait_until(
-            lambda: self.n_ended(root) >= wanted, f"{wanted} images ended", timeout_s=timeout_s
-        )  # fmt: skip
+        with EndedImages(root, self.world.night) as ended:
+            return operator.wait_until(lambda: ended.count() >= wanted, f"{wanted} images ended", timeout_s=timeout_s)
 
     def wait_for(self, root: Path, operator: Operating, n_images: int, *, timeout_s: float = 600.0) -> float:
         """Wait until some detector images have come to their end."""
         return self.wait_for_all(root, operator, n_images=n_images, timeout_s=timeout_s)
-
-    def n_ended(self, root: Path) -> int:
-        """Return how many detector images of the night have no work left; 0 while the database is away."""
-        try:
-            if root not in self._ledgers:
-                with SurveyRepo.open(root) as repo:
-                    self._ledgers[root] = repo.settings.database or sqlite_url(root.absolute() / "ledger.sqlite3")
-            with closing(Ledger(self._ledgers[root])) as ledger:
-                return _n_ended(ledger, self.world.night)
-        except (GueststarError, OSError):
-            return 0
 
     def judge(self, root: Path, told: Protocol, *, may_differ_in_history: bool = False) -> Judgement:
         """Compare with the undisturbed night and write down what every drill expects."""
@@ -129,7 +114,29 @@ class Stage:
         return judged
 
 
-def _n_ended(ledger: Ledger, night: int) -> int:
-    """Return the detector images whose exposure has a fate: processed, failed or held."""
-    rows = ledger.exposures(day_obs=night, observation_type="science")
-    return sum(len(row.detectors) for row in rows if row.state is not ExposureState.RECEIVED)
+class EndedImages(AbstractContextManager["EndedImages"]):
+    """Counts a night's detector images many times a second, over one connection to the survey while it holds."""
+
+    def __init__(self, root: Path, night: int) -> None:
+        self.root, self.night = root, night
+        self._repo: SurveyRepo | None = None
+
+    def count(self) -> int:
+        """Return how many have no work left: processed, failed or held; 0 while the database is away."""
+        try:
+            self._repo = self._repo or SurveyRepo.open(self.root)
+            rows = self._repo.ledger.exposures(day_obs=self.night, observation_type="science")
+        except (GueststarError, OSError):
+            self.close()
+            return 0
+        return sum(len(row.detectors) for row in rows if row.state is not ExposureState.RECEIVED)
+
+    def close(self) -> None:
+        """Let go of the connection; the next count makes another."""
+        repo, self._repo = self._repo, None
+        if repo is not None:
+            with suppress(GueststarError, OSError):
+                repo.close()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
