@@ -200,7 +200,7 @@ class Planner:
         (infos, paths, raws), images = files, list[LearnedImage]()
         for data_id in sorted(set.intersection(*map(set, paths.values()))):
             visit, detector = data_id.visit, data_id.detector
-            if visit not in infos or detector is None:
+            if visit is None or detector is None or visit not in infos:
                 continue
             images.append(
                 LearnedImage(
