@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Callable
 from itertools import zip_longest
 from pathlib import Path
@@ -86,12 +87,25 @@ def small_sky(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def small_survey(small_sky: Path) -> Path:
-    """A survey of both nights of `small_sky`, processed in one go; who changes it takes a copy."""
+def small_first_night(small_sky: Path) -> Path:
+    """A survey of the first night of `small_sky`, processed; who changes it takes a copy."""
     from .end_to_end._survey import gueststar, make_survey
 
     def make(folder: Path) -> None:
-        make_survey(folder, small_sky, small_sky / "raw")
+        make_survey(folder, small_sky, min(small_sky.glob("raw/*")))
+        gueststar("process", folder)
+
+    return made_once(small_sky.with_name("first_night"), make)
+
+
+@pytest.fixture(scope="session")
+def small_survey(small_sky: Path, small_first_night: Path) -> Path:
+    """A survey of both nights of `small_sky`, processed as they came; who changes it takes a copy."""
+    from .end_to_end._survey import gueststar
+
+    def make(folder: Path) -> None:
+        shutil.copytree(small_first_night, folder, symlinks=True)
+        gueststar("ingest", folder, small_sky / "raw", "--transfer", "link")
         gueststar("process", folder)
 
     return made_once(small_sky.with_name("survey"), make)

@@ -47,14 +47,13 @@ def let_land(landing: Path, files: list[Path]) -> None:
         half.rename(landing / path.name)
 
 
-def test_a_disturbed_operated_night_ends_as_an_undisturbed_processed_one(small_sky: Path, tmp_path: Path) -> None:
+def test_a_disturbed_operated_night_ends_as_an_undisturbed_processed_one(
+    small_sky: Path, small_first_night: Path, tmp_path: Path
+) -> None:
     sky, landing = small_sky, tmp_path / "landing"
     first_night = min(sky.glob("raw/*"))
     files = sorted(first_night.glob("*.fits*"))
-    plain, root = tmp_path / "plain", tmp_path / "operated"
-    make_survey(plain, sky, first_night)
-    gueststar("process", plain)
-
+    plain, root = small_first_night, tmp_path / "operated"
     make_survey(root, sky)
     landing.mkdir()
     settings = yaml.safe_load((root / "survey.yaml").read_text())

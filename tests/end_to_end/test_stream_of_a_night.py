@@ -10,19 +10,21 @@ from astropy.io import fits
 
 from tests.kafka_server import running_broker
 
-from ._survey import gueststar, make_survey
+from ._survey import gueststar
 
 pytestmark = pytest.mark.slow
 
 
 def test_a_broker_that_is_away_all_night_and_files_that_come_twice_and_late(
-    small_sky: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_sky: Path, small_first_night: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gueststar.stream.topics.TIMEOUT_S", 2.0)
     root, sky, more = tmp_path / "survey", small_sky, tmp_path / "more"
     science = sorted(sky.glob("raw/*/sci_*"))
     late = science[-3]  # public, and the first of the second night
-    make_survey(root, sky, *(path for path in sorted(sky.glob("raw/*/*")) if path != late))
+    shutil.copytree(small_first_night, root, symlinks=True)
+    second = max(sky.glob("raw/*")).glob("*")
+    gueststar("ingest", root, *(path for path in sorted(second) if path != late), "--transfer", "link")
     night = int(gueststar("night", "list", root).split()[-3])
 
     def report() -> str:

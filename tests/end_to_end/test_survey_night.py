@@ -46,7 +46,7 @@ STAR, TRANSIENT = 0, 2
 
 @pytest.fixture(scope="module")
 def survey(small_survey: Path, small_sky: Path, tmp_path_factory: pytest.TempPathFactory) -> Survey:
-    """Two nights of one detector, simulated and processed in one go."""
+    """Two nights of one detector, simulated and processed."""
     root = tmp_path_factory.mktemp("survey") / "whole"
     shutil.copytree(small_survey, root, symlinks=True)
     nights = tuple(int(line.split()[0]) for line in gueststar("night", "list", root).splitlines())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,11 +68,9 @@ def as_plain_fits(product: Path, path: Path, *, has_variance: bool = True, psf: 
 
 
 @pytest.fixture(scope="module")
-def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
+def night(small_sky: Path, small_survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Night:
     folder = tmp_path_factory.mktemp("entry")
-    gueststar("simulate", folder / "sky", "--scenario", "small", "--detectors", "0", "--seed", "7", "--quiet")
-    make_survey(folder / "full", folder / "sky", folder / "sky" / "raw")
-    gueststar("process", folder / "full")
+    shutil.copytree(small_survey, folder / "full", symlinks=True)
     with SurveyRepo.open(folder / "full") as repo:
         for ref in repo.find("science_image"):
             as_plain_fits(ref.path, folder / "science" / f"{ref.data_id.visit}.fits")
@@ -80,7 +79,7 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
             as_plain_fits(ref.path, folder / "difference" / f"{ref.data_id.visit}.fits", has_variance=False, psf=psf)
         visits = tuple(sorted(ref.data_id.visit or 0 for ref in repo.find("difference_image")))
         last = max(row.info.day_obs for row in repo.ledger.exposures())
-    return Night(folder / "sky", folder / "full", folder / "science", folder / "difference", visits, last)
+    return Night(small_sky, folder / "full", folder / "science", folder / "difference", visits, last)
 
 
 @pytest.fixture(scope="module")
@@ -186,26 +185,33 @@ def test_their_alerts_have_a_difference_cutout_history_and_forced_photometry(
     assert all(item["programid"] == 1 for packet in public for item in packet["prv_candidates"] or [])
 
 
-def test_science_and_reference_that_come_along_are_cut_out_and_measured_on(night: Night, tmp_path: Path) -> None:
-    visit, root = night.visits[-1], tmp_path / "survey"
+def _with_science(night: Night, visit: int, folder: Path) -> Path:
+    """Write a difference image with its science image in one file, and its reference beside it."""
     with fits.open(night.science / f"{visit}.fits") as hdus:
         header, science = hdus["SCI"].header, hdus["SCI"].data
     with fits.open(night.difference / f"{visit}.fits") as hdus:
         difference, bad = hdus["SCI"].data, hdus["DQ"].data
     planes = [fits.PrimaryHDU(header=header), fits.ImageHDU(difference, header, name="DIFF")]
     planes += [fits.ImageHDU(science, name="SCI"), fits.ImageHDU(bad, name="DQ")]
-    fits.HDUList(planes).writeto(tmp_path / "mine.fits")
-    fits.PrimaryHDU(science - difference).writeto(tmp_path / "mine_ref.fits")
+    fits.HDUList(planes).writeto(folder / f"{visit}.fits")
+    fits.PrimaryHDU(science - difference).writeto(folder / f"{visit}_ref.fits")
+    return folder / f"{visit}.fits"
+
+
+def test_science_and_reference_that_come_along_are_cut_out_and_measured_on(night: Night, tmp_path: Path) -> None:
+    root, visits = tmp_path / "survey", night.visits[-2:]
+    files = [_with_science(night, visit, tmp_path) for visit in visits]
     gueststar("init", root, "--camera", "simcam")
     gueststar(
-        "ingest", root, tmp_path / "mine.fits", "--as", "difference_image", "--detector", 0,
+        "ingest", root, *files, "--as", "difference_image", "--detector", 0,
         "--companion", "reference={stem}_ref.fits",
     )  # fmt: skip
     gueststar("process", root)
-    found = detections(root, visit)
-    assert np.isfinite(found.science_flux).all()
-    assert (found.reference_distance < 30).mean() > 0.5
-    part, distances, _ = compared(night.full, root, (visit,))
+    for visit in visits:
+        found = detections(root, visit)
+        assert np.isfinite(found.science_flux).all()
+        assert (found.reference_distance < 30).mean() > 0.5
+    part, distances, _ = compared(night.full, root, visits)
     assert part >= 0.9
     assert np.median(distances) < 0.1
     packets = packets_of(root)
