@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gueststar.model.columns import SOURCE
-from gueststar.pipelines.reference.compare import CompareReferences, static_flux
+from gueststar.pipelines.reference.compare import CompareReferences, CompareReferencesConfig, static_flux
 from gueststar.pipelines.reference.reference_image import Epoch, MakeReference
 
 from .test_reference import grid_of
@@ -61,3 +61,28 @@ def test_versions_of_the_same_sky_do_not_differ(sky) -> None:
     found = CompareReferences().run(old, new, old_sources=sources_of(sky), new_sources=sources_of(sky))
     assert found.changes.n_rows == 0
     assert found.metrics["n_compared"] > 40
+
+
+def test_blended_stars_do_not_sway_the_flux_ratio_of_two_versions(sky) -> None:
+    """What neighbours add to a flux grows with the seeing, that of lonely stars stays."""
+    n, rng = sky.ra.size, np.random.default_rng(3)
+    x, y = sky.image().wcs.sky_to_pixel(ra=sky.ra, dec=sky.dec)
+    pairs = np.flatnonzero(rng.random(n) < 0.6)
+    added = tuple((float(x[k]) + 3.0, float(y[k]) + 1.0, float(sky.flux[k])) for k in pairs)
+
+    def version(fwhm: float):
+        epochs = [
+            Epoch(f"e{seed}", 60000.0 + seed, lambda seed=seed: sky.image(seed=seed, fwhm=fwhm, added=added))
+            for seed in range(4)
+        ]
+        return MakeReference().run(epochs, grid=grid_of())
+
+    ra, dec = sky.image().wcs.pixel_to_sky(x=x[pairs] + 3.0, y=y[pairs] + 1.0)
+    listed = sources_of(sky)
+    columns = {name: np.append(listed[name], np.zeros(pairs.size)) for name in listed}
+    blended = SOURCE.catalog(columns | {"ra": np.append(sky.ra, ra), "dec": np.append(sky.dec, dec)})
+    old, new = version(2.2), version(3.2)
+    found = CompareReferences().run(old, new, old_sources=blended, new_sources=blended)
+    assert found.metrics["flux_ratio"] == pytest.approx(1.0, abs=0.01)
+    everything = CompareReferences(CompareReferencesConfig(min_isolated=10**6))
+    assert everything.run(old, new, old_sources=blended, new_sources=blended).metrics["flux_ratio"] > 1.02

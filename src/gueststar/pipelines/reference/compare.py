@@ -29,10 +29,15 @@ class CompareReferencesConfig:
     """...and by this fraction of the larger one, which models of bright stars do not reach."""
     match_arcsec: float = 1.0
     """Sources of the two catalogs that lie nearer are one."""
+    isolation_fwhm: float = 5.0
+    """The flux ratio is that of sources with no other one so near, in FWHM of the wider version: what neighbours add to
+    a flux changes with the seeing..."""
+    min_isolated: int = 10
+    """...or of all, where fewer are as lonely."""
 
 
 class StaticFlux(NamedTuple):
-    """Fluxes of the static sky at places, nJy; NaN where the reference has no usable pixel."""
+    """Fluxes of the static sky at places, nJy; NaN where a pixel of the reference within 1.5 FWHM is unusable."""
 
     flux: Floats
     flux_err: Floats
@@ -88,7 +93,10 @@ class CompareReferences:
             has_changed = known & (
                 np.abs(change) > np.maximum(self.config.n_sigma * error, self.config.min_fraction * larger)
             )
-        ratio = after.flux[is_bright] / before.flux[is_bright]
+        fwhm = max(image.psf.central_fwhm * image.wcs.pixel_scale_arcsec for image in (old, new))
+        is_lonely = is_bright & _is_isolated(ra, dec, self.config.isolation_fwhm * fwhm)
+        compared = is_lonely if np.count_nonzero(is_lonely) >= self.config.min_isolated else is_bright
+        ratio = after.flux[compared] / before.flux[compared]
         centre, scatter = median_and_sigma(ratio) if ratio.size > 2 else (float("nan"), float("nan"))
         rows = np.flatnonzero(has_changed)
         changes = REFERENCE_CHANGE.catalog(
@@ -111,17 +119,26 @@ class CompareReferences:
         ra, dec = (np.asarray(new_sources[name], np.float64) for name in ("ra", "dec"))
         old_ra, old_dec = (np.asarray(old_sources[name], np.float64) for name in ("ra", "dec"))
         if ra.size and old_ra.size:
-            east = np.cos(np.radians(dec.mean())) * 3600.0
-            around = float(ra[0])
-            here, there = (
-                np.column_stack([((a - around + 180.0) % 360.0 - 180.0) * east, d * 3600.0])
-                for a, d in ((ra, dec), (old_ra, old_dec))
-            )
+            here, there = _in_arcsec(ra, dec, ra[0], dec[0]), _in_arcsec(old_ra, old_dec, ra[0], dec[0])
             is_lost = ~_has_near(there, here, self.config.match_arcsec)
             old_ra, old_dec = old_ra[is_lost], old_dec[is_lost]
         return np.concatenate([ra, old_ra]), np.concatenate([dec, old_dec])
 
 
+def _in_arcsec(ra: Floats, dec: Floats, ra0: float, dec0: float) -> Floats:
+    """Return ``[n, 2]`` offsets from a place of the same field."""
+    east = ((ra - ra0 + 180.0) % 360.0 - 180.0) * np.cos(np.radians(dec0))
+    return np.column_stack([east, dec - dec0]) * 3600.0
+
+
 def _has_near(places: Floats, others: Floats, radius: float) -> NDArray[np.bool_]:
     distance, _ = cKDTree(others).query(places, distance_upper_bound=radius)
     return np.isfinite(distance)
+
+
+def _is_isolated(ra: Floats, dec: Floats, radius: float) -> NDArray[np.bool_]:
+    """Return which places have no other one within ``radius`` (arcsec)."""
+    if ra.size < 2:
+        return np.ones(ra.size, dtype=bool)
+    places = _in_arcsec(ra, dec, ra[0], dec[0])
+    return np.asarray(cKDTree(places).query(places, k=2)[0][:, 1] > radius)
