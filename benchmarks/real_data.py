@@ -47,6 +47,7 @@ from gueststar.pipelines.difference.cutouts import Triplet
 from gueststar.pipelines.difference.detect import DetectCandidates, DetectionContext
 from gueststar.pipelines.difference.subtract import DifferenceConfig, MakeDifference
 from gueststar.pipelines.difference.vet import VetCandidates
+from gueststar.pipelines.injection.faded import ShowFaded
 from gueststar.pipelines.injection.inject import InjectSources
 from gueststar.pipelines.injection.label import label_detections
 from gueststar.pipelines.injection.place import LABELLING
@@ -229,6 +230,8 @@ def compare_stamps(folder: Path) -> None:
         limit = limiting_magnitude(science)
         config = replace(LABELLING, n=15, host_fraction=0.0)
         injected = InjectSources(config).run(science, limiting_mag=limit, random=np.random.default_rng(number))
+        faded = ShowFaded(injected.sources, science.wcs, random=np.random.default_rng([number, 1]))
+        reference, _ = faded(reference, SOURCE.empty())
         result = MakeDifference(DifferenceConfig(background_box=0)).run(injected.image, reference)
         context = DetectionContext(number, 0, 0, 60000.0, 60000.0, 1, 1)
         found = DetectCandidates().run(result, injected.image, reference, context=context).catalog

@@ -7,10 +7,10 @@ Each scene has seeing, sampling (1.3 to 5.5 pixels), depth, crowding, registrati
 own, errors of the PSF model that vary over the image among them, so that the model that is trained on them learns what
 holds for any camera. Artefacts are what cameras make: cosmic rays and hot pixels, found and not found, of one pixel
 and of many; bad columns; saturated and bleeding stars; ghosts that move against the stars; satellite trails; strips of
-more noise than the variance says; references of few epochs. Real are new and fading point sources, in galaxies
-and alone, variable stars and short trails of asteroids. Detections are those of the package's own difference
-pipeline; one is real when a thing that changed lies at its place with its sign. Of every detection its class is
-written, and what the network sees of its cut-outs.
+more noise than the variance says; references of few epochs, with rays left in them. Real are new and fading
+point sources, in galaxies and alone, variable stars and short trails of asteroids. Detections are those of the
+package's own difference pipeline; one is real when a thing that changed lies at its place with its sign. Of every
+detection its class is written, and what the network sees of its cut-outs.
 """
 
 from __future__ import annotations
@@ -226,18 +226,21 @@ def spoil(
                     if rng.random() < 0.9:
                         masks[k][bled, column] |= int(MaskPlane.BLEED)
         observed.append(noisy)
-    _cosmic_rays(scene, observed[0], masks[0])
+    _cosmic_rays(scene, observed[0], masks[0], n=int(rng.choice([8, 20, 40])), weakest=0.9)
+    if scene.reference_sky > 0.1 * scene.sky and rng.random() < 0.5:  # of few epochs: some rays stay, weakened
+        _cosmic_rays(scene, observed[1], masks[1], n=int(rng.choice([2, 5, 10])), weakest=0.6)
     _bad_columns(scene, observed[0], masks[0])
     _satellite(scene, observed[0], masks[0])
     return observed[0], observed[1], masks[0], masks[1]
 
 
-def _cosmic_rays(scene: Scene, image: np.ndarray, mask: np.ndarray) -> None:
+def _cosmic_rays(scene: Scene, image: np.ndarray, mask: np.ndarray, *, n: int, weakest: float) -> None:
+    """Lay ``n`` rays of ten to the ``weakest`` and more sigma of the science image's sky."""
     rng = scene.rng
-    for _ in range(int(rng.choice([8, 20, 40]))):
+    for _ in range(n):
         x, y, angle = *rng.uniform(10, SIDE - 12, 2), rng.uniform(0, np.pi)
         length = min(int(rng.geometric(0.4)), 9)
-        charge = np.sqrt(scene.sky) * 10 ** rng.uniform(0.9, 2.2)
+        charge = np.sqrt(scene.sky) * 10 ** rng.uniform(weakest, weakest + 1.3)
         is_found = rng.random() < 0.6
         for step in range(length):
             row, column = int(y + step * np.sin(angle)), int(x + step * np.cos(angle))
@@ -297,12 +300,14 @@ def calibrated(scene: Scene, image: np.ndarray, mask: np.ndarray, *, sky: float,
 
 
 def reference_catalog(scene: Scene, image: CalibratedImage, truth: dict[str, np.ndarray]) -> Catalog:
-    """Return the stars that a reference catalog would hold (those of 5 sigma and more)."""
-    seen = truth["star_flux"] > 5 * np.sqrt(scene.reference_sky) * scene.reference_fwhm * 1.5
-    n = int(seen.sum())
-    values = {column.name: np.zeros(n, dtype=column.dtype) for column in SOURCE.columns}
-    ra, dec = image.wcs.pixel_to_sky(x=truth["star_x"][seen], y=truth["star_y"][seen])
-    values |= {"ra": ra, "dec": dec, "mag": scene.zero_point - 2.5 * np.log10(truth["star_flux"][seen])}
+    """Return what a reference catalog would hold (5 sigma and more): stars, and what has faded since."""
+    faded = (truth["flux"] < 0) & (truth["kind"] != int(DetectionKind.VARIABLE))
+    x, y = (np.concatenate([truth[f"star_{axis}"], truth[axis][faded]]) for axis in "xy")
+    flux = np.concatenate([truth["star_flux"], -truth["flux"][faded]])
+    seen = flux > 5 * np.sqrt(scene.reference_sky) * scene.reference_fwhm * 1.5
+    values = {column.name: np.zeros(seen.sum(), dtype=column.dtype) for column in SOURCE.columns}
+    ra, dec = image.wcs.pixel_to_sky(x=x[seen], y=y[seen])
+    values |= {"ra": ra, "dec": dec, "mag": scene.zero_point - 2.5 * np.log10(flux[seen])}
     return SOURCE.catalog(values)
 
 

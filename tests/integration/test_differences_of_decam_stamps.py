@@ -16,11 +16,13 @@ from astropy.io import fits
 from gueststar.algorithms.stats.robust import median_and_sigma
 from gueststar.core.bits import MaskPlane, SourceFlag
 from gueststar.model.catalog import Catalog
+from gueststar.model.columns import SOURCE
 from gueststar.model.image import CalibratedImage, MaskedImage
 from gueststar.model.photocal import PhotoCal
 from gueststar.model.wcs import Wcs
 from gueststar.pipelines.difference.detect import DetectCandidates, DetectionContext
 from gueststar.pipelines.difference.subtract import DifferenceConfig, MakeDifference
+from gueststar.pipelines.injection.faded import ShowFaded
 from gueststar.pipelines.injection.inject import InjectSources
 from gueststar.pipelines.injection.place import LABELLING
 from gueststar.pipelines.night.science import limiting_magnitude
@@ -75,8 +77,10 @@ def test_sources_put_into_real_pairs_are_found_with_their_flux(pairs) -> None:
         limit = limiting_magnitude(science)
         config = replace(LABELLING, n=12, host_fraction=0.0)
         injected = InjectSources(config).run(science, limiting_mag=limit, random=np.random.default_rng(number))
-        result = MakeDifference(DifferenceConfig(background_box=0)).run(injected.image, reference)
-        found = DetectCandidates().run(result, injected.image, reference, context=CONTEXT).catalog
+        faded = ShowFaded(injected.sources, science.wcs, random=np.random.default_rng([number, 1]))
+        before, _ = faded(reference, SOURCE.empty())
+        result = MakeDifference(DifferenceConfig(background_box=0)).run(injected.image, before)
+        found = DetectCandidates().run(result, injected.image, before, context=CONTEXT).catalog
         put, sigma = injected.sources, result.metrics["psf_flux_sigma"]
         flux = np.sign(put.flux) * science.photocal.flux(put.magnitude)
         for x, y, f in zip(put.x, put.y, flux, strict=True):

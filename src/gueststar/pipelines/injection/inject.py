@@ -29,7 +29,7 @@ class InjectedImage(NamedTuple):
 
 
 class InjectSources:
-    """Add sources of the image's own PSF to it with their photon noise, and take others away."""
+    """Add sources of the image's own PSF to it with their photon noise."""
 
     def __init__(self, config: InjectionConfig | None = None) -> None:
         self.config = config or InjectionConfig()
@@ -40,16 +40,15 @@ class InjectSources:
     ) -> InjectedImage:  # fmt: skip
         """Return ``image`` (electrons, background-subtracted) with artificial sources, and the truth.
 
-        The variance grows by the light added; what is taken away takes no noise with it. Raises DataError if no
-        pixel is usable.
+        The variance grows by the light added. Those of negative flux have faded: they do not shine here but on the
+        reference (`faded.ShowFaded`). Raises DataError if no pixel is usable.
         """
         sources = PlaceSources(self.config).run(
             image, limiting_mag=limiting_mag, random=random, hosts=hosts, bright_stars=bright_stars
         )
         shining = light_of(image, sources, sources.flux > 0)
-        fading = light_of(image, sources, sources.flux < 0)
         pixels = MaskedImage(
-            image.pixels.image + with_photon_noise(shining, random=random) - fading.astype(np.float32),
+            image.pixels.image + with_photon_noise(shining, random=random),
             image.pixels.variance + shining.astype(np.float32),
             image.pixels.mask,
         )

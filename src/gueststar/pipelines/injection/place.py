@@ -57,7 +57,7 @@ class InjectionConfig:
     bright_star_distance_fwhm: tuple[float, float] = (2.0, 40.0)
     """Range of their distances from those, FWHM; even in the logarithm."""
     fading_fraction: float = 0.0
-    """Fraction that is taken away from the image, not added: fainter than on the reference (not at the raw stage)."""
+    """Fraction that shines on the reference, not on the image: gone since. Only differences show them."""
     trail_fraction: float = 0.0
     """Fraction that is trailed."""
     trail_fwhm: tuple[float, float] = (2.0, 8.0)
@@ -97,7 +97,7 @@ class ArtificialSources(NamedTuple):
     magnitude: Floats
     """AB."""
     flux: Floats
-    """nJy; negative: taken away."""
+    """nJy; negative: the source has faded, and shines on the reference."""
     trail_length: Floats
     """Pixels; 0: a star."""
     trail_angle_deg: Floats

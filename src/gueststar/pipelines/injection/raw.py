@@ -12,7 +12,6 @@ from gueststar.algorithms.photometry.artificial import with_photon_noise
 from gueststar.algorithms.photometry.bleeding import bleed_in_place
 from gueststar.algorithms.response.crosstalk import subtract_crosstalk_in_place
 from gueststar.algorithms.response.linearity import linearise_in_place, measured_counts
-from gueststar.core.errors import DataError
 from gueststar.model.calibration import CalibrationMaster, Calibrations
 from gueststar.model.camera import parse_section
 from gueststar.model.image import CalibratedImage
@@ -40,12 +39,10 @@ class InjectRaw:
         is. That light is unlevelled (by the zero point's change over the detector), weakened by shutter, flat and
         illumination, made a Poisson number of electrons, added to the charge that is there, bled where a pixel
         overflows, divided by the gain and bent by non-linearity, amplifier by amplifier, and seen by the others through
-        crosstalk. Overscans stay. Raises DataError for sources that are to be taken away.
+        crosstalk. Overscans stay. Sources that have faded do not shine here.
         """
-        if np.any(sources.flux < 0):
-            raise DataError("light cannot be taken from raw counts: sources that fade enter at a later stage")
         raw = read_with_gains(raw, gains_of(calibrations))
-        light = light_of(image, sources, np.ones(sources.x.size, dtype=bool))
+        light = light_of(image, sources, sources.flux > 0)
         if levelled_by is not None:
             light /= levelled_by.factor_image()
         if calibrations.shutter is not None:

@@ -21,6 +21,7 @@ from gueststar.pipelines.difference.streaks import FindStreaks, Streaks
 from gueststar.pipelines.difference.subtract import DifferenceResult, MakeDifference
 from gueststar.pipelines.difference.vet import VetCandidates
 from gueststar.pipelines.engine.outcome import Outcome, Result, StepTimer, attempt
+from gueststar.pipelines.injection.faded import ReferenceChange
 from gueststar.pipelines.moving.streak_tracks import listed
 from gueststar.pipelines.night.settings import PipelineSettings
 from gueststar.pipelines.night.worker import WorkerContext
@@ -98,14 +99,17 @@ class DifferenceProducts(NamedTuple):
 
 
 def make_difference(
-    work: DifferenceWork, context: WorkerContext, science: CalibratedImage, timer: StepTimer
-) -> DifferenceProducts:
+    work: DifferenceWork, context: WorkerContext, science: CalibratedImage, timer: StepTimer, *,
+    change_reference: ReferenceChange | None = None,
+) -> DifferenceProducts:  # fmt: skip
     """Warp the reference, subtract, detect and vet; ``science`` is that of ``work``, or one made from it."""
     with timer("read"):
         reference, reference_sources = context.image(work.reference), context.catalog(work.reference_sources)
     settings = work.settings
     with timer("warp"):
         reference = _through_its_air(work, context, science, reference)
+        if change_reference is not None:
+            reference, reference_sources = change_reference(reference, reference_sources)
         warped = WarpReference(settings.reference_warp).run(science, reference)
     with timer("subtract"):
         result = MakeDifference(settings.subtraction).run(science, warped)

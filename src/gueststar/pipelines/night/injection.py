@@ -24,6 +24,7 @@ from gueststar.model.exposure import ExposureInfo
 from gueststar.model.image import CalibratedImage
 from gueststar.model.raw import RawDetector
 from gueststar.pipelines.engine.outcome import Outcome, Result, StepTimer, attempt
+from gueststar.pipelines.injection.faded import ReferenceChange, ShowFaded
 from gueststar.pipelines.injection.inject import InjectedImage, InjectSources
 from gueststar.pipelines.injection.place import PlaceSources, Positions, Stage
 from gueststar.pipelines.injection.raw import InjectRaw
@@ -85,8 +86,6 @@ def plan_injections(
     The same again is nothing to do: work whose products are there is left out. Raises ConfigError if no image of the
     night can take sources at the stage asked for.
     """
-    if settings.injection.stage == "raw" and settings.injection.fading_fraction > 0:
-        raise ConfigError("injection.fading_fraction must be 0 at the raw stage: light cannot be taken from raw counts")
     done = [
         job
         for job in repo.ledger.jobs(kind="science", day_obs=night, state=JobState.DONE)
@@ -235,7 +234,8 @@ def _stage_injection(work: InjectionWork) -> Result:
     detections = Detections(made.sources, None if made.sources is None else context.catalog(work.sources))
     facts: dict[str, Any] = {"limiting_mag": limit}
     if work.difference is not None and work.candidates is not None:
-        detections, products = _with_candidates(detections, work, context, made.injected.image, timer)
+        faded = ShowFaded(made.injected.sources, image.wcs, random=random)
+        detections, products = _with_candidates(detections, work, context, made.injected.image, faded, timer)
         facts["difference_limiting_mag"] = products.result.metrics["limiting_mag"]
         static = products.warped
     with timer("score"):
@@ -336,12 +336,13 @@ def _levelled_by(image: CalibratedImage) -> ZeroPointMap | None:
 
 
 def _with_candidates(
-    detections: Detections, work: InjectionWork, context: WorkerContext, science: CalibratedImage, timer: StepTimer
-) -> tuple[Detections, DifferenceProducts]:
+    detections: Detections, work: InjectionWork, context: WorkerContext, science: CalibratedImage,
+    faded: ReferenceChange, timer: StepTimer,
+) -> tuple[Detections, DifferenceProducts]:  # fmt: skip
     """Return the detections with candidates, and the comparison that found them."""
     assert work.difference is not None
     assert work.candidates is not None
-    made = make_difference(work.difference, context, science, timer)
+    made = make_difference(work.difference, context, science, timer, change_reference=faded)
     likely = likely_alerts(made.dia_sources, work.settings)
     is_usable = made.result.difference.pixels.is_usable(UNUSABLE | MaskPlane.REFERENCE_MASKED)
     found = replace(

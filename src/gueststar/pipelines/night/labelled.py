@@ -14,6 +14,7 @@ from gueststar.model.columns import DIA_SOURCE
 from gueststar.model.labels import LABELLED_SOURCE, LabelledDetections
 from gueststar.pipelines.difference.cutouts import Triplet, views_of
 from gueststar.pipelines.engine.outcome import StepTimer
+from gueststar.pipelines.injection.faded import ShowFaded
 from gueststar.pipelines.injection.inject import InjectSources
 from gueststar.pipelines.injection.label import kinds_by_facts, label_detections
 from gueststar.pipelines.injection.place import LABELLING, InjectionConfig
@@ -45,7 +46,8 @@ def label_survey(
 ) -> Iterator[LabelledImage]:
     """Put artificial sources into the survey's science images, compare them anew, and label what is detected.
 
-    Nothing is stored. The same reference is used as before, from which the sources are missing. What the night's
+    Nothing is stored. The same reference is used as before, from which the sources are missing, but for those that have
+    faded: these shine there. What the night's
     tracklets link is left out; all else that was not put in counts as an artefact, variable stars too, of which up to
     ``most_artefacts`` of an image are kept, drawn at random. The settings of the survey hold.
     """
@@ -83,7 +85,8 @@ def _labelled(
         raise DataError(f"visit {work.info.exposure_id}, detector {work.detector_id} has no usable pixel")
     random = np.random.default_rng(visit_seed)
     injected = InjectSources(config).run(science, limiting_mag=limit, random=random, hosts=hosts)
-    made = make_difference(work, context, injected.image, StepTimer())
+    faded = ShowFaded(injected.sources, science.wcs, random=random)
+    made = make_difference(work, context, injected.image, StepTimer(), change_reference=faded)
     found = made.dia_sources
     chosen, is_real = label_detections(
         found, injected.sources, known=(before["x"][is_linked], before["y"][is_linked]),
