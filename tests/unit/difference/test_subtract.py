@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 from scipy import fft
@@ -9,6 +11,8 @@ from gueststar.core.errors import DataError
 from gueststar.model.image import CalibratedImage, MaskedImage
 from gueststar.pipelines.difference.reference_warp import WarpReference
 from gueststar.pipelines.difference.subtract import DifferenceConfig, DifferenceResult, MakeDifference
+
+from .conftest import Sky
 
 SMALL = DifferenceConfig(tile_size=160, score_box=150, background_box=150)
 REFERENCE = {"shape": (380, 400), "sky": 60.0, "fwhm": 2.4, "zero_point": 29.5, "offset": (3.2, -2.7), "seed": 77}
@@ -176,3 +180,14 @@ def test_subtraction_is_the_same_twice(sky) -> None:
     one, two = (subtract(sky.image(), sky.image(**REFERENCE)) for _ in range(2))
     np.testing.assert_array_equal(one.score, two.score)
     assert one.metrics == two.metrics
+
+
+def test_a_difference_tells_no_shift_where_no_star_stayed_as_it_was(sky) -> None:
+    rows = np.argsort(-sky.flux)[5:9]
+    few = Sky(sky.ra[rows], sky.dec[rows], sky.flux[rows])
+    changed = Sky(few.ra, few.dec, few.flux * np.array([0.3, 3.3, 0.3, 3.3]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        result = MakeDifference().run(few.image(seed=1), changed.image(seed=2))
+    assert result.metrics["n_stars"] == 4
+    assert result.metrics["residual_shift_x"] is None

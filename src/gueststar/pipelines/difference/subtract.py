@@ -352,13 +352,13 @@ def _mask_of(science: MaskedImage, bad_reference: Bools) -> NDArray[np.int32]:
 
 
 def _star_metrics(fits: tuple[StarFits, StarFits], ratio: PolynomialField) -> dict[str, Any]:
-    known = ratio.n > 0
+    shift_x, shift_y = fits[0].x - fits[1].x, fits[0].y - fits[1].y
     return {
         "n_stars": ratio.n,
         "residual_flux_ratio": float(1.0 + ratio.coefficients[0]),
-        "residual_flux_ratio_rms": ratio.rms if known else None,
-        "residual_shift_x": float(np.median(fits[0].x - fits[1].x)) if known else None,
-        "residual_shift_y": float(np.median(fits[0].y - fits[1].y)) if known else None,
+        "residual_flux_ratio_rms": ratio.rms if ratio.n else None,
+        "residual_shift_x": float(np.median(shift_x)) if shift_x.size else None,  # none where all have changed
+        "residual_shift_y": float(np.median(shift_y)) if shift_y.size else None,
     }
 
 
