@@ -57,6 +57,8 @@ def test_what_has_faded_shines_on_the_reference_and_stands_in_its_catalog(sky) -
     assert (changed.pixels.variance >= reference.pixels.variance).all()
     assert 0 < known.n_rows <= sources.x.size
     assert listed.n_rows == 0
+    beyond = injected.sources._replace(x=injected.sources.x - 1000.0)
+    assert ShowFaded(beyond, science.wcs, random=np.random.default_rng(6))(reference, listed) == (reference, listed)
     nothing = ShowFaded(
         injected.sources.select(injected.sources.flux > 0), science.wcs, random=np.random.default_rng(6)
     )

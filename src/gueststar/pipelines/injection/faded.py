@@ -23,8 +23,8 @@ Floats = NDArray[np.float64]
 ReferenceChange = Callable[[CalibratedImage, Catalog], tuple[CalibratedImage, Catalog]]
 """Takes a reference and its `SOURCE` catalog, returns what a difference is to be made with instead."""
 
-_LISTED_SNR = 5.0
-"""What is so many sigma on the reference stands in its catalog."""
+_LIMIT_SNR = 5.0
+"""Signal to noise of a source of the limiting magnitude: the reference's catalog holds what is brighter."""
 
 
 class ShowFaded:
@@ -40,9 +40,10 @@ class ShowFaded:
 
     def __call__(self, reference: CalibratedImage, listed: Catalog) -> tuple[CalibratedImage, Catalog]:
         """Return the reference with their light and its noise, and its catalog with those that it would hold."""
-        if self._faded.x.size == 0:
+        sources, (ny, nx) = on_grid(self._faded, self._wcs, reference.wcs), reference.shape
+        sources = sources.select((sources.x > 0) & (sources.y > 0) & (sources.x < nx - 1) & (sources.y < ny - 1))
+        if sources.x.size == 0:
             return reference, listed
-        sources = on_grid(self._faded, self._wcs, reference.wcs)
         return self._with_light(reference, sources), self._with_rows(reference, listed, sources)
 
     def _with_light(self, reference: CalibratedImage, sources: ArtificialSources) -> CalibratedImage:
@@ -58,8 +59,8 @@ class ShowFaded:
         depth = reference.depth or MapDepth().run(reference.pixels, reference.psf, reference.photocal)
         if depth.median is None:
             return listed
-        snr = 5.0 * 10.0 ** (0.4 * (depth.median - sources.magnitude))
-        seen = np.flatnonzero(snr > _LISTED_SNR)
+        snr = _LIMIT_SNR * 10.0 ** (0.4 * (depth.median - sources.magnitude))
+        seen = np.flatnonzero(snr > _LIMIT_SNR)
         ra, dec = reference.wcs.pixel_to_sky(x=sources.x[seen], y=sources.y[seen])
         flux, snr = -sources.flux[seen], snr[seen]
         known = {
