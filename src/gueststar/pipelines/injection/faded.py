@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gueststar.algorithms.detection.noise import split_variance
 from gueststar.algorithms.photometry.artificial import with_photon_noise
 from gueststar.core.bits import UNUSABLE
-from gueststar.model.catalog import Catalog
+from gueststar.model.catalog import Catalog, concatenate
 from gueststar.model.image import CalibratedImage, MaskedImage
 from gueststar.model.wcs import Wcs
 from gueststar.pipelines.injection.inject import light_of
@@ -69,9 +69,8 @@ class ShowFaded:
             "chi2": np.ones(seen.size),
         }  # fmt: skip
         nothing = np.zeros(seen.size)
-        return Catalog(
-            {name: np.append(listed[name], known.get(name, nothing).astype(listed[name].dtype)) for name in listed}
-        )
+        rows = {name: known.get(name, nothing).astype(listed[name].dtype) for name in listed}
+        return concatenate([listed, Catalog(rows)])
 
 
 def on_grid(sources: ArtificialSources, wcs: Wcs, grid: Wcs) -> ArtificialSources:

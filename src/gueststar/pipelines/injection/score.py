@@ -128,7 +128,7 @@ def _taken(catalog: Catalog | None, name: str, row: NDArray[np.intp]) -> Floats:
 def injection_metrics(catalog: Catalog, config: InjectionConfig) -> dict[str, Any]:
     """Return completeness, flux errors and magnitude bins of artificial stars as plain values.
 
-    Trails, and what was taken away, are counted apart: the catalogs cannot show those, the difference does. On the
+    Trails, and what has faded, are counted apart: the catalogs cannot show those, the difference does. On the
     difference only sources where it can be used count. Completeness is of those that lie anywhere; those put beside
     hosts and bright stars are counted by what they lie on and near to (``classes``), together with the others.
     """

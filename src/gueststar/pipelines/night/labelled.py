@@ -47,9 +47,9 @@ def label_survey(
     """Put artificial sources into the survey's science images, compare them anew, and label what is detected.
 
     Nothing is stored. The same reference is used as before, from which the sources are missing, but for those that have
-    faded: these shine there. What the night's
-    tracklets link is left out; all else that was not put in counts as an artefact, variable stars too, of which up to
-    ``most_artefacts`` of an image are kept, drawn at random. The settings of the survey hold.
+    faded: these shine there. What the night's tracklets link is left out; all else that was not put in counts as an
+    artefact, variable stars too, of which up to ``most_artefacts`` of an image are kept, drawn at random. The settings
+    of the survey hold.
     """
     with SurveyRepo.open(root) as repo:
         settings = PipelineSettings.of(repo.camera.settings, repo.settings.parameters)

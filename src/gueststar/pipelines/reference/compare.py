@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
+from gueststar.algorithms.association.match import count_within
 from gueststar.algorithms.photometry.forced import forced_psf_photometry
 from gueststar.algorithms.stats.robust import median_and_sigma
 from gueststar.core.bits import UNUSABLE
@@ -94,7 +94,8 @@ class CompareReferences:
                 np.abs(change) > np.maximum(self.config.n_sigma * error, self.config.min_fraction * larger)
             )
         fwhm = max(image.psf.central_fwhm * image.wcs.pixel_scale_arcsec for image in (old, new))
-        is_lonely = is_bright & _is_isolated(ra, dec, self.config.isolation_fwhm * fwhm)
+        n_within = count_within(ra, dec, ra, dec, radius_arcsec=self.config.isolation_fwhm * fwhm)  # itself among them
+        is_lonely = is_bright & (n_within == 1)
         compared = is_lonely if np.count_nonzero(is_lonely) >= self.config.min_isolated else is_bright
         ratio = after.flux[compared] / before.flux[compared]
         centre, scatter = median_and_sigma(ratio) if ratio.size > 2 else (float("nan"), float("nan"))
@@ -118,27 +119,5 @@ class CompareReferences:
         """Return the places of the new catalog, and those of the old one that are not in it."""
         ra, dec = (np.asarray(new_sources[name], np.float64) for name in ("ra", "dec"))
         old_ra, old_dec = (np.asarray(old_sources[name], np.float64) for name in ("ra", "dec"))
-        if ra.size and old_ra.size:
-            here, there = _in_arcsec(ra, dec, ra[0], dec[0]), _in_arcsec(old_ra, old_dec, ra[0], dec[0])
-            is_lost = ~_has_near(there, here, self.config.match_arcsec)
-            old_ra, old_dec = old_ra[is_lost], old_dec[is_lost]
-        return np.concatenate([ra, old_ra]), np.concatenate([dec, old_dec])
-
-
-def _in_arcsec(ra: Floats, dec: Floats, ra0: float, dec0: float) -> Floats:
-    """Return ``[n, 2]`` offsets from a place of the same field."""
-    east = ((ra - ra0 + 180.0) % 360.0 - 180.0) * np.cos(np.radians(dec0))
-    return np.column_stack([east, dec - dec0]) * 3600.0
-
-
-def _has_near(places: Floats, others: Floats, radius: float) -> NDArray[np.bool_]:
-    distance, _ = cKDTree(others).query(places, distance_upper_bound=radius)
-    return np.isfinite(distance)
-
-
-def _is_isolated(ra: Floats, dec: Floats, radius: float) -> NDArray[np.bool_]:
-    """Return which places have no other one within ``radius`` (arcsec)."""
-    if ra.size < 2:
-        return np.ones(ra.size, dtype=bool)
-    places = _in_arcsec(ra, dec, ra[0], dec[0])
-    return np.asarray(cKDTree(places).query(places, k=2)[0][:, 1] > radius)
+        is_lost = count_within(old_ra, old_dec, ra, dec, radius_arcsec=self.config.match_arcsec) == 0
+        return np.concatenate([ra, old_ra[is_lost]]), np.concatenate([dec, old_dec[is_lost]])
