@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import fft
 
-from gueststar.algorithms.subtraction.tiles import MismatchNoise, RegionNoise, plane_of, subtract_in_tiles, tile_layout
+from gueststar.algorithms.subtraction.mismatch import MismatchNoise, RegionNoise
+from gueststar.algorithms.subtraction.tiles import plane_of, subtract_in_tiles, tile_layout
 from gueststar.algorithms.subtraction.transfer import proper_transfer
 from gueststar.core.bits import MaskPlane
 from gueststar.core.errors import DataError

@@ -36,7 +36,7 @@ class SeparableKernel(NamedTuple):
         return float(np.sum(self.columns.sum(axis=1) * self.rows.sum(axis=1)))
 
 
-def separated(kernel: Float32Image, *, tolerance: float = 3e-4, outside: float = 1e-4) -> SeparableKernel:
+def separated(kernel: Float32Image, *, tolerance: float = 1e-3, outside: float = 1e-4) -> SeparableKernel:
     """Return an odd-sided kernel as a sum of products that is right to ``tolerance`` of its peak, with its very sum.
 
     The kernel is cut to the square about its middle that leaves the part ``outside`` of its sum beyond.

@@ -11,8 +11,9 @@ from scipy.ndimage import gaussian_filter
 from scipy.optimize import nnls
 from scipy.special import ndtri
 
+from gueststar.algorithms.subtraction.mismatch import MismatchNoise
 from gueststar.algorithms.subtraction.stars import StarFits
-from gueststar.algorithms.subtraction.tiles import MismatchNoise, TransferAt, cut_window
+from gueststar.algorithms.subtraction.tiles import TransferAt, cut_window
 from gueststar.algorithms.subtraction.transfer import Transfer, matched_kernels, stamp_spectrum
 
 Float32Image = NDArray[np.float32]

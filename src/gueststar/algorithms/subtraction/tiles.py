@@ -10,39 +10,15 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy import fft
 
-from gueststar.algorithms.subtraction.convolve import add_convolved_in_place, gaussian, separated
-from gueststar.algorithms.subtraction.depth import UsualNoise, shallowness
+from gueststar.algorithms.subtraction.convolve import add_convolved_in_place, separated
+from gueststar.algorithms.subtraction.depth import shallowness
+from gueststar.algorithms.subtraction.mismatch import RegionNoise, mismatch_variance
 from gueststar.algorithms.subtraction.transfer import Stamp, Transfer, matched_kernels, psf_power
 
 Float32Image = NDArray[np.float32]
 Floats = NDArray[np.float64]
 TransferAt = Callable[[Floats, Floats, tuple[int, int]], Transfer]
 """Gives the filters at image positions (x, y) for a grid of (ny, nx), one place after another."""
-
-
-class MismatchNoise(NamedTuple):
-    """How much worse than photon noise the two images match, at one place of the image."""
-
-    shift_x: float
-    """Rms residual shift between the images, pixels."""
-    shift_y: float
-    widths: tuple[float, ...]
-    """Widths (sigma, pixels) of the Gaussians over which a source's residual power is spread."""
-    powers: tuple[float, ...]
-    """Their weights: residual power as a fraction of the power of the filtered reference."""
-
-
-class RegionNoise(NamedTuple):
-    """Mismatch over an image: the common one, and more where the reference is poor (few epochs)."""
-
-    common: MismatchNoise
-    poor: MismatchNoise | None = None
-    """Residual power, of the same widths, beyond the common one where the reference is poor, to be multiplied by its
-    shallowness there."""
-    is_poor: NDArray[np.bool_] | None = None
-    """``[y, x]``; None: nowhere."""
-    usual: UsualNoise = UsualNoise(1.0, 0.0)
-    """Noise of the reference where it is not poor."""
 
 
 class TiledDifference(NamedTuple):
@@ -193,7 +169,7 @@ def _subtract_tile(
     if noise.is_poor is not None and noise.is_poor.any():
         shallow = shallowness(planes[1][tile.written], planes[3][tile.written], noise.usual)
         times = np.where(noise.is_poor, shallow, np.float32(0))
-    mismatch = _mismatch_variance(filtered_reference, noise, times, tile)
+    mismatch = mismatch_variance(filtered_reference, noise, times, corner=tile.corner, shape=tile.shape)
     _lay_tile(
         difference, score, photon, mismatch, psf_power(small),
         tile.y0, tile.x0, tile.rows[0], tile.columns[0], *tile.done, tile.weight_y, tile.weight_x, *out,
@@ -223,47 +199,6 @@ def _photon_variance(variances: list[Float32Image], kernels: tuple[Stamp, Stamp]
         add_convolved_in_place(photon, np.ascontiguousarray(variance), square, tile.corner)
         least += float(variance.min()) * square.total
     return np.maximum(photon, np.float32(least), out=photon)
-
-
-def _mismatch_variance(s_r: Float32Image, noise: RegionNoise, times: Float32Image | None, tile: Tile) -> Float32Image:
-    """Return the variance of the score by registration noise and residual power, for the part that is written.
-
-    Where the reference is poor, ``times`` as much of its own residual power is added (None: nowhere).
-    """
-    common, none = noise.common, (0.0,) * len(noise.common.powers)
-    own = none if noise.poor is None else noise.poor.powers
-    power, variance = s_r * s_r, np.zeros(tile.shape, np.float32)
-    for width, share, more in zip(common.widths, common.powers, own, strict=True):
-        if times is None and share > 0:
-            add_convolved_in_place(variance, power, gaussian(width, share, min(tile.corner)), tile.corner)
-        elif times is not None and max(share, more) > 0:
-            spread = np.zeros(tile.shape, np.float32)
-            add_convolved_in_place(spread, power, gaussian(width, 1.0, min(tile.corner)), tile.corner)
-            _add_weighted_in_place(variance, spread, times, np.float32(share), np.float32(more))
-    shift_x, shift_y = np.float32(common.shift_x**2), np.float32(common.shift_y**2)
-    _add_registration_in_place(variance, s_r, shift_x, shift_y, *tile.corner)
-    return variance
-
-
-@njit(cache=True)
-def _add_weighted_in_place(variance, spread, times, share, more):  # type: ignore[no-untyped-def]
-    """Add ``share`` of a plane and ``more`` of it so many ``times``."""
-    for y in range(variance.shape[0]):
-        row, plane, often = variance[y], spread[y], times[y]
-        for x in range(row.size):
-            row[x] += (share + more * often[x]) * plane[x]
-
-
-@njit(cache=True)
-def _add_registration_in_place(variance, s_r, vx, vy, y0, x0):  # type: ignore[no-untyped-def]
-    """Add what a shift makes of the gradient of S_r; ``variance`` begins at its (y0, x0)."""
-    half, n = np.float32(0.5), variance.shape[1]
-    for y in range(variance.shape[0]):
-        row, left, right = variance[y], s_r[y0 + y, x0 - 1 : x0 - 1 + n], s_r[y0 + y, x0 + 1 : x0 + 1 + n]
-        above, below = s_r[y0 + y + 1, x0 : x0 + n], s_r[y0 + y - 1, x0 : x0 + n]
-        for x in range(n):
-            gx, gy = half * (right[x] - left[x]), half * (above[x] - below[x])
-            row[x] += vx * gx * gx + vy * gy * gy
 
 
 @njit(cache=True)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from gueststar.algorithms.subtraction.depth import shallowness, usual_noise
 from gueststar.algorithms.subtraction.kernel import fit_kernel, kernel_half_side
 from gueststar.algorithms.subtraction.match import PolynomialField, fit_polynomial_field
+from gueststar.algorithms.subtraction.mismatch import MismatchNoise, RegionNoise
 from gueststar.algorithms.subtraction.normalise import (
     ScoreNoise,
     measure_score_noise,
@@ -35,7 +36,7 @@ from gueststar.algorithms.subtraction.residuals import (
 )
 from gueststar.algorithms.subtraction.saturated import find_saturated_cores, fit_saturated, restore_cores
 from gueststar.algorithms.subtraction.stars import StarFits
-from gueststar.algorithms.subtraction.tiles import MismatchNoise, RegionNoise, TransferAt, subtract_in_tiles
+from gueststar.algorithms.subtraction.tiles import TransferAt, subtract_in_tiles
 from gueststar.core.bits import FOUND, UNUSABLE, MaskPlane
 from gueststar.core.errors import DataError
 from gueststar.model.image import CalibratedImage, MaskedImage
