@@ -49,9 +49,33 @@ def matched_filter(
     the image. Each is cut to its leading separable terms, which keeps the score's variance at one exactly. With
     ``subtracted``, the noise of the models that have been subtracted from ``image`` is added to ``variance``.
     """
+    information = np.empty(image.shape, np.float32)
+    return FilteredImage(_filtered(image, variance, is_masked, kernels, subtracted, information), information)
+
+
+def matched_score(
+    image: Float32Image,
+    variance: Float32Image,
+    is_masked: NDArray[np.bool_],
+    kernels: NDArray[np.float32],
+    *,
+    subtracted: Subtracted | None = None,
+) -> Float32Image:
+    """Return the score of `matched_filter` alone, for those who ask for no flux."""
+    return _filtered(image, variance, is_masked, kernels, subtracted, np.empty((0, 0), np.float32))
+
+
+def _filtered(
+    image: Float32Image,
+    variance: Float32Image,
+    is_masked: NDArray[np.bool_],
+    kernels: NDArray[np.float32],
+    subtracted: Subtracted | None,
+    information: Float32Image,
+) -> Float32Image:
+    """Return the score and fill ``information``, unless that is of size 0."""
     grid = kernels[None, None] if kernels.ndim == 2 else kernels
-    ny, nx = image.shape
-    score, information = np.empty(image.shape, np.float32), np.empty(image.shape, np.float32)
+    (ny, nx), score = image.shape, np.empty(image.shape, np.float32)
     edges_y = np.linspace(0, ny, grid.shape[0] + 1).astype(int)
     edges_x = np.linspace(0, nx, grid.shape[1] + 1).astype(int)
     original, slope, error = subtracted or (np.zeros((0, 0), np.float32), 0.0, 0.0)
@@ -63,7 +87,7 @@ def matched_filter(
                 image, variance, is_masked, original, np.float32(slope), np.float32(error),
                 *pairs, tile, score, information,
             )  # fmt: skip
-    return FilteredImage(score, information)
+    return score
 
 
 def separable_terms(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -99,7 +123,7 @@ def _filter_tile(
     score: Float32Image,
     information: Float32Image,
 ) -> None:
-    """Fill a tile of ``score`` and ``information``.
+    """Fill a tile of ``score`` and (unless it is of size 0) ``information``.
 
     Rows stream through a ring of as many rows as the kernel is high, so that all but the images stays in the cache.
     """
@@ -108,6 +132,7 @@ def _filter_tile(
     weighted, weight = np.zeros(width + 2 * half, np.float32), np.zeros(width + 2 * half, np.float32)
     ring = np.zeros((len(terms), side, width), np.float32)
     ring_of_squares = np.zeros((len(squares), side, width), np.float32)
+    line = np.empty(width, np.float32)
     for y in range(y0 - half, y1 + half):
         slot = (y - y0 + half) % side
         if 0 <= y < image.shape[0]:
@@ -124,8 +149,9 @@ def _filter_tile(
         if y >= y0 + half:
             out = y - half
             _correlate_columns(ring, terms, slot, score[out, x0:x1])
-            _correlate_columns(ring_of_squares, squares, slot, information[out, x0:x1])
-            _normalise_row(score[out, x0:x1], information[out, x0:x1])
+            known = information[out, x0:x1] if information.size > 0 else line
+            _correlate_columns(ring_of_squares, squares, slot, known)
+            _normalise_row(score[out, x0:x1], known)
 
 
 @njit(cache=True, error_model="numpy")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from gueststar.algorithms.detection.matched_filter import FilteredImage, Subtracted, matched_filter
+from gueststar.algorithms.detection.matched_filter import FilteredImage, Subtracted, matched_filter, matched_score
 from gueststar.algorithms.detection.peaks import Peaks, detect_peaks
 from gueststar.algorithms.psf.scene import Scene, SourceState
 from gueststar.algorithms.stats.select import median_of
@@ -53,7 +53,10 @@ def find_hidden_peaks(
 
     ``half`` is the half side of the PSF's stamps: sources subtracted that far out are bright.
     """
-    score = filter_residual(scene, kernels, model_error=config.model_error).score
+    score = matched_score(
+        scene.residual, scene.sky_variance, scene.is_masked, kernels,
+        subtracted=Subtracted(scene.image, scene.slope, config.model_error),
+    )  # fmt: skip
     peaks = detect_peaks(score, config.threshold)
     if peaks.x.size == 0 or len(state.x) == 0:
         return peaks

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gueststar.algorithms.detection.matched_filter import matched_filter
+from gueststar.algorithms.detection.matched_filter import matched_score
 from gueststar.algorithms.subtraction.fine_psf import cell_centres
 from gueststar.algorithms.subtraction.normalise import (
     ScoreNoise,
@@ -47,7 +47,7 @@ class ScoreDifference:
         usable = 1.0 - float(np.mean(bad))
         if usable < config.min_usable:
             raise DataError(f"only {usable:.1%} of the difference's pixels are usable, needs {config.min_usable:.0%}")
-        score = matched_filter(pixels.image, pixels.variance, bad, _kernels(difference.psf)).score
+        score = matched_score(pixels.image, pixels.variance, bad, _kernels(difference.psf))
         saturated = (pixels.mask & int(MaskPlane.SATURATED)) != 0
         spoiled = grow(saturated, config.saturated_growth_fwhm * difference.psf.central_fwhm)
         excluded = np.asarray(grow(bad, config.mask_growth) | spoiled)

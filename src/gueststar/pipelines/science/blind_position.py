@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gueststar.algorithms.astrometry.tangent import tangent_deproject, tangent_project
-from gueststar.algorithms.detection.matched_filter import matched_filter
+from gueststar.algorithms.detection.matched_filter import matched_score
 from gueststar.algorithms.detection.noise import split_variance
 from gueststar.algorithms.detection.peaks import Peaks, detect_peaks
 from gueststar.algorithms.psf.profile import moffat_stamp
@@ -73,7 +73,7 @@ def bright_stars(pixels: MaskedImage, *, fwhm: float) -> Peaks:
     usable = UNUSABLE & ~MaskPlane.SATURATED
     is_masked: NDArray[np.bool_] = ~pixels.is_usable(usable)
     noise = split_variance(pixels.image, pixels.variance, is_masked)
-    score = matched_filter(pixels.image, noise.sky_variance, is_masked, moffat_stamp(fwhm, reach_fwhm=1.5)).score
+    score = matched_score(pixels.image, noise.sky_variance, is_masked, moffat_stamp(fwhm, reach_fwhm=1.5))
     return detect_peaks(score, _THRESHOLD, border=3)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gueststar.algorithms.detection.matched_filter import matched_filter
+from gueststar.algorithms.detection.matched_filter import matched_score
 from gueststar.algorithms.detection.noise import NoiseModel, split_variance
 from gueststar.algorithms.detection.peaks import Peaks, detect_peaks
 from gueststar.algorithms.psf.fit import PsfFit, PsfFitConfig, fit_psf
@@ -87,7 +87,7 @@ class MeasurePsf:
         fwhm = expected_fwhm
         for _ in range(2):
             kernel = _round_kernel(fwhm)
-            score = matched_filter(pixels.image, noise.sky_variance, is_masked, kernel).score
+            score = matched_score(pixels.image, noise.sky_variance, is_masked, kernel)
             peaks = detect_peaks(score, self.config.threshold)
             selection = select_stars(
                 pixels.image, noise.sky_variance, is_masked, peaks, fwhm=fwhm, config=self.config.select
