@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from gueststar.algorithms.detection.footprints import Footprints, find_footprints
 from gueststar.algorithms.detection.matched_filter import FilteredImage, matched_filter
-from gueststar.algorithms.detection.noise import NoiseModel, split_variance
+from gueststar.algorithms.detection.noise import NoiseModel
 from gueststar.algorithms.detection.peaks import Peaks
 from gueststar.algorithms.detection.saturated import SaturatedCores, find_saturated_cores
 from gueststar.algorithms.detrend.cosmic_rays import CosmicRayConfig
@@ -20,7 +21,7 @@ from gueststar.algorithms.photometry.hidden import HiddenSourceConfig, blank_noi
 from gueststar.algorithms.photometry.sky import ResidualBackground, annulus_sky, subtract_residual_background_in_place
 from gueststar.algorithms.photometry.struck import take_out_rays_in_place
 from gueststar.algorithms.psf.groups import BAND
-from gueststar.algorithms.psf.scene import Scene, SourceState, chosen, joined, make_scene, new_sources
+from gueststar.algorithms.psf.scene import FreshScene, Scene, SourceState, chosen, fresh_scene, joined, new_sources
 from gueststar.algorithms.psf.simultaneous import (
     FitConfig,
     SourceErrors,
@@ -122,24 +123,28 @@ def measure_point_sources(
     is_struck: Booleans | None = None,
     is_spike: Booleans | None = None,
     config: PointSourceConfig = PointSourceConfig(),
+    fresh: FreshScene | None = None,
 ) -> PointSources:
     """Return all point sources of a background-subtracted image, fitted simultaneously with the PSF.
 
     ``is_masked`` pixels (saturated ones among them) carry no weight; connected ``is_saturated`` pixels are
     taken for one star, fitted by its wings. ``fwhm`` is the PSF's, in pixels. Beside pixels that a cosmic ray
     ``is_struck`` (masked ones), faint sources must look like the PSF, lest they be what the mask leaves of the ray; and
-    so where the light of a diffraction spike falls (``is_spike``). The image may hold no source at all.
+    so where the light of a diffraction spike falls (``is_spike``). The image may hold no source at all. ``fresh`` is
+    the scene of these very pixels, if it was made before; it is used up.
     """
     psf = with_tiles(psf)
     rough = replace(config.fit, max_sweeps=config.sweeps_between_passes, settled_at=config.settled_between_passes)
-    noise = split_variance(image, variance, is_masked)
+    noise, scene = fresh or fresh_scene(image, variance, is_masked)
     kernels = detection_kernels(psf, fwhm=fwhm)
     filtered = matched_filter(image, noise.sky_variance, is_masked, kernels)
     footprints = _first_footprints(filtered, noise, kernels, config)
     cores = find_saturated_cores(is_saturated)
     state, table = _first_sources(filtered, footprints, cores, fwhm, config)
     del filtered  # two images that nothing needs any more
-    scene = make_scene(image, noise, is_masked, model_error=config.fit.model_error)
+    scene = scene._replace(model_error=config.fit.model_error)
+    if fresh is not None:
+        scene.residual[...] = scene.image
     fit_in_place(scene, psf, state, fwhm=fwhm, config=rough)
     scene = scene._replace(model_error=measured_model_error(scene, psf, state, table.core < 0, fwhm=fwhm))
     rays = _Rays(is_struck, is_spike)
@@ -197,10 +202,28 @@ def measured_model_error(
         return scene.model_error
     some = chosen(some, is_point)
     trial = np.geomspace(0.001, 0.1, 9)
-    chi2 = [
-        np.nanmedian(measure_errors(scene._replace(model_error=float(e)), psf, some, fwhm=fwhm).chi2) for e in trial
-    ]
-    return float(np.exp(np.interp(0.0, -np.log(chi2), np.log(trial))))
+
+    def excess(k: int) -> float:
+        fitted = measure_errors(scene._replace(model_error=float(trial[k])), psf, some, fwhm=fwhm)
+        return float(np.log(np.nanmedian(fitted.chi2)))
+
+    return float(np.exp(_zero_of(excess, np.log(trial))))
+
+
+def _zero_of(falling: Callable[[int], float], at: Floats64) -> float:
+    """Return where a falling function, known by its values at the places ``at``, passes zero, linear between them.
+
+    It is asked for as few of them as tell; beyond the first or the last place the answer is that place.
+    """
+    known: dict[int, float] = {}
+    low, high = -1, len(at)  # above zero at the one, not above it at the other
+    while high - low > 1:
+        middle = (low + high) // 2
+        known[middle] = falling(middle)
+        low, high = (middle, high) if known[middle] > 0 else (low, middle)
+    if low < 0 or high == len(at):
+        return float(at[max(low, 0)])
+    return float(np.interp(0.0, [-known[low], -known[high]], [at[low], at[high]]))
 
 
 _REMAINS_SNR = 20.0

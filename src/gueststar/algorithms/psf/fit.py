@@ -10,7 +10,6 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from gueststar.algorithms.detection.noise import NoiseModel
 from gueststar.algorithms.detection.peaks import Peaks
 from gueststar.algorithms.psf.evaluate import normalised, polynomial_terms
 from gueststar.algorithms.psf.profile import (
@@ -22,7 +21,7 @@ from gueststar.algorithms.psf.profile import (
     radius_of_light,
     smooth_profile,
 )
-from gueststar.algorithms.psf.scene import Scene, SourceState, chosen, make_scene, new_sources
+from gueststar.algorithms.psf.scene import Scene, SourceState, chosen, new_sources
 from gueststar.algorithms.psf.simultaneous import (
     FitConfig,
     fit_in_place,
@@ -121,9 +120,7 @@ class PsfFit(NamedTuple):
 
 
 def fit_psf(
-    image: Floats32,
-    noise: NoiseModel,
-    is_masked: Booleans,
+    scene: Scene,
     peaks: Peaks,
     stars: NDArray[np.int64],
     *,
@@ -133,6 +130,7 @@ def fit_psf(
 ) -> PsfFit:
     """Return the PSF that the ``stars`` (rows of ``peaks``) share, varying with position as their number allows.
 
+    The scene's residual image is what the last model of the stars and their neighbours left of it.
     ``peaks`` are all detections: those near the stars are fitted and subtracted. ``sigma`` is the stars'
     size (pixels). Stars that ``is_reserved`` are fitted with the model but do not make it. The model is centred (its
     windowed centroid is at the middle sample everywhere) and normalised to one over its stamp. At least one
@@ -140,19 +138,19 @@ def fit_psf(
     """
     fwhm = 2.3548 * sigma
     kept_aside = np.zeros(stars.size, dtype=bool) if is_reserved is None else is_reserved
-    scene = make_scene(image, noise, is_masked, model_error=config.max_model_error)
+    scene = scene._replace(model_error=config.max_model_error)
     grid, moffat = first_model(scene, peaks, stars[~kept_aside], fwhm=fwhm, config=config)
     crowd = _Crowd.around(peaks, stars, half=grid.half, fwhm=fwhm)
     kind, error = "profile", config.max_model_error
     for iteration in range(config.max_iterations + 1):
         fits = crowd.fitted(scene._replace(model_error=error), grid.spline(), fwhm=fwhm)
-        previous, error = error, measured_error(fits, noise.slope, fwhm=fwhm, config=config)
-        chi2 = core_chi2(fits, noise.slope, error, fwhm=fwhm)
+        previous, error = error, measured_error(fits, scene.slope, fwhm=fwhm, config=config)
+        chi2 = core_chi2(fits, scene.slope, error, fwhm=fwhm)
         is_used = ~kept_aside & _is_usable(fits, chi2, config, leniency=3.0 if iteration == 0 else 1.0)
         is_done = iteration >= config.min_iterations and error > 0.9 * previous
         if is_done or iteration == config.max_iterations or is_used.sum() < config.min_stars:
             break
-        grid = _improved(fits.select(is_used), noise.slope, error, grid, fwhm=fwhm, config=config)
+        grid = _improved(fits.select(is_used), scene.slope, error, grid, fwhm=fwhm, config=config)
         kind = "pixel"
     return PsfFit(
         grid.samples.astype(np.float32), grid.order, grid.oversampling, kind, moffat, fits, chi2, error, is_used

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from gueststar.algorithms.detection.noise import NoiseModel
+from gueststar.algorithms.detection.noise import NoiseModel, split_variance
 
 Booleans = NDArray[np.bool_]
 Float32Image = NDArray[np.float32]
@@ -88,6 +88,20 @@ class Scene(NamedTuple):
     """Variance per unit of signal."""
     model_error: float
     """Error of the PSF model, as a fraction of the model at each pixel; added to the noise in quadrature."""
+
+
+class FreshScene(NamedTuple):
+    """An image of which nothing is explained yet; made once for all who look for its sources."""
+
+    noise: NoiseModel
+    scene: Scene
+    """Its residual image may be in any state."""
+
+
+def fresh_scene(image: Float32Image, variance: Float32Image, is_masked: Booleans) -> FreshScene:
+    """Return the noise of an image, told from that of its sources, and the scene in which these are to be fitted."""
+    noise = split_variance(image, variance, is_masked)
+    return FreshScene(noise, make_scene(image, noise, is_masked, model_error=0.0))
 
 
 def make_scene(image: Float32Image, noise: NoiseModel, is_masked: Booleans, *, model_error: float) -> Scene:

@@ -314,7 +314,7 @@ class MakeDifference:
         common = fit_mismatch(
             choice.residuals, shift_x=shift_x, shift_y=shift_y, widths=widths, assumed=self.config.assumed_mismatch
         )
-        is_poor = ~reference.pixels.is_usable(MaskPlane.SUSPECT)
+        is_poor = reference.pixels.is_masked(MaskPlane.SUSPECT)
         if not is_poor.any():
             return RegionNoise(common)
         usual = usual_noise(pair.reference, pair.reference_variance, ~is_poor)

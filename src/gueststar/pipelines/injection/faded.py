@@ -49,7 +49,7 @@ class ShowFaded:
     def _with_light(self, reference: CalibratedImage, sources: ArtificialSources) -> CalibratedImage:
         light = light_of(reference, sources, np.ones(sources.x.size, dtype=bool))
         pixels = reference.pixels
-        slope = split_variance(pixels.image, pixels.variance, ~pixels.is_usable(UNUSABLE)).slope
+        slope = split_variance(pixels.image, pixels.variance, pixels.is_masked(UNUSABLE)).slope
         noisy = with_photon_noise(light / slope, random=self._random) * np.float32(slope) if slope > 0 else light
         image = pixels.image + noisy.astype(np.float32)
         variance = pixels.variance + (slope * light).astype(np.float32)

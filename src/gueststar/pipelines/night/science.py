@@ -45,7 +45,7 @@ from gueststar.pipelines.science.detrend import Detrend
 from gueststar.pipelines.science.ghosts import MarkGhosts
 from gueststar.pipelines.science.halos import MarkHalos
 from gueststar.pipelines.science.photometry import PhotometrySolution, SolvePhotometry, level_zero_point
-from gueststar.pipelines.science.psf import MeasurePsf
+from gueststar.pipelines.science.psf import MeasurePsf, fresh_scene_of
 from gueststar.store.products import DataId, StagedProduct
 
 
@@ -155,10 +155,12 @@ def make_science(
         del subtracted  # maps of the sky that nothing needs any more
     with timer("psf"):
         expected = camera.typical_fwhm_arcsec / camera.pixel_scale_arcsec
-        measured = MeasurePsf(settings.psf).run(pixels, expected_fwhm=expected)
+        fresh = fresh_scene_of(pixels)
+        measured = MeasurePsf(settings.psf).run(pixels, expected_fwhm=expected, fresh=fresh)
         steps["psf"] = measured.metrics
     with timer("catalogs"):
-        instrumental = MakeCatalogs(settings.catalogs).run(pixels, measured.psf)
+        instrumental = MakeCatalogs(settings.catalogs).run(pixels, measured.psf, fresh=fresh)
+        del fresh  # planes that nothing needs any more
         pixels, steps["catalogs"] = without_rays(pixels, instrumental.rays), instrumental.metrics
     solved = _calibrated(work, context, instrumental.psf, pixels.shape, timer, steps)
     wcs, photocal, spatial = solved.astrometry.wcs, solved.photometry.photocal, solved.photometry.spatial

@@ -64,7 +64,7 @@ def static_flux(reference: CalibratedImage, *, ra: Floats, dec: Floats) -> Stati
     stamps = reference.psf.placed_stamps(x=x[inside], y=y[inside])
     pixels, scale = reference.pixels, reference.photocal.njy_per_unit
     found = forced_psf_photometry(
-        pixels.image, pixels.variance, ~pixels.is_usable(UNUSABLE), stamps, x=x[inside], y=y[inside],
+        pixels.image, pixels.variance, pixels.is_masked(UNUSABLE), stamps, x=x[inside], y=y[inside],
         radius=1.5 * reference.psf.central_fwhm,
     )  # fmt: skip
     is_whole = found.n_masked == 0

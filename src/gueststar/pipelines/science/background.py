@@ -32,7 +32,7 @@ class SubtractBackground:
         Raises DataError when no pixel is usable.
         """
         try:
-            background = estimate_background(pixels.image, ~pixels.is_usable(UNUSABLE), config=self.config)
+            background = estimate_background(pixels.image, pixels.is_masked(UNUSABLE), config=self.config)
         except ValueError as error:
             raise DataError(f"sky cannot be estimated: {error}") from None
         subtracted = MaskedImage(pixels.image - background.level, pixels.variance, pixels.mask)

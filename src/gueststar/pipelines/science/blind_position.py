@@ -71,7 +71,7 @@ class FindPosition:
 def bright_stars(pixels: MaskedImage, *, fwhm: float) -> Peaks:
     """Return the peaks of background-subtracted pixels filtered with a round profile, saturated stars too."""
     usable = UNUSABLE & ~MaskPlane.SATURATED
-    is_masked: NDArray[np.bool_] = ~pixels.is_usable(usable)
+    is_masked = pixels.is_masked(usable)
     noise = split_variance(pixels.image, pixels.variance, is_masked)
     score = matched_score(pixels.image, noise.sky_variance, is_masked, moffat_stamp(fwhm, reach_fwhm=1.5))
     return detect_peaks(score, _THRESHOLD, border=3)

@@ -21,7 +21,7 @@ from gueststar.algorithms.photometry.growth import (
 )
 from gueststar.algorithms.photometry.psf_fit import PointSourceConfig, PointSources, measure_point_sources
 from gueststar.algorithms.photometry.total import ApertureConfig, TotalFluxes, measure_totals
-from gueststar.algorithms.psf.scene import SourceState, chosen
+from gueststar.algorithms.psf.scene import FreshScene, SourceState, chosen
 from gueststar.algorithms.psf.simultaneous import measure_errors
 from gueststar.algorithms.psf.spline import SplinePsf
 from gueststar.core.bits import UNUSABLE, MaskPlane, SourceFlag
@@ -99,16 +99,19 @@ class MakeCatalogs:
     def __init__(self, config: MakeCatalogsConfig = MakeCatalogsConfig()) -> None:
         self.config = config
 
-    def run(self, pixels: MaskedImage, psf: Psf) -> InstrumentalCatalogs:
-        """Return PSF and aperture catalogs of background-subtracted ``pixels``; both may be empty."""
+    def run(self, pixels: MaskedImage, psf: Psf, *, fresh: FreshScene | None = None) -> InstrumentalCatalogs:
+        """Return PSF and aperture catalogs of background-subtracted ``pixels``; both may be empty.
+
+        ``fresh`` is the scene of these very pixels, if it was made before; it is used up.
+        """
         fwhm = psf.central_fwhm
         spline = psf.spline
-        is_charged = ~pixels.is_usable(MaskPlane.SATURATED | MaskPlane.BLEED)
+        is_charged = pixels.is_masked(MaskPlane.SATURATED | MaskPlane.BLEED)
+        is_masked = pixels.is_masked(UNUSABLE) if fresh is None else fresh.scene.is_masked
         found = measure_point_sources(
-            pixels.image, pixels.variance, ~pixels.is_usable(UNUSABLE),
-            is_charged, spline, fwhm=fwhm, is_struck=~pixels.is_usable(MaskPlane.COSMIC_RAY),
-            is_spike=~pixels.is_usable(MaskPlane.HALO),
-            config=self.config.sources,
+            pixels.image, pixels.variance, is_masked, is_charged, spline, fwhm=fwhm,
+            is_struck=pixels.is_masked(MaskPlane.COSMIC_RAY), is_spike=pixels.is_masked(MaskPlane.HALO),
+            config=self.config.sources, fresh=fresh,
         )  # fmt: skip
         is_first = found.first_index >= 0
         first = chosen(found.state, is_first)

@@ -49,7 +49,7 @@ class MeasureForced:
         fwhm, spline = image.psf.central_fwhm, image.psf.spline
         told = image.metadata.get("metrics", {}).get("catalogs", {})
         fit = fit_at_places(
-            image.pixels.image, image.pixels.variance, ~image.pixels.is_usable(UNUSABLE), spline, x=x, y=y,
+            image.pixels.image, image.pixels.variance, image.pixels.is_masked(UNUSABLE), spline, x=x, y=y,
             neighbour_x=sources["x"], neighbour_y=sources["y"],
             neighbour_flux=sources["psf_flux"] / image.photocal.njy_per_unit,
             fwhm=fwhm, model_error=float(told.get("model_error", 0.0)), config=self.config.fit,

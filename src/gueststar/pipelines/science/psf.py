@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gueststar.algorithms.detection.matched_filter import matched_score
-from gueststar.algorithms.detection.noise import NoiseModel, split_variance
+from gueststar.algorithms.detection.noise import NoiseModel
 from gueststar.algorithms.detection.peaks import Peaks, detect_peaks
 from gueststar.algorithms.psf.fit import PsfFit, PsfFitConfig, fit_psf
 from gueststar.algorithms.psf.profile import moffat_of
+from gueststar.algorithms.psf.scene import FreshScene, fresh_scene
 from gueststar.algorithms.psf.select import SelectConfig, Selection, select_stars
 from gueststar.algorithms.psf.validate import ShapeDifferences, by_brightness, by_distance, compare_shapes, summary
 from gueststar.core.bits import UNUSABLE
@@ -56,15 +57,15 @@ class MeasurePsf:
     def __init__(self, config: MeasurePsfConfig = MeasurePsfConfig()) -> None:
         self.config = config
 
-    def run(self, pixels: MaskedImage, *, expected_fwhm: float) -> PsfResult:
+    def run(self, pixels: MaskedImage, *, expected_fwhm: float, fresh: FreshScene | None = None) -> PsfResult:
         """Return the PSF of background-subtracted ``pixels``.
 
         ``expected_fwhm`` (pixels) need be right to a factor of two only. With few stars the model is constant,
-        with fewer than three a round profile. Raises DataError when there is no star at all.
+        with fewer than three a round profile. ``fresh`` is the scene of these very pixels, if it was made before.
+        Raises DataError when there is no star at all.
         """
-        is_masked = ~pixels.is_usable(UNUSABLE)
-        noise = split_variance(pixels.image, pixels.variance, is_masked)
-        peaks, selection = self._stars(pixels, noise, is_masked, expected_fwhm)
+        noise, scene = fresh or fresh_scene_of(pixels)
+        peaks, selection = self._stars(pixels, noise, scene.is_masked, expected_fwhm)
         if selection.rows.size == 0:
             raise DataError(
                 f"no star for the PSF: {peaks.x.size} detections above {self.config.threshold} sigma, "
@@ -72,9 +73,8 @@ class MeasurePsf:
             )
         is_reserved = self._reserved(selection.rows.size)
         fit = fit_psf(
-            pixels.image, noise, is_masked, peaks, selection.rows,
-            sigma=selection.sigma, is_reserved=is_reserved, config=self.config.fit,
-        )  # fmt: skip
+            scene, peaks, selection.rows, sigma=selection.sigma, is_reserved=is_reserved, config=self.config.fit
+        )
         psf = Psf(fit.coefficients, fit.order, pixels.shape, fit.oversampling)
         shapes = compare_shapes(fit.stars, fwhm=psf.central_fwhm)
         stars = _star_catalog(fit, shapes, is_reserved)
@@ -103,6 +103,11 @@ class MeasurePsf:
         if n >= self.config.min_stars_to_reserve:
             is_reserved[self.config.reserve_every // 2 :: self.config.reserve_every] = True
         return is_reserved
+
+
+def fresh_scene_of(pixels: MaskedImage) -> FreshScene:
+    """Return the scene in which the sources of background-subtracted ``pixels`` are to be fitted."""
+    return fresh_scene(pixels.image, pixels.variance, pixels.is_masked(UNUSABLE))
 
 
 def _round_kernel(fwhm: float) -> NDArray[np.float32]:
