@@ -72,6 +72,8 @@ class PsfFitConfig:
     """The same for the terms that vary with position."""
     stars_for_profile: int = 150
     """Brightest stars that the round profile is measured on."""
+    stars_at_first: int = 150
+    """The model is made of at least so many stars, not of all, while another of the ``min_iterations`` follows."""
     min_stars: int = 3
     """With fewer stars the model is a round profile."""
     max_chi2: float = 4.0
@@ -150,7 +152,10 @@ def fit_psf(
         is_done = iteration >= config.min_iterations and error > 0.9 * previous
         if is_done or iteration == config.max_iterations or is_used.sum() < config.min_stars:
             break
-        grid = _improved(fits.select(is_used), scene.slope, error, grid, fwhm=fwhm, config=config)
+        makers = np.flatnonzero(is_used)
+        if iteration < config.min_iterations - 1:
+            makers = makers[:: max(1, makers.size // config.stars_at_first)]
+        grid = _improved(fits.select(makers), scene.slope, error, grid, fwhm=fwhm, config=config)
         kind = "pixel"
     return PsfFit(
         grid.samples.astype(np.float32), grid.order, grid.oversampling, kind, moffat, fits, chi2, error, is_used

@@ -59,34 +59,50 @@ def mean_profile(radius: Floats64, value: Floats64, weight: Floats64, *, fwhm: f
     """
     core = np.arange(0.0, 1.5 * fwhm, 0.1 * fwhm)
     edges = np.concatenate([core, np.geomspace(1.5 * fwhm, max(reach, 2 * fwhm), 14)])
-    ring_of = np.digitize(radius, edges) - 1
-    is_used = (weight > 0) & (ring_of < edges.size - 1)
-    ring_of, radius, value, weight = ring_of[is_used], radius[is_used], value[is_used], weight[is_used]
-    for _ in range(3):
-        n, total, *sums = _ring_sums(ring_of, weight, value, radius, edges.size - 1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            mean, middle = sums[0] / total, sums[1] / total
-            chi2 = weight * (value - mean[ring_of]) ** 2
-            scatter = np.sqrt(np.bincount(ring_of, chi2, minlength=n.size) / n)
-        is_used = chi2 < (4.0 * np.maximum(scatter, 1.0)[ring_of]) ** 2
-        ring_of, radius, value, weight = ring_of[is_used], radius[is_used], value[is_used], weight[is_used]
+    total, mean, middle, scatter = _clipped_rings(radius, value, weight, edges)
     is_full = total > 0
-    error = np.maximum(scatter[is_full], 1.0) / np.sqrt(total[is_full])
-    return Annuli(middle[is_full], mean[is_full], error)
+    return Annuli(middle[is_full], mean[is_full], np.maximum(scatter[is_full], 1.0) / np.sqrt(total[is_full]))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
+def _clipped_rings(radius, value, weight, edges):  # type: ignore[no-untyped-def]
+    """Return, ring by ring, sums of weights, weighted means of values and radii, and how far pixels scatter.
+
+    What is beyond four times the scatter (four errors, where that is less) is left out, twice.
+    """
+    n_rings = edges.size - 1
+    ring_of = np.empty(radius.size, np.int64)
+    for k in range(radius.size):
+        ring = np.searchsorted(edges, radius[k], "right") - 1
+        ring_of[k] = ring if weight[k] > 0 and ring < n_rings else -1
+    total, mean, middle, scatter = _ring_sums(ring_of, weight, value, radius, n_rings)
+    for _ in range(2):
+        for k in range(radius.size):
+            i = ring_of[k]
+            if i >= 0 and weight[k] * (value[k] - mean[i]) ** 2 >= (4.0 * max(scatter[i], 1.0)) ** 2:
+                ring_of[k] = -1
+        total, mean, middle, scatter = _ring_sums(ring_of, weight, value, radius, n_rings)
+    return total, mean, middle, scatter
+
+
+@njit(cache=True, error_model="numpy")
 def _ring_sums(ring_of, weight, value, radius, n_rings):  # type: ignore[no-untyped-def]
-    """Return, ring by ring, the number of pixels and their sums of weights, weighted values and weighted radii."""
-    n, total = np.zeros(n_rings, np.int64), np.zeros(n_rings)
+    """Return, ring by ring, the sum of weights, both means, and the scatter in errors."""
+    n, total, chi2 = np.zeros(n_rings, np.int64), np.zeros(n_rings), np.zeros(n_rings)
     values, radii = np.zeros(n_rings), np.zeros(n_rings)
     for k in range(ring_of.size):
         i, w = ring_of[k], weight[k]
-        n[i] += 1
-        total[i] += w
-        values[i] += w * value[k]
-        radii[i] += w * radius[k]
-    return n, total, values, radii
+        if i >= 0:
+            n[i] += 1
+            total[i] += w
+            values[i] += w * value[k]
+            radii[i] += w * radius[k]
+    mean = values / total
+    for k in range(ring_of.size):
+        i = ring_of[k]
+        if i >= 0:
+            chi2[i] += weight[k] * (value[k] - mean[i]) ** 2
+    return total, mean, radii / total, np.sqrt(chi2 / n)
 
 
 def fit_moffat(rings: Annuli, *, fwhm: float) -> Moffat:
