@@ -89,9 +89,11 @@ def test_footprints_part_at_saddles_and_noise_does_not_part_them() -> None:
     found = find_footprints(noisy, 4.0, min_contrast=3.0)
     assert found.peaks.x.size == 3
     np.testing.assert_array_equal(found.is_blended, [True, True, False])
-    assert found.labels[30, 19] == 1
-    assert found.labels[30, 32] == 2
+    owner = {(y, x): peak for y, x, peak in zip(*found.lit, found.owner, strict=True)}
+    assert owner[30, 19] == 0
+    assert owner[30, 32] == 1
     assert found.area.sum() == np.count_nonzero(noisy >= 4.0)
+    np.testing.assert_array_equal(found.is_detected(), noisy >= 4.0)
     assert find_footprints(noisy, 4.0, min_contrast=100.0).peaks.x.size == 2
 
 

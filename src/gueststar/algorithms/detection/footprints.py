@@ -8,14 +8,19 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from gueststar.algorithms.detection.lit import LitPixels, lit_pixels
 from gueststar.algorithms.detection.peaks import Peaks, refine_peaks
 
 
 class Footprints(NamedTuple):
     """The pixels of each detection."""
 
-    labels: NDArray[np.int32]
-    """``[y, x]``: 0 for sky, i + 1 for the pixels of peak i."""
+    shape: tuple[int, int]
+    """Of the image."""
+    lit: LitPixels
+    """Pixels of all of them."""
+    owner: NDArray[np.int32]
+    """Number of the peak that each lit pixel belongs to."""
     peaks: Peaks
     """Significant peaks, highest first."""
     parent: NDArray[np.int32]
@@ -24,6 +29,12 @@ class Footprints(NamedTuple):
     """Pixels of each peak."""
     is_blended: NDArray[np.bool_]
     """Shares its region with another peak."""
+
+    def is_detected(self) -> NDArray[np.bool_]:
+        """Return where the pixels of detections are, ``[y, x]``."""
+        out = np.zeros(self.shape, np.bool_)
+        out[self.lit.y, self.lit.x] = True
+        return out
 
 
 def find_footprints(
@@ -42,23 +53,28 @@ def find_footprints(
     Edelsbrunner et al. 2002), else its pixels join the higher one. ``poisson_growth`` says by how much the score's
     variance grows per unit of score on top of a source.
     """
-    uphill = _uphill(score, np.float32(threshold))
-    tops = _climb_in_place(uphill.ravel())
+    lit = lit_pixels(score, threshold)
+    uphill = np.empty(score.shape, np.int32)  # of lit pixels; nothing else is read
+    _step_uphill(score, *lit, uphill)
+    tops = _climb_in_place(uphill.ravel(), *lit, score.shape[1])
     tops = tops[np.argsort(-score.ravel()[tops], kind="stable")]
-    number = np.empty(score.size, dtype=np.int32)  # of tops; nothing else is read
+    number = np.empty(score.size, dtype=np.int32)  # of tops
     number[tops] = np.arange(tops.size, dtype=np.int32)
-    level, place, one, other = _saddles(score, uphill, number, tops.size)
+    level, place, one, other = _saddles(score, np.float32(threshold), *lit, uphill, number, tops.size)
     order = np.lexsort((place, -level))
     basin, region = _merged(
         score.ravel()[tops], level[order], one[order], other[order],
         float(min_contrast), float(min_contrast_fraction), float(poisson_growth),
     )  # fmt: skip
     kept, serial = np.unique(basin, return_inverse=True)
-    labels, area = _labelled(uphill, number, serial.astype(np.int32), kept.size)
+    owner = serial.astype(np.int32)[number[uphill[lit.y, lit.x]]]
+    area = np.bincount(owner, minlength=kept.size).astype(np.int32)
     _, parent = np.unique(region[kept], return_inverse=True)
     y, x = np.divmod(tops[kept], score.shape[1])
     return Footprints(
-        labels,
+        (score.shape[0], score.shape[1]),
+        lit,
+        owner,
         Peaks(*refine_peaks(score, x, y), score[y, x]),
         parent.astype(np.int32),
         area,
@@ -67,70 +83,38 @@ def find_footprints(
 
 
 @njit(cache=True, error_model="numpy")
-def _uphill(score: NDArray[np.float32], threshold: float) -> NDArray[np.int32]:
-    """Return for each pixel at or above threshold the flat index of the highest of it and its neighbours, -1 elsewhere.
+def _step_uphill(
+    score: NDArray[np.float32], ys: NDArray[np.int32], xs: NDArray[np.int32], uphill: NDArray[np.int32]
+) -> None:
+    """Write for each lit pixel the flat index of the highest of it and its neighbours.
 
     Of equal heights the first in reading order is the higher one: the neighbours before a pixel need only be as high.
     """
     ny, nx = score.shape
-    uphill = np.empty((ny, nx), np.int32)
-    rows = np.full((3, nx + 2), -np.inf, np.float32)  # with a pixel more at both ends
-    rows[1, 1:-1] = score[0]
-    height, step = np.empty(nx, np.float32), np.empty(nx, np.int32)
-    for y in range(ny):
-        above, own, below = rows[y % 3], rows[(y + 1) % 3], rows[(y + 2) % 3]
-        below[1:-1] = -np.inf
-        if y + 1 < ny:
-            below[1:-1] = score[y + 1]
-        height[:], step[:] = -np.inf, 0
-        for k in range(3):
-            _step_where_higher(above[k : k + nx], k - 1 - nx, height, step)
-        _step_where_higher(own[:nx], -1, height, step)
-        _stay_where_higher(own[1:-1], height, step)
-        _step_where_higher(own[2:], 1, height, step)
-        for k in range(3):
-            _step_where_higher(below[k : k + nx], k - 1 + nx, height, step)
-        _write_steps(own[1:-1], threshold, step, y * nx, uphill[y])
-    return uphill
-
-
-@njit(cache=True, error_model="numpy", _nrt=False)
-def _step_where_higher(
-    line: NDArray[np.float32], shift: int, height: NDArray[np.float32], step: NDArray[np.int32]
-) -> None:
-    own = np.int32(shift)
-    for x in range(line.size):
-        is_higher = line[x] > height[x]
-        height[x] = line[x] if is_higher else height[x]
-        step[x] = own if is_higher else step[x]
-
-
-@njit(cache=True, error_model="numpy", _nrt=False)
-def _stay_where_higher(line: NDArray[np.float32], height: NDArray[np.float32], step: NDArray[np.int32]) -> None:
-    for x in range(line.size):
-        is_as_high = height[x] >= line[x]
-        height[x] = height[x] if is_as_high else line[x]
-        step[x] = step[x] if is_as_high else np.int32(0)
-
-
-@njit(cache=True, error_model="numpy", _nrt=False)
-def _write_steps(
-    line: NDArray[np.float32], threshold: float, step: NDArray[np.int32], first: int, uphill: NDArray[np.int32]
-) -> None:
-    for x in range(line.size):
-        uphill[x] = np.int32(first + x + step[x]) if line[x] >= threshold else np.int32(-1)
+    for k in range(ys.size):
+        y, x = ys[k], xs[k]
+        own = score[y, x]
+        height, to = own, y * nx + x
+        for dy in range(-1, 2):
+            for dx in range(-1, 2):
+                yy, xx = y + dy, x + dx
+                if yy < 0 or xx < 0 or yy >= ny or xx >= nx:
+                    continue
+                other = score[yy, xx]
+                is_first = (dy < 0 or (dy == 0 and dx < 0)) and to == y * nx + x
+                if other > height or (is_first and other == own):
+                    height, to = other, yy * nx + xx
+        uphill[y, x] = to
 
 
 @njit(cache=True, error_model="numpy")
-def _climb_in_place(uphill: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Replace the steps of a flat image by where they lead to in the end; return the tops."""
-    n = 0
-    for k in range(uphill.size):
-        n += uphill[k] == k
-    tops, n = np.empty(n, np.int32), 0
-    for k in range(uphill.size):
-        if uphill[k] < 0:
-            continue
+def _climb_in_place(
+    uphill: NDArray[np.int32], ys: NDArray[np.int32], xs: NDArray[np.int32], nx: int
+) -> NDArray[np.int32]:
+    """Replace the steps of the lit pixels of a flat image by where they lead to in the end; return the tops."""
+    n, tops = 0, np.empty(ys.size, np.int32)
+    for i in range(ys.size):
+        k = ys[i] * nx + xs[i]
         top = uphill[k]
         while uphill[top] != top:
             top = uphill[top]
@@ -142,12 +126,18 @@ def _climb_in_place(uphill: NDArray[np.int32]) -> NDArray[np.int32]:
         if top == k:
             tops[n] = k
             n += 1
-    return tops
+    return tops[:n].copy()
 
 
 @njit(cache=True, error_model="numpy")
 def _saddles(
-    score: NDArray[np.float32], uphill: NDArray[np.int32], number: NDArray[np.int32], n_peaks: int
+    score: NDArray[np.float32],
+    threshold: float,
+    ys: NDArray[np.int32],
+    xs: NDArray[np.int32],
+    uphill: NDArray[np.int32],
+    number: NDArray[np.int32],
+    n_peaks: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
     """Return the highest pair of touching pixels of every two peaks that touch: height, place, and the two peaks.
 
@@ -158,46 +148,28 @@ def _saddles(
     level, place = np.empty(capacity, np.float32), np.empty(capacity, np.int64)
     one, other = np.empty(capacity, np.int32), np.empty(capacity, np.int32)
     last, before = np.full(n_peaks, -1), np.empty(capacity, np.int64)  # saddles of a peak: the last, and before each
-    is_rim = np.empty(nx, np.bool_)
-    for y in range(ny):
-        _mark_rim(uphill, y, is_rim)
-        for x in range(nx):
-            if not is_rim[x]:
+    for i in range(ys.size):
+        y, x = ys[i], xs[i]
+        for k in range(4):
+            yy, xx = y + (1 if k > 0 else 0), x + (1, -1, 0, 1)[k]
+            if yy >= ny or xx < 0 or xx >= nx or not score[yy, xx] >= threshold or uphill[yy, xx] == uphill[y, x]:
                 continue
-            for k in range(4):
-                yy, xx = y + (1 if k > 0 else 0), x + (1, -1, 0, 1)[k]
-                if yy >= ny or xx < 0 or xx >= nx or uphill[yy, xx] < 0 or uphill[yy, xx] == uphill[y, x]:
-                    continue
-                a, b = number[uphill[y, x]], number[uphill[yy, xx]]
-                low, high, height = max(a, b), min(a, b), min(score[y, x], score[yy, xx])
-                known = last[low]
-                while known >= 0 and other[known] != high:
-                    known = before[known]
-                if known < 0:
-                    if n == capacity:
-                        level, place = np.append(level, level), np.append(place, place)
-                        one, other, before = np.append(one, one), np.append(other, other), np.append(before, before)
-                        capacity *= 2
-                    level[n], place[n], one[n], other[n] = height, 4 * (y * nx + x) + k, low, high
-                    before[n], last[low] = last[low], n
-                    n += 1
-                elif height > level[known]:
-                    level[known], place[known] = height, 4 * (y * nx + x) + k
+            a, b = number[uphill[y, x]], number[uphill[yy, xx]]
+            low, high, height = max(a, b), min(a, b), min(score[y, x], score[yy, xx])
+            known = last[low]
+            while known >= 0 and other[known] != high:
+                known = before[known]
+            if known < 0:
+                if n == capacity:
+                    level, place = np.append(level, level), np.append(place, place)
+                    one, other, before = np.append(one, one), np.append(other, other), np.append(before, before)
+                    capacity *= 2
+                level[n], place[n], one[n], other[n] = height, 4 * (y * nx + x) + k, low, high
+                before[n], last[low] = last[low], n
+                n += 1
+            elif height > level[known]:
+                level[known], place[known] = height, 4 * (y * nx + x) + k
     return level[:n], place[:n], one[:n], other[:n]
-
-
-@njit(cache=True, error_model="numpy", _nrt=False)
-def _mark_rim(uphill: NDArray[np.int32], y: int, is_rim: NDArray[np.bool_]) -> None:
-    """Mark the pixels of a row that may touch pixels of another peak after them in reading order."""
-    own, below = uphill[y], uphill[min(y + 1, uphill.shape[0] - 1)]
-    n = own.size
-    for x in range(n):
-        is_rim[x] = (own[x] >= 0) & (below[x] >= 0) & (below[x] != own[x])
-    for x in range(n - 1):
-        is_rim[x] |= (own[x] >= 0) & (own[x + 1] >= 0) & (own[x + 1] != own[x])
-        is_rim[x] |= (own[x] >= 0) & (below[x + 1] >= 0) & (below[x + 1] != own[x])
-    for x in range(1, n):
-        is_rim[x] |= (own[x] >= 0) & (below[x - 1] >= 0) & (below[x - 1] != own[x])
 
 
 @njit(cache=True, error_model="numpy", _nrt=False)
@@ -230,17 +202,3 @@ def _merged(
     for k in range(height.size):
         basin[k], region[k] = _root(basin, k), _root(region, k)
     return basin, region
-
-
-@njit(cache=True, error_model="numpy")
-def _labelled(
-    uphill: NDArray[np.int32], number: NDArray[np.int32], serial: NDArray[np.int32], n: int
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    labels, area = np.zeros(uphill.shape, np.int32), np.zeros(n, np.int32)
-    for y in range(uphill.shape[0]):
-        for x in range(uphill.shape[1]):
-            if uphill[y, x] >= 0:
-                own = serial[number[uphill[y, x]]]
-                labels[y, x] = own + 1
-                area[own] += 1
-    return labels, area

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from gueststar.algorithms.detection.lit import local_maxima
 
 
 class Peaks(NamedTuple):
@@ -38,48 +39,12 @@ def detect_peaks(
     more than ``max_peaks``, the most significant are returned.
     """
     sign = np.float32(-1.0 if is_negative else 1.0)
-    xi, yi, value = _local_maxima(score, np.float32(threshold), sign, border)
+    yi, xi = local_maxima(score, threshold, sign=float(sign), border=border)
+    value = sign * score[yi, xi]
     order = np.argsort(-value, kind="stable")[:max_peaks]
     xi, yi, value = xi[order], yi[order], value[order]
     x, y = refine_peaks(score, xi, yi, sign=float(sign))
     return Peaks(x, y, (sign * value).astype(np.float32))
-
-
-@njit(cache=True, error_model="numpy")
-def _local_maxima(
-    score: NDArray[np.float32], threshold: float, sign: float, border: int
-) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
-    ny, nx = score.shape
-    capacity, n = 1024, 0
-    xs, ys, values = np.empty(capacity, np.int32), np.empty(capacity, np.int32), np.empty(capacity, np.float32)
-    for y in range(border, ny - border):
-        for x in range(border, nx - border):
-            v = sign * score[y, x]
-            if not v >= threshold:
-                continue
-            is_peak = True
-            for dy in range(-1, 2):
-                for dx in range(-1, 2):
-                    yy, xx = y + dy, x + dx
-                    if (dy == 0 and dx == 0) or yy < 0 or xx < 0 or yy >= ny or xx >= nx:
-                        continue
-                    w = sign * score[yy, xx]
-                    is_before = dy < 0 or (dy == 0 and dx < 0)
-                    if w > v or (is_before and w == v):
-                        is_peak = False
-                        break
-                if not is_peak:
-                    break
-            if not is_peak:
-                continue
-            if n == capacity:
-                capacity *= 2
-                xs = np.concatenate((xs, np.empty(n, np.int32)))
-                ys = np.concatenate((ys, np.empty(n, np.int32)))
-                values = np.concatenate((values, np.empty(n, np.float32)))
-            xs[n], ys[n], values[n] = x, y, v
-            n += 1
-    return xs[:n], ys[:n], values[:n]
 
 
 def refine_peaks(

@@ -9,6 +9,8 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy import fft
 
+from gueststar.algorithms.detection.lit import local_maxima
+
 Float32Image = NDArray[np.float32]
 
 
@@ -23,10 +25,10 @@ class Peaks(NamedTuple):
 def find_peaks(score: Float32Image, *, threshold: float, is_positive: bool) -> Peaks:
     """Return local extremes (of their 8 neighbours) at or beyond ``threshold`` of one sign."""
     sign = 1.0 if is_positive else -1.0
-    found = _local_maxima(score, np.float32(sign), np.float32(threshold))
-    order = np.lexsort((found[:, 0], found[:, 1], -np.abs(found[:, 2])))
-    found = found[order]
-    return Peaks(found[:, 0].astype(np.int64), found[:, 1].astype(np.int64), found[:, 2])
+    top = local_maxima(score, threshold, sign=sign, border=1)
+    order = np.lexsort((top.x, top.y, -np.abs(score[top.y, top.x])))
+    y, x = top.y[order].astype(np.int64), top.x[order].astype(np.int64)
+    return Peaks(x, y, score[y, x].astype(np.float64))
 
 
 def drop_side_lobes(
@@ -66,28 +68,6 @@ def score_response(psf: NDArray[np.float32]) -> NDArray[np.float32]:
     product = fft.rfftn(stamp, padded) * fft.rfftn(stamp[::-1, ::-1], padded)
     response = fft.irfftn(product, padded)[:height, :width]
     return np.asarray(response / response.max(), dtype=np.float32)
-
-
-@njit(cache=True)
-def _local_maxima(score, sign, threshold):  # type: ignore[no-untyped-def]
-    ny, nx = score.shape
-    found = []
-    for y in range(1, ny - 1):
-        for x in range(1, nx - 1):
-            v = sign * score[y, x]
-            if not v >= threshold:
-                continue
-            is_peak = True
-            for j in range(-1, 2):
-                for i in range(-1, 2):
-                    other = sign * score[y + j, x + i]
-                    if other > v or (other == v and (j < 0 or (j == 0 and i < 0))):
-                        is_peak = False
-            if is_peak:
-                found.append((float(x), float(y), float(score[y, x])))
-    if len(found) == 0:
-        return np.zeros((0, 3))
-    return np.array(found)
 
 
 @njit(cache=True)

@@ -129,7 +129,7 @@ class MakeCatalogs:
             _psf_catalog(found, flags, factor, fractional),
             _aperture_catalog(found, is_first, totals, flags),
             self._metrics(found, correction, fwhm) | _floor_metrics(floor),
-            (found.footprints.labels > 0) | is_charged,
+            found.footprints.is_detected() | is_charged,
             StruckPixels(ray_y, ray_x, pixels.image[ray_y, ray_x] - found.scene.residual[ray_y, ray_x]),
         )
 
