@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 Bytes = NDArray[np.uint8]
 Integers = NDArray[np.int64]
 Floats64 = NDArray[np.float64]
+Box = tuple[int, int, int, int]
+"""Rows and columns of a tile, half-open: y0, y1, x0, x1. Its rows, cut from the whole plane, lie closely packed in
+memory; those of an array cut from it would not be known to do so, and would be walked through pixel by pixel."""
 
 BLOCK = 32
 """Pixels that share a number of low bits, where a file does not say otherwise."""
@@ -206,13 +209,13 @@ def _encode_floats(
     for y0 in range(0, plane.shape[0], tile_y):
         for x0 in range(0, plane.shape[1], tile_x):
             y1, x1 = min(y0 + tile_y, plane.shape[0]), min(x0 + tile_x, plane.shape[1])
-            part, start = plane[y0:y1, x0:x1], (number + seed - 1) % random.size
-            zero = step * np.floor(_first_finite(part) / step)
-            own = values[: part.size]
-            if not _round_tile(part, step, zero, start, random, own):
+            box, start = (y0, y1, x0, x1), (number + seed - 1) % random.size
+            zero = step * np.floor(_first_finite(plane, box) / step)
+            own = values[: (y1 - y0) * (x1 - x0)]
+            if not _round_tile(plane, box, step, zero, start, random, own):
                 return -1
             if restored.size:
-                _restore_tile(own, step, zero, start, random, True, NULL, restored[y0:y1, x0:x1])
+                _restore_tile(own, step, zero, start, random, True, NULL, restored, box)
             end = _encode_tile(own, heap, position)
             sizes[number], zeros[number] = end - position, zero
             position, number = end, number + 1
@@ -220,32 +223,35 @@ def _encode_floats(
 
 
 @njit(cache=True, error_model="numpy")
-def _first_finite(part: NDArray[np.float32]) -> float:
-    """Return the first finite value, 0 where there is none."""
-    for y in range(part.shape[0]):
-        for x in range(part.shape[1]):
-            if abs(part[y, x]) < np.float32(np.inf):
-                return float(part[y, x])
+def _first_finite(plane: NDArray[np.float32], box: Box) -> float:
+    """Return the first finite value in a box, 0 where there is none."""
+    y0, y1, x0, x1 = box
+    for y in range(y0, y1):
+        for x in range(x0, x1):
+            if abs(plane[y, x]) < np.float32(np.inf):
+                return float(plane[y, x])
     return 0.0
 
 
 @njit(cache=True, error_model="numpy")
 def _round_tile(
-    part: NDArray[np.float32],
+    plane: NDArray[np.float32],
+    box: Box,
     step: float,
     zero: float,
     start: int,
     random: NDArray[np.float32],
     values: NDArray[np.int32],
 ) -> bool:
-    """Write multiples of the step above ``zero``, shifted by the random sequence; False where 32 bits do not hold them.
+    """Write the multiples of the step above ``zero`` of a box, shifted by the random sequence; False if over 32 bits.
 
     Rounding to the nearest whole number after a shift by (random - 1/2) is rounding down after one by random.
     """
     infinite, n, n_far, per_step = np.float32(np.inf), 0, 0, 1.0 / step
     row_of_random, k = start, int(random[start] * np.float32(500))
-    for y in range(part.shape[0]):
-        row, x = part[y], 0
+    y0, y1, x0, x1 = box
+    for y in range(y0, y1):
+        row, x = plane[y, x0:x1], 0
         while x < row.size:
             run = min(row.size - x, random.size - k)
             line, dither, into = row[x : x + run], random[k : k + run], values[n : n + run]
@@ -411,7 +417,8 @@ def _decode_floats(
             if not _decode_tile(heap[first : first + sizes[number]], 32, block, part):
                 return False
             start = (number + seed - 1) % random.size
-            _restore_tile(part, scales[number], zeros[number], start, random, is_null_known, null, out[y0:y1, x0:x1])
+            box = (y0, y1, x0, x1)
+            _restore_tile(part, scales[number], zeros[number], start, random, is_null_known, null, out, box)
             number += 1
     return True
 
@@ -426,10 +433,12 @@ def _restore_tile(
     is_null_known: bool,
     null: int,
     out: NDArray[np.float32],
+    box: Box,
 ) -> None:
     row_of_random, k, n = start, int(random[start] * np.float32(500)), 0
-    for y in range(out.shape[0]):
-        row, x = out[y], 0
+    y0, y1, x0, x1 = box
+    for y in range(y0, y1):
+        row, x = out[y, x0:x1], 0
         while x < row.size:
             run = min(row.size - x, random.size - k)
             line, dither, into = values[n : n + run], random[k : k + run], row[x : x + run]
