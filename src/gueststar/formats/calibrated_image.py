@@ -24,6 +24,7 @@ from gueststar.model.psf import Psf
 from gueststar.model.wcs import Wcs
 
 Float32Image = NDArray[np.float32]
+Floats = NDArray[np.float64]
 
 STEPS_PER_SIGMA = 16.0
 """Quantisation steps of the image per sigma of its median noise."""
@@ -153,6 +154,28 @@ def read_frame(path: Path | str) -> ImageFrame:
         return ImageFrame(
             shape, Wcs.from_header(header), _psf_of(file.hdu("PSF")), _photocal_of(header, path), file.metadata()
         )
+
+
+def read_around(path: Path | str, *, ra: Floats, dec: Floats) -> CalibratedImage:
+    """Read what of an image is needed to fit its PSF at some places (degrees): the compressed tiles around them.
+
+    All pixels farther away are 0 and have no variance, so that they count as masked. DataError as
+    `read_calibrated_image`.
+    """
+    with fits_planes.PlanesFile(path) as file:
+        psf, wcs = _psf_of(file.hdu("PSF")), Wcs.from_header(file.hdu("IMAGE").header)
+        reach = psf.coefficients.shape[1] // (2 * psf.oversampling) + 2
+        x, y = wcs.sky_to_pixel(ra=ra, dec=dec)
+        ny, nx = psf.shape
+        with np.errstate(invalid="ignore"):
+            on = (x > -reach) & (y > -reach) & (x < nx + reach) & (y < ny + reach)
+        places = zip(np.rint(x[on]).astype(int).tolist(), np.rint(y[on]).astype(int).tolist(), strict=True)
+        near = [(row - reach, row + reach, column - reach, column + reach) for column, row in places]
+        image, variance = (file.pixels(name, np.float32, near=near) for name in ("IMAGE", "VARIANCE"))
+        return CalibratedImage(
+            MaskedImage(image, variance, file.mask(near=near)), wcs, psf,
+            _photocal_of(file.hdu("IMAGE").header, file.path), file.metadata(),
+        )  # fmt: skip
 
 
 def is_calibrated_image(path: Path | str) -> bool:

@@ -22,7 +22,7 @@ from gueststar.core.bits import MaskPlane
 from gueststar.core.errors import DataError
 from gueststar.formats.atomic import appearing_whole
 from gueststar.formats.fits_layout import BLOCK
-from gueststar.formats.tile_compression import Extension, compress, decompress
+from gueststar.formats.tile_compression import Boxes, Extension, compress, decompress
 
 Pixel = TypeVar("Pixel", np.float32, np.int32, np.int16)
 
@@ -175,22 +175,29 @@ class PlanesFile:
         """Return the names of all extensions, in order."""
         return tuple(str(hdu.name) for hdu in self.hdus)
 
-    def pixels(self, name: str, kind: type[Pixel]) -> NDArray[Pixel]:
-        """Return the pixels of an extension as numbers of ``kind``; DataError if the file has none of that name."""
+    def pixels(self, name: str, kind: type[Pixel], *, near: Boxes | None = None) -> NDArray[Pixel]:
+        """Return the pixels of an extension as numbers of ``kind``; DataError if the file has none of that name.
+
+        With ``near``, pixels of compressed tiles that no box touches are 0 and cost nothing.
+        """
         hdu, pixels = self.hdu(name), None
         if hdu.header.get("ZIMAGE") is True:
             where = hdu.fileinfo()
-            with Path(self.path).open("rb") as stream:
-                stream.seek(where["datLoc"])
-                pixels = decompress(hdu.header, stream.read(where["datSpan"]))
+            if near is None:
+                with Path(self.path).open("rb") as stream:
+                    stream.seek(where["datLoc"])
+                    pixels = decompress(hdu.header, stream.read(where["datSpan"]))
+            else:
+                data = np.memmap(self.path, np.uint8, "r", offset=where["datLoc"], shape=(where["datSpan"],))
+                pixels = decompress(hdu.header, data, near=near)
             if pixels is None:
                 with fits.open(self.path, memmap=False) as hdus:
                     pixels = hdus[name].data
         return np.ascontiguousarray(hdu.data if pixels is None else pixels, dtype=kind)
 
-    def mask(self, name: str = "MASK") -> NDArray[np.int32]:
-        """Return a mask plane in this code's bits."""
-        return mask_in_our_bits(self.pixels(name, np.int32), self.hdu(name).header)
+    def mask(self, name: str = "MASK", *, near: Boxes | None = None) -> NDArray[np.int32]:
+        """Return a mask plane in this code's bits; with ``near`` as `pixels` does."""
+        return mask_in_our_bits(self.pixels(name, np.int32, near=near), self.hdu(name).header)
 
     def metadata(self) -> dict[str, Any]:
         """Return the metadata that `metadata_hdu` wrote; DataError if there are none."""

@@ -7,7 +7,7 @@ dithered floats; other codes and quantisations are left to astropy.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +20,10 @@ _DESCRIPTOR = re.compile(r"1?([PQ])B(\(\d*\))?")
 _BYTES = {"L": 1, "B": 1, "I": 2, "J": 4, "K": 8, "A": 1, "E": 4, "D": 8, "P": 8, "Q": 16}
 _INTEGERS: dict[int, Any] = {16: np.int16, 32: np.int32}
 _CODES = ("RICE_1", "RICE_ONE")
+
+
+Boxes = Sequence[tuple[int, int, int, int]]
+"""Boxes of pixels: first and last row, first and last column; they may reach beyond the image."""
 
 
 class Extension(NamedTuple):
@@ -113,11 +117,12 @@ def _compression_cards(shape: tuple[int, ...], tile: tuple[int, int], bitpix: in
     return cards
 
 
-def decompress(header: Mapping[str, Any], data: Any) -> NDArray[Any] | None:
+def decompress(header: Mapping[str, Any], data: Any, *, near: Boxes | None = None) -> NDArray[Any] | None:
     """Return the pixels of a tile-compressed image, or None where astropy has to read it.
 
     ``header`` is the table's, ``data`` its bytes: rows and heap. Integers come as int16 or int32, or as uint16 or
-    uint32 where BZERO says so; floats as float32. None also for damaged code.
+    uint32 where BZERO says so; floats as float32. None also for damaged code. With ``near``, boxes of pixels, only
+    tiles that these touch are decoded, and all other pixels are 0.
     """
     layout = _layout_of(header)
     if layout is None:
@@ -132,19 +137,61 @@ def decompress(header: Mapping[str, Any], data: Any) -> NDArray[Any] | None:
     sizes, starts = np.ascontiguousarray(lengths[:, 0], np.int64), np.ascontiguousarray(lengths[:, 1], np.int64)
     if not np.all(sizes > 0) or not np.all(starts >= 0) or int(np.max(starts + sizes)) > heap.size:
         return None
-    out = np.empty(layout.shape, np.float32 if layout.bitpix < 0 else _INTEGERS[layout.bitpix])
-    if layout.bitpix < 0:
-        scales, zeros = (
-            np.ascontiguousarray(layout.column(rows, name)[:, 0], np.float64) for name in ("ZSCALE", "ZZERO")
+    kind: Any = np.float32 if layout.bitpix < 0 else _INTEGERS[layout.bitpix]
+    if near is None:
+        out = np.empty(layout.shape, kind)
+        return _finished(out, header) if _decode(header, layout, rows, heap, starts, sizes, out, 0) else None
+    out = np.zeros(layout.shape, kind)  # pages that no tile touches are never made
+    for number, part in _touched(layout, near):
+        tile = np.empty(out[part].shape, kind)
+        mine = slice(number, number + 1)
+        if not _decode(header, layout, rows[mine], heap, starts[mine], sizes[mine], tile, number):
+            return None
+        out[part] = tile
+    return _finished(out, header)
+
+
+def _decode(
+    header: Mapping[str, Any],
+    layout: _Layout,
+    rows: NDArray[np.uint8],
+    heap: NDArray[np.uint8],
+    starts: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    out: NDArray[Any],
+    first: int,
+) -> bool:
+    """Fill ``out`` from consecutive tiles, of which the first has the number ``first``; False where one is damaged."""
+    if layout.bitpix > 0:
+        return rice.decode_integers(heap, starts, sizes, out, tile=layout.tile, bits=layout.bits, block=layout.block)
+    scales, zeros = (np.ascontiguousarray(layout.column(rows, name)[:, 0], np.float64) for name in ("ZSCALE", "ZZERO"))
+    return rice.decode_floats(
+        heap, starts, sizes, scales, zeros, out,
+        tile=layout.tile, block=layout.block, seed=int(header["ZDITHER0"]) + first, null=header.get("ZBLANK"),
+    )  # fmt: skip
+
+
+def _finished(values: NDArray[Any], header: Mapping[str, Any]) -> NDArray[Any]:
+    """Return decoded values, integers as the unsigned ones that they may stand for."""
+    return _as_unsigned(values) if values.dtype.kind == "i" and header.get("BZERO", 0) else values
+
+
+def _touched(layout: _Layout, near: Boxes) -> list[tuple[int, tuple[slice, slice]]]:
+    """Return number and pixels of each tile that any of the boxes touches, in order."""
+    (ny, nx), (tile_y, tile_x) = layout.shape, layout.tile
+    n_across = -(-nx // tile_x)
+    found = set()
+    for low_y, high_y, low_x, high_x in near:
+        rows = range(max(low_y, 0) // tile_y, min(high_y, ny - 1) // tile_y + 1)
+        columns = range(max(low_x, 0) // tile_x, min(high_x, nx - 1) // tile_x + 1)
+        found |= {(row, column) for row in rows for column in columns}
+    return [
+        (
+            row * n_across + column,
+            (slice(row * tile_y, (row + 1) * tile_y), slice(column * tile_x, (column + 1) * tile_x)),
         )
-        is_whole = rice.decode_floats(
-            heap, starts, sizes, scales, zeros, out,
-            tile=layout.tile, block=layout.block, seed=int(header["ZDITHER0"]), null=header.get("ZBLANK"),
-        )  # fmt: skip
-        return out if is_whole else None
-    if not rice.decode_integers(heap, starts, sizes, out, tile=layout.tile, bits=layout.bits, block=layout.block):
-        return None
-    return _as_unsigned(out) if header.get("BZERO", 0) else out
+        for row, column in sorted(found)
+    ]
 
 
 class _Layout(NamedTuple):
