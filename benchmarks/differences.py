@@ -9,18 +9,20 @@ are; then the package's own tasks warp, subtract, detect and vet. CPU is that of
 the search are compared. ``--keep`` keeps calibrated images, so that a second run starts at the difference.
 
 What is counted: a transient of the truth is found if a detection (positive) lies within 2 pixels; those hit by a true
-cosmic ray or satellite, off the reference or on bad columns are left out. *Ideal* is what noise alone lets an
-unbiased search find: the mean probability that truth plus noise reaches 5 sigma. False is a detection, of either
-sign, farther than 3 pixels from every transient, asteroid and variable of the truth and from its streaks; detections
-on streaks are told apart. Before the classifier no flag is asked; a detection is *clean* when none of the flags that
-forbid alerts is set. "At 98 %" is the threshold that 98 % of the real detections of that image pass. Completeness by
-class is that of detections, at the lowest threshold with a purity of 95 %; variables and movers whose change is below
-7 sigma are left out. *Noise alone* is the number of peaks, of either sign, that a Gaussian field with the correlation
-of the score has above 5 sigma (Adler 1981: area x curvature x (2 pi)^-3/2 u exp(-u^2/2)), and above the significance
-that 98 % of the real detections exceed: what no classifier can tell from sources of that significance. Pulls are
-(flux - truth) / error of transients above 8 sigma, the scale of fluxes taken from the bright ones, at the end those
-of all exposures together. The score's sigma is taken away from all objects of the truth, the brighter the farther
-(quartiles), over the image and in 8 x 8 boxes.
+cosmic ray or satellite, off the reference or on bad columns are left out. *Ideal* is what noise alone lets an unbiased
+search find: the mean probability that truth plus noise reaches 5 sigma. False is a detection, of either sign, farther
+than 3 pixels from every transient, asteroid and variable of the truth and from its streaks; detections on streaks are
+told apart. Before the classifier no flag is asked; a detection is *clean* when none of the flags that forbid alerts is
+set. "At 98 %" is the threshold that 98 % of the real detections of that image pass. *With earlier images* is the same
+of the reliability that knows the fluxes at the detections' places on the differences of the epochs before, at most so
+many as packets ask (`rbhist`; the first epoch has none, so nothing changes there; a survey measures only what its
+forced fluxes lack and where the score leaves a doubt). Completeness by class is that of detections, at the lowest
+threshold with a purity of 95 %; variables and movers whose change is below 7 sigma are left out. *Noise alone* is the
+number of peaks, of either sign, that a Gaussian field with the correlation of the score has above 5 sigma (Adler 1981:
+area x curvature x (2 pi)^-3/2 u exp(-u^2/2)), and above the significance that 98 % of the real detections exceed: what
+no classifier can tell from sources of that significance. Pulls are (flux - truth) / error of transients above 8 sigma,
+the scale of fluxes taken from the bright ones, at the end those of all exposures together. The score's sigma is taken
+away from all objects of the truth, the brighter the farther (quartiles), over the image and in 8 x 8 boxes.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,9 +44,10 @@ from scipy.stats import norm
 
 from _subtraction_peers import PeerCandidates, run_peer
 from catalogs import CAMERA, EXPECTED_FWHM, GAIN, Floats, data_folder, spread, tree
+from gueststar.algorithms.vetting.earlier import reliability_with_earlier
 from gueststar.cameras.load import load_camera
 from gueststar.cameras.translate import translate
-from gueststar.core.bits import MaskPlane
+from gueststar.core.bits import MaskPlane, SourceFlag
 from gueststar.formats.calibrated_image import write_calibrated_image
 from gueststar.formats.parquet import write_catalog
 from gueststar.formats.raw import read_headers
@@ -50,6 +55,8 @@ from gueststar.model.catalog import Catalog
 from gueststar.model.image import CalibratedImage, MaskedImage
 from gueststar.model.photocal import PhotoCal
 from gueststar.model.wcs import Wcs
+from gueststar.pipelines.alerts.earlier import EarlierImagesConfig
+from gueststar.pipelines.difference.forced import MeasureOnDifference
 from gueststar.pipelines.engine.outcome import StepTimer
 from gueststar.pipelines.night.difference import DifferenceProducts, DifferenceWork, make_difference
 from gueststar.pipelines.night.settings import PipelineSettings
@@ -77,6 +84,7 @@ AIMS = {
     "found 17-20": {"gp": ">0.95"},
     "false": {"hl": "10", "gp": "120"},
     "false at 98 %": {"hl": "1", "gp": "10"},
+    "false at 98 %, with earlier images": {"hl": "1", "gp": "10"},
     "transients kept at 95 % purity": {"hl": ">0.97", "gp": ">0.92"},
     "variables kept at 95 % purity": {"hl": ">0.95", "gp": ">0.92"},
     "movers kept at 95 % purity": {"hl": ">0.97", "gp": ">0.92"},
@@ -258,8 +266,8 @@ class Judge:
         figures["transients found"] = float(is_found[transient].sum())
         return figures
 
-    def ours(self, made: DifferenceProducts) -> dict[str, float]:
-        """Return every figure of our detections."""
+    def ours(self, made: DifferenceProducts, earlier: Sequence[CalibratedImage] = ()) -> dict[str, float]:
+        """Return every figure of our detections; ``earlier`` are the differences of epochs before, the latest first."""
         rows = made.dia_sources
         x, y, positive = rows["x"].astype(float), rows["y"].astype(float), rows["is_positive"].astype(bool)
         near, on_streak = self.is_near(x, y)
@@ -276,6 +284,7 @@ class Judge:
             "false, positive": float((false & positive).sum()),
             "false and clean": float((false & clean).sum()), "on streaks": float(on_streak.sum()),
             "false at 98 %": float((false & (reliability >= at_98)).sum()), "threshold at 98 %": at_98,
+            **_with_earlier(rows, earlier, near, false),
             "false at 0.3": float((false & (reliability >= SHIPPED_THRESHOLD)).sum()),
             "false at 0.3 and clean": float((false & clean & (reliability >= SHIPPED_THRESHOLD)).sum()),
             "real kept at 0.3": float((real >= SHIPPED_THRESHOLD).mean()),
@@ -396,6 +405,24 @@ class Judge:
         return figures
 
 
+def _with_earlier(rows: Catalog, earlier: Sequence[CalibratedImage], near: Bools, false: Bools) -> dict[str, float]:
+    """Return the figures at 98 % of the reliability that knows what earlier images show."""
+    measure = MeasureOnDifference()
+    fluxes = [measure.fluxes(image, ra=rows["ra"], dec=rows["dec"]) for image in earlier]
+    shape = (rows.n_rows, len(fluxes))
+    reliability = reliability_with_earlier(
+        rows["reliability"].astype(float), flux=rows["psf_flux"].astype(float), is_positive=rows["is_positive"],
+        is_near_bright=(rows["flags"] & int(SourceFlag.NEAR_BRIGHT_STAR)) != 0,
+        earlier_flux=np.array([flux for flux, _ in fluxes]).T.reshape(shape),
+        earlier_flux_err=np.array([error for _, error in fluxes]).T.reshape(shape),
+    )  # fmt: skip
+    at_98 = float(np.quantile(reliability[near], 0.02)) if near.any() else 0.0
+    return {
+        "false at 98 %, with earlier images": float((false & (reliability >= at_98)).sum()),
+        "threshold at 98 %, with earlier images": at_98,
+    }
+
+
 def _sigma(values: NDArray[np.float32]) -> float:
     low, high = np.percentile(values, [25, 75])
     return float((high - low) / 1.349)
@@ -452,17 +479,19 @@ def compare(name: str, folder: Path, *, n_epochs: int, is_with_peers: bool, sett
     ours: list[dict[str, float]] = []
     pulls: list[tuple[Floats, Floats]] = []
     peers: dict[str, list[dict[str, float] | None]] = {peer: [] for peer in ("hotpants", "zogy", "sfft")}
+    earlier: deque[CalibratedImage] = deque(maxlen=EarlierImagesConfig().max_images)
     for epoch, work in enumerate(difference_works(data, folder, n_epochs, settings)):
         made, science, seconds, is_same = run_twice(work)
         judge = Judge(data, epoch, science)
         figures = {
             "CPU to vetted candidates, s": sum(seconds[step] for step in STEPS),
             **{f"  {step}": seconds[step] for step in STEPS},
-            **judge.ours(made),
+            **judge.ours(made, earlier),
             "two runs alike to the bit": float(is_same),
             "CPU of the subtraction, s": seconds["subtract"] + seconds["detect"],
         }
         ours.append(figures)
+        earlier.appendleft(made.result.difference)
         pulls.append(judge.pulls)
         metrics = made.result.metrics
         print(

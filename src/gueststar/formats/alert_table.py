@@ -1,4 +1,4 @@
-"""A batch of alert packets as one Arrow table: candidate fields under their ZTF names, then the features of history.
+"""A batch of alert packets as one Arrow table: candidate fields under their ZTF names, ours, the features of history.
 
 This table is what conditions are asked of, in the stream and in the archive. A value that is not known is NULL in it,
 however a packet says so: ``null``, a field that its schema version lacks, the number -999, the name ``"null"``, or a
@@ -28,7 +28,7 @@ from gueststar.algorithms.alerts.history_features import (
     picked,
 )
 from gueststar.core.errors import DataError
-from gueststar.formats.avro import schema_texts
+from gueststar.formats.avro import OWN_FIELDS, schema_texts
 
 UNKNOWN = -999
 """What packets say for a number that is not known."""
@@ -48,9 +48,11 @@ Records = Sequence[dict[str, Any]]
 
 @cache
 def alert_table_schema() -> pa.Schema:
-    """Return the columns of the table: ``objectId``, the candidate's fields, the features; meanings as metadata."""
+    """Return the columns of the table: ``objectId``, fields of candidate and of our own, features; docs as metadata."""
     fields = [_field("objectId", pa.string(), "Name of the object", "")]
-    for field in json.loads(schema_texts()["candidate"])["fields"]:
+    texts = schema_texts()
+    own = [field for field in json.loads(texts["alert"])["fields"] if field["name"] in OWN_FIELDS]
+    for field in (*json.loads(texts["candidate"])["fields"], *own):
         kind = field["type"] if isinstance(field["type"], str) else next(k for k in field["type"] if k != "null")
         fields.append(_field(field["name"], _TYPES[kind], field.get("doc", ""), ""))
     fields += [_field(f.name, _FEATURE_TYPES[f.kind], f.doc, f.unit) for f in FEATURES]
@@ -72,7 +74,8 @@ def alert_table(packets: Records) -> pa.Table:
     columns: list[pa.Array] = [pa.array([packet["objectId"] for packet in packets], pa.string())]
     n_own = len(schema) - len(FEATURES)
     for field in list(schema)[1:n_own]:
-        columns.append(_column([candidate.get(field.name) for candidate in candidates], field))
+        records = packets if field.name in OWN_FIELDS else candidates
+        columns.append(_column([record.get(field.name) for record in records], field))
     features = features_of(packets)
     columns += [_feature_column(features[feature.name], feature) for feature in FEATURES]
     return pa.Table.from_arrays(columns, schema=schema)

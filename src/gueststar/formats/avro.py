@@ -1,4 +1,4 @@
-"""Alert packets as Avro: ZTF schema 4.02, one object container file a packet."""
+"""Alert packets as Avro: ZTF schema 4.02 and two fields of our own behind it, one object container file a packet."""
 
 from __future__ import annotations
 
@@ -14,8 +14,14 @@ import fastavro
 from gueststar.core.errors import DataError
 from gueststar.formats.avro_encoder import MISFITS, RecordEncoder, misfit, zigzag
 
-SCHEMA_VERSION = "4.02"
-"""``schemavsn`` of the packets that are written."""
+ZTF_VERSION = "4.02"
+"""``schemavsn`` of the packets that are written: ZTF's version, of which all fields but our own are."""
+
+SCHEMA_VERSION = "4.02.1"
+"""Version of the schema that is written. Ours are added behind ZTF's, where readers that know 4.02 alone never look."""
+
+OWN_FIELDS = ("rbhist", "nrbhist")
+"""Fields of a packet that ZTF's schema does not have; null by default."""
 
 RUBIN_VERSION = "10.0"
 """Version of Rubin's alert schema whose form our Rubin flavour has."""
@@ -40,7 +46,7 @@ def alert_schema(version: str = SCHEMA_VERSION) -> Any:
 
 @cache
 def lite_schema(version: str = SCHEMA_VERSION) -> Any:
-    """Return the parsed schema of a packet without cut-outs: the same record, its last three fields left out."""
+    """Return the parsed schema of a packet without cut-outs: the same record, its cut-outs left out."""
     parts = [text for name, text in schema_texts(version).items() if name not in ("cutout", "alert")]
     folder = resources.files("gueststar.formats") / "schemas" / "ztf_lite" / version
     return _whole((*parts, (folder / "alert.avsc").read_text()))

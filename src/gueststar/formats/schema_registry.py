@@ -10,13 +10,13 @@ import io
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import fastavro
 
 from gueststar.core.errors import DataError
-from gueststar.formats.avro import alert_schema, lite_schema, rubin_schema, schema_text
+from gueststar.formats.avro import OWN_FIELDS, alert_schema, lite_schema, rubin_schema, schema_text
 from gueststar.formats.avro_encoder import MISFITS, RecordEncoder, misfit
 from gueststar.formats.rubin_packet import rubin_packet
 
@@ -43,13 +43,15 @@ class RegisteredSchema:
 
 
 REGISTERED = (
-    RegisteredSchema(40200, "ztf-alert", 1, alert_schema),
-    RegisteredSchema(40201, "ztf-alert-lite", 1, lite_schema),
+    RegisteredSchema(40200, "ztf-alert", 1, partial(alert_schema, "4.02")),
+    RegisteredSchema(40201, "ztf-alert-lite", 1, partial(lite_schema, "4.02")),
+    RegisteredSchema(40210, "ztf-alert", 2, partial(alert_schema, "4.02.1")),
+    RegisteredSchema(40211, "ztf-alert-lite", 2, partial(lite_schema, "4.02.1")),
     RegisteredSchema(41000, "rubin-alert", 1, rubin_schema),
 )
 """All that was ever published: new ones are added, old ones stay."""
 
-LITE = 40201
+LITE = 40211
 """Number of the schema of packets without cut-outs."""
 
 RUBIN = 41000
@@ -101,5 +103,6 @@ def rubin_message(packet: dict[str, Any]) -> bytes:
 
 
 def lite_message(packet: dict[str, Any]) -> bytes:
-    """Return a whole packet (decoded) as a message without cut-outs."""
-    return encode_message(LITE, {name: value for name, value in packet.items() if not name.startswith("cutout")})
+    """Return a whole packet (decoded; of 4.02, too) as a message without cut-outs."""
+    told = {name: value for name, value in packet.items() if not name.startswith("cutout")}
+    return encode_message(LITE, dict.fromkeys(OWN_FIELDS) | told)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from gueststar.formats.avro import field_names, schema_texts
+from gueststar.formats.avro import OWN_FIELDS, field_names, schema_texts
 
 MISSING = -999.0
 """What a number that does not exist is on the wire."""
@@ -101,6 +101,7 @@ _UNKNOWN: dict[str, tuple[_Unknown, ...]] = {
     "alert": (
         _Unknown(None, "nothing to tell in the window", ("prv_candidates", "fp_hists")),
         _Unknown(None, "not one pixel of the image is known", ("cutoutScience", "cutoutTemplate", "cutoutDifference")),
+        _Unknown(None, "earlier images are not asked (`alerts.alerts.earlier.max_images: 0`)", OWN_FIELDS),
     ),
 }  # fmt: skip
 
@@ -136,6 +137,9 @@ _ON_WIRE = {
     "zpclrcov": "of a straight line through calibrators of this mean colour",
     "zpmed": "the line's value at their median colour",
     "rbversion": "model and its calibration",
+    "schemavsn": "our own fields, which ZTF's schema does not have, stand at the end",
+    "rbhist": "`rb` where no earlier image tells anything, see [](vetting.md)",
+    "nrbhist": "of those that this stream may show",
     "drbversion": "`none` where no network scored",
     "nframesref": "0: reference made elsewhere",
     "tooflag": "as the card says that `header.target_of_opportunity` names; 0 where the camera names none",

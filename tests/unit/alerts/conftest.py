@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from gueststar.model.rights import Program, RightsPolicy
 from gueststar.model.visit import VisitRecord
 from gueststar.model.wcs import Wcs
 from gueststar.pipelines.alerts.candidate import ReferenceFacts
-from gueststar.pipelines.alerts.visit import AlertVisit, VisitOutcome, VisitProducts
+from gueststar.pipelines.alerts.visit import AlertVisit, AlertVisitConfig, VisitOutcome, VisitProducts
 from gueststar.store.alerts.log import AlertLog
 from gueststar.store.detections.store import DetectionStore
 
@@ -96,6 +96,11 @@ def make_forced(record: VisitRecord, objects: Catalog) -> Catalog:
     return FORCED_SOURCE.catalog(values)
 
 
+def measure_earlier(image: tuple[int, int], ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Measure fluxes that depend on the place and the image only."""
+    return 1e4 * (dec % 1.0) + 10.0 * (image[0] % 97) + image[1], np.full(len(ra), 900.0)
+
+
 @dataclass
 class Survey:
     """A detection store and an alert log, fed with told exposures."""
@@ -105,14 +110,24 @@ class Survey:
     log: AlertLog
     policy: RightsPolicy
     now: float = 0.0
+    config: AlertVisitConfig = field(default_factory=AlertVisitConfig)
 
     def observe(self, record: VisitRecord, sources: Catalog, **products: object) -> VisitOutcome:
         """Associate, alert and commit one exposure at the moment after it."""
-        run = AlertVisit(self.store, self.log, policy=self.policy, clock=lambda: self.now or record.mjd_tai + 0.01)
+        run = AlertVisit(
+            self.store,
+            self.log,
+            policy=self.policy,
+            clock=lambda: self.now or record.mjd_tai + 0.01,
+            config=self.config,
+        )
         return run.run(
             VisitProducts(
                 record, sources, make_cutouts(sources), REFERENCE,
-                measure_forced=lambda objects: make_forced(record, objects), **products,
+                **{
+                    "measure_forced": lambda objects: make_forced(record, objects),
+                    "measure_earlier": measure_earlier, **products,
+                },
             )
         )  # fmt: skip
 

@@ -24,6 +24,7 @@ from tests.unit.alerts.conftest import (
     make_forced,
     make_record,
     make_sources,
+    measure_earlier,
 )
 
 KEY = b"a key of the tests"
@@ -66,6 +67,7 @@ def take(store: DetectionStore, log: AlertLog, images: Iterable[Image]) -> list[
             VisitProducts(
                 record, sources, make_cutouts(sources), REFERENCE,
                 measure_forced=lambda objects, record=record: make_forced(record, objects),
+                measure_earlier=measure_earlier,
             )
         ).receipt
         for record, sources in images

@@ -127,12 +127,12 @@ def test_requests_that_make_no_sense_are_refused_in_words(survey: Survey, client
 
 def test_the_registry_answers_in_its_own_form(client: TestClient) -> None:
     assert client.get("/subjects").json() == sorted({schema.subject for schema in REGISTERED})
-    assert client.get("/subjects/ztf-alert-lite/versions").json() == [1]
-    for version in ("1", "latest"):
+    assert client.get("/subjects/ztf-alert-lite/versions").json() == [1, 2]
+    for version, expected in (("1", (40201, 1)), ("2", (LITE, 2)), ("latest", (LITE, 2))):
         told = client.get(f"/subjects/ztf-alert-lite/versions/{version}").json()
-        assert (told["id"], told["version"]) == (LITE, 1)
+        assert (told["id"], told["version"]) == expected
         assert fastavro.parse_schema(json.loads(told["schema"]))["name"] == "ztf.alert"
-    assert client.get(f"/schemas/ids/{LITE}/versions").json() == [{"subject": "ztf-alert-lite", "version": 1}]
+    assert client.get(f"/schemas/ids/{LITE}/versions").json() == [{"subject": "ztf-alert-lite", "version": 2}]
     for path, code in (
         ("/subjects/x/versions", 40401), ("/subjects/ztf-alert/versions/7", 40402), ("/schemas/ids/1", 40403),
         ("/subjects/ztf-alert/versions/new", 42202),

@@ -15,7 +15,7 @@ import pytest
 from astropy.io import fits
 
 from gueststar.core.errors import DataError
-from gueststar.formats.avro import alert_schema, decode_alert, encode_alert, field_names
+from gueststar.formats.avro import OWN_FIELDS, alert_schema, decode_alert, encode_alert, field_names
 from gueststar.formats.cutouts import cut_stamp, decode_cutout, encode_cutout
 from tests.unit.alerts.conftest import make_record, make_sources
 
@@ -72,8 +72,9 @@ def record_types(schema: dict) -> dict[str, dict[str, set[str]]]:
 @pytest.mark.real_data
 def test_fields_and_types_are_those_of_real_packets(shared_data: Path) -> None:
     ours = record_types(alert_schema())
+    assert tuple(ours["alert"])[-2:] == OWN_FIELDS, "behind all that ZTF's readers know"
     assert [len(ours[name]) for name in ("alert", "candidate", "prv_candidate", "fp_hist", "cutout")] == [
-        10,
+        10 + len(OWN_FIELDS),
         103,
         57,
         29,
@@ -106,7 +107,7 @@ def test_real_packets_decode_and_fit_our_records(shared_data: Path) -> None:
             "prv_candidates": [
                 {name: item[name] for name in field_names("prv_candidate")} for item in real["prv_candidates"] or []
             ],
-            "fp_hists": None,
+            "fp_hists": None, "rbhist": None, "nrbhist": None,
         } | {name: real[name] for name in ("cutoutScience", "cutoutTemplate", "cutoutDifference")}  # fmt: skip
         again = decode_alert(encode_alert(ours))
         assert again["candidate"] == real["candidate"]

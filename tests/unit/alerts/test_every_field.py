@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gueststar.algorithms.vetting.earlier import reliability_with_earlier
 from gueststar.core import times
 from gueststar.core.ids import candid_parts
 from gueststar.formats.avro import decode_alert, field_names
@@ -184,6 +185,19 @@ def test_every_field_of_a_forced_flux_has_its_truth(told: dict[str, Any]) -> Non
     assert_tells(forced, forced_truth(), field_names("fp_hist"))
 
 
+def test_fields_of_our_own_have_their_truth(told: dict[str, Any]) -> None:
+    """The forced flux of the empty night and the detection of the first one have a say."""
+    flux = 1e4 * (DEC % 1.0) + NIGHTS[1] % 1.0
+    earlier = np.array([[flux, MEASURED["psf_flux"]]]), np.array([[900.0, MEASURED["psf_flux_err"]]])
+    truth = reliability_with_earlier(
+        np.array([MEASURED["reliability"]]), flux=np.array([MEASURED["psf_flux"]]), is_positive=np.array([False]),
+        is_near_bright=np.array([False]), earlier_flux=earlier[0], earlier_flux_err=earlier[1],
+    )  # fmt: skip
+    assert told["rbhist"] == pytest.approx(truth[0], abs=1e-6)
+    assert told["rbhist"] > told["candidate"]["rb"]
+    assert told["nrbhist"] == 2
+
+
 def test_identifiers_decode_and_a_rerun_gives_the_same_bytes(make_survey: Callable[..., Survey]) -> None:
     runs = []
     for _ in range(2):
@@ -225,7 +239,7 @@ def test_what_is_not_known_is_the_sentinel_that_is_declared(make_survey: Callabl
 
 def test_the_rules_cover_every_field_and_nothing_else() -> None:
     sizes = {record: len(list(field_rules(record))) for record in ("alert", *RECORDS, "cutout")}
-    assert sizes == {"alert": 10, "candidate": 103, "prv_candidate": 57, "fp_hist": 29, "cutout": 2}
+    assert sizes == {"alert": 12, "candidate": 103, "prv_candidate": 57, "fp_hist": 29, "cutout": 2}
     for record in RECORDS:
         for rule in field_rules(record):
             assert rule.meaning

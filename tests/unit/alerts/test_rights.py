@@ -11,7 +11,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gueststar.formats.avro import decode_alert
+from gueststar.formats.avro import OWN_FIELDS, decode_alert
 from gueststar.model.readers import ANONYMOUS, Sight
 from gueststar.model.rights import Program, Releases, RightsPolicy
 from gueststar.store.alerts.log import AlertLog
@@ -81,11 +81,11 @@ def told(packet: dict, policy: RightsPolicy) -> dict:
     """Return what is compared: all but the seven letters of the name, which are drawn by a keyed hash.
 
     Forced fluxes on an exposure that was released later keep the place that its own program knew; where partners and
-    the private program share their items, that follows from exposures of both.
+    the private program share their items, that follows from exposures of both. So does what is made of these fluxes.
     """
     compared = packet | {"objectId": packet["objectId"][:5]}
     is_mixed = any(policy.releases.until.values()) and policy.do_share_partnership_and_private
-    return compared | ({"fp_hists": None} if is_mixed else {})
+    return compared | (dict.fromkeys(("fp_hists", *OWN_FIELDS)) if is_mixed else {})
 
 
 def packets_with(

@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gueststar.core.errors import DataError
-from gueststar.formats.avro import alert_schema, decode_alert, encode_alert, encode_body
+from gueststar.formats.avro import OWN_FIELDS, alert_schema, decode_alert, encode_alert, encode_body
 from gueststar.formats.avro_encoder import RecordEncoder, zigzag
+from gueststar.formats.schema_registry import decode_message, lite_message
 from tests.unit.alerts.conftest import Survey
 from tests.unit.alerts.test_every_field import observe
 
@@ -35,7 +36,13 @@ FROZEN = {
     "ztf/4.02/cutout.avsc": "ddc9e9d77d6c8ab3",
     "ztf/4.02/fp_hist.avsc": "12f928cf620e62aa",
     "ztf/4.02/prv_candidate.avsc": "548d9652dc4e047a",
+    "ztf/4.02.1/alert.avsc": "2ef9c0f9305a344d",
+    "ztf/4.02.1/candidate.avsc": "ad12c9cc7782c333",
+    "ztf/4.02.1/cutout.avsc": "ddc9e9d77d6c8ab3",
+    "ztf/4.02.1/fp_hist.avsc": "12f928cf620e62aa",
+    "ztf/4.02.1/prv_candidate.avsc": "548d9652dc4e047a",
     "ztf_lite/4.02/alert.avsc": "829d2ab04e170204",
+    "ztf_lite/4.02.1/alert.avsc": "79f41894160b1a72",
 }
 """BLAKE2b (8 bytes) of the schema files. A published version never changes: what is new is a new version."""
 
@@ -157,12 +164,26 @@ def test_readers_and_writers_of_the_next_version_understand_each_other(packet: d
     assert fastavro.schemaless_reader(io.BytesIO(fastavro_body(newer, told)), newer, ours) == packet
 
 
+def test_readers_of_4_02_read_our_packets_as_they_stand_and_we_read_theirs(packet: dict[str, Any]) -> None:
+    body, ztf = encode_body(packet), alert_schema("4.02")
+    known = {name: value for name, value in packet.items() if name not in OWN_FIELDS}
+    assert None not in (packet["rbhist"], packet["nrbhist"])
+    assert fastavro.schemaless_reader(io.BytesIO(body), alert_schema(), ztf) == known
+    assert fastavro.schemaless_reader(io.BytesIO(body), ztf, None) == known, "also who believes it to be 4.02"
+    theirs = fastavro_body(ztf, known)
+    assert body.startswith(theirs)
+    read = fastavro.schemaless_reader(io.BytesIO(theirs), ztf, alert_schema())
+    assert read == known | dict.fromkeys(OWN_FIELDS)
+    told = decode_message(lite_message(known))
+    assert told == {name: value for name, value in read.items() if not name.startswith("cutout")}
+
+
 @pytest.mark.real_data
 def test_a_reader_of_ztf_3_3_reads_our_packets(shared_data: Path, packet: dict[str, Any]) -> None:
     with (shared_data / "alerts_ztf" / "template_schema_ZTF_3p3.avro").open("rb") as file:
         old = fastavro.reader(file).writer_schema
     (read,) = fastavro.reader(io.BytesIO(encode_alert(packet)), reader_schema=old)
-    assert set(read) == set(packet) - {"fp_hists"}
+    assert set(read) == set(packet) - {"fp_hists", *OWN_FIELDS}
     assert read["candidate"] == packet["candidate"]
     for told, ours in zip(read["prv_candidates"], packet["prv_candidates"], strict=True):
         assert told.items() <= ours.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,28 @@ from gueststar.core.bits import SourceFlag
 from gueststar.formats.ztf_fields import MISSING, MISSING_FLUX
 from gueststar.model.catalog import Catalog
 from gueststar.model.photocal import NJY_ZERO_POINT
-from gueststar.pipelines.alerts.visible import VisibleHistory, images_of
+from gueststar.pipelines.alerts.visible import VisibleHistory, image_at, images_of
 from gueststar.pipelines.alerts.wire_fields import Fields, exposure_fields, numbers, rows_from
 
 _NOT_TOLD = ("pdiffimfilename", "programpi", "nid", "rbversion")
 _BAD_PIXELS, _NO_REFERENCE = "56", "57"
 _REFERENCE_WITHIN_ARCSEC = 5.0
-_BAD = SourceFlag.SATURATED | SourceFlag.BAD_PIXEL | SourceFlag.COSMIC_RAY | SourceFlag.EDGE
+BAD = SourceFlag.SATURATED | SourceFlag.BAD_PIXEL | SourceFlag.COSMIC_RAY | SourceFlag.EDGE
+"""Flags of fluxes that are not to be trusted."""
 
 References = dict[int, dict[str, float]]
 """What is known of the nearest reference source, by filter number."""
+
+
+def told_forced(seen: VisibleHistory, object_id: int, known_since: Mapping[int, int]) -> list[int]:
+    """Return the visible forced sources of an object (rows) from the commit on at which the stream first knew it."""
+    forced = seen.forced
+    if forced.n_rows == 0 or object_id not in known_since:
+        return []
+    is_mine = (forced["dia_object_id"] == object_id) & (forced["sequence"] > known_since[object_id])
+    mine = sorted(np.flatnonzero(is_mine).tolist(), key=lambda i: -int(forced["sequence"][i]))
+    first = {image_at(forced, i): i for i in mine}  # measured again for another stream: the first measurement
+    return list(first.values())
 
 
 def forced_records(seen: VisibleHistory) -> list[dict[str, Any]]:
@@ -68,7 +81,7 @@ def _flux_fields(forced: Catalog, visits: Catalog) -> Fields:
     njy_per_electron = 10.0 ** (0.4 * (NJY_ZERO_POINT - visits["zero_point"]))
     flux, error = forced["psf_flux"] / njy_per_electron, forced["psf_flux_err"] / njy_per_electron
     is_measured = np.isfinite(flux) & np.isfinite(error) & (error > 0)
-    is_bad = (forced["flags"] & int(_BAD)) != 0
+    is_bad = (forced["flags"] & int(BAD)) != 0
     return {
         "forcediffimflux": np.where(is_measured, flux, MISSING_FLUX).tolist(),
         "forcediffimfluxunc": np.where(is_measured, error, MISSING_FLUX).tolist(),

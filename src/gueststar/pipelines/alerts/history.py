@@ -20,11 +20,15 @@ from gueststar.core import times
 from gueststar.formats.avro import field_names
 from gueststar.model.catalog import Catalog
 from gueststar.model.depth import DepthMap
-from gueststar.model.detections import History
-from gueststar.model.rights import RightsPolicy
 from gueststar.model.visit import VisitRecord, corner_arrays
-from gueststar.pipelines.alerts.forced_history import References, finished, forced_records, reference_rows
-from gueststar.pipelines.alerts.visible import Image, VisibleHistory, images_of
+from gueststar.pipelines.alerts.forced_history import (
+    References,
+    finished,
+    forced_records,
+    reference_rows,
+    told_forced,
+)
+from gueststar.pipelines.alerts.visible import Image, VisibleHistory, image_at, images_of
 from gueststar.pipelines.alerts.wire_fields import Fields, detection_fields, exposure_fields, numbers, rows_from
 
 Places = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -51,42 +55,36 @@ class Past:
 
 
 class TellHistory:
-    """Tell the past of the detections of one visit, each item only if the visit's stream may show it."""
+    """Tell the past of the detections of one visit, as far as the visit's stream may show it."""
 
-    def __init__(self, config: HistoryConfig = HistoryConfig(), *, policy: RightsPolicy) -> None:
+    def __init__(self, config: HistoryConfig = HistoryConfig()) -> None:
         self.config = config
-        self.policy = policy
 
     def run(
         self,
         triggers: Catalog,
         record: VisitRecord,
-        history: History,
+        seen: VisibleHistory,
         *,
         reference_places: Places,
         known_since: Mapping[int, int],
-        at_mjd_tai: float,
     ) -> list[Past]:
         """Return the past of each trigger (`DIA_SOURCE` rows of ``record``).
 
         ``reference_places`` are (ra, dec) of the triggers' nearest reference sources; ``known_since`` is the
-        commit from which on the stream knows each object; ``at_mjd_tai`` is the moment at which the packets
-        leave: what has been released by then is public.
+        commit from which on the stream knows each object.
         """
         config = self.config
-        seen = VisibleHistory.of(
-            history, record, policy=self.policy, at_mjd_tai=at_mjd_tai, window_days=config.window_days
-        )
-        covered = _covering(seen.visits, triggers)
-        detected = _detected(triggers, seen.detections, config.match)
-        counts = _counts(record, seen.all_detections, _detected(triggers, seen.all_detections, config.match), covered)
+        covered = covering(seen.visits, triggers)
+        detected = detected_at(triggers, seen.detections, config.match)
+        counts = _counts(record, seen.all_detections, detected_at(triggers, seen.all_detections, config.match), covered)
         told = _told_detections(seen)
         limits = _told_limits(seen, triggers)
         forced = _ForcedPast(seen, triggers, reference_places, known_since)
         past = []
         for row in range(triggers.n_rows):
             items = [told[i] for i in detected[row]]
-            images = {_image_at(seen.detections, i) for i in detected[row]}
+            images = {image_at(seen.detections, i) for i in detected[row]}
             items += [
                 limit.record | {"diffmaglim": limit.mag[row]}
                 for limit in limits
@@ -111,15 +109,11 @@ class _ForcedPast:
 
     def of(self, row: int, detected: list[int]) -> list[dict[str, Any]]:
         """Return the `fp_hist` records of one trigger, by time."""
-        object_id = int(self._triggers["dia_object_id"][row])
-        if not self._records or object_id not in self._known_since:
+        mine = told_forced(self._seen, int(self._triggers["dia_object_id"][row]), self._known_since)
+        if not mine:
             return []
-        forced = self._seen.forced
-        is_mine = (forced["dia_object_id"] == object_id) & (forced["sequence"] > self._known_since[object_id])
         references = self._references(row, detected)
-        mine = sorted(np.flatnonzero(is_mine).tolist(), key=lambda i: -int(forced["sequence"][i]))
-        first = {_image_at(forced, i): i for i in mine}  # measured again for another stream: the first measurement
-        return sorted((finished(self._records[i], references) for i in first.values()), key=_by_time)
+        return sorted((finished(self._records[i], references) for i in mine), key=_by_time)
 
     def _references(self, row: int, detected: list[int]) -> References:
         """Return the nearest reference source by filter: the trigger's own, else the latest detection's."""
@@ -135,17 +129,13 @@ def _by_time(item: dict[str, Any]) -> tuple[float, int]:
     return item["jd"], item["pid"]
 
 
-def _image_at(catalog: Catalog, row: int) -> Image:
-    return int(catalog["visit"][row]), int(catalog["detector"][row])
-
-
-def _detected(triggers: Catalog, detections: Catalog, config: MatchConfig) -> list[list[int]]:
+def detected_at(triggers: Catalog, detections: Catalog, config: MatchConfig) -> list[list[int]]:
     """Return for each trigger the rows of earlier detections at its place, the nearest one of each image."""
     first, second, separation = near_pairs(*_places(triggers), *_places(detections), config=config)
     found: list[dict[Image, int]] = [{} for _ in range(triggers.n_rows)]
     for pair in np.argsort(separation, kind="stable").tolist():
         row = int(second[pair])
-        found[first[pair]].setdefault(_image_at(detections, row), row)
+        found[first[pair]].setdefault(image_at(detections, row), row)
     return [list(rows.values()) for rows in found]
 
 
@@ -168,7 +158,7 @@ def _places(catalog: Catalog) -> tuple[NDArray[np.float64], NDArray[np.float64],
     return catalog["ra"], catalog["dec"], np.fmax(catalog["ra_err"], catalog["dec_err"]).astype(np.float64)
 
 
-def _covering(visits: Catalog, triggers: Catalog) -> NDArray[np.bool_]:
+def covering(visits: Catalog, triggers: Catalog) -> NDArray[np.bool_]:
     """Return ``[n_visits, n_triggers]``: whose images cover which place."""
     if visits.n_rows == 0:
         return np.zeros((0, triggers.n_rows), dtype=bool)

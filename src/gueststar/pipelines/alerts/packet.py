@@ -14,16 +14,17 @@ from gueststar.core.bits import SourceFlag
 from gueststar.core.errors import DataError
 from gueststar.core.ids import candid_parts
 from gueststar.core.times import julian_year
-from gueststar.formats.avro import SCHEMA_VERSION, field_names
+from gueststar.formats.avro import OWN_FIELDS, ZTF_VERSION, field_names
 from gueststar.formats.cutouts import CUTOUT_SIDE, difference_name, encode_cutout, reference_name, science_name
 from gueststar.model.catalog import Catalog
 from gueststar.model.cutouts import PLANES, CandidateCutouts
-from gueststar.model.detections import History
-from gueststar.model.rights import Program, RightsPolicy
+from gueststar.model.rights import Program
 from gueststar.model.visit import VisitRecord
 from gueststar.pipelines.alerts.candidate import ReferenceFacts, candidate_fields
+from gueststar.pipelines.alerts.earlier import EarlierImagesConfig, Standing
 from gueststar.pipelines.alerts.history import HistoryConfig, Places, TellHistory
 from gueststar.pipelines.alerts.neighbours import catalog_fields, solar_system_fields
+from gueststar.pipelines.alerts.visible import VisibleHistory
 from gueststar.pipelines.alerts.wire_fields import rows_from
 
 _DIFFERENCE = PLANES.index("difference")
@@ -43,6 +44,8 @@ class AlertConfig:
     """Three capital letters before the year in names of objects."""
     history: HistoryConfig = field(default_factory=HistoryConfig)
     """What packets tell of the past."""
+    earlier: EarlierImagesConfig = field(default_factory=EarlierImagesConfig)
+    """How far earlier images say whether a detection is real."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,10 +74,9 @@ class AlertBatch:
 class BuildAlerts:
     """Make the packets of a visit's associated and vetted detections."""
 
-    def __init__(self, config: AlertConfig = AlertConfig(), *, policy: RightsPolicy) -> None:
+    def __init__(self, config: AlertConfig = AlertConfig()) -> None:
         self.config = config
-        self.policy = policy
-        self._tell_history = TellHistory(config.history, policy=policy)
+        self._tell_history = TellHistory(config.history)
 
     def run(
         self,
@@ -83,16 +85,16 @@ class BuildAlerts:
         *,
         names: Mapping[int, str],
         cutouts: CandidateCutouts,
-        history: History,
+        seen: VisibleHistory,
         neighbourhood: Neighbourhood,
         known_since: Mapping[int, int],
-        at_mjd_tai: float,
+        standing: Standing | None = None,
     ) -> AlertBatch:
         """Return packets, by candid; ``names`` are those of the objects in the visit's stream.
 
-        ``cutouts`` are 63 pixels wide and hold every detection that is alerted. The history is reduced to
-        what the stream may show at ``at_mjd_tai``, the moment of leaving; ``known_since`` is the commit from
-        which on it knows each object.
+        ``cutouts`` are 63 pixels wide and hold every detection that is alerted. ``seen`` is what the stream may show
+        of the past at the moment of leaving; ``known_since`` is the commit from which on it knows each object;
+        ``standing`` is that of the detections that `select` returns.
         """
         chosen, reasons = self.select(dia_sources, record)
         triggers = dia_sources.select(chosen)
@@ -102,15 +104,13 @@ class BuildAlerts:
         places = (neighbourhood.reference_places[0][chosen], neighbourhood.reference_places[1][chosen])
         stamps = [cutouts.of(int(candid)) for candid in triggers["dia_source_id"]]
         candidates = self._candidates(triggers, record, stamps, neighbourhood, places)
-        past = self._tell_history.run(
-            triggers, record, history, reference_places=places, known_since=known_since, at_mjd_tai=at_mjd_tai
-        )
+        past = self._tell_history.run(triggers, record, seen, reference_places=places, known_since=known_since)
         order = field_names("candidate")
         packets = []
         for row, (fields, told) in enumerate(zip(candidates, past, strict=True)):
             candidate = fields | told.counts
             packet = {
-                "schemavsn": SCHEMA_VERSION,
+                "schemavsn": ZTF_VERSION,
                 "publisher": self.config.publisher,
                 "objectId": names[int(triggers["dia_object_id"][row])],
                 "candid": candidate["candid"],
@@ -118,7 +118,7 @@ class BuildAlerts:
                 "prv_candidates": told.prv_candidates or None,
                 "fp_hists": told.fp_hists or None,
             }
-            packets.append(packet | _encoded(stamps[row], candidate))
+            packets.append(packet | _encoded(stamps[row], candidate) | _standing_fields(standing, row))
         return AlertBatch(packets, reasons)
 
     def select(self, dia_sources: Catalog, record: VisitRecord) -> tuple[NDArray[np.intp], dict[str, int]]:
@@ -166,6 +166,13 @@ def _check_numbering(triggers: Catalog, record: VisitRecord) -> None:
     for candid in triggers["dia_source_id"].tolist():
         if candid_parts(candid).pid != pid:
             raise DataError(f"candid {candid} is not numbered on pid {pid}, the start of its exposure")
+
+
+def _standing_fields(standing: Standing | None, row: int) -> dict[str, Any]:
+    """Return the fields of our own at the end of a packet; null where earlier images were not asked."""
+    if standing is None:
+        return dict.fromkeys(OWN_FIELDS)
+    return {"rbhist": float(standing.reliability[row]), "nrbhist": int(standing.n_images[row])}
 
 
 def _encoded(stamps: NDArray[np.float32], candidate: dict[str, Any]) -> dict[str, dict[str, Any] | None]:

@@ -73,6 +73,11 @@ def may_show(catalog: Catalog, *, stream: Program, policy: RightsPolicy, at_mjd_
     return np.asarray(allowed, dtype=bool)[kind.ravel()]
 
 
+def image_at(catalog: Catalog, row: int) -> Image:
+    """Return (visit, detector) of one row."""
+    return int(catalog["visit"][row]), int(catalog["detector"][row])
+
+
 def images_of(catalog: Catalog) -> list[Image]:
     """Return (visit, detector) of each row."""
     return list(zip(catalog["visit"].tolist(), catalog["detector"].tolist(), strict=True))

@@ -13,16 +13,18 @@ from gueststar.formats.avro import encode_alert
 from gueststar.model.catalog import Catalog
 from gueststar.model.cutouts import CandidateCutouts
 from gueststar.model.depth import DepthMap
-from gueststar.model.detections import CommitReceipt, History, OutboxAlert, VisitCommit, WorkingSet
+from gueststar.model.detections import CommitReceipt, OutboxAlert, VisitCommit, WorkingSet
 from gueststar.model.rights import Program, RightsPolicy
 from gueststar.model.visit import VisitRecord
 from gueststar.pipelines.alerts.associate import AssociateSources, Association, AssociationConfig
 from gueststar.pipelines.alerts.candidate import ReferenceFacts
+from gueststar.pipelines.alerts.earlier import JudgeByEarlier, MeasureEarlier
 from gueststar.pipelines.alerts.history import Places
 from gueststar.pipelines.alerts.neighbours import with_reference
 from gueststar.pipelines.alerts.packet import AlertConfig, BuildAlerts, Neighbourhood
 from gueststar.pipelines.alerts.solar_system import SolarSystemConfig
 from gueststar.pipelines.alerts.view import known_since, object_names, objects_in_footprint, tiers_of_view
+from gueststar.pipelines.alerts.visible import VisibleHistory
 from gueststar.pipelines.engine.outcome import StepTimer
 from gueststar.store.alerts.log import AlertLog, drain_outbox
 from gueststar.store.detections.store import DetectionStore
@@ -64,6 +66,8 @@ class VisitProducts:
     solar_system: Catalog | None = None
     """`SOLAR_SYSTEM_MATCH` rows."""
     measure_forced: MeasureForced | None = None
+    measure_earlier: MeasureEarlier | None = None
+    """Fluxes on earlier difference images; asked only of those that the visit's stream may show."""
     depth: DepthMap | None = None
     """Limiting magnitudes of the difference image, place by place."""
     is_target_of_opportunity: bool = False
@@ -98,7 +102,8 @@ class AlertVisit:
         self._store, self._log, self._policy, self._clock = store, log, policy, clock
         self._config, self._sleep = config, sleep
         self._associate = AssociateSources(config.association)
-        self._build = BuildAlerts(config.alerts, policy=policy)
+        self._build = BuildAlerts(config.alerts)
+        self._judge = JudgeByEarlier(config.alerts.earlier, match=config.alerts.history.match)
 
     def run(self, products: VisitProducts, *, timer: StepTimer | None = None) -> VisitOutcome:
         """Return what was committed; a visit that was committed before only has its waiting alerts sent.
@@ -162,11 +167,13 @@ class AlertVisit:
         numbers = dict(zip(known[is_seen].tolist(), working_set.name_numbers[is_seen].tolist(), strict=True))
         return numbers | self._store.name_numbers(association.new_object_ids.tolist())
 
-    def _history(self, record: VisitRecord, triggers: Catalog, visits: Catalog) -> History:
-        config = self._config.alerts.history
-        return self._store.history(
+    def _history(self, record: VisitRecord, triggers: Catalog, visits: Catalog) -> VisibleHistory:
+        """Return what lies behind the triggers as far as packets that leave now may show it."""
+        config, now = self._config.alerts.history, self._clock()
+        history = self._store.history(
             record, triggers, visits=visits, radius_arcsec=config.match.max_arcsec, window_days=config.window_days
         )
+        return VisibleHistory.of(history, record, policy=self._policy, at_mjd_tai=now, window_days=config.window_days)
 
     def _alerts(
         self,
@@ -191,12 +198,14 @@ class AlertVisit:
             products.reference, places, products.refcat, products.solar_system, products.is_target_of_opportunity
         )
         with timer("history"):
-            history = self._history(record, triggers, working_set.visits)
+            seen = self._history(record, triggers, working_set.visits)
+            since = known_since(mine, Program(record.program), self._policy)
+        with timer("earlier"):
+            standing = self._judge.run(triggers, record, seen, known_since=since, measure=products.measure_earlier)
         with timer("packets"):
             batch = build.run(
-                sources, record, names=names, cutouts=products.cutouts, history=history,
-                neighbourhood=around, at_mjd_tai=self._clock(),
-                known_since=known_since(mine, Program(record.program), self._policy),
+                sources, record, names=names, cutouts=products.cutouts, seen=seen, neighbourhood=around,
+                known_since=since, standing=standing,
             )  # fmt: skip
             return tuple(
                 OutboxAlert(packet["candid"], packet["objectId"], record.day_obs, record.program, encode_alert(packet))

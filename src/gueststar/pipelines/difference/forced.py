@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gueststar.algorithms.photocal.limiting import effective_area, limiting_magnitude
-from gueststar.algorithms.photometry.forced import fitting_radius, forced_fluxes
+from gueststar.algorithms.photometry.forced import ForcedFluxes, fitting_radius, forced_fluxes
 from gueststar.algorithms.photometry.local_depth import mean_inverse_variance
 from gueststar.core.bits import UNUSABLE, MaskPlane, SourceFlag
 from gueststar.model.catalog import Catalog
@@ -73,16 +73,11 @@ class MeasureOnDifference:
 
         The flux is NaN where no pixel is usable; BAD_PIXEL is set where one within the fitted radius is not.
         """
-        pixels, psf = image.pixels, image.psf
         on, x, y = places_on(image, ra, dec)
-        forced = forced_fluxes(
-            pixels.image, pixels.variance, pixels.mask, int(NOT_COMPARED), psf.spline, psf.stamp_sums(x=x, y=y),
-            x=x, y=y, radius=fitting_radius(_central_stamp(psf), share=self.config.signal_share),
-        )  # fmt: skip
+        forced, is_whole = self._fit(image, x, y)
         scale = image.photocal.njy_per_unit
         with np.errstate(divide="ignore", invalid="ignore"):
             limit = NJY_ZERO_POINT - 2.5 * np.log10(self.config.n_sigma * forced.flux_err * scale)
-        is_whole = np.isfinite(forced.flux) & (forced.n_masked == 0)
         n = on.size
         return FORCED_SOURCE.catalog(
             {
@@ -96,6 +91,25 @@ class MeasureOnDifference:
                 "flags": np.where(is_whole, 0, int(SourceFlag.BAD_PIXEL)),
             }
         )  # fmt: skip
+
+    def fluxes(self, image: CalibratedImage, *, ra: Floats, dec: Floats) -> tuple[Floats, Floats]:
+        """Return flux and error (nJy) at places (degrees); NaN off the image and where a pixel is unusable."""
+        on, x, y = places_on(image, ra, dec)
+        forced, is_whole = self._fit(image, x, y)
+        flux, flux_err = np.full(len(ra), np.nan), np.full(len(ra), np.nan)
+        flux[on], flux_err[on] = (
+            np.where(is_whole, value, np.nan) * image.photocal.njy_per_unit for value in (forced.flux, forced.flux_err)
+        )
+        return flux, flux_err
+
+    def _fit(self, image: CalibratedImage, x: Floats, y: Floats) -> tuple[ForcedFluxes, NDArray[np.bool_]]:
+        """Return fluxes in the image's unit, and which were fitted to usable pixels only."""
+        pixels, psf = image.pixels, image.psf
+        forced = forced_fluxes(
+            pixels.image, pixels.variance, pixels.mask, int(NOT_COMPARED), psf.spline, psf.stamp_sums(x=x, y=y),
+            x=x, y=y, radius=fitting_radius(_central_stamp(psf), share=self.config.signal_share),
+        )  # fmt: skip
+        return forced, np.isfinite(forced.flux) & (forced.n_masked == 0)
 
     def depth(self, image: CalibratedImage) -> DepthMap:
         """Return the limiting magnitude of a point source by meshes; NaN where too little of the image is usable."""

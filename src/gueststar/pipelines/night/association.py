@@ -6,6 +6,7 @@ import gc
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gueststar.algorithms.association.footprint import enclosing_circle
 from gueststar.algorithms.stats.select import median_of
@@ -18,6 +19,7 @@ from gueststar.model.image import CalibratedImage
 from gueststar.model.visit import VisitRecord
 from gueststar.pipelines.alerts.candidate import ReferenceFacts
 from gueststar.pipelines.alerts.solar_system import KnownObjects, match_known_objects
+from gueststar.pipelines.alerts.visible import Image
 from gueststar.pipelines.alerts.visit import AlertVisit, VisitOutcome, VisitProducts
 from gueststar.pipelines.difference.cutouts import cut_candidates
 from gueststar.pipelines.difference.forced import DifferenceForcedConfig, ImageFacts, MeasureOnDifference
@@ -32,6 +34,8 @@ from gueststar.store.orbits import OrbitStore
 from gueststar.store.products import DataId, StagedProduct
 from gueststar.store.repo import SurveyRepo
 from gueststar.store.settings import rights_policy
+
+Floats = NDArray[np.float64]
 
 NEIGHBOUR_MARGIN_DEG = 90.0 / 3600.0
 """How far around an image catalog neighbours of candidates are looked for."""
@@ -53,6 +57,7 @@ class AssociateVisit:
         self.known_objects = KnownObjects(
             OrbitStore(repo.root).predicted(), repo.camera.site, settings.alerts.solar_system
         )
+        self.earlier = EarlierMeasurement(repo, self.context, settings.forced)
         self.store = DetectionStore.of_survey(repo.root, repo.settings.database)
         self.alert_visit = AlertVisit(
             self.store, self.log, policy=rights_policy(repo.settings), clock=times.now_mjd_tai, config=settings.alerts
@@ -86,7 +91,8 @@ class AssociateVisit:
         products = VisitProducts(
             record=record, dia_sources=candidates, cutouts=cutouts, reference=self._reference_facts(job),
             reference_sources=reference_sources, refcat=refcat, solar_system=self._matched(candidates, known),
-            measure_forced=measure, depth=depth, is_target_of_opportunity=self._is_target_of_opportunity(job),
+            measure_forced=measure, measure_earlier=self.earlier, depth=depth,
+            is_target_of_opportunity=self._is_target_of_opportunity(job),
         )  # fmt: skip
         outcome = self.alert_visit.run(products, timer=timer)
         metrics = _metrics_of(outcome, known)
@@ -119,6 +125,7 @@ class AssociateVisit:
                     ra=circle.ra, dec=circle.dec, radius_deg=circle.radius_arcsec / 3600.0 + NEIGHBOUR_MARGIN_DEG
                 ),
                 solar_system=self._matched(candidates, known),
+                measure_earlier=self.earlier,
                 is_target_of_opportunity=self._is_target_of_opportunity(job),
             )
         outcome = self.alert_visit.run(products, timer=timer)
@@ -242,3 +249,26 @@ class ForcedMeasurement:
         return self.measure.run(
             self.difference, self.facts, object_ids=objects["dia_object_id"], ra=objects["ra"], dec=objects["dec"]
         )
+
+
+class EarlierMeasurement:
+    """Measures fluxes on stored difference images of earlier exposures."""
+
+    def __init__(self, repo: SurveyRepo, context: WorkerContext, config: DifferenceForcedConfig) -> None:
+        self.repo, self.context, self.measure = repo, context, MeasureOnDifference(config)
+
+    def __call__(self, image: Image, ra: Floats, dec: Floats) -> tuple[Floats, Floats]:
+        """Return flux and error (nJy) at places (degrees); NaN where they are not known.
+
+        An image that is there no more, or cannot be read, tells nothing: it is not the one that is being worked on.
+        """
+        visit, detector = image
+        stored = self.repo.find_one("difference_image", DataId(visit=visit, detector=detector))
+        unknown = np.full(len(ra), np.nan)
+        if stored is None:  # a user's own catalog
+            return unknown, unknown
+        try:
+            difference = self.context.image_around(stored.path, ra=ra, dec=dec)
+        except DataError:
+            return unknown, unknown
+        return self.measure.fluxes(difference, ra=ra, dec=dec)

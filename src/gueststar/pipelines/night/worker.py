@@ -7,9 +7,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gueststar.algorithms.vetting.score import ReliabilityModel
 from gueststar.cameras.load import load_camera
-from gueststar.formats.calibrated_image import read_calibrated_image
+from gueststar.formats.calibrated_image import read_around, read_calibrated_image
 from gueststar.formats.detrended_frame import read_detrended_frame
 from gueststar.formats.parquet import read_catalog
 from gueststar.model.camera import Camera
@@ -21,6 +24,8 @@ from gueststar.store.products import DataId, StagedProduct
 from gueststar.store.refcats import RefcatStore
 from gueststar.store.reliability_models import ReliabilityModels
 from gueststar.store.staging import stage_image, stage_product
+
+Floats = NDArray[np.float64]
 
 KEPT_IMAGES = 2
 """Images that a worker keeps of those that it read: a science image, and the reference that the next may need again."""
@@ -76,6 +81,14 @@ class WorkerContext:
             return self._kept(path, read_calibrated_image(path))
         self._images.move_to_end(path)
         return kept
+
+    def image_around(self, path: Path, *, ra: Floats, dec: Floats) -> CalibratedImage:
+        """Return an image of which the pixels around some places (degrees) are needed only.
+
+        It is whole where it is kept in memory anyway; else it is read in part and not kept.
+        """
+        kept = self._made.get(path) or self._images.get(path)
+        return read_around(path, ra=ra, dec=dec) if kept is None else kept
 
     def _kept(self, path: Path, image: CalibratedImage) -> CalibratedImage:
         self._images[path] = image
