@@ -54,7 +54,7 @@ from gueststar.store.detections.store import CACHE_FOLDER, DetectionStore
 PER_DETECTOR, N_BEFORE, N_SEEN, N_NEW = 18_000, 10, 1_000, 40
 SHAPE, SCALE = (3080, 3072), 1.0
 NIGHT = 61_000
-STEPS = ("objects", "match", "forced", "history", "packets", "commit", "send")
+STEPS = ("objects", "match", "forced", "history", "earlier", "packets", "commit", "send")
 
 
 @dataclass(frozen=True)

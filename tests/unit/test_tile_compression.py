@@ -115,3 +115,26 @@ def test_damaged_code_is_refused_or_read_but_never_read_beyond_its_end() -> None
         data[rng.integers(0, data.size, 20)] = rng.integers(0, 256, 20)
         found = decompress(packed.header, data[: data.size - trial].tobytes())
         assert found is None or found.shape == (64, 64)
+
+
+@pytest.mark.parametrize("step", [None, 0.25])
+def test_a_part_is_read_as_it_is_in_the_whole_and_nothing_else_is(tmp_path: Path, step: float | None) -> None:
+    """Tiles are dithered by their number: one that is read alone must know its own."""
+    rng = np.random.default_rng(4)
+    plane = rng.normal(0.0, 20.0, (600, 700))
+    path, near = tmp_path / "a.fits", [(-3, 4, 690, 720), (250, 260, 100, 101), (599, 599, 511, 512)]
+    if step is None:
+        hdu = fits_planes.integer_plane("A", plane.astype(np.int32), {})
+    else:
+        plane[10, 695] = np.nan
+        hdu = fits_planes.float_plane("A", plane.astype(np.float32), {}, step=step)
+    fits_planes.write_hdus(path, [fits.PrimaryHDU(), hdu])
+    with fits_planes.PlanesFile(path) as file:
+        kind = np.int32 if step is None else np.float32
+        whole, part = file.pixels("A", kind), file.pixels("A", kind, near=near)
+        nothing = file.pixels("A", kind, near=[(-40, -30, 5, 9), (5, 9, 700, 720)])
+    is_read = np.zeros(plane.shape, bool)
+    is_read[:256, 512:] = is_read[:512, :256] = is_read[512:, 256:] = True
+    np.testing.assert_array_equal(part[is_read], whole[is_read])
+    assert not part[~is_read].any()
+    assert not nothing.any()

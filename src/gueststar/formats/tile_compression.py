@@ -182,6 +182,8 @@ def _touched(layout: _Layout, near: Boxes) -> list[tuple[int, tuple[slice, slice
     n_across = -(-nx // tile_x)
     found = set()
     for low_y, high_y, low_x, high_x in near:
+        if low_y >= ny or low_x >= nx:
+            continue
         rows = range(max(low_y, 0) // tile_y, min(high_y, ny - 1) // tile_y + 1)
         columns = range(max(low_x, 0) // tile_x, min(high_x, nx - 1) // tile_x + 1)
         found |= {(row, column) for row in rows for column in columns}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,10 @@ from gueststar.model.rights import Program, Releases, RightsPolicy
 from gueststar.pipelines.alerts.earlier import EarlierImagesConfig
 from gueststar.pipelines.alerts.packet import AlertConfig
 from gueststar.pipelines.alerts.visit import AlertVisitConfig
+from gueststar.store.alerts.log import AlertLog
+from gueststar.store.detections.store import DetectionStore
 from tests.unit.alerts.conftest import NIGHT_ZERO, Survey, make_forced, make_record, make_sources
+from tests.unit.alerts.mosaic import KEY, N_DETECTORS, night_of, take
 
 CONFIG = EarlierConfig()
 PLACE = np.array([0.005]), np.array([20.01])
@@ -312,3 +316,20 @@ def test_switched_off_packets_say_so_and_nothing_else_changes(make_survey: Calla
     assert all(packet["nrbhist"] for packet in with_it)
     own = dict.fromkeys(("rbhist", "nrbhist"))
     assert [packet | own for packet in with_it] == without
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 1, 0, 2), (2, 3, 1, 0)])
+def test_detectors_of_an_exposure_do_not_see_each_other_in_whatever_order_they_come(
+    tmp_path: Path, order: tuple[int, ...]
+) -> None:
+    images = night_of(3, 3)
+    held = []
+    for name, places in (("in order", range(N_DETECTORS)), ("shuffled", order)):
+        store, log = DetectionStore.at(tmp_path / name, name_key=KEY), AlertLog(tmp_path / name)
+        take(store, log, [images[k + place] for k in range(0, len(images), N_DETECTORS) for place in places])
+        told = [decode_alert(data) for _, data in log.replay(programs=tuple(Program))]
+        held.append({packet["candid"]: (packet["rbhist"], packet["nrbhist"]) for packet in told})
+        store.close()
+        log.close()
+    assert held[0] == held[1]
+    assert {n for _, n in held[0].values()} >= {0, 1}
