@@ -148,6 +148,7 @@ def packet(candid: int, random: np.random.Generator) -> OutboxAlert:
         "prv_candidates": [record("prv_candidate") for _ in range(20)],
         "fp_hists": [record("fp_hist") for _ in range(20)],
         "cutoutScience": stamp, "cutoutTemplate": stamp, "cutoutDifference": stamp,
+        "rbhist": 0.9, "nrbhist": 3,
     }  # fmt: skip
     return OutboxAlert(candid, told["objectId"], 20260101, 1, encode_alert(told))
 

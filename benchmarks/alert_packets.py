@@ -58,7 +58,7 @@ def full_packet(images: list[np.ndarray], rng: np.random.Generator) -> dict[str,
     return {
         "schemavsn": "4.02", "publisher": "gueststar", "objectId": "GST26abcdefg", "candid": 3 * 10**18,
         "candidate": record("candidate", rng), "prv_candidates": history,
-        "fp_hists": [record("fp_hist", rng) for _ in range(24)],
+        "fp_hists": [record("fp_hist", rng) for _ in range(24)], "rbhist": 0.9, "nrbhist": 3,
     } | dict(zip(("cutoutScience", "cutoutTemplate", "cutoutDifference"), cutouts, strict=True))  # fmt: skip
 
 

@@ -191,7 +191,7 @@ def _column(values: list[Any], field: pa.Field) -> pa.Array:
         lost = UNKNOWN_NAME if field.type == pa.string() else UNKNOWN
         return pa.array([None if value == lost else value for value in values], field.type)
     except (TypeError, ValueError, OverflowError, pa.ArrowException) as problem:
-        raise DataError(f"a packet's candidate.{field.name} is not of its kind ({field.type}): {problem}") from None
+        raise DataError(f"a packet's {field.name} is not of its kind ({field.type}): {problem}") from None
 
 
 def _feature_column(values: Floats, feature: Feature) -> pa.Array:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gueststar.formats.avro import encode_alert, schema_texts
+from gueststar.formats.avro import OWN_FIELDS, encode_alert, schema_texts
 from gueststar.model.detections import OutboxAlert
 from gueststar.store.alerts.log import AlertLog
 from gueststar.store.alerts.publication import Publication, SentPacket
@@ -46,7 +46,7 @@ def flux(days: float, value: float, error: float, *, procstatus: str = "0", **fi
 
 def encoded(told: dict[str, Any]) -> bytes:
     """Return a told packet as it lies in the log: fields that the test does not tell are empty."""
-    empty = dict.fromkeys(("cutoutScience", "cutoutTemplate", "cutoutDifference"))
+    empty = dict.fromkeys(("cutoutScience", "cutoutTemplate", "cutoutDifference", *OWN_FIELDS))
     whole = {"schemavsn": "4.02", "publisher": "test"} | empty | told
     whole["candidate"] = _filled("candidate", told["candidate"])
     whole["prv_candidates"] = [_filled("prv_candidate", item) for item in told["prv_candidates"] or ()] or None

@@ -33,6 +33,17 @@ def test_an_alert_without_a_past_tells_only_itself() -> None:
     assert all(np.isnan(found[name]) for name in unknown)
 
 
+def test_what_earlier_images_make_of_a_detection_can_be_asked_for_and_is_null_where_no_packet_tells_it() -> None:
+    ours = packet() | {"rbhist": 0.75, "nrbhist": 2}
+    off = packet() | dict.fromkeys(("rbhist", "nrbhist"))
+    table = alert_table([ours, packet(), off])
+    assert table["rbhist"].to_pylist() == [0.75, None, None], "ZTF's packets have no such field"
+    assert table["nrbhist"].to_pylist() == [2, None, None]
+    assert alert_table_schema().field("rbhist").metadata[b"doc"]
+    with pytest.raises(DataError, match="rbhist is not of its kind"):
+        alert_table([packet() | {"rbhist": "likely"}])
+
+
 def test_detections_are_counted_by_window_and_sign() -> None:
     past = [detection(days, isdiffpos=sign) for days, sign in ((0.5, "t"), (3, "f"), (20, "1"), (29, "0"), (40, "t"))]
     found = features(packet(past=past))

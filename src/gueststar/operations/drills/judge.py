@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gueststar.formats.avro import decode_alert
+from gueststar.formats.avro import OWN_FIELDS, decode_alert
 from gueststar.model.rights import Program
 from gueststar.operations.report.account import Fate, account_of
 from gueststar.store.alerts.log import AlertLog
 from gueststar.store.products import PRODUCTS
 from gueststar.store.repo import SurveyRepo
 
-HISTORY = frozenset({"prv_candidates", "fp_hists"})
+HISTORY = frozenset({"prv_candidates", "fp_hists", *OWN_FIELDS})
 """Parts of a packet that tell what was known when it left."""
 
 HISTORY_OF_CANDIDATE = frozenset({"ndethist", "ncovhist", "jdstarthist", "jdendhist"})
