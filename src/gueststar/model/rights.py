@@ -80,5 +80,5 @@ class RightsPolicy:
         """Return the programs whose exposures a stream may always show, whatever has been released."""
         return tuple(
             program for program in Program
-            if self.may_appear(program, in_stream=stream, item_day_obs=EVERY_NIGHT + 1, at_mjd_tai=-math.inf)
+            if self.may_appear(program, in_stream=stream, item_day_obs=EVERY_NIGHT, at_mjd_tai=-math.inf)
         )  # fmt: skip

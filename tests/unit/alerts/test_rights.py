@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gueststar.formats.avro import OWN_FIELDS, decode_alert
@@ -102,6 +102,14 @@ def packets_with(
 
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(taken=exposures, policy=policies(), separation=st.sampled_from([DISTINCT, CONFUSED]))
+@example(  # partners know objects from public exposures, of which engineering has taken others
+    taken=[
+        Exposure(10, 2, (0, 1, 2, 3), -3), Exposure(0, 0, (0, 1), -1), Exposure(0, 0, (0, 1, 2), 2),
+        Exposure(20, 0, (0, 1), 1), Exposure(36, 0, (0, 1, 2), 6), Exposure(0, 1, (0, 1, 2), 0),
+        Exposure(38, 1, (0, 1, 2, 3), 0), Exposure(32, 0, (0,), 0), Exposure(0, 0, (0, 1), -1),
+    ],
+    policy=RightsPolicy(Releases({Program.PARTNERSHIP: ((20251138, 61000.0),)})), separation=DISTINCT,
+)  # fmt: skip
 def test_a_packet_is_the_same_as_if_forbidden_exposures_had_never_been_taken(
     taken: list[Exposure], policy: RightsPolicy, separation: float
 ) -> None:
