@@ -161,19 +161,21 @@ def _pair_sums(places: Floats, values: Floats, weight: Floats, reach: float, n_b
 
 
 @njit(cache=True)
-def _matern(a: Floats, b: Floats, variance: float, length: float, second: float, third: float) -> Floats:
-    """Return ``[n_a, n_b]``: the correlation's covariance between places."""
-    result = np.empty((a.shape[0], b.shape[0]))
+def _matern(a: Floats, b: Floats, variance: float, length: float, second: float, third: float) -> tuple[Floats, Floats]:
+    """Return ``[n_a, n_b]`` the polynomial of the correlation's covariance between places, and what it decays by."""
+    power, decay = np.empty((a.shape[0], b.shape[0])), np.empty((a.shape[0], b.shape[0]))
     for i in range(a.shape[0]):
         for j in range(b.shape[0]):
             dx, dy = a[i, 0] - b[j, 0], a[i, 1] - b[j, 1]
             r = np.sqrt(dx * dx + dy * dy) / length
-            result[i, j] = variance * (1.0 + r * (1.0 + r * (second + r * third))) * np.exp(-r)
-    return result
+            power[i, j], decay[i, j] = variance * (1.0 + r * (1.0 + r * (second + r * third))), -r
+    return power, decay
 
 
 def _covariance(a: Floats, b: Floats, correlation: Correlation) -> Floats:
-    return np.asarray(_matern(a, b, correlation.variance, correlation.length, *_MATERN[correlation.smoothness]))
+    power, decay = _matern(a, b, correlation.variance, correlation.length, *_MATERN[correlation.smoothness])
+    power *= np.exp(decay, out=decay)  # NumPy takes several exponentials at once
+    return np.asarray(power)
 
 
 class _Process:

@@ -9,7 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from gueststar.algorithms.subtraction.match import PolynomialField, background_mesh, mesh_rows
-from gueststar.algorithms.warp.fill import fill_masked, fill_masked_in_place
+from gueststar.algorithms.warp.fill import fill_masked_in_place
 
 Float32Image = NDArray[np.float32]
 MaskImage = NDArray[np.int32]
@@ -61,8 +61,9 @@ def prepare_pair(
     _subtract_rows_in_place(difference, *background)
     fill_masked_in_place(difference, bad)
     both = bad_science & bad_reference
-    own = fill_masked(scaled, bad_reference) if both.any() else scaled
-    _assemble_in_place(difference, scaled, science, *background, own, bad_science, bad_reference)
+    if both.any():
+        fill_masked_in_place(scaled, bad_reference)
+    _assemble_in_place(difference, scaled, science, *background, bad_science, bad_reference)
     variances = [
         _filled_variance(variance, off, field, _typical(variance, off), _across(nx))
         for variance, off, field in (
@@ -214,20 +215,20 @@ def _subtract_rows_in_place(image, rows, across):  # type: ignore[no-untyped-def
 
 
 @njit(cache=True)
-def _assemble_in_place(filled, scaled, science, rows, across, own, bad_science, bad_reference):  # type: ignore[no-untyped-def]
-    """Mend the scaled reference, and turn the filled difference into the science image.
+def _assemble_in_place(filled, scaled, science, rows, across, bad_science, bad_reference):  # type: ignore[no-untyped-def]
+    """Mend the scaled reference where the science image is good, and turn the filled difference into that one.
 
     The product of ``rows`` and ``across`` is the background that the difference lacks.
     """
     for y in range(filled.shape[0]):
         line, full, is_off = scaled[y], filled[y], bad_reference[y]
         for x in range(line.size):
-            if not is_off[x]:
+            if not is_off[x] or bad_science[y, x]:
                 continue
             background = np.float32(0)
             for k in range(across.shape[0]):
                 background += rows[y, k] * across[k, x]
-            line[x] = own[y, x] if bad_science[y, x] else science[y, x] - background - full[x]
+            line[x] = science[y, x] - background - full[x]
         for x in range(line.size):
             full[x] += line[x]
 
