@@ -108,6 +108,7 @@ class _Fluxes:
 
     @classmethod
     def at(cls, triggers: Catalog, record: VisitRecord, seen: VisibleHistory, *, max_images: int) -> _Fluxes:
+        """Return the images to be asked about each trigger, no flux known yet."""
         visits = seen.visits.select(np.flatnonzero(seen.is_recent))
         is_other_band = visits["band_id"] != record.band_id
         order = np.lexsort((visits["detector"], visits["visit"], -visits["mjd_start"], is_other_band))
