@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from gueststar.algorithms.detrend.groups import has_any
 from gueststar.core.bits import UNUSABLE, MaskPlane
 from gueststar.core.errors import DataError
 from gueststar.model.depth import DepthMap
@@ -51,20 +52,19 @@ class MaskedImage:
 
     def is_usable(self, planes: MaskPlane = UNUSABLE) -> NDArray[np.bool_]:
         """Return where none of ``planes`` is set."""
-        return np.asarray(_is_set(self.mask, np.int32(int(planes)), False))
+        return np.asarray(_is_clear(self.mask, np.int32(int(planes))))
 
     def is_masked(self, planes: MaskPlane = UNUSABLE) -> NDArray[np.bool_]:
         """Return where any of ``planes`` is set."""
-        return np.asarray(_is_set(self.mask, np.int32(int(planes)), True))
+        return np.asarray(has_any(self.mask, np.int32(int(planes))))
 
 
 @njit(cache=True)
-def _is_set(mask, planes, is_wanted):  # type: ignore[no-untyped-def]
+def _is_clear(mask, planes):  # type: ignore[no-untyped-def]
     out = np.empty(mask.shape, np.bool_)
     for y in range(mask.shape[0]):
-        row, to = mask[y], out[y]
-        for x in range(row.size):
-            to[x] = ((row[x] & planes) != 0) == is_wanted
+        for x in range(mask.shape[1]):
+            out[y, x] = (mask[y, x] & planes) == 0
     return out
 
 

@@ -10,9 +10,11 @@ from gueststar.algorithms.photometry.far_wing import loss_correction
 from gueststar.algorithms.photometry.forced import forced_psf_photometry, stamps_at
 from gueststar.algorithms.photometry.growth import measure_aperture_correction
 from gueststar.algorithms.photometry.psf_fit import measure_point_sources
+from gueststar.algorithms.psf.scene import fresh_scene
 from gueststar.algorithms.psf.simultaneous import measure_errors
 from gueststar.algorithms.psf.spline import spline_psf
-from gueststar.core.bits import UNUSABLE, MaskPlane
+from gueststar.core.bits import MaskPlane
+from gueststar.pipelines.science.psf import fresh_scene_of
 
 
 def spline_of(psf):
@@ -22,8 +24,7 @@ def spline_of(psf):
 def measured(field, psf):
     pixels = field.pixels
     return measure_point_sources(
-        pixels.image, pixels.variance, ~pixels.is_usable(UNUSABLE), ~pixels.is_usable(MaskPlane.SATURATED),
-        spline_of(psf), fwhm=psf.central_fwhm,
+        fresh_scene_of(pixels), ~pixels.is_usable(MaskPlane.SATURATED), spline_of(psf), fwhm=psf.central_fwhm,
     )  # fmt: skip
 
 
@@ -244,7 +245,7 @@ def test_remains_of_a_cosmic_ray_are_no_source_but_a_star_beside_one_is(star_fie
     image[away, 60:66] += 400.0
     is_struck[away, 62:66] = is_struck[y, x + 2 : x + 4] = True
     found = measure_point_sources(
-        image, pixels.variance, is_struck, np.zeros_like(is_struck), spline_of(psf),
+        fresh_scene(image, pixels.variance, is_struck), np.zeros_like(is_struck), spline_of(psf),
         fwhm=psf.central_fwhm, is_struck=is_struck,
     )  # fmt: skip
     place = np.column_stack([found.state.x, found.state.y])

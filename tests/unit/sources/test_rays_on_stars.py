@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from gueststar.algorithms.photometry.psf_fit import measure_point_sources
+from gueststar.algorithms.psf.scene import fresh_scene
 from gueststar.algorithms.psf.spline import shifted_stamps, spline_psf
 
 SHAPE = (200, 220)
@@ -34,7 +35,7 @@ def star_field(psf, seed):
 def measure(image, light, psf, known, fwhm):
     variance = (SKY_VARIANCE + light).astype(np.float32)
     nothing = np.zeros(SHAPE, bool)
-    return measure_point_sources(image, variance, known, nothing, psf, fwhm=fwhm, is_struck=known)
+    return measure_point_sources(fresh_scene(image, variance, known), nothing, psf, fwhm=fwhm, is_struck=known)
 
 
 @pytest.mark.parametrize("fwhm", [1.7, 2.4, 4.0])
@@ -95,6 +96,6 @@ def test_rays_are_not_sought_on_diffraction_spikes():
     image[spike] += 1500.0
     variance, nothing = (SKY_VARIANCE + light).astype(np.float32), np.zeros(SHAPE, bool)
     found = measure_point_sources(
-        image, variance, known, nothing, psf, fwhm=fwhm, is_struck=known, is_spike=spike
+        fresh_scene(image, variance, known), nothing, psf, fwhm=fwhm, is_struck=known, is_spike=spike
     )  # fmt: skip
     assert not spike[found.ray_y, found.ray_x].any()

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from gueststar.algorithms.detection.noise import split_variance
 from gueststar.algorithms.photometry.sky import annulus_sky
-from gueststar.algorithms.psf.scene import make_scene, new_sources
+from gueststar.algorithms.psf.scene import fresh_scene, new_sources
 from gueststar.algorithms.psf.simultaneous import FitConfig, fit_in_place, measure_errors
 from gueststar.algorithms.psf.spline import SplinePsf, shifted_stamps
 
@@ -65,7 +64,7 @@ def fit_at_places(
         near = np.flatnonzero((distance > _SAME_FWHM * fwhm) & (distance < reach))
         groups = cKDTree(known[near]).query_ball_point(places, config.link_fwhm * fwhm, return_length=True)
         counts = np.asarray(groups, dtype=np.int64)
-    scene = make_scene(image, split_variance(image, variance, is_masked), is_masked, model_error=model_error)
+    _, scene = fresh_scene(image, variance, is_masked, model_error=model_error)
     state = new_sources(
         np.concatenate([x, known[near, 0]]), np.concatenate([y, known[near, 1]]),
         fit_radius=config.fit_radius_fwhm * fwhm,

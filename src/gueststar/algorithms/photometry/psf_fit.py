@@ -21,7 +21,7 @@ from gueststar.algorithms.photometry.hidden import HiddenSourceConfig, blank_noi
 from gueststar.algorithms.photometry.sky import ResidualBackground, annulus_sky, subtract_residual_background_in_place
 from gueststar.algorithms.photometry.struck import take_out_rays_in_place
 from gueststar.algorithms.psf.groups import BAND
-from gueststar.algorithms.psf.scene import FreshScene, Scene, SourceState, chosen, fresh_scene, joined, new_sources
+from gueststar.algorithms.psf.scene import FreshScene, Scene, SourceState, chosen, joined, new_sources
 from gueststar.algorithms.psf.simultaneous import (
     FitConfig,
     SourceErrors,
@@ -113,9 +113,7 @@ class PointSources(NamedTuple):
 
 
 def measure_point_sources(
-    image: Float32Image,
-    variance: Float32Image,
-    is_masked: Booleans,
+    fresh: FreshScene,
     is_saturated: Booleans,
     psf: SplinePsf,
     *,
@@ -123,28 +121,26 @@ def measure_point_sources(
     is_struck: Booleans | None = None,
     is_spike: Booleans | None = None,
     config: PointSourceConfig = PointSourceConfig(),
-    fresh: FreshScene | None = None,
 ) -> PointSources:
     """Return all point sources of a background-subtracted image, fitted simultaneously with the PSF.
 
-    ``is_masked`` pixels (saturated ones among them) carry no weight; connected ``is_saturated`` pixels are
-    taken for one star, fitted by its wings. ``fwhm`` is the PSF's, in pixels. Beside pixels that a cosmic ray
-    ``is_struck`` (masked ones), faint sources must look like the PSF, lest they be what the mask leaves of the ray; and
-    so where the light of a diffraction spike falls (``is_spike``). The image may hold no source at all. ``fresh`` is
-    the scene of these very pixels, if it was made before; it is used up.
+    ``fresh`` is the scene of that image, and is used up: its masked pixels (saturated ones among them) carry no weight.
+    Connected ``is_saturated`` pixels are taken for one star, fitted by its wings. ``fwhm`` is the PSF's, in pixels.
+    Beside pixels that a cosmic ray ``is_struck`` (masked ones), faint sources must look like the PSF, lest they be what
+    the mask leaves of the ray; and so where the light of a diffraction spike falls (``is_spike``). The image may hold
+    no source at all.
     """
     psf = with_tiles(psf)
     rough = replace(config.fit, max_sweeps=config.sweeps_between_passes, settled_at=config.settled_between_passes)
-    noise, scene = fresh or fresh_scene(image, variance, is_masked)
+    noise, scene = fresh
     kernels = detection_kernels(psf, fwhm=fwhm)
-    filtered = matched_filter(image, noise.sky_variance, is_masked, kernels)
+    filtered = matched_filter(scene.image, noise.sky_variance, scene.is_masked, kernels)
     footprints = _first_footprints(filtered, noise, kernels, config)
     cores = find_saturated_cores(is_saturated)
     state, table = _first_sources(filtered, footprints, cores, fwhm, config)
     del filtered  # two images that nothing needs any more
     scene = scene._replace(model_error=config.fit.model_error)
-    if fresh is not None:
-        scene.residual[...] = scene.image
+    scene.residual[...] = scene.image
     fit_in_place(scene, psf, state, fwhm=fwhm, config=rough)
     scene = scene._replace(model_error=measured_model_error(scene, psf, state, table.core < 0, fwhm=fwhm))
     rays = _Rays(is_struck, is_spike)

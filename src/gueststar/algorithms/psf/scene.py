@@ -98,19 +98,18 @@ class FreshScene(NamedTuple):
     """Its residual image may be in any state."""
 
 
-def fresh_scene(image: Float32Image, variance: Float32Image, is_masked: Booleans) -> FreshScene:
-    """Return the noise of an image, told from that of its sources, and the scene in which these are to be fitted."""
-    noise = split_variance(image, variance, is_masked)
-    return FreshScene(noise, make_scene(image, noise, is_masked, model_error=0.0))
+def fresh_scene(
+    image: Float32Image, variance: Float32Image, is_masked: Booleans, *, model_error: float = 0.0
+) -> FreshScene:
+    """Return the noise of an image, told from that of its sources, and the scene in which these are to be fitted.
 
-
-def make_scene(image: Float32Image, noise: NoiseModel, is_masked: Booleans, *, model_error: float) -> Scene:
-    """Return a scene of which nothing is explained yet. Pixels without a finite value or variance are masked."""
-    shape = image.shape
+    Pixels without a finite value or variance are masked there.
+    """
+    noise, shape = split_variance(image, variance, is_masked), image.shape
     clean, residual, sky = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.float32)
     unusable = np.empty(shape, np.bool_)
     _fill_scene(image, noise.sky_variance, is_masked, clean, residual, sky, unusable)
-    return Scene(clean, residual, sky, unusable, float(noise.slope), float(model_error))
+    return FreshScene(noise, Scene(clean, residual, sky, unusable, float(noise.slope), float(model_error)))
 
 
 @njit(cache=True, error_model="numpy")

@@ -69,13 +69,12 @@ def mismatch_variance(
     often = np.zeros((0, 0), np.float32) if times is None else times
     variance = np.zeros(shape, np.float32)
     narrow = [row for row, far in zip(spreads, is_wide, strict=True) if row[0] > 0 and not far]
-    power = s_r * s_r if narrow else s_r
     for width, share, more in narrow:
         spread = np.zeros(shape, np.float32)
-        add_convolved_in_place(spread, power, gaussian(width, 1.0, min(corner)), corner)
+        add_convolved_in_place(spread, s_r * s_r, gaussian(width, 1.0, min(corner)), corner)
         _add_weighted_in_place(variance, spread, often, np.float32(share), np.float32(more))
     wide = _spread_widely(s_r, [row for row, far in zip(spreads, is_wide, strict=True) if far], corner, shape)
-    at_place = np.sum([row[1:] for row in spreads if row[0] == 0], axis=0, dtype=np.float32) * np.ones(2, np.float32)
+    at_place = np.array([sum(row[k] for row in spreads if row[0] == 0) for k in (1, 2)], np.float32)
     shifts = np.array([common.shift_x**2, common.shift_y**2], np.float32)
     _add_rest_in_place(variance, s_r, *corner, shifts, at_place, often, *wide)
     return variance

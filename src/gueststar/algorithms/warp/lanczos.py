@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from gueststar.algorithms.detrend.groups import has_any
 from gueststar.algorithms.warp.fill import fill_masked
 from gueststar.algorithms.warp.position_map import PositionMap, cubic_weights
 from gueststar.core.bits import UNUSABLE, MaskPlane
@@ -88,7 +89,7 @@ def warp_pixels(
         mask = np.where(finite, mask, mask | _NO_DATA)
         source_variance = np.where(finite, variance, np.float32(0))
     spread = _spread_mask(mask, taps)
-    source = fill_masked(image, _has(mask, np.int32(_FILLED)))
+    source = fill_masked(image, has_any(mask, np.int32(_FILLED)))
     stretch = max(1.0, position_map.scale)
     if stretch < 1.05:
         stretch = 1.0
@@ -163,17 +164,6 @@ def _are_finite(image: Float32Image, variance: Float32Image) -> bool:
         if n < line.size:
             return False
     return True
-
-
-@njit(cache=True)
-def _has(mask, bits):  # type: ignore[no-untyped-def]
-    """Return where any of ``bits`` (of the mask's type) is set."""
-    out = np.empty(mask.shape, np.bool_)
-    for y in range(mask.shape[0]):
-        row, into = mask[y], out[y]
-        for x in range(row.size):
-            into[x] = (row[x] & bits) != 0
-    return out
 
 
 @njit(cache=True)

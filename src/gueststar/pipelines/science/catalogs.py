@@ -24,7 +24,7 @@ from gueststar.algorithms.photometry.total import ApertureConfig, TotalFluxes, m
 from gueststar.algorithms.psf.scene import FreshScene, SourceState, chosen
 from gueststar.algorithms.psf.simultaneous import measure_errors
 from gueststar.algorithms.psf.spline import SplinePsf
-from gueststar.core.bits import UNUSABLE, MaskPlane, SourceFlag
+from gueststar.core.bits import MaskPlane, SourceFlag
 from gueststar.core.ids import source_ids
 from gueststar.model.catalog import Catalog
 from gueststar.model.columns import APERTURE, SOURCE
@@ -34,6 +34,7 @@ from gueststar.model.photocal import PhotoCal
 from gueststar.model.psf import Psf
 from gueststar.model.wcs import Wcs
 from gueststar.pipelines.science.astrometry import AstrometrySolution
+from gueststar.pipelines.science.psf import fresh_scene_of
 
 FLAG_OF_PLANE = {
     MaskPlane.SATURATED: SourceFlag.SATURATED,
@@ -107,11 +108,10 @@ class MakeCatalogs:
         fwhm = psf.central_fwhm
         spline = psf.spline
         is_charged = pixels.is_masked(MaskPlane.SATURATED | MaskPlane.BLEED)
-        is_masked = pixels.is_masked(UNUSABLE) if fresh is None else fresh.scene.is_masked
         found = measure_point_sources(
-            pixels.image, pixels.variance, is_masked, is_charged, spline, fwhm=fwhm,
+            fresh or fresh_scene_of(pixels), is_charged, spline, fwhm=fwhm,
             is_struck=pixels.is_masked(MaskPlane.COSMIC_RAY), is_spike=pixels.is_masked(MaskPlane.HALO),
-            config=self.config.sources, fresh=fresh,
+            config=self.config.sources,
         )  # fmt: skip
         is_first = found.first_index >= 0
         first = chosen(found.state, is_first)
