@@ -17,6 +17,7 @@ from gueststar.core.bits import SourceFlag
 from gueststar.formats.avro import decode_alert
 from gueststar.model.rights import Program, Releases, RightsPolicy
 from gueststar.pipelines.alerts.earlier import EarlierImagesConfig
+from gueststar.pipelines.alerts.neighbours import SOLAR_SYSTEM_MATCH
 from gueststar.pipelines.alerts.packet import AlertConfig
 from gueststar.pipelines.alerts.visit import AlertVisitConfig
 from gueststar.store.alerts.log import AlertLog
@@ -299,6 +300,24 @@ def test_a_flux_of_bad_pixels_tells_nothing_and_is_not_measured_again(make_surve
     observe(survey, NIGHT_ZERO + 2.1, sky)
     assert not sky.asked
     assert packets(survey)[-1]["nrbhist"] == 1, "the first detection alone"
+
+
+@pytest.mark.parametrize(("distance", "is_asked"), [(2.0, False), (12.0, True)])
+def test_a_known_asteroid_was_elsewhere_before(
+    make_survey: Callable[..., Survey], distance: float, is_asked: bool
+) -> None:
+    survey, sky = make_survey(), Sky(0.0)
+    observe(survey, NIGHT_ZERO + 0.1, seen=False)
+    record = make_record(NIGHT_ZERO + 1.1)
+    sources = make_sources(record, *PLACE)
+    known = SOLAR_SYSTEM_MATCH.catalog(
+        {"dia_source_id": sources["dia_source_id"], "distance": [distance], "mag": [19.0], "name": ["433"]}
+    )
+    survey.observe(record, sources, measure_earlier=sky, solar_system=known)
+    (packet,) = packets(survey)
+    assert packet["candidate"]["ssdistnr"] == pytest.approx(distance)
+    assert bool(sky.asked) == bool(packet["nrbhist"]) == (packet["rbhist"] < 0.8) == is_asked
+    assert is_asked or packet["rbhist"] == pytest.approx(packet["candidate"]["rb"])
 
 
 def test_switched_off_packets_say_so_and_nothing_else_changes(make_survey: Callable[..., Survey]) -> None:

@@ -2,7 +2,8 @@
 
 Of each place the latest images count, those of the detection's band first. A flux there is the one that was forced at
 the object, else that of a detection at the place; only where neither is known, the score leaves a doubt and no bright
-star is near (there earlier images decide nothing) is it measured, on the image itself.
+star is near (there earlier images decide nothing) is it measured, on the image itself. A known Solar-System object was
+elsewhere before, so that no image is asked about it.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ class EarlierImagesConfig:
     """Fluxes are measured for detections with a score above this."""
     doubtful_below: float = 0.97
     """Fluxes are measured for detections with a score below this; others are judged by what is known without."""
+    known_object_arcsec: float = 5.0
+    """No image is asked about a detection with a known Solar-System object within this distance."""
     judgement: EarlierConfig = field(default_factory=EarlierConfig)
     """What is known of real and false detections before."""
 
@@ -69,14 +72,20 @@ class JudgeByEarlier:
         *,
         known_since: Mapping[int, int],
         measure: MeasureEarlier | None,
+        solar_system: Catalog | None = None,
     ) -> Standing | None:
         """Return the standing of each trigger (`DIA_SOURCE` rows of ``record``); None if no images are to be asked.
 
         ``known_since`` is the commit from which on the stream knows each object: fluxes forced before are not told.
+        ``solar_system`` are the `SOLAR_SYSTEM_MATCH` rows of the triggers.
         """
         if self.config.max_images <= 0:
             return None
-        fluxes = _Fluxes.at(triggers, record, seen, max_images=self.config.max_images)
+        moves = np.zeros(triggers.n_rows, dtype=bool)
+        if solar_system is not None:
+            near = solar_system["distance"] <= self.config.known_object_arcsec
+            moves = np.isin(triggers["dia_source_id"], solar_system["dia_source_id"][near])
+        fluxes = _Fluxes.at(triggers, record, seen, of=~moves, max_images=self.config.max_images)
         fluxes.fill_forced(triggers, seen, known_since)
         fluxes.fill_detected(seen.detections, detected_at(triggers, seen.detections, self._match))
         is_near_bright = (triggers["flags"] & int(SourceFlag.NEAR_BRIGHT_STAR)) != 0
@@ -107,13 +116,13 @@ class _Fluxes:
     flux_err: Floats
 
     @classmethod
-    def at(cls, triggers: Catalog, record: VisitRecord, seen: VisibleHistory, *, max_images: int) -> _Fluxes:
-        """Return the images to be asked about each trigger, no flux known yet."""
+    def at(cls, triggers: Catalog, record: VisitRecord, seen: VisibleHistory, *, of: Bools, max_images: int) -> _Fluxes:
+        """Return the images to be asked about each trigger, none of those not in ``of``; no flux is known yet."""
         visits = seen.visits.select(np.flatnonzero(seen.is_recent))
         is_other_band = visits["band_id"] != record.band_id
         order = np.lexsort((visits["detector"], visits["visit"], -visits["mjd_start"], is_other_band))
         visits = visits.select(order)
-        covers = covering(visits, triggers)
+        covers = covering(visits, triggers) & of
         is_asked = covers & (np.cumsum(covers, axis=0) <= max_images)
         counts = np.flatnonzero(is_asked.any(axis=1))
         shape = (triggers.n_rows, len(counts))

@@ -201,7 +201,10 @@ class AlertVisit:
             seen = self._history(record, triggers, working_set.visits)
             since = known_since(mine, Program(record.program), self._policy)
         with timer("earlier"):
-            standing = self._judge.run(triggers, record, seen, known_since=since, measure=products.measure_earlier)
+            standing = self._judge.run(
+                triggers, record, seen,
+                known_since=since, measure=products.measure_earlier, solar_system=products.solar_system,
+            )  # fmt: skip
         with timer("packets"):
             batch = build.run(
                 sources, record, names=names, cutouts=products.cutouts, seen=seen, neighbourhood=around,
