@@ -31,6 +31,10 @@ class StarFits(NamedTuple):
     chi2: Floats
     """Reduced chi-square over the fitted box."""
 
+    def where(self, chosen: Bools) -> StarFits:
+        """Return the stars that are chosen."""
+        return StarFits(*(column[chosen] for column in self))
+
 
 def find_isolated_stars(
     image: Float32Image,

@@ -13,7 +13,7 @@ from gueststar.algorithms.subtraction.stars import StarFits, fit_stars
 from gueststar.algorithms.warp.position_map import PositionMap, Transform, map_jacobians, map_positions
 from gueststar.model.image import CalibratedImage
 from gueststar.model.wcs import Wcs
-from gueststar.pipelines.difference._stars import NOT_FOR_STARS, both_fitted, fine_psf_of, isolated_stars_of
+from gueststar.pipelines.difference._stars import NOT_FOR_STARS, are_on_both, fine_psf_of, isolated_stars_of
 
 Floats = NDArray[np.float64]
 
@@ -134,6 +134,5 @@ def _matched_fits(
                 radius=radius, max_shift=config.search_radius,
             )
         )  # fmt: skip
-    good = np.isfinite(fits[0].x) & np.isfinite(fits[1].x) & (fits[0].flux > 0) & (fits[1].flux > 0)
-    ours, theirs = both_fitted(fits[0], fits[1])
-    return ours, theirs, map_jacobians(position_map, x=x, y=y)[good]
+    good = are_on_both(*fits)
+    return fits[0].where(good), fits[1].where(good), map_jacobians(position_map, x=x, y=y)[good]

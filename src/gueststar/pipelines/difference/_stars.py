@@ -59,16 +59,24 @@ def isolated_stars_of(
 def fit_same_stars(
     science: CalibratedImage, reference_warped: CalibratedImage, *, x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> tuple[StarFits, StarFits]:
-    """Return PSF fits of stars at (x, y) on two images of one grid: the rows where both succeeded."""
+    """Return PSF fits of stars at (x, y) on two images of one grid: of those that are on both."""
     fits = []
     for image in (science, reference_warped):
         pixels, radius = image.pixels, max(4, round(1.5 * image.psf.central_fwhm))
         usable = pixels.is_usable(NOT_FOR_STARS)
         fits.append(fit_stars(pixels.image, pixels.variance, usable, fine_psf_of(image.psf), x=x, y=y, radius=radius))
-    return both_fitted(*fits)
+    good = are_on_both(*fits)
+    return fits[0].where(good), fits[1].where(good)
 
 
-def both_fitted(ours: StarFits, theirs: StarFits) -> tuple[StarFits, StarFits]:
-    """Return the rows in which both fits succeeded with positive flux."""
-    good = np.isfinite(ours.x) & np.isfinite(theirs.x) & (ours.flux > 0) & (theirs.flux > 0)
-    return StarFits(*(a[good] for a in ours)), StarFits(*(a[good] for a in theirs))
+def are_on_both(ours: StarFits, theirs: StarFits, *, least_snr: float = 5.0) -> NDArray[np.bool_]:
+    """Return which stars were fitted on both images, and are significant on both.
+
+    Stars are sought on one image. What is new there, a transient, an artificial source or a cosmic ray, is nothing on
+    the other: a fit to its noise would tell any ratio of fluxes, and where stars are few these are many.
+    """
+    with np.errstate(invalid="ignore"):
+        return np.asarray(
+            np.isfinite(ours.x) & np.isfinite(theirs.x)
+            & (ours.flux > least_snr * ours.flux_err) & (theirs.flux > least_snr * theirs.flux_err)
+        )  # fmt: skip

@@ -55,6 +55,9 @@ Float32Image = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 Method = Literal["proper", "kernel"]
 
+_MOST_STEPS = 5
+"""Fits of the flux ratio at most, each to the stars that are near the one before."""
+
 
 @dataclass(frozen=True)
 class DifferenceConfig:
@@ -82,7 +85,8 @@ class DifferenceConfig:
     max_test_stars: int = 100
     """Stars on which the methods are compared and mismatch is measured."""
     max_star_change: float = 0.3
-    """Stars whose flux changed by more than this fraction neither fit nor test the kernel: they vary or are new."""
+    """Stars whose flux changed by more than this fraction neither scale the reference nor fit nor test the kernel: they
+    vary or are new."""
     assumed_mismatch: float = 0.01
     """Part of a star's light by which the images are taken to disagree where too few stars tell."""
     flux_ratio_order: int = 2
@@ -209,19 +213,32 @@ class MakeDifference:
         )
 
     def _flux_ratio(self, fits: tuple[StarFits, StarFits], shape: tuple[int, int]) -> PolynomialField:
-        """Return the field of science flux over reference flux, minus one."""
+        """Return the field of science flux over reference flux, minus one.
+
+        The images are on one flux scale already, so that stars that differ by more than ``max_star_change`` have
+        changed themselves; where none is left, the scale stays what it is. Where clouds dim one side by more than that,
+        the field is followed from the stars that are near one.
+        """
         ours, theirs = fits
+        value = ours.flux / theirs.flux - 1.0
         error = np.hypot(ours.flux_err / ours.flux, theirs.flux_err / theirs.flux)
-        return fit_polynomial_field(
-            ours.x, ours.y, ours.flux / theirs.flux - 1.0, error, shape, order=self.config.flux_ratio_order
-        )
+        near = np.abs(value) < self.config.max_star_change
+        for _ in range(_MOST_STEPS):
+            field = fit_polynomial_field(
+                ours.x[near], ours.y[near], value[near], error[near], shape, order=self.config.flux_ratio_order
+            )
+            reached = np.abs(value - field(ours.x, ours.y)) < self.config.max_star_change
+            if np.array_equal(reached, near):
+                break
+            near = reached
+        return field
 
     def _static(self, fits: tuple[StarFits, StarFits], ratio: PolynomialField) -> tuple[StarFits, StarFits]:
         """Return the stars that did not change: what is new or varies much must not shape the kernel."""
         ours, theirs = fits
         change = ours.flux / (theirs.flux * (1.0 + ratio(ours.x, ours.y))) - 1.0
         static = np.abs(change) < self.config.max_star_change
-        return StarFits(*(a[static] for a in ours)), StarFits(*(a[static] for a in theirs))
+        return ours.where(static), theirs.where(static)
 
     def _choose(self, pair: Pair, science_psf: Psf, reference_psf: Psf, stars: StarFits) -> _Choice:
         """Return the method that leaves less of static stars; half of the stars test what the others fitted.
