@@ -330,6 +330,13 @@ class Judge:
             mine = (c.kind == kind) & usable & bright
             figures[f"{kind}s kept at 95 % purity"] = _mean(kept[mine & detected])
             figures[f"{kind}s complete at 95 % purity"] = _mean(kept[mine])
+        variable = (c.kind == "variable") & usable & detected
+        excess = np.abs(rows["pixel_excess"].astype(float))[nearest[variable]]
+        significant = np.abs(rows["snr"].astype(float))[nearest[variable]] > 10.0
+        for name, share in (("median", 0.5), ("95 %", 0.95)):
+            figures[f"pixel excess of variables above 10 sigma, {name}"] = (
+                float(np.nanquantile(excess[significant], share)) if significant.any() else np.nan
+            )
         return figures
 
     def _pulls(self, rows: Catalog, made: DifferenceProducts) -> dict[str, float]:

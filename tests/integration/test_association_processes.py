@@ -6,12 +6,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from gueststar.core.errors import ConfigError
 from gueststar.store.alerts.log import AlertLog
 from gueststar.store.detections.store import DetectionStore
-from tests.unit.alerts.mosaic import KEY, N_DETECTORS, contents, night_of, taken
+from gueststar.store.sql import SCHEMA, connect
+from tests.unit.alerts.mosaic import KEY, N_DETECTORS, contents, night_of, take, taken
 
 from ..postgres_server import running_server
 
@@ -59,3 +63,33 @@ def test_three_writers_at_once_store_what_one_in_order_stores(url: str, tmp_path
     logged = log.rebuild_index()
     log.close()
     assert logged == len(together["alerts"]) > 0
+
+
+def without_plain_flux(held: dict[str, Any]) -> dict[str, Any]:
+    rows = [tuple(pair for pair in row if pair[0] != "plain_flux") for row in held["dia_source"]]
+    return held | {"dia_source": rows}
+
+
+def test_a_store_of_an_older_layout_grows_and_keeps_its_detections(url: str, tmp_path: Path) -> None:
+    images = night_of(SEED, 1)
+    store = DetectionStore(url, name_key=KEY)
+    log = AlertLog(tmp_path)
+    take(store, log, images)
+    before = without_plain_flux(contents(store))
+    store.close()
+    with connect(url).begin() as connection:
+        schema = f"{SCHEMA}." if connection.dialect.name == "postgresql" else ""
+        connection.exec_driver_sql(f"ALTER TABLE {schema}dia_source DROP COLUMN plain_flux")
+        connection.exec_driver_sql(f"UPDATE {schema}detection_state SET layout = 2")
+    for _ in range(2):
+        store = DetectionStore(url, name_key=KEY)
+        rows = store.sources_of_night(images[0][0].day_obs)
+        assert rows.n_rows == sum(sources.n_rows for _, sources in images) > 0
+        assert np.isnan(rows["plain_flux"]).all()
+        assert without_plain_flux(contents(store)) == before
+        store.close()
+    with connect(url).begin() as connection:
+        connection.exec_driver_sql(f"UPDATE {schema}detection_state SET layout = 1")
+    with pytest.raises(ConfigError, match="layout 1"):
+        DetectionStore(url, name_key=KEY)
+    log.close()

@@ -109,6 +109,13 @@ DIA_SOURCE = Schema(
         Column("surrounding_rms", "f4", "", "rms of the score about it; 1 where the images match"),
         Column("pixel_excess", "f4", "", "0: the highest pixel is as a point source's; 1: all is in that pixel"),
         Column("pixel_excess_snr", "f4", "", "significance of pixel_excess"),
+        Column(
+            "plain_flux",
+            "f4",
+            "nJy",
+            "PSF flux on science minus reference as they are, less what the seeing makes of constant light, signed",
+            default=np.nan,
+        ),
         Column("dipole_flux_positive", "f4", "nJy", "flux of the positive lobe of a dipole fit"),
         Column("dipole_flux_negative", "f4", "nJy", "flux of the negative lobe of a dipole fit"),
         Column("dipole_separation", "f4", "pixel", "distance of the lobes"),

@@ -132,6 +132,8 @@ def test_variable_stars_are_no_cosmic_rays_where_the_seeing_differs_and_rays_sta
     )
     assert (is_star & catalog["is_positive"]).sum() == 4
     assert not is_flagged[is_star].any()
+    assert np.abs(catalog["pixel_excess"][is_star]).max() < 0.4
+    assert catalog["plain_flux"][is_star] / catalog["psf_flux"][is_star] == pytest.approx(1.0, abs=0.2)
     assert is_ray.sum() > 0.8 * len(rays) > 20
     assert is_flagged[is_ray].mean() > 0.95
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from gueststar.algorithms.subtraction.fine_psf import FinePsf, render, stamp_at
+from gueststar.algorithms.subtraction.stars import fit_one
 
 Float32Image = NDArray[np.float32]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
+_ONE_SOURCE = 0.9
+"""Two profiles whose squared correlation is above this are taken for one: within a fifth of the FWHM."""
 _TOLERANCE = 0.75
 """Excess of the mean square over one that a ring of pure noise (some twenty independent values) may show."""
 
@@ -115,39 +120,64 @@ def is_small_part(
     return np.asarray(np.abs(change) < part * whole)
 
 
-def measure_pixel_excess(
-    image: Float32Image, variance: Float32Image, usable: Bools, psf: FinePsf, *, x: Floats, y: Floats, sign: Floats
-) -> tuple[Floats, Floats]:
-    """Return what part of a detection is in its highest pixel beyond a point source's, and by how many sigma.
+class Constant(NamedTuple):
+    """What shone on the reference already about each place: two point sources, and how they are spread there."""
+
+    x: Floats
+    """``[n, 2]``: the place itself, and the top of the reference's light about it."""
+    y: Floats
+    flux: Floats
+    """PSF fluxes, both fitted at once; 0 where there is nothing to take off."""
+    psf: FinePsf
+    """Of the reference."""
+
+
+class Excess(NamedTuple):
+    """What part of detections is in their highest pixel, or pair, beyond a point source's, and by how many sigma."""
+
+    pixel: Floats
+    pixel_sigma: Floats
+    pair: Floats
+    pair_sigma: Floats
+    flux: Floats
+    """PSF flux, times the sign; negative where what is left has the other sign."""
+
+
+def constant_light(
+    reference: Float32Image, variance: Float32Image, usable: Bools, psf: FinePsf, *, x: Floats, y: Floats, reach: float
+) -> Constant:
+    """Return the light of a reference about places (x, y): at the place, and at its top within ``reach`` pixels."""
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    half = min(4, psf.half)
+    out = _light_about(reference, variance, usable, psf.stamps, psf.cell[0], psf.cell[1], x, y, reach, half)
+    return Constant(np.stack([x, out[:, 0]], axis=1), np.stack([y, out[:, 1]], axis=1), out[:, 2:], psf)
+
+
+def measure_excess(
+    image: Float32Image, variance: Float32Image, usable: Bools, psf: FinePsf, *,
+    x: Floats, y: Floats, sign: Floats, constant: Constant | None = None,
+) -> Excess:  # fmt: skip
+    """Return how much of each detection's light is sharper than a point source.
 
     The PSF is fitted at (x, y); of the 3 x 3 pixels there the highest is compared with the fit. The excess is 0 for a
     point source and 1 where all charge is in one pixel (a cosmic ray, a hot pixel), whatever the sampling; the
-    significance is that of the difference between this pixel and the fit. ``image`` is unfiltered (its noise is
-    white), and multiplied by ``sign``. NaN where nothing is usable or the PSF has no positive flux.
+    significance is that of the difference between this pixel and the fit. The same is told of the highest pair of
+    neighbours, along rows, columns and diagonals, one of the two within a pixel of (x, y): short tracks of rays.
+
+    ``image`` is unfiltered (its noise is white), and multiplied by ``sign``. In a plain difference of two images of
+    different seeing whatever is ``constant`` leaves its flux times the difference of the PSFs: a core or a ring,
+    sharper than either, which would make a ray of each variable star. It is taken off first. Where the PSF has no
+    positive flux there is no excess, NaN, and where nothing is usable no flux either.
     """
-    out = _of_pixels(image, variance, usable, psf, x, y, sign)
-    return out[:, 0], out[:, 1]
-
-
-def measure_pair_excess(
-    image: Float32Image, variance: Float32Image, usable: Bools, psf: FinePsf, *, x: Floats, y: Floats, sign: Floats
-) -> tuple[Floats, Floats]:
-    """Return the same as `measure_pixel_excess` for the highest pair of neighbouring pixels: short tracks of rays.
-
-    Pairs are along rows, columns and diagonals, one of the two within a pixel of (x, y).
-    """
-    out = _of_pixels(image, variance, usable, psf, x, y, sign)
-    return out[:, 2], out[:, 3]
-
-
-def _of_pixels(
-    image: Float32Image, variance: Float32Image, usable: Bools, psf: FinePsf, x: Floats, y: Floats, sign: Floats
-) -> Floats:
+    nothing = np.zeros((np.size(x), 0))
+    light = constant or Constant(nothing, nothing, nothing, psf)
     out = _pixel_excess(
         image, variance, usable, psf.stamps, psf.cell[0], psf.cell[1],
-        np.asarray(x, np.float64), np.asarray(y, np.float64), np.asarray(sign, np.float64), min(4, psf.half),
+        light.psf.stamps, light.psf.cell[0], light.psf.cell[1], light.x, light.y, light.flux,
+        np.asarray(x, np.float64), np.asarray(y, np.float64), np.asarray(sign, np.float64),
+        min(4, psf.half, light.psf.half),
     )  # fmt: skip
-    return np.asarray(out)
+    return Excess(*np.asarray(out).T)
 
 
 def _ring(inner: float, outer: float) -> NDArray[np.int64]:
@@ -241,16 +271,92 @@ def _at_edge(score, x, y):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _pixel_excess(image, variance, usable, stamps, cell_y, cell_x, x, y, sign, half):  # type: ignore[no-untyped-def]
+def _light_about(  # type: ignore[no-untyped-def]
+    reference, variance, usable, stamps, cell_y, cell_x, x, y, reach, half
+):
+    """Return (x, y) of the top of the light about each place, and fluxes of point sources at the place and there."""
     side = 2 * half + 1
-    out = np.full((x.size, 4), np.nan)
+    out = np.zeros((x.size, 4))
+    here, top = np.empty((side, side)), np.empty((side, side))
+    gx, gy, fit = np.empty((side, side)), np.empty((side, side)), np.empty(7)
+    for k in range(x.size):
+        fine = stamp_at(stamps, cell_y, cell_x, x[k], y[k])
+        top_x, top_y = _highest_pixel(reference, usable, x[k], y[k], reach)
+        fit[:] = np.nan
+        fit_one(reference, variance, usable, fine, top_x, top_y, half, False, 1.0, 0.5, here, gx, gy, fit)
+        if np.isfinite(fit[0]) and fit[2] > 0:
+            top_x, top_y = fit[0], fit[1]
+        out[k, 0], out[k, 1] = top_x, top_y
+        x0, y0 = int(np.rint(x[k])), int(np.rint(y[k]))
+        render(fine, x[k] - x0, y[k] - y0, half, here, gx, gy)
+        render(fine, top_x - x0, top_y - y0, half, top, gx, gy)
+        _two_fluxes(reference, variance, usable, here, top, x0, y0, half, out[k, 2:])
+    return out
+
+
+@njit(cache=True)
+def _highest_pixel(image, usable, x, y, reach):  # type: ignore[no-untyped-def]
+    """Return the place of the highest usable pixel within ``reach``; (x, y) itself if there is none."""
+    ny, nx = image.shape
+    best, best_x, best_y = 0.0, x, y
+    for j in range(max(int(np.ceil(y - reach)), 0), min(int(np.floor(y + reach)), ny - 1) + 1):
+        for i in range(max(int(np.ceil(x - reach)), 0), min(int(np.floor(x + reach)), nx - 1) + 1):
+            if usable[j, i] and image[j, i] > best and np.hypot(i - x, j - y) <= reach:
+                best, best_x, best_y = image[j, i], float(i), float(j)
+    return best_x, best_y
+
+
+@njit(cache=True)
+def _two_fluxes(image, variance, usable, one, other, x0, y0, half, out):  # type: ignore[no-untyped-def]
+    """Fit two profiles to the pixels about (x0, y0); where they are hardly two, the second has all."""
+    ny, nx = image.shape
+    aa = bb = ab = af = bf = 0.0
+    for j in range(2 * half + 1):
+        for i in range(2 * half + 1):
+            b, a = y0 + j - half, x0 + i - half
+            if not (0 <= b < ny and 0 <= a < nx) or not usable[b, a] or not variance[b, a] > 0:
+                continue
+            w = 1.0 / variance[b, a]
+            aa += w * one[j, i] ** 2
+            bb += w * other[j, i] ** 2
+            ab += w * one[j, i] * other[j, i]
+            af += w * one[j, i] * image[b, a]
+            bf += w * other[j, i] * image[b, a]
+    if ab * ab > _ONE_SOURCE * aa * bb:
+        out[0], out[1] = 0.0, bf / bb if bb > 0 else 0.0
+    elif aa > 0 and bb > 0:
+        determinant = aa * bb - ab * ab
+        out[0], out[1] = (bb * af - ab * bf) / determinant, (aa * bf - ab * af) / determinant
+
+
+@njit(cache=True)
+def _pixel_excess(  # type: ignore[no-untyped-def]
+    image, variance, usable, stamps, cell_y, cell_x, old_stamps, old_cell_y, old_cell_x, light_x, light_y, light_flux,
+    x, y, sign, half
+):  # fmt: skip
+    side = 2 * half + 1
+    out = np.full((x.size, 5), np.nan)
     value, gx, gy = np.empty((side, side)), np.empty((side, side)), np.empty((side, side))
-    light, profile = np.empty((side, side)), np.empty((side, side))
+    light, profile, left = np.empty((side, side)), np.empty((side, side)), np.empty((side, side))
     for k in range(x.size):
         x0, y0 = int(np.rint(x[k])), int(np.rint(y[k]))
-        render(stamp_at(stamps, cell_y, cell_x, x[k], y[k]), x[k] - x0, y[k] - y0, half, value, gx, gy)
-        power, flux = _whitened(image, variance, usable, value, x0, y0, sign[k], half, light, profile)
-        if not (power > 0 and flux > 0):
+        new, old = (
+            stamp_at(stamps, cell_y, cell_x, x[k], y[k]),
+            stamp_at(old_stamps, old_cell_y, old_cell_x, x[k], y[k]),
+        )
+        left[:] = 0.0
+        for m in range(light_flux.shape[1]):
+            if light_flux[k, m] != 0:
+                render(new, light_x[k, m] - x0, light_y[k, m] - y0, half, value, gx, gy)
+                left += light_flux[k, m] * value
+                render(old, light_x[k, m] - x0, light_y[k, m] - y0, half, value, gx, gy)
+                left -= light_flux[k, m] * value
+        render(new, x[k] - x0, y[k] - y0, half, value, gx, gy)
+        power, flux = _whitened(image, variance, usable, value, left, x0, y0, sign[k], half, light, profile)
+        if not power > 0:
+            continue
+        out[k, 4] = flux / power
+        if not flux > 0:
             continue
         _compare(light, profile, half, flux / power, power, 0, out[k])
         _compare(light, profile, half, flux / power, power, 1, out[k])
@@ -258,8 +364,10 @@ def _pixel_excess(image, variance, usable, stamps, cell_y, cell_x, x, y, sign, h
 
 
 @njit(cache=True)
-def _whitened(image, variance, usable, value, x0, y0, sign, half, light, profile):  # type: ignore[no-untyped-def]
-    """Fill pixels and PSF over the pixels' noise (0 where unusable); return PSF times PSF and PSF times pixels."""
+def _whitened(  # type: ignore[no-untyped-def]
+    image, variance, usable, value, left, x0, y0, sign, half, light, profile
+):
+    """Fill pixels less ``left`` and PSF over their noise (0 where unusable); return PSF times PSF and times pixels."""
     ny, nx = image.shape
     light[:], profile[:] = 0.0, 0.0
     power = flux = 0.0
@@ -269,7 +377,8 @@ def _whitened(image, variance, usable, value, x0, y0, sign, half, light, profile
             if not (0 <= b < ny and 0 <= a < nx) or not usable[b, a] or not variance[b, a] > 0:
                 continue
             noise = np.sqrt(variance[b, a])
-            light[j, i], profile[j, i] = sign * image[b, a] / noise, value[j, i] / noise
+            light[j, i] = sign * (image[b, a] - left[j, i]) / noise
+            profile[j, i] = value[j, i] / noise
             power += profile[j, i] ** 2
             flux += profile[j, i] * light[j, i]
     return power, flux

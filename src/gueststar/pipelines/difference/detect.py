@@ -27,11 +27,13 @@ from gueststar.algorithms.subtraction.peaks import Peaks, drop_side_lobes, find_
 from gueststar.algorithms.subtraction.saturated import find_saturated_cores
 from gueststar.algorithms.subtraction.shapes import Dipoles, Trails, fit_dipoles, fit_trails
 from gueststar.algorithms.subtraction.surroundings import (
+    Constant,
+    Excess,
+    constant_light,
     is_at_edge,
     is_cut_off,
     is_small_part,
-    measure_pair_excess,
-    measure_pixel_excess,
+    measure_excess,
     measure_ray_level,
     measure_surrounding_rms,
     noise_factor,
@@ -136,7 +138,7 @@ class _Measured(NamedTuple):
     science_flux: tuple[Floats, Floats]
     is_sharp: Bools
     """Sharper than a point source, and not because a star's seeing differs."""
-    pixel_excess: tuple[Floats, Floats]
+    excess: Excess
     surrounding_rms: Floats
 
 
@@ -262,16 +264,16 @@ class DetectCandidates:
         length, angle = _trail_start(moments, psf_fwhm, np.abs(peaks.score))
         wide = max(4, round(2.5 * psf_fwhm))
         simple = science.pixels.image - reference.pixels.image
-        unfiltered = simple, science.pixels.variance + reference.pixels.variance, usable, fine_psf_of(science.psf)
-        pixel_excess = measure_pixel_excess(*unfiltered, x=x, y=y, sign=sign)
-        pair_excess = measure_pair_excess(*unfiltered, x=x, y=y, sign=sign)
-        matched = image, variance, usable, psf
-        is_seeing = is_small_part(simple, reference.pixels.image, x=peaks.x, y=peaks.y, part=_SEEING_PART)
-        is_seeing &= _is_smooth(
-            measure_pixel_excess(*matched, x=x, y=y, sign=sign), measure_pair_excess(*matched, x=x, y=y, sign=sign)
-        )
+        excess = measure_excess(
+            simple, science.pixels.variance + reference.pixels.variance, usable, fine_psf_of(science.psf),
+            x=x, y=y, sign=sign, constant=_constant(reference, x, y),
+        )  # fmt: skip
+        matched = measure_excess(image, variance, usable, psf, x=x, y=y, sign=sign)
+        is_on_light = is_small_part(simple, reference.pixels.image, x=peaks.x, y=peaks.y, part=_SEEING_PART)
+        excess = _less_sharp(excess, matched, where=is_on_light)
+        is_seeing = is_on_light & _is_smooth(matched)
         is_sharp = is_sharper_than_psf(simple, science.pixels.variance, fine_psf_of(science.psf), x=peak_x, y=peak_y)
-        is_sharp |= _is_sharp(pixel_excess) | _is_sharp(pair_excess)
+        is_sharp |= _is_sharp(excess)
         return _Measured(
             sign, fit, is_fitted,
             measure_apertures(
@@ -289,7 +291,7 @@ class DetectCandidates:
                 x=x, y=y, radius=max(3, round(1.5 * fwhm)),
             ),
             is_sharp & ~is_seeing,
-            pixel_excess,
+            excess,
             found.surrounding_rms,
         )  # fmt: skip
 
@@ -350,13 +352,33 @@ _SEEING_PART = 2.0
 """A plain difference of more than this part of the reference's light cannot be sharp because the seeing differs."""
 
 
-def _is_sharp(excess: tuple[Floats, Floats], *, least: float = 0.4, n_sigma: float = 4.0) -> Bools:
+def _constant(reference: CalibratedImage, x: Floats, y: Floats) -> Constant:
+    """Return what shines about the places on the reference."""
+    pixels, psf = reference.pixels, reference.psf
+    return constant_light(
+        pixels.image, pixels.variance, pixels.is_usable(), fine_psf_of(psf), x=x, y=y, reach=1.5 * psf.central_fwhm
+    )
+
+
+def _less_sharp(plain: Excess, matched: Excess, *, where: Bools) -> Excess:
+    """Return the less significant of two excesses ``where`` the reference shines, the plain difference's elsewhere."""
+    with np.errstate(invalid="ignore"):
+        pixel = where & ~(plain.pixel_sigma <= matched.pixel_sigma)
+        pair = where & ~(plain.pair_sigma <= matched.pair_sigma)
+    return Excess(
+        np.where(pixel, matched.pixel, plain.pixel), np.where(pixel, matched.pixel_sigma, plain.pixel_sigma),
+        np.where(pair, matched.pair, plain.pair), np.where(pair, matched.pair_sigma, plain.pair_sigma), plain.flux,
+    )  # fmt: skip
+
+
+def _is_sharp(excess: Excess, *, least: float = 0.4, n_sigma: float = 4.0) -> Bools:
     """Return where the light in one pixel, or two, is that of a cosmic ray; ``least`` allows for errors of the PSF."""
     with np.errstate(invalid="ignore"):
-        return np.asarray((excess[0] > least) & (excess[1] > n_sigma))
+        in_pixel = (excess.pixel > least) & (excess.pixel_sigma > n_sigma)
+        return np.asarray(in_pixel | ((excess.pair > least) & (excess.pair_sigma > n_sigma)))
 
 
-def _is_smooth(pixel: tuple[Floats, Floats], pair: tuple[Floats, Floats], *, n_sigma: float = 2.0) -> Bools:
+def _is_smooth(excess: Excess, *, n_sigma: float = 2.0) -> Bools:
     """Return where no pixel, nor pair, of the difference sticks out of a point source's, so that no ray struck.
 
     Where the seeing of the two images differs, a star leaves a core or a ring in their plain difference, sharper than
@@ -364,7 +386,7 @@ def _is_smooth(pixel: tuple[Floats, Floats], pair: tuple[Floats, Floats], *, n_s
     so where the science image had to be convolved: to be asked only where there is a star or the core of a galaxy.
     """
     with np.errstate(invalid="ignore"):
-        return np.asarray((pixel[1] < n_sigma) & (pair[1] < n_sigma))
+        return np.asarray((excess.pixel_sigma < n_sigma) & (excess.pair_sigma < n_sigma))
 
 
 def _unfitted(
@@ -436,7 +458,8 @@ def _measured_columns(peaks: Peaks, found: _Measured, science: CalibratedImage, 
         "edge_distance": np.minimum(np.minimum(x, nx - 1 - x), np.minimum(y, ny - 1 - y)),
         "n_negative": found.boxes.n_negative, "n_bad": found.boxes.n_bad, "sum_ratio": found.boxes.sum_ratio,
         "surrounding_rms": found.surrounding_rms,
-        "pixel_excess": found.pixel_excess[0], "pixel_excess_snr": found.pixel_excess[1],
+        "pixel_excess": found.excess.pixel, "pixel_excess_snr": found.excess.pixel_sigma,
+        "plain_flux": found.sign * found.excess.flux * njy,
         "dipole_flux_positive": found.dipoles.positive * njy, "dipole_flux_negative": found.dipoles.negative * njy,
         "dipole_separation": found.dipoles.separation, "dipole_chi2_ratio": found.dipoles.chi2_ratio,
         "trail_length": found.trails.length, "trail_angle_deg": found.trails.angle_deg,

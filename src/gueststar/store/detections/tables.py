@@ -133,14 +133,26 @@ OUTBOX = Table(
 )
 """Alerts that were committed, on their way to the alert log."""
 
-LAYOUT = 2
+LAYOUT = 3
 """Version of these tables."""
+
+_BEFORE_PLAIN_FLUX = 2
 
 
 def create_tables(engine: Engine) -> None:
-    """Create what is missing; safe when several processes do it at once."""
+    """Create what is missing, and bring tables of layout 2 to this one; safe when several processes do it at once."""
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(CreateSchema(SCHEMA, if_not_exists=True))
             connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(0x67756573)))
         METADATA.create_all(connection)
+        if connection.scalar(sqlalchemy.select(STATE.c.layout)) == _BEFORE_PLAIN_FLUX:
+            _add_plain_flux(connection)
+
+
+def _add_plain_flux(connection: sqlalchemy.Connection) -> None:
+    """Add the column that detections have from layout 3 on; those that are there get none, NULL."""
+    table = f"{SCHEMA}.{SOURCES.name}" if connection.dialect.name == "postgresql" else SOURCES.name
+    kind = SOURCES.c["plain_flux"].type.compile(connection.dialect)
+    connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN plain_flux {kind}")
+    connection.execute(STATE.update().values(layout=LAYOUT))
