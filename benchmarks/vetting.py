@@ -29,7 +29,8 @@ from gueststar.algorithms.vetting.score import ReliabilityModel, score
 from gueststar.algorithms.vetting.stamps import stamp_views
 from gueststar.formats.labelled_detections import read_labelled
 from gueststar.formats.reliability_model import default_reliability_model, read_reliability_model
-from gueststar.model.labels import LabelledDetections
+from gueststar.model.catalog import Catalog
+from gueststar.model.labels import DetectionKind, LabelledDetections
 from gueststar.pipelines.alerts.packet_views import score_packets
 from gueststar.pipelines.difference.train import measure_reliability, training_features
 
@@ -56,6 +57,7 @@ def judge(name: str, model: ReliabilityModel, labelled: LabelledDetections) -> N
             f" {at['false_positive_rate']:.1%} | {missed:.1%} |"
         )
     _by_kind(found["by_kind"])
+    _sharpness(labelled.rows)
     _diagram(found["diagram"])
 
 
@@ -65,6 +67,18 @@ def _by_kind(kinds: dict[str, Any]) -> None:
     for name, row in kinds.items():
         shares = " | ".join(f"{share:.1%}" for share in row["kept"].values())
         print(f"| {name} | {row['n']} | {row['median']:.3f} | {shares} |")
+
+
+def _sharpness(rows: Catalog) -> None:
+    """Print how two measures of the plain difference part the classes."""
+    print("\n5, 50, 95 %:\n| class | pixel_excess | plain_flux over psf_flux |")
+    print("| --- | --- | --- |")
+    for kind in DetectionKind:
+        mine = rows.select(np.flatnonzero(rows["kind"] == int(kind)))
+        if mine.n_rows:
+            measures = mine["pixel_excess"], mine["plain_flux"] / mine["psf_flux"]
+            parts = (" ".join(f"{x:.2f}" for x in np.nanpercentile(part, [5, 50, 95])) for part in measures)
+            print(f"| {kind.title} | {' | '.join(parts)} |")
 
 
 def _diagram(diagram: dict[str, list[float]]) -> None:

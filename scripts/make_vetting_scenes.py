@@ -39,6 +39,8 @@ from gueststar.pipelines.difference.detect import DetectCandidates, DetectionCon
 from gueststar.pipelines.difference.subtract import MakeDifference
 
 SIDE = 420
+MJD = 60000.0
+"""Of all scenes; nothing that is learnt depends on it."""
 
 
 @dataclass
@@ -374,9 +376,7 @@ def make_scene(seed: int) -> LabelledDetections | None:
     science, reference, mask, reference_mask = spoil(scene, clean_science, clean_reference)
     science_image = calibrated(scene, science, mask, sky=scene.sky, fwhm=scene.fwhm)
     reference_image = calibrated(scene, reference, reference_mask, sky=scene.reference_sky, fwhm=scene.reference_fwhm)
-    context = DetectionContext(
-        visit=seed, detector=1, rcid=1, mjd_start=60000.0 + seed, mjd_tai=60000.0 + seed, band_id=2, program=1
-    )
+    context = DetectionContext(visit=seed, detector=1, rcid=1, mjd_start=MJD, mjd_tai=MJD, band_id=2, program=1)
     bright = truth["star_flux"] > 100 * scene.saturation / 10
     stars = (truth["star_x"][bright], truth["star_y"][bright], np.full(bright.sum(), 13.0))
     try:

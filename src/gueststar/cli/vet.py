@@ -28,11 +28,16 @@ def command() -> None:
     "--judged-fifths", type=click.IntRange(1, 5), default=1, show_default=True,
     help="Fifths of the images that judge a network trained without them; 5 trains six times.",
 )  # fmt: skip
+@click.option(
+    "--noise-counts", type=click.IntRange(1), default=4, show_default=True,
+    help="How often each peak of noise counts: by how much more has changed where the rows are from than on skies.",
+)  # fmt: skip
 @click.option("--name", default="", help="First part of the version's name.")
 @click.option("--note", default="", help="What the rows are, for `describe`.")
 def train(
-    rows: tuple[Path, ...], model: Path, trees: int | None, epochs: int | None, judged_fifths: int, name: str, note: str
-) -> None:
+    rows: tuple[Path, ...], model: Path, trees: int | None, epochs: int | None, judged_fifths: int, noise_counts: int,
+    name: str, note: str,
+) -> None:  # fmt: skip
     """Train MODEL (.json, its network .onnx beside it) on labelled detections ROWS.
 
     ROWS are files of `label` and `rows`, or Parquet files of dia_source columns and a column is_real; without
@@ -45,7 +50,7 @@ def train(
     from gueststar.model.labels import joined
     from gueststar.pipelines.difference.train import TrainingConfig, TrainReliability
 
-    config = TrainingConfig(judged_fifths=judged_fifths, name=name, note=note)
+    config = TrainingConfig(judged_fifths=judged_fifths, noise_counts=noise_counts, name=name, note=note)
     if trees:
         config = replace(config, boosting=replace(config.boosting, n_trees=trees))
     if epochs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from gueststar.formats.reliability_model import (
 )
 from gueststar.model.catalog import Catalog
 from gueststar.model.columns import DIA_SOURCE
-from gueststar.model.labels import LABELLED_SOURCE, LabelledDetections
+from gueststar.model.labels import LABELLED_SOURCE, DetectionKind, LabelledDetections
 from gueststar.pipelines.difference.train import (
     TrainingConfig,
     TrainReliability,
@@ -55,6 +56,7 @@ def detections(
         "science_flux": snr * error * 1.5, "science_flux_err": np.full(n, error),
         "bright_distance": np.full(n, np.nan), "bright_mag": np.full(n, np.nan),
         "sum_ratio": np.where(is_real, 0.95, 0.7),
+        "plain_flux": snr * error * np.where(is_real, 1.0, 0.8),
         "surrounding_rms": np.ones(n), "pixel_excess": np.where(is_real, 0.0, 1.0) + rng.normal(0, 2.0, n) / snr,
     }  # fmt: skip
     return LABELLED_SOURCE.catalog({name: np.asarray(v) for name, v in values.items()} | {"is_real": is_real})
@@ -145,6 +147,21 @@ def test_a_model_is_judged_on_rows_that_it_never_saw_by_what_it_misses_at_each_b
         measure_reliability(
             model, LabelledDetections(detections(np.random.default_rng(9), 50).select(np.zeros(0, int)))
         )
+
+
+@pytest.mark.parametrize(("counts", "share"), [(1, 0.5), (4, 0.2)])
+def test_peaks_of_noise_that_nothing_tells_from_sources_count_as_often_as_skies_have_them(
+    counts: int, share: float
+) -> None:
+    rng = np.random.default_rng(10)
+    alike = detections(rng, 5000)
+    alike = alike.select(np.flatnonzero(alike["is_real"]))
+    is_real = rng.random(alike.n_rows) < 0.5
+    rows = alike.replace(is_real=is_real, kind=np.where(is_real, 0, int(DetectionKind.NOISE)))
+    model = TrainReliability(replace(QUICK, noise_counts=counts)).run(LabelledDetections(rows))
+    score = VetCandidates(model=model).run(DIA_SOURCE.catalog({c.name: rows[c.name] for c in DIA_SOURCE.columns}))
+    assert np.median(score.dia_sources["reliability"]) == pytest.approx(share, abs=0.08)
+    assert model.training["n_real"] + model.training["n_artefact"] == rows.n_rows
 
 
 def test_rows_of_one_label_and_foreign_models_are_refused(tmp_path: Path) -> None:

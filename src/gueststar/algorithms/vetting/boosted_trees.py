@@ -1,4 +1,4 @@
-"""Gradient-boosted trees for yes-or-no questions: fitted and evaluated in numpy, NaN allowed.
+"""Gradient-boosted trees for yes-or-no questions, NaN allowed.
 
 Newton boosting of the logistic loss (Friedman 2001; the gains are those of Chen & Guestrin 2016, eq. 7) on
 histograms of binned features; each split sends NaN to the side where it does better.
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
@@ -20,9 +21,9 @@ Integers = NDArray[np.intp]
 class BoostingConfig:
     """How trees are grown."""
 
-    n_trees: int = 200
-    depth: int = 4
-    learning_rate: float = 0.1
+    n_trees: int = 300
+    depth: int = 5
+    learning_rate: float = 0.06
     n_bins: int = 64
     """Bins of each feature, of equal counts."""
     min_hessian: float = 3.0
@@ -54,18 +55,29 @@ class Trees(NamedTuple):
 
 def log_odds(trees: Trees, features: Floats) -> Floats:
     """Return the log odds of rows ``[n, n_features]``."""
-    n_inner = trees.feature.shape[1]
-    depth = int(np.log2(n_inner + 1))
-    rows = np.arange(features.shape[0])
-    total = np.full(features.shape[0], trees.bias)
-    for feature, threshold, nan_left, value in zip(*trees[:4], strict=True):
-        node = np.zeros(features.shape[0], dtype=np.intp)
-        for _ in range(depth):
-            x = features[rows, feature[node]]
-            goes_left = np.where(np.isnan(x), nan_left[node], x < threshold[node])
-            node = 2 * node + np.where(goes_left, 1, 2)
-        total += value[node - n_inner]
-    return total
+    out = _log_odds(
+        np.ascontiguousarray(trees.feature, dtype=np.int64), np.ascontiguousarray(trees.threshold, dtype=np.float64),
+        np.ascontiguousarray(trees.nan_left, dtype=np.bool_), np.ascontiguousarray(trees.value, dtype=np.float64),
+        float(trees.bias), np.ascontiguousarray(features, dtype=np.float64),
+    )  # fmt: skip
+    return np.asarray(out)
+
+
+@njit(cache=True)
+def _log_odds(feature, threshold, nan_left, value, bias, features):  # type: ignore[no-untyped-def]
+    n_trees, n_inner = feature.shape
+    out = np.empty(features.shape[0])
+    for row in range(features.shape[0]):
+        total = bias
+        for tree in range(n_trees):
+            node = 0
+            while node < n_inner:
+                x = features[row, feature[tree, node]]
+                goes_left = nan_left[tree, node] if np.isnan(x) else x < threshold[tree, node]
+                node = 2 * node + (1 if goes_left else 2)
+            total += value[tree, node - n_inner]
+        out[row] = total
+    return out
 
 
 def mean_of_trees(one: Trees, other: Trees) -> Trees:

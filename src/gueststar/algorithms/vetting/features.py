@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gueststar.core.bits import SourceFlag
 
-FEATURE_VERSION = 2
+FEATURE_VERSION = 3
 """Rises when a feature changes its meaning; models name the version that they were trained on."""
 
 Floats = NDArray[np.float64]
@@ -48,6 +48,7 @@ FEATURES = (
     Feature("surrounding_rms", "logarithm of the rms of the score about the detection"),
     Feature("pixel_excess", "0 where the highest pixel is as a point source's, 1 where all is in that pixel"),
     Feature("pixel_excess_snr", "significance of that excess"),
+    Feature("plain_ratio", "PSF flux on the plain difference, constant light taken off, over that on the difference"),
     Feature("aperture_ratio", "aperture flux over PSF flux"),
     Feature("big_aperture_ratio", "flux in the wide aperture over PSF flux"),
     Feature("dipole_balance", "weaker over stronger lobe of the dipole fit"),
@@ -132,6 +133,7 @@ def _shape(sources: Columns, psf_fwhm: float) -> dict[str, Floats]:
         "surrounding_rms": np.log10(np.clip(_float(sources, "surrounding_rms"), 0.1, 10.0)),
         "pixel_excess": np.clip(_float(sources, "pixel_excess"), -2.0, 2.0),
         "pixel_excess_snr": np.clip(_float(sources, "pixel_excess_snr"), -10.0, 30.0),
+        "plain_ratio": np.clip(_ratio(_float(sources, "plain_flux"), _float(sources, "psf_flux")), -5.0, 5.0),
         "aperture_ratio": np.clip(_ratio(_float(sources, "ap_flux"), flux), -5.0, 5.0),
         "big_aperture_ratio": np.clip(_ratio(_float(sources, "ap_big_flux"), flux), -5.0, 5.0),
         "residual_sky": np.clip(_ratio(_float(sources, "sky"), noise), -5.0, 5.0),

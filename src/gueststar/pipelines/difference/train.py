@@ -41,6 +41,10 @@ class TrainingConfig:
     judged_fifths: int = 1
     """Fifths of the images that judge a network trained without them: 1 trains once, 5 six times, and the network
     that is kept has then seen all."""
+    noise_counts: int = 4
+    """How often each peak of noise counts. Images that are labelled for training, rendered scenes above all, hold more
+    changes than skies do, by about this much; else the highest peaks of noise, which only their rarity tells from faint
+    sources, would be taken for likelier real than they are."""
     name: str = ""
     """First part of the model's version; the rest is a digest of what it was trained on. Empty: what it is made of."""
     note: str = ""
@@ -62,14 +66,19 @@ class TrainReliability:
         if min(labels.sum(), (~labels).sum()) < _LEAST:
             raise DataError(f"training needs 50 real and 50 artefacts, got {labels.sum()} and {(~labels).sum()}")
         features, groups = training_features(labelled.rows)
-        trees = fit_calibrated_trees(features, labels, groups, config=self.config.boosting)
+        is_noise = labelled.rows["kind"] == int(DetectionKind.NOISE)
+        counts = np.where(is_noise, max(self.config.noise_counts, 1), 1)
+        again = np.repeat(np.arange(len(labels)), counts)
+        once = np.cumsum(counts) - 1
+        trees = fit_calibrated_trees(features[again], labels[again], groups[again], config=self.config.boosting)
         network = None
         if labelled.views is not None:
             network = fit_calibrated_network(
-                labelled.views, labels, groups, trees.held_out, config=self.config.network,
+                labelled.views.select(again), labels[again], groups[again], trees.held_out, config=self.config.network,
                 n_judged=self.config.judged_fifths,
             )  # fmt: skip
-        card = self._card(labelled, features, groups, trees, network)
+        held_out = _held_out_scores(trees, network)
+        card = self._card(labelled, features, groups, Scores(*(part[once] for part in held_out)))
         name = self.config.name or ("trees" if network is None else "trees_network")
         version = f"{name}_f{FEATURE_VERSION}_{card['digest'][:6]}"
         return ReliabilityModel(
@@ -78,12 +87,10 @@ class TrainReliability:
         )  # fmt: skip
 
     def _card(
-        self, labelled: LabelledDetections, features: NDArray[np.float64], groups: NDArray[np.intp],
-        trees: FittedTrees, network: FittedNetwork | None,
-    ) -> dict[str, Any]:  # fmt: skip
+        self, labelled: LabelledDetections, features: NDArray[np.float64], groups: NDArray[np.intp], held_out: Scores
+    ) -> dict[str, Any]:
         labels = labelled.is_real
-        judged = np.ones(len(labels), dtype=bool) if network is None else np.isfinite(network.held_out)
-        held_out = _held_out_scores(trees, network)
+        judged = np.isfinite(held_out.reliability)
         return {
             "note": self.config.note,
             "digest": _digest(labelled, features),
@@ -92,7 +99,8 @@ class TrainReliability:
             "n_images": len(np.unique(groups)),
             "n_of_kind": {name: n for k, name in _NAMES.items() if (n := int((labelled.rows["kind"] == k).sum()))},
             "boosting": asdict(self.config.boosting),
-            "network": asdict(self.config.network) if network else None,
+            "network": asdict(self.config.network) if labelled.views is not None else None,
+            "noise_counts": self.config.noise_counts,
             "held_out": _figures(
                 Scores(*(part[judged] for part in held_out)), labelled.select(np.flatnonzero(judged)).rows
             ),
