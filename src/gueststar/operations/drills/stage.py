@@ -19,6 +19,9 @@ from gueststar.store.repo import SurveyRepo
 
 BEFORE_S = 5.0
 """The operator's clock starts this long before the first exposure ends."""
+UNIT_LIMIT_S = 30.0
+"""What a unit may take in drills that wait for the end of one that hangs. A new worker's first unit, imports and all,
+must end within it where other programs have most of the machine, or no worker ever ends one."""
 
 
 @dataclass

@@ -10,12 +10,11 @@ from functools import partial
 
 from gueststar.core.errors import ConfigError
 from gueststar.operations.drills.network import network, why_not
-from gueststar.operations.drills.stage import Stage
+from gueststar.operations.drills.stage import UNIT_LIMIT_S, Stage
 from gueststar.operations.drills.verdict import Protocol
 from gueststar.operations.drills.world import one_thread_each
 from gueststar.stream.broker import free_ports
 
-UNIT_LIMIT_S = 10.0
 WORKER = ("--nthreads", "1", "--memory-limit", "3GB")
 
 

@@ -11,7 +11,7 @@ import psutil
 from gueststar.core.errors import TransientError
 from gueststar.operations.drills import faults
 from gueststar.operations.drills.operating import Operating
-from gueststar.operations.drills.stage import Stage
+from gueststar.operations.drills.stage import UNIT_LIMIT_S, Stage
 from gueststar.operations.drills.verdict import Protocol
 
 
@@ -36,12 +36,11 @@ def worker_killed(stage: Stage, told: Protocol) -> None:
 
 def worker_hung(stage: Stage, told: Protocol) -> None:
     """A worker stops in the middle of its unit and never comes back."""
-    limit_s = 6.0
-    root = stage.survey("worker-hung", {"cluster": {"unit_limit_s": limit_s}})
+    root = stage.survey("worker-hung", {"cluster": {"unit_limit_s": UNIT_LIMIT_S}})
     with stage.operating(root, workers=2) as operator, stage.link(root):
         stage.wait_for(root, operator, 1)
         with hung_at_work(operator) as victim:
-            told.did(f"stopped worker {victim.pid}; a unit may take {limit_s:.0f} s")
+            told.did(f"stopped worker {victim.pid}; a unit may take {UNIT_LIMIT_S:.0f} s")
             took = stage.wait_for_all(root, operator)
             told.did(f"the night was done {took:.1f} s later")
             told.expect("the hung worker was ended", is_met=faults.wait_until_gone(victim))
