@@ -88,7 +88,7 @@ def small_sky(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def small_first_night(small_sky: Path) -> Path:
-    """A survey of the first night of `small_sky`, processed; who changes it takes a copy."""
+    """A survey of the first night of `small_sky`, processed; who opens it takes a copy (`copied_survey`)."""
     from .end_to_end._survey import gueststar, make_survey
 
     def make(folder: Path) -> None:
@@ -100,11 +100,11 @@ def small_first_night(small_sky: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def small_survey(small_sky: Path, small_first_night: Path) -> Path:
-    """A survey of both nights of `small_sky`, processed as they came; who changes it takes a copy."""
-    from .end_to_end._survey import gueststar
+    """A survey of both nights of `small_sky`, processed as they came; who opens it takes a copy (`copied_survey`)."""
+    from .end_to_end._survey import copied_survey, gueststar
 
     def make(folder: Path) -> None:
-        shutil.copytree(small_first_night, folder, symlinks=True)
+        copied_survey(small_first_night, folder)
         gueststar("ingest", folder, small_sky / "raw", "--transfer", "link")
         gueststar("process", folder)
 
@@ -116,6 +116,7 @@ def made_once(folder: Path, make: Callable[[Path], object]) -> Path:
     with folder.with_suffix(".lock").open("a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not lock.seek(0, os.SEEK_END):  # who held the lock before may have written since it was opened
+            shutil.rmtree(folder, ignore_errors=True)  # what a test process began that could not end it
             make(folder)
             lock.write("made")
     return folder

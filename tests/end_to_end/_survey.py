@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shutil
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,3 +125,24 @@ def wait_until(condition: object, process: subprocess.Popen[str], *, timeout_s: 
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.05)
+
+
+def copied_survey(survey: Path, target: Path) -> Path:
+    """Return a copy of a survey that nobody writes to now.
+
+    Databases are copied by SQLite: who wrote them may hold them open, and what it wrote last is then in files beside
+    them, which go when it lets go, in the middle of a copy perhaps.
+    """
+
+    def copy(source: str, copied: str) -> str:
+        if Path(source).suffix not in (".sqlite", ".sqlite3"):
+            return str(shutil.copy2(source, copied))
+        with (
+            closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as database,
+            closing(sqlite3.connect(copied)) as other,
+        ):
+            database.backup(other)
+        return copied
+
+    beside = shutil.ignore_patterns("*-wal", "*-shm")
+    return Path(shutil.copytree(survey, target, symlinks=True, ignore=beside, copy_function=copy))

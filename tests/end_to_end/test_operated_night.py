@@ -17,7 +17,7 @@ from gueststar.store.detections.store import DetectionStore
 from gueststar.store.ledger import JobState
 from gueststar.store.repo import SurveyRepo
 
-from ._survey import alert_digests, gueststar, make_survey, product_digests, wait_until
+from ._survey import alert_digests, copied_survey, gueststar, make_survey, product_digests, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +53,7 @@ def test_a_disturbed_operated_night_ends_as_an_undisturbed_processed_one(
     sky, landing = small_sky, tmp_path / "landing"
     first_night = min(sky.glob("raw/*"))
     files = sorted(first_night.glob("*.fits*"))
-    plain, root = small_first_night, tmp_path / "operated"
+    plain, root = copied_survey(small_first_night, tmp_path / "plain"), tmp_path / "operated"
     make_survey(root, sky)
     landing.mkdir()
     settings = yaml.safe_load((root / "survey.yaml").read_text())

@@ -10,7 +10,7 @@ from astropy.io import fits
 
 from tests.kafka_server import running_broker
 
-from ._survey import gueststar
+from ._survey import copied_survey, gueststar
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +22,7 @@ def test_a_broker_that_is_away_all_night_and_files_that_come_twice_and_late(
     root, sky, more = tmp_path / "survey", small_sky, tmp_path / "more"
     science = sorted(sky.glob("raw/*/sci_*"))
     late = science[-3]  # public, and the first of the second night
-    shutil.copytree(small_first_night, root, symlinks=True)
+    copied_survey(small_first_night, root)
     second = max(sky.glob("raw/*")).glob("*")
     gueststar("ingest", root, *(path for path in sorted(second) if path != late), "--transfer", "link")
     night = int(gueststar("night", "list", root).split()[-3])

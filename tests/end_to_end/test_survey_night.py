@@ -31,6 +31,7 @@ from gueststar.store.repo import SurveyRepo
 from ._survey import (
     Survey,
     alert_digests,
+    copied_survey,
     gueststar,
     make_survey,
     processing,
@@ -48,7 +49,7 @@ STAR, TRANSIENT = 0, 2
 def survey(small_survey: Path, small_sky: Path, tmp_path_factory: pytest.TempPathFactory) -> Survey:
     """Two nights of one detector, simulated and processed."""
     root = tmp_path_factory.mktemp("survey") / "whole"
-    shutil.copytree(small_survey, root, symlinks=True)
+    copied_survey(small_survey, root)
     nights = tuple(int(line.split()[0]) for line in gueststar("night", "list", root).splitlines())
     return Survey(root, small_sky, nights)
 

@@ -1,6 +1,5 @@
 """Earlier difference images of a survey are measured in part as in whole, and what is gone tells nothing."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from gueststar.pipelines.night.association import EarlierMeasurement
 from gueststar.pipelines.night.worker import WorkerContext
 from gueststar.store.alerts.log import AlertLog
 from gueststar.store.repo import SurveyRepo
+from tests.end_to_end._survey import copied_survey
 from tests.integration.small_nights import processed_here
 
 
@@ -42,7 +42,7 @@ def test_packets_tell_what_the_nights_earlier_images_show(tmp_path_factory: pyte
 def test_a_stored_image_is_measured_in_part_as_in_whole(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    root = shutil.copytree(processed_here(tmp_path_factory) / "here", tmp_path / "copy")
+    root = copied_survey(processed_here(tmp_path_factory) / "here", tmp_path / "copy")
     with SurveyRepo.open(root) as repo:
         stored = sorted(repo.find("difference_image"), key=lambda found: found.path)[0]
         visit, detector = stored.data_id.visit, stored.data_id.detector

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +22,7 @@ from gueststar.store.alerts.log import AlertLog
 from gueststar.store.products import DataId
 from gueststar.store.repo import SurveyRepo
 
-from ..end_to_end._survey import gueststar, make_survey, product_digests
+from ..end_to_end._survey import copied_survey, gueststar, make_survey, product_digests
 
 pytestmark = pytest.mark.slow
 
@@ -70,7 +69,7 @@ def as_plain_fits(product: Path, path: Path, *, has_variance: bool = True, psf: 
 @pytest.fixture(scope="module")
 def night(small_sky: Path, small_survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Night:
     folder = tmp_path_factory.mktemp("entry")
-    shutil.copytree(small_survey, folder / "full", symlinks=True)
+    copied_survey(small_survey, folder / "full")
     with SurveyRepo.open(folder / "full") as repo:
         for ref in repo.find("science_image"):
             as_plain_fits(ref.path, folder / "science" / f"{ref.data_id.visit}.fits")
