@@ -181,5 +181,9 @@ def test_report_shows_completeness() -> None:
     pooled = {"n_images": 1, "n_injected": 10, "filters": {"r": found}}
     assert "half found at 20.00 (computed 5-sigma limit 20.05)" in injection_lines(pooled)[1]
     assert len(injection_lines(pooled)) == 2
+    on_difference = pooled | {
+        "filters": {"r, put into the difference": found | {"source": unknown, "difference": figures}}
+    }
+    assert injection_lines(on_difference)[1].startswith("  r, put into the difference: half found")
     assert injections(pooled).startswith(b"\x89PNG")
     assert injection_lines({}) == []

@@ -189,7 +189,8 @@ def injection_lines(pooled: dict[str, Any]) -> list[str]:
                 f"fluxes off by {_shown(figures['flux_bias'], '+.2%')}",
                 f"scatter {_shown(figures['pull_sigma'], '.2f')} of their errors",
             ]
-            lines.append(f"  {glass} {name}: " + ", ".join(part for part in parts if part))
+            told = glass if glass.endswith(_ENTERED["difference"]) else f"{glass} {name}"
+            lines.append(f"  {told}: " + ", ".join(part for part in parts if part))
     return lines
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from gueststar.core import times
 from gueststar.formats.calibrated_image import read_calibrated_image
+from gueststar.model.exposure import ExposureInfo
 from gueststar.model.metrics import METRICS_BY_NAME, Grade
 from gueststar.model.rights import Program
 from gueststar.operations.report import figures
@@ -134,6 +135,12 @@ def embedded(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
+def _pointing(info: ExposureInfo) -> str:
+    """Return what an exposure of the sky was pointed at: its object and field, once where they are the same."""
+    field = "" if info.field is None else f"field {info.field}"
+    return " ".join(dict.fromkeys(name for name in (info.object_name, field) if name))
+
+
 def exposure_lines(report: NightReport, repo: SurveyRepo) -> list[ExposureLine]:
     """Return the rows of the exposure table, by time."""
     by_exposure: dict[int, list[Unit]] = {}
@@ -142,7 +149,7 @@ def exposure_lines(report: NightReport, repo: SurveyRepo) -> list[ExposureLine]:
     lines = []
     for exposure, units in sorted(by_exposure.items()):
         info = units[0].exposure.info
-        what = info.observation_type if info.observation_type != "science" else f"{info.object_name} field {info.field}"
+        what = info.observation_type if info.observation_type != "science" else _pointing(info)
         origins = sorted({unit.origin for unit in units} - {RAW})
         what += f" ({', '.join(origins)})" if origins else ""
         counts = {fate: sum(u.fate is fate for u in units) for fate in Fate}
