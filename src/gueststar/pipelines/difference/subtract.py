@@ -49,6 +49,7 @@ from gueststar.pipelines.difference._filters import (
     with_common_wings,
 )
 from gueststar.pipelines.difference._stars import fine_psf_of, fit_same_stars, isolated_stars_of
+from gueststar.pipelines.difference.own_part import noise_left, without_own_alone
 
 Floats = NDArray[np.float64]
 Float32Image = NDArray[np.float32]
@@ -138,11 +139,16 @@ class MakeDifference:
     def __init__(self, config: DifferenceConfig = DifferenceConfig()) -> None:
         self.config = config
 
-    def run(self, science: CalibratedImage, reference_warped: CalibratedImage) -> DifferenceResult:
+    def run(
+        self, science: CalibratedImage, reference_warped: CalibratedImage, *, own: Float32Image | None = None
+    ) -> DifferenceResult:
         """Return difference, score and metrics; both images are on the science grid and flux scale.
 
-        Raises DataError when too few pixels are usable in both.
+        ``own`` is the part of the reference that is the science image itself (`own_part`): the noise that both have is
+        not in the difference. Raises DataError when too few pixels are usable in both.
         """
+        if own is not None:
+            reference_warped = without_own_alone(reference_warped, own)
         bad_science, bad_reference, bad = self._checked(science, reference_warped)
         own_psf = science.psf  # what is new on the sky has it, wings and all
         psfs = with_common_wings(science.psf, reference_warped.psf, radius_fwhm=self.config.wing_radius_fwhm)
@@ -152,12 +158,16 @@ class MakeDifference:
         ratio = self._flux_ratio(fits, science.shape)
         fits = self._static(fits, ratio)
         n, r, restored = self._restore(science, reference_warped, bad_science, bad_reference, ratio)
+        variances = science.pixels.variance, reference_warped.pixels.variance
+        if own is not None:
+            left = noise_left(*variances, own)
+            variances = variances[0] * left, variances[1] * left
         pair, background = prepare_pair(
-            n, r, science.pixels.variance, reference_warped.pixels.variance,
+            n, r, *variances,
             bad_science=bad_science & ~restored, bad_reference=bad_reference & ~restored,
             flux_ratio=ratio, background_box=self.config.background_box,
         )  # fmt: skip
-        del n, r, restored  # the pair is made of them
+        del n, r, restored, variances  # the pair is made of them
         choice = self._choose(pair, science.psf, reference_warped.psf, fits[0])
         mismatch = self._mismatch(pair, choice, fits, science, reference_warped)
         made = subtract_in_tiles(
@@ -172,6 +182,7 @@ class MakeDifference:
         psf = difference_psf(choice.filters, own_psf)
         metrics = _star_metrics(fits, ratio) | choice.metrics | {"background_rms": float(background.std())}
         metrics |= _noise_metrics(noise, mismatch.common, pixels, psf, science, usable)
+        metrics["own_part"] = 0.0 if own is None else float(np.median(own))
         metadata = science.metadata | {"difference": metrics}
         difference = CalibratedImage(pixels, science.wcs, psf, science.photocal, metadata)
         return DifferenceResult(difference, made.score, made.inflation, metrics)

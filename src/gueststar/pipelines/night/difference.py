@@ -16,6 +16,7 @@ from gueststar.model.exposure import ExposureInfo
 from gueststar.model.image import CalibratedImage, MaskedImage
 from gueststar.pipelines.difference.cutouts import Triplet, cut_candidates
 from gueststar.pipelines.difference.detect import BrightStars, DetectCandidates, DetectionContext, Detections
+from gueststar.pipelines.difference.own_part import own_part
 from gueststar.pipelines.difference.reference_warp import WarpReference
 from gueststar.pipelines.difference.streaks import FindStreaks, Streaks
 from gueststar.pipelines.difference.subtract import DifferenceResult, MakeDifference
@@ -112,7 +113,8 @@ def make_difference(
             reference, reference_sources = change_reference(reference, reference_sources)
         warped = WarpReference(settings.reference_warp).run(science, reference)
     with timer("subtract"):
-        result = MakeDifference(settings.subtraction).run(science, warped)
+        own = own_part(reference, work.info.exposure_id, wcs=science.wcs, shape=science.shape)
+        result = MakeDifference(settings.subtraction).run(science, warped, own=own)
     with timer("detect"):
         detections = DetectCandidates(settings.detection).run(
             result,
