@@ -19,6 +19,8 @@ Float32Image = NDArray[np.float32]
 
 STRENGTHS = (1e-6, 1e-4, 1e-2)
 """Smoothness penalties that are tried, relative to the mean diagonal of the normal equations."""
+_JUDGED = 0.9
+"""Part of the stars that were not fitted, the best ones, that judges them."""
 
 
 class MatchingKernel(NamedTuple):
@@ -154,8 +156,15 @@ def _roughness(k: int) -> Floats:
 
 
 def _held_out_chi2(stamps: _Stamps, terms: Floats, held: NDArray[np.bool_], fitted: Floats) -> float:
-    """Return the median reduced chi-square of the held-out stars under the kernel ``fitted`` to the others."""
+    """Return the mean reduced chi-square of the held-out stars under the kernel ``fitted`` to the others.
+
+    The bright ones decide, since of faint ones noise is left whatever the kernel; the worst are left out, as stars that
+    vary are among them.
+    """
+    if not held.any():
+        return 0.0
     kernels = terms[held] @ fitted.reshape(terms.shape[1], -1)
     fit = np.einsum("sk,skl,sl->s", kernels, stamps.matrix[held], kernels)
     chi2 = stamps.power[held] - 2 * np.einsum("sk,sk->s", kernels, stamps.vector[held]) + fit
-    return float(np.median(chi2 / stamps.n_pixels[held])) if held.any() else 0.0
+    chi2 /= stamps.n_pixels[held]
+    return float(np.sort(chi2)[: int(np.ceil(_JUDGED * chi2.size))].mean())
