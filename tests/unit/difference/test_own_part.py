@@ -10,7 +10,7 @@ import pytest
 from gueststar.core.bits import MaskPlane
 from gueststar.model.image import CalibratedImage, MaskedImage
 from gueststar.model.wcs import Wcs
-from gueststar.pipelines.difference.own_part import noise_left, own_part
+from gueststar.pipelines.difference.own_part import own_part, take_off_shared_noise_in_place
 from gueststar.pipelines.difference.reference_warp import WarpReference
 from gueststar.pipelines.difference.subtract import DifferenceConfig, DifferenceResult, MakeDifference
 from gueststar.pipelines.reference.reference_image import Epoch, MakeReference
@@ -43,7 +43,7 @@ def reference(images: list[CalibratedImage]) -> CalibratedImage:
 
 
 def compared(science: CalibratedImage, reference: CalibratedImage, visit: int) -> DifferenceResult:
-    own = own_part(reference, visit, wcs=science.wcs, shape=science.shape)
+    own = own_part(reference, visit, science)
     return MakeDifference(SMALL).run(science, WarpReference().run(science, reference), own=own)
 
 
@@ -54,13 +54,45 @@ def test_the_part_is_the_weight_over_that_of_the_epochs_that_cover_a_place(sky: 
     pixels = MaskedImage(image.pixels.image, image.pixels.variance, mask.astype(np.int32))
     metadata = {"epochs": ["7", "8", "9"], "weights": [2.0, 1.0, 3.0]}
     reference = replace(image, pixels=pixels, coverage=coverage, metadata=metadata)
-    own = own_part(reference, 7, wcs=image.wcs, shape=image.shape)
+    own = own_part(reference, 7, image)
     assert own is not None
     np.testing.assert_allclose(own[200, ::80], [0.0, 1.0, 2.0 / 4.0, 2.0 / 6.0], rtol=1e-6)
     assert not own[:100].any(), "what was left out may be the exposure itself"
-    assert own_part(reference, 6, wcs=image.wcs, shape=image.shape) is None
+    assert own_part(reference, 6, image) is None
     single = replace(reference, metadata={"epochs": ["7"], "weights": [2.0]})
-    assert own_part(single, 7, wcs=image.wcs, shape=image.shape) is None
+    assert own_part(single, 7, image) is None
+
+
+def test_the_part_is_none_about_pixels_that_the_exposure_did_not_see(
+    images: list[CalibratedImage], reference: CalibratedImage
+) -> None:
+    mask = images[1].pixels.mask.copy()
+    mask[:, 150], mask[60, 60] = int(MaskPlane.BAD), int(MaskPlane.COSMIC_RAY)
+    pixels = replace(images[1].pixels, mask=mask)
+    own = own_part(reference, FIRST + 1, replace(images[1], pixels=pixels))
+    assert own is not None
+    assert not own[:, 147:154].any()
+    assert not own[58:63, 58:63].any()
+    assert own[20:280, [145, 156]].min() > 0.1
+
+
+def test_the_score_beside_bad_columns_of_an_epoch_of_the_reference_is_that_of_noise(sky: Sky) -> None:
+    rng, columns = np.random.default_rng(4), np.arange(30, 310, 14)
+    images = []
+    for k in range(4):
+        image = sky.image(fwhm=2.6 + 0.1 * k, offset=(rng.uniform(-9, 9), rng.uniform(-9, 9)), seed=70 + k, sky=400.0)
+        pixels, mask = image.pixels.image.copy(), image.pixels.mask.copy()
+        pixels[:, columns], mask[:, columns] = 0.0, int(MaskPlane.BAD)
+        images.append(replace(image, pixels=MaskedImage(pixels, image.pixels.variance, mask)))
+    epochs = [Epoch(str(FIRST + k), 60000.0 + k, lambda image=image: image) for k, image in enumerate(images)]
+    result = compared(images[0], MakeReference().run(epochs, grid=GRID), FIRST)
+    beside = np.zeros(result.score.shape, bool)
+    for shift in (-3, -2, -1, 0, 1, 2, 3):
+        beside[:, columns + shift] = True
+    quiet = (result.inflation < 1.05) & (result.score != 0.0)
+    near, far = result.score[beside & quiet], result.score[~beside & quiet]
+    assert min(near.size, far.size) > 10_000
+    assert np.std(near) == pytest.approx(np.std(far), rel=0.08)
 
 
 def test_the_noise_of_a_difference_with_a_mean_is_as_told() -> None:
@@ -70,8 +102,8 @@ def test_the_noise_of_a_difference_with_a_mean_is_as_told() -> None:
     mean = weight @ epochs
     for k in range(3):
         planes = [np.full((1, 1), v, np.float32) for v in (sigma[k] ** 2, (weight**2 * sigma**2).sum(), weight[k])]
-        expected = float(noise_left(*planes)[0, 0]) * (planes[0] + planes[1])
-        assert np.var(epochs[k] - mean) == pytest.approx(expected.item(), rel=0.02)
+        take_off_shared_noise_in_place(*planes)
+        assert np.var(epochs[k] - mean) == pytest.approx((planes[0] + planes[1]).item(), rel=0.02)
 
 
 def test_the_score_of_an_epoch_of_the_reference_has_unit_variance_wherever_it_tells_something(

@@ -49,7 +49,7 @@ from gueststar.pipelines.difference._filters import (
     with_common_wings,
 )
 from gueststar.pipelines.difference._stars import fine_psf_of, fit_same_stars, isolated_stars_of
-from gueststar.pipelines.difference.own_part import noise_left, without_own_alone
+from gueststar.pipelines.difference.own_part import take_off_shared_noise_in_place, without_own_alone
 
 Floats = NDArray[np.float64]
 Float32Image = NDArray[np.float32]
@@ -158,16 +158,14 @@ class MakeDifference:
         ratio = self._flux_ratio(fits, science.shape)
         fits = self._static(fits, ratio)
         n, r, restored = self._restore(science, reference_warped, bad_science, bad_reference, ratio)
-        variances = science.pixels.variance, reference_warped.pixels.variance
-        if own is not None:
-            left = noise_left(*variances, own)
-            variances = variances[0] * left, variances[1] * left
         pair, background = prepare_pair(
-            n, r, *variances,
+            n, r, science.pixels.variance, reference_warped.pixels.variance,
             bad_science=bad_science & ~restored, bad_reference=bad_reference & ~restored,
             flux_ratio=ratio, background_box=self.config.background_box,
         )  # fmt: skip
-        del n, r, restored, variances  # the pair is made of them
+        del n, r, restored  # the pair is made of them
+        if own is not None:
+            take_off_shared_noise_in_place(pair.science_variance, pair.reference_variance, own)
         choice = self._choose(pair, science.psf, reference_warped.psf, fits[0])
         mismatch = self._mismatch(pair, choice, fits, science, reference_warped)
         made = subtract_in_tiles(

@@ -113,7 +113,7 @@ def make_difference(
             reference, reference_sources = change_reference(reference, reference_sources)
         warped = WarpReference(settings.reference_warp).run(science, reference)
     with timer("subtract"):
-        own = own_part(reference, work.info.exposure_id, wcs=science.wcs, shape=science.shape)
+        own = own_part(reference, work.info.exposure_id, science)
         result = MakeDifference(settings.subtraction).run(science, warped, own=own)
     with timer("detect"):
         detections = DetectCandidates(settings.detection).run(
