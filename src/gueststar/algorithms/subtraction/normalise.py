@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,10 @@ class ScoreNoise(NamedTuple):
 
 QUIET_INFLATION = 1.1
 """Noise of the score over its photon noise up to which a pixel counts as away from sources."""
+
+_LOST = (0.05, 0.15, 0.3, 0.5, 1.0)
+"""Limits of the classes of lost power in which a score's noise is measured."""
+_MOST_EXCESS = 2.0
 
 
 def measure_score_noise(
@@ -80,3 +85,44 @@ def _divide(score, variance, excluded, factor):  # type: ignore[no-untyped-def]
             f = factor[y, x]
             score[y, x] = np.float32(0) if excluded[y, x] else score[y, x] / f
             variance[y, x] *= f * f
+
+
+def excess_where_filled(score: Float32Image, lost: Float32Image, usable: Bools, *, inflation: Float32Image) -> float:
+    """Return by how much the variance of a score of unit variance exceeds one, for each part of lost power.
+
+    Where pixels are filled from their neighbours, their noise is that of the neighbours, and counts twice. By how much
+    depends on seeing and on the shape of defects, so it is measured.
+
+    Parameters
+    ----------
+    lost
+        Part of a point source's squared profile that lies on filled pixels (`lost_power`).
+    usable, inflation
+        As of `measure_score_noise`.
+    """
+    is_quiet = usable & (lost > _LOST[0]) & (inflation < QUIET_INFLATION)
+    values, parts = score[is_quiet], lost[is_quiet]
+    above = below = 0.0
+    for low, high in pairwise(_LOST):
+        chosen = (parts > low) & (parts <= high)
+        n, part = np.count_nonzero(chosen), float(parts[chosen].mean()) if chosen.any() else 0.0
+        if n >= 200:
+            above += n * part * (median_sigma(values[chosen]) ** 2 - 1.0)
+            below += n * part**2
+    return min(max(above / below, 0.0), _MOST_EXCESS) if below else 0.0
+
+
+def take_off_excess_in_place(score: Float32Image, variance: Float32Image, lost: Float32Image, excess: float) -> None:
+    """Divide ``score`` by its noise where power is ``lost`` to filled pixels; multiply ``variance`` by its square."""
+    if excess > 0:
+        _take_off_excess(score, variance, lost, np.float32(excess))
+
+
+@njit(cache=True)
+def _take_off_excess(score, variance, lost, excess):  # type: ignore[no-untyped-def]
+    for y in range(score.shape[0]):
+        for x in range(score.shape[1]):
+            if lost[y, x] > 0:
+                square = np.float32(1) + excess * lost[y, x]
+                score[y, x] /= np.sqrt(square)
+                variance[y, x] *= square

@@ -14,9 +14,11 @@ from gueststar.algorithms.subtraction.match import PolynomialField, fit_polynomi
 from gueststar.algorithms.subtraction.mismatch import MismatchNoise, RegionNoise
 from gueststar.algorithms.subtraction.normalise import (
     ScoreNoise,
+    excess_where_filled,
     measure_score_noise,
     median_sigma,
     normalise_in_place,
+    take_off_excess_in_place,
 )
 from gueststar.algorithms.subtraction.prepare import (
     Pair,
@@ -172,14 +174,18 @@ class MakeDifference:
             *pair, transfer_at=choice.filters, noise=mismatch,
             tile_size=self.config.tile_size, margin=self.config.tile_margin,
         )  # fmt: skip
-        excluded = self._excluded(science, reference_warped, bad)
+        del pair  # as large as what was made of it
+        excluded, lost = self._excluded(science, reference_warped, bad)
         usable = ~excluded
         noise = measure_score_noise(made.score, usable, box=self.config.score_box, inflation=made.inflation)
         normalise_in_place(made.score, made.variance, excluded, noise)
+        excess = excess_where_filled(made.score, lost, usable, inflation=made.inflation)
+        take_off_excess_in_place(made.score, made.variance, lost, excess)
         pixels = MaskedImage(made.difference, made.variance, _mask_of(science.pixels, bad_reference))
         psf = difference_psf(choice.filters, own_psf)
         metrics = _star_metrics(fits, ratio) | choice.metrics | {"background_rms": float(background.std())}
         metrics |= _noise_metrics(noise, mismatch.common, pixels, psf, science, usable)
+        metrics["filled_excess"] = excess
         metrics["own_part"] = 0.0 if own is None else float(np.median(own))
         metadata = science.metadata | {"difference": metrics}
         difference = CalibratedImage(pixels, science.wcs, psf, science.photocal, metadata)
@@ -355,8 +361,11 @@ class MakeDifference:
         )  # fmt: skip
         return RegionNoise(common, poor, is_poor, usual)
 
-    def _excluded(self, science: CalibratedImage, reference: CalibratedImage, bad: Bools) -> Bools:
-        """Return where the score means nothing: unusable pixels and what they spoil, and the edges."""
+    def _excluded(self, science: CalibratedImage, reference: CalibratedImage, bad: Bools) -> tuple[Bools, Float32Image]:
+        """Return where the score means nothing: unusable pixels and what they spoil, and the edges.
+
+        Returned too is which part of a point source's power defects take.
+        """
         config, (ny, nx) = self.config, science.shape
         is_defect, is_other, is_saturated = split_unusable(
             science.pixels.mask, reference.pixels.mask, bad,
@@ -366,10 +375,11 @@ class MakeDifference:
         excluded = grow(is_other, config.mask_growth)
         excluded |= grow(is_saturated, config.saturated_growth_fwhm * fwhm)
         stamp = science.psf.stamp(x=(nx - 1) / 2, y=(ny - 1) / 2)
-        excluded |= lost_power(is_defect, stamp) > config.max_lost_power
+        lost = lost_power(is_defect, stamp)
+        excluded |= lost > config.max_lost_power
         edge = round(config.edge_fwhm * science.psf.central_fwhm)
         excluded[:edge], excluded[ny - edge :], excluded[:, :edge], excluded[:, nx - edge :] = True, True, True, True
-        return np.asarray(excluded)
+        return np.asarray(excluded), lost
 
 
 def _mask_of(science: MaskedImage, bad_reference: Bools) -> NDArray[np.int32]:
