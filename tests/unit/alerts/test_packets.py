@@ -166,15 +166,15 @@ def test_detections_that_fail_the_cuts_are_stored_but_not_alerted(make_survey: C
 
     survey = make_survey()
     record = make_record(61000.2)
-    ra, dec = 0.005 + 0.01 * np.arange(4), np.full(4, 20.01)
+    ra, dec = 0.005 + 0.01 * np.arange(5), np.full(5, 20.01)
     sources = make_sources(
-        record, ra, dec, reliability=np.array([0.9, 0.05, np.nan, 0.9]),
-        flags=np.array([0, 0, 0, int(SourceFlag.SATELLITE)]),
+        record, ra, dec, reliability=np.array([0.9, 0.05, np.nan, 0.9, 0.9]),
+        flags=np.array([0, 0, 0, int(SourceFlag.SATELLITE), int(SourceFlag.BAD_PIXEL)]),
     )  # fmt: skip
     outcome = survey.observe(record, sources)
     assert outcome.not_alerted == {"not scored": 1, "low reliability": 1, "flagged": 1}
-    assert outcome.receipt.n_alerts == 1
-    assert survey.store.sources_of_night(record.day_obs).n_rows == 4
+    assert outcome.receipt.n_alerts == 2, "a defect in the core is no reason"
+    assert survey.store.sources_of_night(record.day_obs).n_rows == 5
 
 
 def test_engineering_exposures_make_no_alerts(make_survey: Callable[..., Survey]) -> None:

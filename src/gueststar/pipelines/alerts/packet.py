@@ -36,8 +36,9 @@ class AlertConfig:
 
     min_reliability: float = 0.3
     """Detections of lower score (or of none) are stored but not alerted."""
-    never_alert: SourceFlag = SourceFlag.SATELLITE | SourceFlag.COSMIC_RAY | SourceFlag.BAD_PIXEL
-    """Flags with which a detection is stored but not alerted."""
+    never_alert: SourceFlag = SourceFlag.SATELLITE | SourceFlag.COSMIC_RAY
+    """Flags with which a detection is stored but not alerted. Defects (BAD_PIXEL) are not among them: where they
+    hide too much there is no detection, the reliability knows of them, and packets count them (``nbad``)."""
     publisher: str = "gueststar"
     """Origin of the packets."""
     name_prefix: str = "GST"
