@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -126,6 +126,14 @@ class Detector(Part):
     def rcid(self) -> int:
         """Readout-channel id on the wire: (ccd - 1) * 4 + quadrant - 1."""
         return (self.ccd - 1) * 4 + self.quadrant - 1
+
+    @property
+    def readout_blocks(self) -> tuple[slice, ...]:
+        """Parts of the readout axis, each read out by amplifiers of its own: charge passes from none to the next."""
+        axis = 0 if self.readout_axis == "y" else 1
+        targets = [parse_section(amplifier.detector_section)[axis] for amplifier in self.amplifiers]
+        edges = sorted({edge for target in targets for edge in (target.start, target.stop)})
+        return tuple(slice(*pair) for pair in pairwise(edges))
 
     @model_validator(mode="after")
     def _amplifiers_fill_the_detector(self) -> Detector:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,19 @@ from gueststar.algorithms.stats.robust import median_and_sigma
 from gueststar.algorithms.stats.stack import Stack
 
 FloatImage = NDArray[np.floating]
+
+
+class Columns(NamedTuple):
+    """How a detector is read out: a bad column runs where charge moves, and ends where other amplifiers begin."""
+
+    axis: int = 0
+    """Along which charge moves."""
+    parts: tuple[slice, ...] = (slice(None),)
+    """Of that axis, each read out by amplifiers of its own."""
+
+
+ONE_READOUT = Columns()
+"""Columns of all rows, read out by one row of amplifiers."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +49,9 @@ class DefectConfig:
 
 
 def find_offset_defects(
-    master: FloatImage, *, noise: float, both_signs: bool, config: DefectConfig = DefectConfig()
-) -> NDArray[np.bool_]:
+    master: FloatImage, *, noise: float, both_signs: bool, columns: Columns = ONE_READOUT,
+    config: DefectConfig = DefectConfig(),
+) -> NDArray[np.bool_]:  # fmt: skip
     """Return the pixels and columns of a bias or dark master that stand out of their surroundings.
 
     ``noise`` is what one frame's noise is in the unit of the master: offsets that drown in it subtract well and
@@ -44,6 +59,14 @@ def find_offset_defects(
     """
     filled = np.where(np.isfinite(master), master, np.float32(np.nanmedian(master)))
     residual = filled - _median_around(filled, config.window)
+    is_bad: NDArray[np.bool_] = ~np.isfinite(master)
+    up, marked = np.moveaxis(residual, columns.axis, 0), np.moveaxis(is_bad, columns.axis, 0)
+    for part in columns.parts:
+        marked[part] |= _stands_out(up[part], noise=noise, both_signs=both_signs, config=config)
+    return is_bad
+
+
+def _stands_out(residual: FloatImage, *, noise: float, both_signs: bool, config: DefectConfig) -> NDArray[np.bool_]:
     medians = np.median(residual, axis=0)
     within = residual - medians  # amplifiers have column patterns that subtract well
     floor = config.min_read_noises * noise
@@ -51,10 +74,12 @@ def find_offset_defects(
     usual = median_and_sigma(medians)[1]
     is_column = _size(medians - np.median(medians), both_signs) > max(config.column_significance * usual, floor)
     is_column |= is_bad.mean(axis=0) > config.column_fraction
-    return np.asarray(is_bad | is_column[None, :] | ~np.isfinite(master))
+    return np.asarray(is_bad | is_column[None, :])
 
 
-def find_flat_defects(flat: FloatImage, *, config: DefectConfig = DefectConfig()) -> NDArray[np.bool_]:
+def find_flat_defects(
+    flat: FloatImage, *, columns: Columns = ONE_READOUT, config: DefectConfig = DefectConfig()
+) -> NDArray[np.bool_]:
     """Return the pixels and columns of a flat (median one) that respond unlike those around them.
 
     Vignetting, dust and the usual differences between pixels divide out and are no defects. Pixels that are
@@ -64,7 +89,10 @@ def find_flat_defects(flat: FloatImage, *, config: DefectConfig = DefectConfig()
     surroundings = _median_around(np.where(is_dead, np.nanmedian(flat), flat), config.window)
     low, high = config.flat_range
     is_bad = is_dead | (flat < low * surroundings) | (flat > high * surroundings)
-    return np.asarray(is_bad | (is_bad.mean(axis=0) > config.column_fraction)[None, :])
+    marked = np.moveaxis(is_bad, columns.axis, 0)
+    for part in columns.parts:
+        marked[part] |= marked[part].mean(axis=0) > config.column_fraction
+    return np.asarray(is_bad)
 
 
 def find_unstable(stack: Stack, *, config: DefectConfig = DefectConfig()) -> NDArray[np.bool_]:

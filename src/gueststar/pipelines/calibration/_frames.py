@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from gueststar.algorithms.detrend.defects import Columns
 from gueststar.algorithms.detrend.overscan import OverscanConfig
 from gueststar.algorithms.stats.robust import median_and_sigma
 from gueststar.algorithms.stats.stack import FrameNoise, Stack, empty_stack, row_bands, stack_values
@@ -196,6 +197,11 @@ def masked_stack(stack: Stack, is_bad: NDArray[np.bool_]) -> MaskedImage:
     """Return mean and variance of a stack with BAD where said and NO_DATA where no frame was used."""
     mask = is_bad * int(MaskPlane.BAD) | (stack.n_used == 0) * int(MaskPlane.BAD | MaskPlane.NO_DATA)
     return MaskedImage(stack.mean, stack.variance, mask.astype(np.int32))
+
+
+def columns_of(detector: Detector) -> Columns:
+    """Return where the columns of a detector run and end."""
+    return Columns(0 if detector.readout_axis == "y" else 1, detector.readout_blocks)
 
 
 def unchanged(image: Float32Image, _: ExposureInfo) -> Float32Image:

@@ -21,7 +21,7 @@ from gueststar.pipelines.calibration._checks import (
     check_read_noise_change,
     compare_with_previous,
 )
-from gueststar.pipelines.calibration._frames import FrameSet, RawSource, masked_stack, unchanged
+from gueststar.pipelines.calibration._frames import FrameSet, RawSource, columns_of, masked_stack, unchanged
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,8 @@ class MakeBias:
         )  # fmt: skip
         noise = max(read_noise_adu.values())
         is_bad = find_unstable(stack, config=config.defects)
-        is_bad |= find_offset_defects(stack.mean, noise=noise, both_signs=True, config=config.defects)
+        columns = columns_of(detector)
+        is_bad |= find_offset_defects(stack.mean, noise=noise, both_signs=True, columns=columns, config=config.defects)
         read_noise = {a.name: read_noise_adu[a.name] * a.gain for a in detector.amplifiers}
         master = CalibrationMaster(
             kind="bias",

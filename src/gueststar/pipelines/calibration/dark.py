@@ -16,7 +16,7 @@ from gueststar.model.camera import Detector
 from gueststar.model.exposure import ExposureInfo
 from gueststar.model.image import Float32Image
 from gueststar.pipelines.calibration._checks import check_bad_fraction, check_change, compare_with_previous
-from gueststar.pipelines.calibration._frames import Frame, FrameSet, RawSource, masked_stack
+from gueststar.pipelines.calibration._frames import Frame, FrameSet, RawSource, columns_of, masked_stack
 from gueststar.pipelines.calibration._prepare import subtract_bias_in_place
 
 
@@ -94,7 +94,13 @@ class MakeDark:
         longest = max(frame.info.exposure_s for frame in frames.frames)
         read_noise = max(a.read_noise for a in detector.amplifiers)
         is_bad = find_unstable(stack, config=config.defects)
-        is_bad |= find_offset_defects(stack.mean, noise=read_noise / longest, both_signs=False, config=config.defects)
+        is_bad |= find_offset_defects(
+            stack.mean,
+            noise=read_noise / longest,
+            both_signs=False,
+            columns=columns_of(detector),
+            config=config.defects,
+        )
         master = CalibrationMaster(
             kind="dark",
             detector_id=detector.id,

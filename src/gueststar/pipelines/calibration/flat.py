@@ -22,7 +22,7 @@ from gueststar.model.camera import Detector, parse_section
 from gueststar.model.exposure import ExposureInfo
 from gueststar.model.image import Float32Image
 from gueststar.pipelines.calibration._checks import check_bad_fraction, check_change, compare_with_previous
-from gueststar.pipelines.calibration._frames import Frame, FrameSet, RawSource, masked_stack
+from gueststar.pipelines.calibration._frames import Frame, FrameSet, RawSource, columns_of, masked_stack
 from gueststar.pipelines.calibration._prepare import check_belongs, correct_shutter_in_place, subtract_bias_in_place
 from gueststar.pipelines.electronics import electronics_of, measured_gains, with_gains
 
@@ -108,7 +108,8 @@ class MakeFlat:
         stack = self._stack(frames)
         scale = np.float32(np.median(stack.mean[stack.n_used > 0]))
         stack = stack._replace(mean=stack.mean / scale, variance=stack.variance / scale**2)
-        is_bad = find_flat_defects(stack.mean, config=config.defects) | (stack.n_used == 0)
+        is_bad = find_flat_defects(stack.mean, columns=columns_of(detector), config=config.defects)
+        is_bad |= stack.n_used == 0
         is_dependent = self._level_dependent(frames)
         is_bad |= is_dependent
         master = CalibrationMaster(
