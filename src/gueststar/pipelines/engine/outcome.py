@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gueststar.core.errors import ConfigError, DataError, MissingInput, ServiceDown, TransientError
+from gueststar.pipelines.engine.allocation import give_back_freed_memory
 from gueststar.store.products import StagedProduct
 
 _OF_THE_VOLUME = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.ENOTCONN)
@@ -122,6 +123,7 @@ def attempt(job_id: int, work: Callable[[], Result]) -> Outcome:
         kind = "VolumeError" if error.errno in _OF_THE_VOLUME else "TransientError"
     except Exception as error:
         state, reason, kind, trace = "failed", f"{type(error).__name__}: {error}", "Bug", traceback.format_exc()
+    give_back_freed_memory()
     seconds = round(time.process_time() - cpu, 3)
     _write_down(job_id, state, reason, cpu_s=seconds, error_kind=kind, trace=trace)
     return Outcome(

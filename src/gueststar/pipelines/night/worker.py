@@ -18,7 +18,7 @@ from gueststar.formats.parquet import read_catalog
 from gueststar.model.camera import Camera
 from gueststar.model.catalog import Catalog
 from gueststar.model.image import CalibratedImage, DetrendedFrame
-from gueststar.pipelines.night.allocation import keep_freed_memory
+from gueststar.pipelines.engine.allocation import keep_freed_memory
 from gueststar.store.product_paths import path_of_staged
 from gueststar.store.products import DataId, StagedProduct
 from gueststar.store.refcats import RefcatStore
