@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -102,6 +102,13 @@ class Sky:
             MaskedImage(noisy.astype(np.float32), variance, mask), wcs, psf_model(pixels_fwhm, shape),
             PhotoCal(zero_point, 0.01, band="r"), {"mjd_tai": mjd_tai},
         )  # fmt: skip
+
+
+def with_bad_columns(image: CalibratedImage, columns: np.ndarray) -> CalibratedImage:
+    """Return an image whose ``columns`` are marked as defects and hold nothing."""
+    pixels, mask = image.pixels.image.copy(), image.pixels.mask.copy()
+    pixels[:, columns], mask[:, columns] = 0.0, int(MaskPlane.BAD)
+    return replace(image, pixels=MaskedImage(pixels, image.pixels.variance, mask))
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -12,20 +10,12 @@ from gueststar.algorithms.subtraction.normalise import (
     measure_score_noise,
     take_off_excess_in_place,
 )
-from gueststar.core.bits import MaskPlane
-from gueststar.model.image import CalibratedImage, MaskedImage
 from gueststar.pipelines.difference.subtract import DifferenceConfig, MakeDifference
 
-from .conftest import Sky
+from .conftest import Sky, with_bad_columns
 
 SMALL = DifferenceConfig(tile_size=160, score_box=75, background_box=150)
 COLUMNS = np.arange(24, 310, 12)
-
-
-def with_bad_columns(image: CalibratedImage) -> CalibratedImage:
-    pixels, mask = image.pixels.image.copy(), image.pixels.mask.copy()
-    pixels[:, COLUMNS], mask[:, COLUMNS] = 0.0, int(MaskPlane.BAD)
-    return replace(image, pixels=MaskedImage(pixels, image.pixels.variance, mask))
 
 
 def test_the_excess_of_a_score_with_lost_power_is_measured_and_taken_off() -> None:
@@ -57,7 +47,7 @@ def test_too_few_pixels_tell_nothing_and_nothing_is_gained_by_defects() -> None:
 
 
 def test_the_score_has_unit_variance_on_bad_columns(sky: Sky) -> None:
-    science = with_bad_columns(sky.image(fwhm=3.4, seed=11, sky=500.0))
+    science = with_bad_columns(sky.image(fwhm=3.4, seed=11, sky=500.0), COLUMNS)
     result = MakeDifference(SMALL).run(science, sky.image(fwhm=3.0, seed=12, sky=200.0))
     calm = (result.inflation < 1.05) & (result.score != 0.0)
     on, off = np.zeros(calm.shape, bool), np.ones(calm.shape, bool)

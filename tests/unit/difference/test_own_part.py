@@ -15,7 +15,7 @@ from gueststar.pipelines.difference.reference_warp import WarpReference
 from gueststar.pipelines.difference.subtract import DifferenceConfig, DifferenceResult, MakeDifference
 from gueststar.pipelines.reference.reference_image import Epoch, MakeReference
 
-from .conftest import Sky
+from .conftest import Sky, with_bad_columns
 
 SMALL = DifferenceConfig(tile_size=160, score_box=75, background_box=150)
 GRID = Wcs.tangent(ra=150.0, dec=20.0, x=189.5, y=189.5, scale_arcsec=1.0), (380, 380)
@@ -81,9 +81,7 @@ def test_the_score_beside_bad_columns_of_an_epoch_of_the_reference_is_that_of_no
     images = []
     for k in range(4):
         image = sky.image(fwhm=2.6 + 0.1 * k, offset=(rng.uniform(-9, 9), rng.uniform(-9, 9)), seed=70 + k, sky=400.0)
-        pixels, mask = image.pixels.image.copy(), image.pixels.mask.copy()
-        pixels[:, columns], mask[:, columns] = 0.0, int(MaskPlane.BAD)
-        images.append(replace(image, pixels=MaskedImage(pixels, image.pixels.variance, mask)))
+        images.append(with_bad_columns(image, columns))
     epochs = [Epoch(str(FIRST + k), 60000.0 + k, lambda image=image: image) for k, image in enumerate(images)]
     result = compared(images[0], MakeReference().run(epochs, grid=GRID), FIRST)
     beside = np.zeros(result.score.shape, bool)

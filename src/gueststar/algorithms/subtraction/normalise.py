@@ -32,6 +32,7 @@ QUIET_INFLATION = 1.1
 _LOST = (0.05, 0.15, 0.3, 0.5, 1.0)
 """Limits of the classes of lost power in which a score's noise is measured."""
 _MOST_EXCESS = 2.0
+"""What is measured beyond this is no noise of filled pixels."""
 
 
 def measure_score_noise(
